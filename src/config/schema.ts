@@ -1,0 +1,224 @@
+import { z } from 'zod';
+import { durationMs, port, sizeBytes } from './values.ts';
+
+/**
+ * Every setting: type, default, unit and meaning. Validation, docs, JSON Schema, the example file and the environment
+ * variables all come from here (describe.ts, load.ts). Units stand last in a name; values may carry one (`10s`, `64MiB`).
+ */
+
+const HOST_TEXT = 'Address to listen on. 127.0.0.1 is this machine only; 0.0.0.0 is every network it is in.';
+
+const patterns = z.union([z.string(), z.array(z.string())]);
+const when = z
+  .record(z.string(), patterns)
+  .describe('Attribute, or span.name, span.kind, service.name, log.event_name → pattern or list of patterns with *.');
+const target = z.strictObject({ type: z.string().optional(), id: z.string().optional(), name: z.string().optional() });
+
+const receive = z
+  .strictObject({
+    grpc: z
+      .strictObject({
+        host: z.string().default('127.0.0.1').describe(HOST_TEXT),
+        port: port(4317).describe('OTLP over gRPC. 0 takes any free port.'),
+      })
+      .prefault({}),
+    http: z
+      .strictObject({
+        host: z.string().default('127.0.0.1').describe(HOST_TEXT),
+        port: port(4318).describe('OTLP over HTTP, protobuf and JSON. 0 takes any free port.'),
+        corsOrigins: z
+          .array(z.string())
+          .default([])
+          .describe('Origins whose pages may send, `*` as wildcard, e.g. https://*.example.com. None by default.'),
+      })
+      .prefault({}),
+    maxRequestBytes: sizeBytes('64MiB').describe(
+      'Largest request, compressed or not. Over it: RESOURCE_EXHAUSTED, 413.',
+    ),
+    inFlightBytesMax: sizeBytes('256MiB').describe('Bytes of requests in work at once. Over it: UNAVAILABLE, 503.'),
+    trustedPeers: z
+      .array(z.string())
+      .default(['0.0.0.0/0', '::/0'])
+      .describe('Networks whose senders may state actors and outcomes. Browsers never may.'),
+    vouchingPeers: z
+      .array(z.string())
+      .default([])
+      .describe(
+        'Networks whose senders prove an identity by saying it (gateways that check logins): audit.actor.verified.',
+      ),
+    maskAttributes: z
+      .array(z.string())
+      .default([
+        'http.request.header.authorization',
+        'http.request.header.proxy-authorization',
+        'http.request.header.cookie',
+        'http.response.header.set-cookie',
+        'http.request.header.x-api-key',
+        'authorization',
+        'cookie',
+        'password',
+        'passwd',
+        'secret',
+        'client_secret',
+        'token',
+        'access_token',
+        'refresh_token',
+        'id_token',
+        'api_key',
+        'private_key',
+      ])
+      .describe(
+        'Attributes overwritten before they are stored anywhere. Bearer tokens keep their claims, Basic its user.',
+      ),
+    maskQueryParameters: z
+      .array(z.string())
+      .default([
+        'token',
+        'access_token',
+        'refresh_token',
+        'id_token',
+        'code',
+        'key',
+        'api_key',
+        'apikey',
+        'password',
+        'passwd',
+        'secret',
+        'client_secret',
+        'sig',
+        'signature',
+        'x-amz-signature',
+        'x-amz-security-token',
+      ])
+      .describe('Query parameters whose values are overwritten in URLs before they are stored anywhere.'),
+  })
+  .prefault({});
+
+const wal = z
+  .strictObject({
+    segmentBytes: sizeBytes('64MiB').describe(
+      'A segment is closed at this size: the grain in which disk is given back.',
+    ),
+    unsettledBytesMax: sizeBytes('4GiB').describe(
+      'Disk for evidence the store does not have yet. Over it: UNAVAILABLE, 503.',
+    ),
+    horizonBytesMax: sizeBytes('8GiB').describe(
+      'Disk for evidence that is stored, kept so that late evidence can join it.',
+    ),
+    horizonAgeMs: durationMs('1h').describe('Age up to which stored evidence is kept for late evidence to join.'),
+    cacheBytesMax: sizeBytes('128MiB').describe('Memory for recent evidence; older evidence is read back from disk.'),
+  })
+  .prefault({});
+
+const join = z
+  .strictObject({
+    graceMs: durationMs('500ms').describe('Quiet time after which a trace with its root and all parents is settled.'),
+    rootWaitMs: durationMs('5s').describe('Wait for missing parents after the root has come.'),
+    idleMs: durationMs('10s').describe(
+      'Quiet time after which a trace without a root is settled; also between two revisions.',
+    ),
+    maxAgeMs: durationMs('2m').describe('Age at which a trace is settled though evidence still comes.'),
+    spansMax: z.int().positive().default(10_000).describe('Pieces of evidence at which a trace is settled early.'),
+    evidenceMax: z
+      .int()
+      .positive()
+      .default(4_000_000)
+      .describe(
+        'Pieces of evidence in the index, about 64 bytes each. Over it the oldest traces are settled or let go.',
+      ),
+  })
+  .prefault({});
+
+const access = z
+  .strictObject({
+    defaults: z.boolean().default(true).describe('Leave out health checks, static assets and database chatter.'),
+    exclude: z.array(z.strictObject({ when })).default([]).describe('What is no access. `include` wins over it.'),
+    include: z
+      .array(z.strictObject({ when }))
+      .default([])
+      .describe('What is an access although `exclude` says otherwise.'),
+    rename: z
+      .array(z.strictObject({ when, action: z.string().optional(), target: target.optional() }))
+      .default([])
+      .describe('Another action or target; texts may hold ${attribute}.'),
+    add: z
+      .array(z.strictObject({ name: z.string(), when, action: z.string(), target }))
+      .default([])
+      .describe('Further spans or log records that are accesses; texts may hold ${attribute}.'),
+    identityHeaders: z
+      .array(
+        z.strictObject({
+          header: z.string(),
+          field: z.enum(['id', 'name', 'email', 'roles', 'group']),
+        }),
+      )
+      .optional()
+      .describe('Captured request headers that name the user, in order of precedence. Replaces the built-in list.'),
+  })
+  .prefault({});
+
+const store = z
+  .strictObject({
+    type: z.enum(['duckdb', 'elasticsearch', 'memory', 'null']).default('duckdb').describe('Where records are kept.'),
+    batchRecordsMax: z.int().positive().default(5000).describe('Most records in one write.'),
+    setUp: z.boolean().default(true).describe('Install tables or templates at the start. Else run `spantrail setup`.'),
+    duckdb: z
+      .strictObject({
+        memoryBytesMax: sizeBytes('1GiB').describe('Memory that the database may take.'),
+        threads: z.int().positive().default(2).describe('Threads that the database may take.'),
+      })
+      .prefault({}),
+    elasticsearch: z
+      .strictObject({
+        urls: z
+          .array(z.string())
+          .default(['http://127.0.0.1:9200'])
+          .describe('Nodes of the cluster (servers 8.19 and 9).'),
+        username: z.string().optional().describe('User, with `password`.'),
+        password: z.string().optional().describe('Password; better given as ${env:NAME}.'),
+        apiKey: z.string().optional().describe('API key instead of user and password.'),
+        caFile: z.string().optional().describe('PEM file of the authority that signed the servers’ certificates.'),
+        indexPeriod: z.enum(['day', 'week', 'month']).default('day').describe('Time span of one index.'),
+        replicas: z.int().min(0).default(0).describe('Copies of each shard; 1 or more on clusters with several nodes.'),
+        refreshIntervalMs: durationMs('1s').describe('How soon written records can be found.'),
+      })
+      .prefault({}),
+  })
+  .prefault({});
+
+export const settingsSchema = z.strictObject({
+  dataDir: z.string().default('./spantrail-data').describe('Folder of the write-ahead log and the embedded store.'),
+  namespace: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'must be 1 to 63 of a-z, 0-9, _ and -, and start with a letter or digit')
+    .default('default')
+    .describe('Namespace (tenant, environment) of senders that name none with x-spantrail-namespace.'),
+  workers: z.int().min(1).max(64).default(1).describe('Threads that join and settle; 1 does it on the main thread.'),
+  receive,
+  wal,
+  join,
+  access,
+  enrich: z
+    .strictObject({
+      traceUrlTemplate: z
+        .string()
+        .optional()
+        .describe('Link to the trace in another tool, with ${trace_id} and ${span_id}: audit.trace.url.'),
+    })
+    .prefault({}),
+  store,
+  api: z
+    .strictObject({
+      host: z.string().default('127.0.0.1').describe(HOST_TEXT),
+      port: port(4320).describe('HTTP API and page. 0 takes any free port.'),
+    })
+    .prefault({}),
+  log: z
+    .strictObject({
+      level: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info').describe('Log lines on stderr.'),
+    })
+    .prefault({}),
+});
+
+/** What code gets: complete and checked, units resolved. */
+export type Settings = z.output<typeof settingsSchema>;

@@ -1,0 +1,45 @@
+/**
+ * The only place besides app and config that reads the machine's time. Stages take a Clock or plain milliseconds, so that
+ * tests and the simulation can pass time by hand.
+ */
+export interface Clock {
+  /** Wall-clock milliseconds since the epoch. */
+  nowMs(): number;
+}
+
+export const systemClock: Clock = { nowMs: () => Date.now() };
+
+const NANOS_PER_MILLI = 1_000_000n;
+
+/** Epoch milliseconds (may have a fraction) to epoch nanoseconds. */
+export function msToNs(milliseconds: number): bigint {
+  return BigInt(Math.trunc(milliseconds)) * NANOS_PER_MILLI;
+}
+
+/** Epoch nanoseconds to whole epoch milliseconds, rounded down. */
+export function nsToMs(nanoseconds: bigint): number {
+  return Number(nanoseconds / NANOS_PER_MILLI);
+}
+
+/** Largest instant that a JavaScript Date, DuckDB and date_nanos all hold: 2262-04-11T23:47:16.854775807Z. */
+export const TIMESTAMP_NS_MAX = 9_223_372_036_854_775_807n;
+
+/** RFC 3339 in UTC with nine fraction digits, e.g. `2026-11-22T10:19:13.000000001Z`. Out-of-range instants are clamped. */
+export function formatTimestamp(nanoseconds: bigint): string {
+  const clamped = nanoseconds < 0n ? 0n : nanoseconds > TIMESTAMP_NS_MAX ? TIMESTAMP_NS_MAX : nanoseconds;
+  const seconds = new Date(Number(clamped / 1_000_000_000n) * 1000).toISOString().slice(0, 19);
+  return `${seconds}.${String(clamped % 1_000_000_000n).padStart(9, '0')}Z`;
+}
+
+const TIMESTAMP = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?(Z|[+-]\d\d:?\d\d)?$/;
+
+/** Epoch nanoseconds of an RFC 3339 date or date-time (UTC when it names no offset); undefined when it is not one. */
+export function parseTimestamp(text: string): bigint | undefined {
+  const match = TIMESTAMP.exec(text);
+  if (!match) return undefined;
+  const [, day, minutes = '00:00', seconds = '00', fraction = '', offset = 'Z'] = match;
+  const zone = /^[+-]\d{4}$/.test(offset) ? `${offset.slice(0, 3)}:${offset.slice(3)}` : offset;
+  const milliseconds = Date.parse(`${day}T${minutes}:${seconds}.000${zone}`);
+  if (Number.isNaN(milliseconds)) return undefined;
+  return msToNs(milliseconds) + BigInt(fraction.padEnd(9, '0'));
+}

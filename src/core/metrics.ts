@@ -1,0 +1,86 @@
+/**
+ * The catalogue of Spantrail's own metrics and the plain counters behind them. Stages add to counters; src/app exports
+ * them to Prometheus and OpenTelemetry, and `GET /api/v1/pipeline` and `doctor` read the same numbers.
+ */
+export const METRICS = {
+  accepted: { unit: '{item}', kind: 'counter', text: 'Spans, log records and data points acknowledged, by signal.' },
+  rejected: {
+    unit: '{item}',
+    kind: 'counter',
+    text: 'Items refused before the acknowledgement, by signal and reason.',
+  },
+  requests: { unit: '{request}', kind: 'counter', text: 'Requests answered, by transport, signal and status.' },
+  masked: { unit: '{value}', kind: 'counter', text: 'Secrets overwritten before the append.' },
+  appended: { unit: 'By', kind: 'counter', text: 'Bytes appended to the write-ahead log.' },
+  fsyncs: { unit: '{fsync}', kind: 'counter', text: 'Group commits of the write-ahead log.' },
+  settled: { unit: '{trace}', kind: 'counter', text: 'Traces settled, by reason.' },
+  evidence: { unit: '{item}', kind: 'counter', text: 'Settled evidence by use: used, context, excluded, duplicate.' },
+  written: { unit: '{record}', kind: 'counter', text: 'Records durably written to the store.' },
+  revisions: { unit: '{record}', kind: 'counter', text: 'Records written again as a later revision.' },
+  outranked: { unit: '{record}', kind: 'counter', text: 'Writes ignored: the store held a higher rank.' },
+  quarantined: { unit: '{item}', kind: 'counter', text: 'Items set aside with a reason, by stage.' },
+  write_retries: { unit: '{batch}', kind: 'counter', text: 'Batches written again after the store failed.' },
+  traces_open: { unit: '{trace}', kind: 'gauge', text: 'Traces with evidence that is not settled and stored yet.' },
+  traces_held: {
+    unit: '{trace}',
+    kind: 'gauge',
+    text: 'Traces in the index, stored ones inside the horizon included.',
+  },
+  evidence_pending: { unit: '{item}', kind: 'gauge', text: 'Evidence that is not settled and stored yet.' },
+  wal_bytes: { unit: 'By', kind: 'gauge', text: 'Bytes of write-ahead log on disk.' },
+  wal_unsettled_bytes: {
+    unit: 'By',
+    kind: 'gauge',
+    text: 'Bytes of segments that hold unsettled or unstored evidence.',
+  },
+  wal_lag_ms: { unit: 'ms', kind: 'gauge', text: 'Age of the oldest evidence that is not stored yet.' },
+  horizon_ms: { unit: 'ms', kind: 'gauge', text: 'Age of the oldest evidence that late evidence can still join.' },
+} as const satisfies Record<string, { unit: string; kind: 'counter' | 'gauge'; text: string }>;
+
+export type MetricName = keyof typeof METRICS;
+
+export type Labels = Readonly<Record<string, string>>;
+
+export interface Sample {
+  readonly name: MetricName;
+  readonly labels: Labels;
+  readonly value: number;
+}
+
+/** Running totals, one number for each name and set of labels. Label values come from small fixed sets, never from input. */
+export class Counters {
+  readonly #samples = new Map<string, { name: MetricName; labels: Labels; value: number }>();
+
+  add(name: MetricName, value: number, labels: Labels = {}): void {
+    this.#sample(name, labels).value += value;
+  }
+
+  set(name: MetricName, value: number, labels: Labels = {}): void {
+    this.#sample(name, labels).value = value;
+  }
+
+  /** The sum over all labels, or the one value when labels are given. */
+  total(name: MetricName, labels?: Labels): number {
+    if (labels) return this.#sample(name, labels).value;
+    let sum = 0;
+    for (const sample of this.#samples.values()) if (sample.name === name) sum += sample.value;
+    return sum;
+  }
+
+  samples(): Sample[] {
+    return [...this.#samples.values()];
+  }
+
+  #sample(name: MetricName, labels: Labels): { name: MetricName; labels: Labels; value: number } {
+    const key = `${name} ${Object.keys(labels)
+      .sort()
+      .map((label) => `${label}=${labels[label]}`)
+      .join(',')}`;
+    let sample = this.#samples.get(key);
+    if (!sample) {
+      sample = { name, labels, value: 0 };
+      this.#samples.set(key, sample);
+    }
+    return sample;
+  }
+}

@@ -1,0 +1,52 @@
+import type { TraceEvidence } from './evidence.ts';
+import type { AuditRecord, SettleReason } from './record.ts';
+
+/** One record as `settle` makes it. The exempt fields (revision, reason, …) hold first-settle values until stamped. */
+export interface SettledRecord {
+  readonly id: string;
+  readonly timestampNs: bigint;
+  readonly record: AuditRecord;
+}
+
+/** How the pieces of a trace's evidence were used: the terms of invariant I2. */
+export interface EvidenceCounts {
+  readonly used: number;
+  readonly context: number;
+  readonly excluded: number;
+  readonly duplicate: number;
+}
+
+/** The records of one trace, from all evidence now known for it. A pure function of the set of evidence and the rules. */
+export interface Settlement {
+  /** (number of distinct evidence pieces, digest of their ids) as a positive 63-bit integer. */
+  readonly rank: bigint;
+  readonly records: readonly SettledRecord[];
+  /** Ids that a smaller set of this evidence could have published, and the id that stands for each now. */
+  readonly superseded: ReadonlyMap<string, string>;
+  readonly counts: EvidenceCounts;
+}
+
+export type Settle = (evidence: TraceEvidence) => Settlement;
+
+/** One row for the store: a record with what makes its write idempotent and ordered. */
+export interface RecordWrite {
+  readonly id: string;
+  readonly namespace: string;
+  /** `@timestamp` in epoch nanoseconds: where the record lives (index of the day, row group). */
+  readonly timestampNs: bigint;
+  /** A higher rank replaces a lower one, an equal one is the same, a lower one is ignored. */
+  readonly rank: bigint;
+  readonly record: AuditRecord;
+  /** Where the revision before this one lives; absent when this is the first. */
+  readonly previousTimestampNs?: bigint;
+}
+
+/** One settled trace on its way to the store and then to the settle journal. */
+export interface SettledTrace {
+  readonly namespace: string;
+  readonly traceId: string;
+  readonly reason: SettleReason;
+  readonly rank: bigint;
+  readonly revision: number;
+  readonly writes: readonly RecordWrite[];
+}

@@ -1,0 +1,115 @@
+import type { FieldValue } from '../core/fields.ts';
+import type { AuditRecord } from '../core/record.ts';
+import type { RecordWrite } from '../core/settlement.ts';
+import type { Query } from '../query/ast.ts';
+
+/** Which records a read looks at. Records that were superseded by another id are hidden unless asked for. */
+export interface Selection {
+  readonly query: Query;
+  /** Inclusive lower and exclusive upper bound of `@timestamp`, epoch nanoseconds. */
+  readonly fromNs?: bigint;
+  readonly toNs?: bigint;
+  readonly namespace?: string;
+  /** Also inner accesses; entries only when false. */
+  readonly inner: boolean;
+}
+
+export interface Sort {
+  /** A field of the catalogue with one value a record. Ties are broken by `event.id`; records without it come last. */
+  readonly field: string;
+  readonly direction: 'asc' | 'desc';
+}
+
+export interface Page {
+  readonly records: readonly AuditRecord[];
+  /** Opaque; absent on the last page. Paging is by key, so pages neither overlap nor skip while records are written. */
+  readonly next?: string;
+}
+
+export interface FacetBucket {
+  readonly value: FieldValue;
+  readonly count: number;
+}
+
+export interface Facet {
+  readonly field: string;
+  /** Largest first, ties by value. */
+  readonly buckets: readonly FacetBucket[];
+}
+
+export interface HistogramBucket {
+  /** Start of the bucket, epoch nanoseconds. */
+  readonly startNs: bigint;
+  readonly count: number;
+  readonly failures: number;
+  readonly denied: number;
+}
+
+export interface Aggregation {
+  /** Group by the values of these fields (at most 3); empty groups everything together. */
+  readonly groupBy: readonly string[];
+  /** Percentiles (0 to 100) of a duration or number field. Approximate on Elasticsearch. */
+  readonly percentiles?: { readonly field: string; readonly percents: readonly number[] };
+  /** Number of distinct values of a field. Approximate on Elasticsearch. */
+  readonly distinct?: string;
+  /** Groups kept, largest count first. */
+  readonly limit: number;
+}
+
+export interface AggregationRow {
+  readonly group: readonly FieldValue[];
+  readonly count: number;
+  readonly percentiles?: Readonly<Record<string, number>>;
+  readonly distinct?: number;
+}
+
+export interface Capabilities {
+  readonly name: 'memory' | 'duckdb' | 'elasticsearch' | 'null';
+  /** How long a durable write may take to show up in reads, milliseconds. */
+  readonly searchableAfterMs: number;
+  readonly exactAggregations: boolean;
+}
+
+/** A document that the store will never take, with the reason it gave. Its neighbours were written. */
+export interface WriteRejection {
+  readonly id: string;
+  readonly reason: string;
+}
+
+export interface WriteResult {
+  readonly written: number;
+  /** Not written because the store already holds this id with a higher rank. */
+  readonly outranked: number;
+  readonly rejected: readonly WriteRejection[];
+}
+
+/**
+ * Where records live. Every adapter passes test/conformance/store.ts. Adapters throw AppError('store_unavailable') for
+ * what a retry may mend, and keep no batch half-known: after a thrown error the same batch may be written again.
+ */
+export interface Store {
+  readonly capabilities: Capabilities;
+  /** Creates or upgrades tables, templates and aliases. May be called on every start. */
+  setUp(): Promise<void>;
+  /**
+   * Resolves when every record of the batch is durable. Idempotent; a higher rank replaces a lower, equal is the same,
+   * lower is ignored. Before a record is replaced by a higher rank, the earlier one is kept among the revisions.
+   */
+  write(batch: readonly RecordWrite[]): Promise<WriteResult>;
+  search(selection: Selection, sort: Sort, limit: number, cursor?: string): Promise<Page>;
+  get(id: string): Promise<AuditRecord | undefined>;
+  /** Every kept state of one record, oldest first, the current one last. Empty when the id is unknown. */
+  revisions(id: string): Promise<readonly AuditRecord[]>;
+  /** All records of one trace, inner ones included, by start time. */
+  trace(traceId: string): Promise<readonly AuditRecord[]>;
+  count(selection: Selection): Promise<number>;
+  facets(selection: Selection, fields: readonly string[], limit: number): Promise<readonly Facet[]>;
+  /** Buckets of equal width from the first to the last record, empty ones included. */
+  histogram(selection: Selection, bucketMs: number): Promise<readonly HistogramBucket[]>;
+  aggregate(selection: Selection, aggregation: Aggregation): Promise<readonly AggregationRow[]>;
+  /** Everything selected, in `@timestamp` order (oldest first), one page in memory at a time. */
+  iterate(selection: Selection): AsyncIterable<AuditRecord>;
+  /** Makes what was written readable now; for tests and the demo. */
+  refresh(): Promise<void>;
+  close(): Promise<void>;
+}
