@@ -1,5 +1,14 @@
 import type { LogRecord, Span } from '../core/evidence.ts';
-import type { ActorType, Attribution, AuditRecord, Check, Decision, Outcome, WhySource } from '../core/record.ts';
+import type {
+  ActorType,
+  Attribution,
+  AuditRecord,
+  Check,
+  Decision,
+  EvidencePiece,
+  Outcome,
+  WhySource,
+} from '../core/record.ts';
 
 /** Who someone is, as far as one piece of evidence says. A field that was not stated is absent, never empty. */
 export interface Identity {
@@ -74,6 +83,13 @@ export interface AccessDraft {
   readonly claimedAccount?: string;
   readonly error?: { readonly type?: string; readonly message?: string; readonly stack?: string };
   readonly sections: AccessSections;
+  /**
+   * What an event left out and a default stands in for: where the event is tied to a span, the span's value is better. An
+   * unstated outcome is `unknown`, an unstated decision `none`.
+   */
+  readonly unstated?: readonly ('action' | 'target' | 'category' | 'type')[];
+  /** `id` is the span id or the event's own id; empty for an event without one (then it is a digest of its content). */
+  readonly evidence: EvidencePiece;
   /** Epoch nanoseconds, as sent; an event has both the same unless it states a duration. */
   readonly startNs: bigint;
   readonly endNs: bigint;
@@ -82,3 +98,9 @@ export interface AccessDraft {
 /** A draft with the evidence it came from. */
 export type Access = AccessDraft &
   ({ readonly source: 'span'; readonly from: Span } | { readonly source: 'event'; readonly from: LogRecord });
+
+/** What the rules say about one piece of evidence: an access, one that a rule leaves out, or context for others. */
+export type Verdict =
+  | { readonly kind: 'access'; readonly access: Access }
+  | { readonly kind: 'excluded'; readonly rule: string }
+  | { readonly kind: 'context' };
