@@ -1,4 +1,4 @@
-import { WireCursor, WireError } from './wire.ts';
+import { SPAN_ID_BYTES, TRACE_ID_BYTES, WireCursor, WireError } from './wire.ts';
 
 /**
  * Where the parts of one span or log record are, as byte offsets into the payload; -1 for what is absent. Ids that are given
@@ -43,9 +43,6 @@ const TAG = {
   exponentialHistogram: (10 << 3) | 2,
   summary: (11 << 3) | 2,
 } as const;
-
-const TRACE_ID_BYTES = 16;
-const SPAN_ID_BYTES = 8;
 
 /**
  * Finds every span of an ExportTraceServiceRequest. Spans without a valid trace id and span id are counted as rejected and
@@ -138,13 +135,13 @@ function scanSpan(scan: Scan, end: number): void {
     const tag = cursor.tag(end);
     switch (tag) {
       case TAG.spanTraceId:
-        traceIdAt = idAt(cursor, TRACE_ID_BYTES, end);
+        traceIdAt = cursor.validId(TRACE_ID_BYTES, end);
         break;
       case TAG.spanSpanId:
-        spanIdAt = idAt(cursor, SPAN_ID_BYTES, end);
+        spanIdAt = cursor.validId(SPAN_ID_BYTES, end);
         break;
       case TAG.spanParentSpanId:
-        parentSpanIdAt = idAt(cursor, SPAN_ID_BYTES, end);
+        parentSpanIdAt = cursor.validId(SPAN_ID_BYTES, end);
         break;
       default:
         cursor.skip(tag, end);
@@ -163,8 +160,8 @@ function scanLogRecord(scan: Scan, end: number): void {
   let spanIdAt = -1;
   while (cursor.position < end) {
     const tag = cursor.tag(end);
-    if (tag === TAG.logTraceId) traceIdAt = idAt(cursor, TRACE_ID_BYTES, end);
-    else if (tag === TAG.logSpanId) spanIdAt = idAt(cursor, SPAN_ID_BYTES, end);
+    if (tag === TAG.logTraceId) traceIdAt = cursor.validId(TRACE_ID_BYTES, end);
+    else if (tag === TAG.logSpanId) spanIdAt = cursor.validId(SPAN_ID_BYTES, end);
     else cursor.skip(tag, end);
   }
   scan.items++;
@@ -216,14 +213,4 @@ function countPoints(cursor: WireCursor, end: number): number {
     cursor.skip(tag, end);
   }
   return points;
-}
-
-/** Steps over an id and returns where it is, or -1 when its length is wrong or it is all zero. */
-function idAt(cursor: WireCursor, size: number, end: number): number {
-  const contentEnd = cursor.delimitedEnd(end);
-  const at = cursor.position;
-  cursor.position = contentEnd;
-  if (contentEnd - at !== size) return -1;
-  for (let index = at; index < contentEnd; index++) if (cursor.bytes[index] !== 0) return at;
-  return -1;
 }

@@ -8,6 +8,9 @@ export const WIRE = { varint: 0, fixed64: 1, delimited: 2, startGroup: 3, endGro
 /** Longest legal varint: 64 bits in groups of seven. Senders may pad shorter values with continuation bytes up to it. */
 const VARINT_BYTES_MAX = 10;
 
+export const TRACE_ID_BYTES = 16;
+export const SPAN_ID_BYTES = 8;
+
 /** Groups inside groups that are skipped as unknown. Protobuf's own parsers stop at 100 nested messages. */
 const GROUP_DEPTH_MAX = 100;
 
@@ -86,6 +89,16 @@ export class WireCursor {
     this.#readLong(end);
     const value = (this.#high | 0) * 0x1_0000_0000 + this.#low;
     return Number.isSafeInteger(value) ? value : BigInt.asIntN(64, (BigInt(this.#high) << 32n) | BigInt(this.#low));
+  }
+
+  /** Steps over a delimited id and returns where it is, or -1 when its length is not `size` or it is all zero. */
+  validId(size: number, end: number): number {
+    const contentEnd = this.delimitedEnd(end);
+    const at = this.position;
+    this.position = contentEnd;
+    if (contentEnd - at !== size) return -1;
+    for (let index = at; index < contentEnd; index++) if (this.bytes[index] !== 0) return at;
+    return -1;
   }
 
   /** Steps over a fixed field of 4 or 8 bytes and returns where it starts. */
