@@ -1,0 +1,86 @@
+import { constants } from 'node:fs';
+import { access, mkdir, open, readFile, stat, unlink } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { AppError, describeError } from '../core/errors.ts';
+import { errnoOf } from './disk.ts';
+
+/** Folders that this process holds: its own pid in a lock file proves nothing, pids repeat from container to container. */
+const held = new Set<string>();
+
+/** Creates the folder for this user only (0700) or checks that it can be used; returns its absolute path. */
+export async function openDataFolder(path: string): Promise<string> {
+  const folder = resolve(path);
+  try {
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+    if (!(await stat(folder)).isDirectory()) throw new Error('it is not a folder');
+    await access(folder, constants.R_OK | constants.W_OK | constants.X_OK);
+    return folder;
+  } catch (error) {
+    const words = `the data folder ${folder} cannot be used: ${describeError(error)}`;
+    throw new AppError('storage', `${words}; give a folder that this user can read and write`, { cause: error });
+  }
+}
+
+/**
+ * One process for each data folder: a file `lock` with the pid and, where the system tells, the start time of the process.
+ * A lock of a dead process is taken over. Processes of other hosts or pid namespaces are not seen.
+ */
+export async function lockDataFolder(path: string): Promise<{ release(): Promise<void> }> {
+  const folder = resolve(path);
+  const file = join(folder, 'lock');
+  if (held.has(folder)) throw inUse(folder, process.pid);
+  held.add(folder);
+  try {
+    await takeLock(folder, file);
+  } catch (error) {
+    held.delete(folder);
+    if (error instanceof AppError) throw error;
+    throw new AppError('storage', `cannot lock ${folder}: ${describeError(error)}`, { cause: error });
+  }
+  return {
+    async release() {
+      if (held.delete(folder)) await unlink(file).catch(() => undefined);
+    },
+  };
+}
+
+function inUse(folder: string, pid: number): AppError {
+  return new AppError(
+    'storage',
+    `the data folder ${folder} is in use by process ${pid}: stop it or choose another folder`,
+  );
+}
+
+async function takeLock(folder: string, file: string): Promise<void> {
+  const mine = `${process.pid} ${(await startTime(process.pid)) ?? ''}`;
+  for (;;) {
+    try {
+      const handle = await open(file, 'wx', 0o600);
+      await handle.writeFile(mine).finally(() => handle.close());
+      return;
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    }
+    const [pid = 0, started = ''] = (await readFile(file, 'utf8').catch(() => '')).split(' ');
+    if (await isAlive(Number(pid), started)) throw inUse(folder, Number(pid));
+    await unlink(file).catch(() => undefined);
+  }
+}
+
+async function isAlive(pid: number, started: string): Promise<boolean> {
+  if (!Number.isInteger(pid) || pid <= 0) return false;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if (errnoOf(error) === 'ESRCH') return false;
+  }
+  const now = await startTime(pid);
+  // Without start times only the pid can tell; our own pid is then a former process of the same number.
+  return now === undefined || started === '' ? pid !== process.pid : now === started;
+}
+
+/** Start of a process in clock ticks since boot (Linux, proc(5) field 22); undefined elsewhere. */
+async function startTime(pid: number): Promise<string | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
+  return text?.slice(text.lastIndexOf(')') + 2).split(' ')[19];
+}

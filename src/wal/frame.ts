@@ -1,0 +1,90 @@
+import { AppError } from '../core/errors.ts';
+import type { FrameNote, Signal } from '../core/evidence.ts';
+import { ENTRY_HEAD_BYTES, type FramePosition, type RawEntry, sealEntry } from './segment-format.ts';
+
+/**
+ * The body of a WAL entry; its kind is the signal, its time the receive time.
+ *
+ * | at | bytes |
+ * |---|---|
+ * | note length | 2 |
+ * | note: JSON of the FrameNote without the receive time | as said |
+ * | payload: the protobuf Export…ServiceRequest as sent, secrets overwritten | the rest |
+ */
+export interface Frame {
+  readonly signal: Signal;
+  readonly note: FrameNote;
+  /** Belongs to the log from the append on: must not be changed any more. */
+  readonly payload: Buffer;
+}
+
+export interface StoredFrame extends Frame {
+  readonly position: FramePosition;
+  /** Bytes on disk. */
+  readonly length: number;
+}
+
+/** Larger frames would not fit a segment's 32-bit offsets with room to spare. */
+export const FRAME_BYTES_MAX = 2 ** 30;
+
+const NOTE_LENGTH_BYTES = 2;
+
+/** Notes differ by sender and peer only, so a few encodings serve nearly all frames. */
+const NOTES_CACHED_MAX = 1024;
+
+const SIGNAL_KIND: Readonly<Record<Signal, number>> = { traces: 1, logs: 2, metrics: 3 };
+const KIND_SIGNAL: ReadonlyMap<number, Signal> = new Map([
+  [1, 'traces'],
+  [2, 'logs'],
+  [3, 'metrics'],
+]);
+
+type NoteText = Omit<FrameNote, 'receivedNs'>;
+
+/** Turns frames into entries. One for each log: it remembers encoded notes. */
+export class FrameEncoder {
+  readonly #notes = new Map<string, Buffer>();
+
+  /** Head and note in one buffer; the payload follows it on disk. */
+  encode(frame: Frame): Buffer {
+    const note = this.#encodeNote(frame.note);
+    const head = Buffer.allocUnsafe(ENTRY_HEAD_BYTES + NOTE_LENGTH_BYTES + note.length);
+    if (head.length + frame.payload.length > FRAME_BYTES_MAX) {
+      throw new AppError('too_large', `a frame has at most ${FRAME_BYTES_MAX} bytes`);
+    }
+    head.writeUInt16LE(note.length, ENTRY_HEAD_BYTES);
+    note.copy(head, ENTRY_HEAD_BYTES + NOTE_LENGTH_BYTES);
+    sealEntry(head, SIGNAL_KIND[frame.signal], frame.note.receivedNs, frame.payload);
+    return head;
+  }
+
+  #encodeNote({ namespace, sender, trusted, vouches, peer }: FrameNote): Buffer {
+    const text = JSON.stringify({ namespace, sender, trusted, vouches, peer } satisfies NoteText);
+    const known = this.#notes.get(text);
+    if (known) return known;
+    const note = Buffer.from(text);
+    if (note.length > 0xffff) throw new AppError('too_large', 'the note of a frame has at most 65535 bytes');
+    if (this.#notes.size >= NOTES_CACHED_MAX) this.#notes.clear();
+    this.#notes.set(text, note);
+    return note;
+  }
+}
+
+/** Throws AppError `storage` for an entry that has a right checksum and yet is no frame. */
+export function decodeFrame(entry: RawEntry): StoredFrame {
+  const { body, position } = entry;
+  const signal = KIND_SIGNAL.get(entry.kind);
+  const noteEnd = NOTE_LENGTH_BYTES + (body.length < NOTE_LENGTH_BYTES ? 0 : body.readUInt16LE(0));
+  if (!signal || noteEnd > body.length) {
+    throw new AppError('storage', `segment ${position.segment} at ${position.offset} holds no frame`);
+  }
+  // Checked by the checksum: these bytes are what encode() wrote.
+  const note: NoteText = JSON.parse(body.toString('utf8', NOTE_LENGTH_BYTES, noteEnd));
+  return {
+    signal,
+    note: { receivedNs: entry.timeNs, ...note },
+    payload: body.subarray(noteEnd),
+    position,
+    length: entry.length,
+  };
+}

@@ -1,0 +1,288 @@
+import { assert } from '../core/assert.ts';
+import { type Clock, msToNs } from '../core/clock.ts';
+import { AppError, describeError } from '../core/errors.ts';
+import { type DiskFile, errnoOf } from './disk.ts';
+import { encodeHeader, type FramePosition, HEADER_BYTES, type RawEntry, SEGMENT_MAX } from './segment-format.ts';
+import { readSegment, recoverSegments, type Segment, type SegmentFolder, segmentPath } from './segment-recovery.ts';
+
+export interface SegmentInfo {
+  readonly segment: number;
+  /** Length of the file. */
+  readonly bytes: number;
+  /** Smallest and largest time of an entry, epoch nanoseconds; of segments from an earlier run, estimates until replayed. */
+  readonly firstReceivedNs: bigint;
+  readonly lastReceivedNs: bigint;
+  /** No longer appended to. */
+  readonly sealed: boolean;
+}
+
+export interface SegmentLogOptions extends SegmentFolder {
+  readonly segmentBytes: number;
+  /** A segment is closed at this age even when it is not full. */
+  readonly segmentAgeMs: number;
+  /** New segments get higher numbers than this, even in an empty folder. */
+  readonly segmentFloor: number;
+  readonly clock: Clock;
+  /** After each fsync of appended bytes. */
+  readonly committed: (bytes: number) => void;
+}
+
+/** Entries that are written together: whole entries (see sealEntry), one after the other, in one segment. */
+export interface Append {
+  readonly buffers: readonly Buffer[];
+  readonly bytes: number;
+  readonly firstNs: bigint;
+  readonly lastNs: bigint;
+  /** Called in append order right after the fsync, before the append resolves. Must be cheap and must not throw. */
+  readonly durable?: (position: FramePosition) => void;
+}
+
+interface Waiting extends Append {
+  readonly resolve: (position: FramePosition) => void;
+  readonly reject: (reason: AppError) => void;
+}
+
+export interface ReplayProgress {
+  readonly entries: number;
+  readonly bytes: number;
+  readonly bytesTotal: number;
+}
+
+/** Numbered append-only files of checksummed entries with group commit. The format and the order of steps: segment-format.ts. */
+export class SegmentLog {
+  readonly #options: SegmentLogOptions;
+  readonly #segments = new Map<number, Segment>();
+  #replayable: readonly Segment[] = [];
+  #active: { file: DiskFile; segment: Segment } | undefined;
+  #nextSegment = 1;
+  #waiting: Waiting[] = [];
+  #running: Promise<void> | undefined;
+  #closed = false;
+
+  private constructor(options: SegmentLogOptions) {
+    this.#options = options;
+  }
+
+  static async open(options: SegmentLogOptions): Promise<SegmentLog> {
+    assert(options.segmentBytes > HEADER_BYTES && options.segmentBytes <= 2 ** 31, 'segmentBytes is in range');
+    const log = new SegmentLog(options);
+    log.#replayable = await recoverSegments(options);
+    for (const segment of log.#replayable) log.#segments.set(segment.segment, segment);
+    log.#nextSegment = Math.max(log.#replayable.at(-1)?.segment ?? 0, options.segmentFloor) + 1;
+    return log;
+  }
+
+  get bytes(): number {
+    let bytes = 0;
+    for (const segment of this.#segments.values()) bytes += segment.bytes;
+    return bytes;
+  }
+
+  segments(): SegmentInfo[] {
+    return [...this.#segments.values()].map(({ createdMs: _, ...info }) => info);
+  }
+
+  /**
+   * Resolves with the position of the first byte after its fsync. What waits while another batch is written goes together
+   * with the next. Rejects with `unavailable` when the bytes could not be made durable; nothing is lost then but the
+   * sender must send them again.
+   */
+  append(append: Append): Promise<FramePosition> {
+    if (this.#closed) return Promise.reject(new AppError('unavailable', `the ${this.#options.kind.words} is closed`));
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ ...append, resolve, reject });
+      this.#running ??= this.#run();
+    });
+  }
+
+  /** Visits the entries that were on disk when the log was opened, oldest first; appends may go on meanwhile. */
+  async replay(
+    visit: (entry: RawEntry) => void | Promise<void>,
+    progress?: (progress: ReplayProgress) => void,
+  ): Promise<ReplayProgress> {
+    const bytesTotal = this.#replayable.reduce((sum, { bytes }) => sum + bytes, 0);
+    let entries = 0;
+    let bytes = 0;
+    for (const segment of this.#replayable) {
+      if (this.#segments.get(segment.segment) === segment) {
+        const end = await readSegment(this.#options, segment, visit);
+        entries += end.entries;
+        if (end.reason) this.#report(segment.segment, segment.bytes - end.bytes, end.reason);
+      }
+      bytes += segment.bytes;
+      progress?.({ entries, bytes, bytesTotal });
+    }
+    return { entries, bytes, bytesTotal };
+  }
+
+  /** Removes a sealed segment for ever. The newest stays, so that numbers are never used twice. */
+  async drop(segment: number): Promise<void> {
+    const newest = Math.max(...this.#segments.keys());
+    if (!this.#segments.has(segment) || segment === newest) {
+      throw new AppError(
+        'storage',
+        `segment ${segment} of the ${this.#options.kind.words} is not one that can be dropped`,
+      );
+    }
+    await this.#unlink(segment);
+    await this.#options.disk.syncFolder(this.#options.folder);
+    this.#segments.delete(segment);
+  }
+
+  /** Finishes the appends that wait, then closes. Later appends are rejected. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#running;
+    await this.#seal();
+  }
+
+  async #run(): Promise<void> {
+    // Requests of the same turn of the event loop share the first write.
+    await Promise.resolve();
+    while (this.#waiting.length > 0) await this.#commit();
+    this.#running = undefined;
+  }
+
+  async #commit(): Promise<void> {
+    const batch = await this.#takeBatch();
+    let active = this.#active;
+    let bytes = 0;
+    try {
+      active ??= await this.#create();
+      const buffers: Buffer[] = [];
+      for (const append of batch) {
+        for (const buffer of append.buffers) buffers.push(buffer);
+        bytes += append.bytes;
+      }
+      await active.file.write(buffers, active.segment.bytes);
+      await active.file.fdatasync();
+    } catch (error) {
+      const words = `the ${this.#options.kind.words} cannot be written: ${describeError(error)}`;
+      for (const append of batch) append.reject(new AppError('unavailable', words, { cause: error }));
+      await this.#abandon(bytes, words);
+      return;
+    }
+    this.#publish(batch, active.segment);
+    this.#options.committed(bytes);
+  }
+
+  #publish(batch: readonly Waiting[], segment: Segment): void {
+    const positions = batch.map((append) => {
+      const position = { segment: segment.segment, offset: segment.bytes };
+      if (segment.bytes === HEADER_BYTES || append.firstNs < segment.firstReceivedNs) {
+        segment.firstReceivedNs = append.firstNs;
+      }
+      if (append.lastNs > segment.lastReceivedNs) segment.lastReceivedNs = append.lastNs;
+      segment.bytes += append.bytes;
+      append.durable?.(position);
+      return position;
+    });
+    for (const [index, append] of batch.entries()) append.resolve(positions[index] ?? { segment: 0, offset: 0 });
+  }
+
+  /** As many of the waiting as fit into the active segment; seals it first when it is full or old. */
+  async #takeBatch(): Promise<Waiting[]> {
+    const { segmentBytes, segmentAgeMs, clock } = this.#options;
+    const active = this.#active?.segment;
+    const used = active?.bytes ?? HEADER_BYTES;
+    const full = used > HEADER_BYTES && used + (this.#waiting[0]?.bytes ?? 0) > segmentBytes;
+    const old = active !== undefined && used > HEADER_BYTES && clock.nowMs() - active.createdMs > segmentAgeMs;
+    if (full || old) await this.#seal();
+    let end = full || old ? HEADER_BYTES : used;
+    let count = 0;
+    for (const append of this.#waiting) {
+      if (count > 0 && end + append.bytes > segmentBytes) break;
+      end += append.bytes;
+      count += 1;
+    }
+    return this.#waiting.splice(0, count);
+  }
+
+  async #create(): Promise<{ file: DiskFile; segment: Segment }> {
+    const { disk, folder, kind, clock } = this.#options;
+    const { number, file } = await this.#createFile();
+    const createdMs = clock.nowMs();
+    const createdNs = msToNs(createdMs);
+    try {
+      await file.write([encodeHeader(kind, number, createdNs)], 0);
+      await file.fdatasync();
+      await disk.syncFolder(folder);
+    } catch (error) {
+      await file.close().catch(() => undefined);
+      await this.#unlink(number).catch(() => undefined);
+      throw error;
+    }
+    const segment = {
+      segment: number,
+      createdMs,
+      bytes: HEADER_BYTES,
+      firstReceivedNs: createdNs,
+      lastReceivedNs: createdNs,
+      sealed: false,
+    };
+    this.#segments.set(number, segment);
+    this.#nextSegment = number + 1;
+    this.#active = { file, segment };
+    return this.#active;
+  }
+
+  /** A name that an earlier failure left behind is skipped. */
+  async #createFile(): Promise<{ number: number; file: DiskFile }> {
+    for (; ; this.#nextSegment += 1) {
+      assert(this.#nextSegment <= SEGMENT_MAX, 'segment numbers last');
+      try {
+        return {
+          number: this.#nextSegment,
+          file: await this.#options.disk.create(segmentPath(this.#options, this.#nextSegment)),
+        };
+      } catch (error) {
+        if (errnoOf(error) !== 'EEXIST') throw error;
+      }
+    }
+  }
+
+  /** Step 3 of the order: the active segment is not to be trusted beyond what was acknowledged. */
+  async #abandon(bytesCut: number, reason: string): Promise<void> {
+    const active = this.#active;
+    this.#report(active?.segment.segment ?? this.#nextSegment, bytesCut, reason);
+    if (!active) return;
+    const { file, segment } = active;
+    this.#active = undefined;
+    segment.sealed = true;
+    try {
+      if (segment.bytes === HEADER_BYTES) {
+        await this.#unlink(segment.segment);
+        this.#segments.delete(segment.segment);
+        this.#nextSegment = segment.segment;
+      } else {
+        await file.truncate(segment.bytes);
+        await file.fdatasync();
+      }
+    } catch (error) {
+      // The tail stays on disk; it was never acknowledged, and a replay may show it: senders repeat what failed.
+      this.#report(segment.segment, 0, `the failed tail cannot be cut off: ${describeError(error)}`);
+    }
+    await file.close().catch(() => undefined);
+  }
+
+  async #seal(): Promise<void> {
+    const active = this.#active;
+    if (!active) return;
+    this.#active = undefined;
+    active.segment.sealed = true;
+    // Every byte of it was fsynced with its batch; a failing close can lose nothing.
+    await active.file.close().catch(() => undefined);
+  }
+
+  async #unlink(segment: number): Promise<void> {
+    try {
+      await this.#options.disk.unlink(segmentPath(this.#options, segment));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    }
+  }
+
+  #report(segment: number, bytesCut: number, reason: string): void {
+    this.#options.report({ segment, bytesCut, reason });
+  }
+}

@@ -1,0 +1,177 @@
+import { type Clock, systemClock } from '../core/clock.ts';
+import type { Counters } from '../core/metrics.ts';
+import { type Disk, nodeDisk } from './disk.ts';
+import { decodeFrame, type Frame, FrameEncoder, type StoredFrame } from './frame.ts';
+import { type FramePosition, positionKey, WAL_KIND } from './segment-format.ts';
+import { type ReplayProgress, type SegmentInfo, SegmentLog } from './segment-log.ts';
+import { SegmentReader } from './segment-reader.ts';
+import type { SegmentReport } from './segment-recovery.ts';
+
+export interface WalOptions {
+  readonly folder: string;
+  /** A segment is closed at this size; a larger frame gets a segment of its own. Default 64 MiB. */
+  readonly segmentBytes?: number;
+  /** A segment is closed at this age, so that old evidence of a quiet system can go. Default 1 hour. */
+  readonly segmentAgeMs?: number;
+  /** Recent frames kept in memory for reads. Default 128 MiB. */
+  readonly cacheBytesMax?: number;
+  /**
+   * New segments get higher numbers than this: the newest segment that the settle journal names, in case somebody
+   * removed the log's files and left the journal.
+   */
+  readonly segmentFloor?: number;
+  readonly disk?: Disk;
+  readonly clock?: Clock;
+  readonly counters?: Counters;
+  /** Damage, cut tails, strange files, failed writes: for the log. */
+  readonly report?: (report: SegmentReport) => void;
+}
+
+const MEBIBYTE = 1024 * 1024;
+
+/** Recent frames by position, within a budget of bytes; the oldest go first. */
+class FrameCache {
+  readonly #bytesMax: number;
+  readonly #frames = new Map<number, StoredFrame>();
+  #bytes = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  get(position: FramePosition): StoredFrame | undefined {
+    return this.#frames.get(positionKey(position));
+  }
+
+  add(frame: StoredFrame): void {
+    this.#frames.set(positionKey(frame.position), frame);
+    this.#bytes += frame.length;
+    for (const [key, oldest] of this.#frames) {
+      if (this.#bytes <= this.#bytesMax) break;
+      this.#frames.delete(key);
+      this.#bytes -= oldest.length;
+    }
+  }
+}
+
+/** The write-ahead log: what was acknowledged, in the order it was. It is also where the spans live until they settle. */
+export class Wal {
+  readonly #log: SegmentLog;
+  readonly #reader: SegmentReader;
+  readonly #cache: FrameCache;
+  readonly #encoder = new FrameEncoder();
+  readonly #listeners: ((frame: StoredFrame) => void)[] = [];
+
+  private constructor(log: SegmentLog, reader: SegmentReader, cache: FrameCache) {
+    this.#log = log;
+    this.#reader = reader;
+    this.#cache = cache;
+  }
+
+  /** Repairs a torn tail and reports what it meets. Throws AppError `storage` when a newer program wrote the folder. */
+  static async open(options: WalOptions): Promise<Wal> {
+    const { folder, counters, disk = nodeDisk } = options;
+    const log = await SegmentLog.open({
+      folder,
+      kind: WAL_KIND,
+      segmentBytes: options.segmentBytes ?? 64 * MEBIBYTE,
+      segmentAgeMs: options.segmentAgeMs ?? 3_600_000,
+      segmentFloor: options.segmentFloor ?? 0,
+      disk,
+      clock: options.clock ?? systemClock,
+      report: options.report ?? (() => undefined),
+      committed(bytes) {
+        counters?.add('fsyncs', 1);
+        counters?.add('appended', bytes);
+      },
+    });
+    const cache = new FrameCache(options.cacheBytesMax ?? 128 * MEBIBYTE);
+    return new Wal(log, new SegmentReader(folder, WAL_KIND, disk), cache);
+  }
+
+  /** Bytes on disk. */
+  get bytes(): number {
+    return this.#log.bytes;
+  }
+
+  /**
+   * Resolves when the frame is durable; frames that wait for the same fsync share it. Rejects with `unavailable` when it
+   * could not be made durable: the sender must send it again.
+   */
+  async append(frame: Frame): Promise<FramePosition> {
+    const head = this.#encoder.encode(frame);
+    const length = head.length + frame.payload.length;
+    return this.#log.append({
+      buffers: frame.payload.length === 0 ? [head] : [head, frame.payload],
+      bytes: length,
+      firstNs: frame.note.receivedNs,
+      lastNs: frame.note.receivedNs,
+      durable: (position) => {
+        const stored = { signal: frame.signal, note: frame.note, payload: frame.payload, position, length };
+        this.#cache.add(stored);
+        for (const listener of this.#listeners) listener(stored);
+      },
+    });
+  }
+
+  /** Every frame in append order, right after its fsync and before its append resolves. Must be cheap and not throw. */
+  onDurable(listener: (frame: StoredFrame) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  /**
+   * Visits every frame that was there at the open, oldest first, and none that came later; appends may go on. Where a
+   * segment is damaged its later frames are reported as lost and the next segment goes on.
+   */
+  async replay(
+    visit: (frame: StoredFrame) => void | Promise<void>,
+    progress?: (progress: ReplayProgress) => void,
+  ): Promise<{ frames: number; bytes: number }> {
+    const { entries, bytes } = await this.#log.replay((entry) => visit(decodeFrame(entry)), progress);
+    return { frames: entries, bytes };
+  }
+
+  /** From memory when recent, else from disk without waiting. Throws AppError `storage` when it is gone or damaged. */
+  read(position: FramePosition): StoredFrame {
+    const recent = this.#cache.get(position);
+    if (recent) return recent;
+    const frame = decodeFrame(this.#reader.read(position));
+    this.#cache.add(frame);
+    return frame;
+  }
+
+  /** Oldest first. */
+  segments(): SegmentInfo[] {
+    return this.#log.segments();
+  }
+
+  /** Removes a segment that is not the newest. */
+  async drop(segment: number): Promise<void> {
+    await this.#log.drop(segment);
+    this.#reader.forget(segment);
+  }
+
+  /** Finishes waiting appends; later ones are rejected. */
+  async close(): Promise<void> {
+    await this.#log.close();
+    this.#reader.close();
+  }
+}
+
+/** Reads frames of a log that another thread or process appends to. */
+export interface FrameReader {
+  /** Throws AppError `storage` when the frame is gone or damaged. */
+  read(position: FramePosition): StoredFrame;
+  /** Lets go of a dropped segment. */
+  forget(segment: number): void;
+  close(): void;
+}
+
+export function openFrameReader(folder: string, disk: Disk = nodeDisk): FrameReader {
+  const reader = new SegmentReader(folder, WAL_KIND, disk);
+  return {
+    read: (position) => decodeFrame(reader.read(position)),
+    forget: (segment) => reader.forget(segment),
+    close: () => reader.close(),
+  };
+}
