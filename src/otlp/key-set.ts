@@ -1,3 +1,5 @@
+import { cachedText } from './text-cache.ts';
+
 /**
  * The attribute keys that are wanted, matched on bytes: keys that are not wanted never become strings. Compared by length
  * and last byte first (keys share beginnings such as `http.request.`, seldom ends), then byte by byte.
@@ -29,7 +31,7 @@ export class KeySet {
     }
     for (const prefix of this.#prefixes) {
       if (prefix.length <= length && endsAlike(prefix, bytes, start, prefix.length)) {
-        return bytes.toString('utf8', start, end);
+        return cachedText(bytes, start, end);
       }
     }
     return undefined;

@@ -1,5 +1,6 @@
 import type { AttributeValue } from '../core/evidence.ts';
 import type { KeySet } from './key-set.ts';
+import { cachedText } from './text-cache.ts';
 import { VALUE_DEPTH_MAX, WIRE, WireCursor, WireError } from './wire.ts';
 
 /** Tags of AnyValue, ArrayValue, KeyValueList and KeyValue in opentelemetry-proto's common.proto. */
@@ -47,7 +48,7 @@ export class ValueReader {
   /** Reads the delimited field at the cursor as text. */
   text(end: number): string {
     const contentEnd = this.cursor.delimitedEnd(end);
-    const text = this.#buffer.toString('utf8', this.cursor.position, contentEnd);
+    const text = cachedText(this.#buffer, this.cursor.position, contentEnd);
     this.cursor.position = contentEnd;
     return text;
   }
@@ -144,7 +145,7 @@ export class ValueReader {
       const itemEnd = cursor.delimitedEnd(end);
       const itemStart = cursor.position;
       this.#locate(itemEnd);
-      const key = this.#buffer.toString('utf8', this.#keyStart, this.#keyEnd);
+      const key = cachedText(this.#buffer, this.#keyStart, this.#keyEnd);
       setOwn(object, key, this.#locatedValue(itemStart, itemEnd, depth));
       cursor.position = itemEnd;
     }
@@ -160,6 +161,27 @@ export class ValueReader {
 
   /** Finds key and value of the KeyValue from the cursor to `end`. */
   #locate(end: number): void {
+    if (!this.#locateUsual(end)) this.#locateAny(end);
+  }
+
+  /** The way nearly every sender writes it: a short key, then a short value to the end. */
+  #locateUsual(end: number): boolean {
+    const bytes = this.cursor.bytes;
+    const at = this.cursor.position;
+    if (end - at < 4 || bytes[at] !== VALUE_TAG.key) return false;
+    const keyEnd = at + 2 + (bytes[at + 1] as number);
+    if ((bytes[at + 1] as number) >= 0x80 || keyEnd + 2 > end || bytes[keyEnd] !== VALUE_TAG.value) return false;
+    const first = bytes[keyEnd + 1] as number;
+    if (first >= 0x80 || keyEnd + 2 + first !== end) return false;
+    this.#keyStart = at + 2;
+    this.#keyEnd = keyEnd;
+    this.#valueStart = keyEnd + 2;
+    this.#valueEnd = end;
+    this.#valueCount = 1;
+    return true;
+  }
+
+  #locateAny(end: number): void {
     const cursor = this.cursor;
     this.#keyStart = this.#keyEnd = this.#valueStart = this.#valueEnd = cursor.position;
     this.#valueCount = 0;
