@@ -11,8 +11,9 @@ export type Pattern = readonly string[];
  * - `exists`: the field has any value (`user.id: *`)
  * - `equals`: any value equals; exact for keyword, letter runs in a row for text
  * - `matches`: any value fits the pattern (keyword only; case-sensitive)
- * - `compare`: any value is in the half-open or closed range
- * - `words`: a bare word or quoted phrase: any bare field equals it (or fits the pattern), or the sentence contains it
+ * - `compare`: any value is above or below; never on keyword, text, ip or boolean fields
+ * - `words`: a bare word or quoted phrase: any bare field equals it (or fits the pattern), or the sentence contains
+ *   the letter runs of `text` in a row, pattern or not (in `text` a wildcard stands as `*`)
  */
 export type Query =
   | { readonly kind: 'all' }
