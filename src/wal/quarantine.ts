@@ -16,11 +16,13 @@ const READ_BYTES = 256 * 1024;
 const NEWLINE = 0x0a;
 
 function toLine({ stage, reason, id, body }: QuarantineEntry): string {
-  const text = JSON.stringify({ stage, reason, id, body }, (_, value: unknown) => {
-    if (typeof value === 'bigint') return String(value);
-    return value instanceof Uint8Array ? Buffer.from(value).toString('base64') : value;
-  });
-  return `${text}\n`;
+  // The value as it is: `value` has already gone through the toJSON of buffers.
+  function plain(this: Record<string, unknown>, key: string, value: unknown): unknown {
+    const original = this[key];
+    if (typeof original === 'bigint') return String(original);
+    return original instanceof Uint8Array ? Buffer.from(original).toString('base64') : value;
+  }
+  return `${JSON.stringify({ stage, reason, id, body }, plain)}\n`;
 }
 
 /** What was set aside after its acknowledgement: an NDJSON file that people can read with any tool. Nothing is removed. */

@@ -169,10 +169,9 @@ export class SegmentLog {
   #publish(batch: readonly Waiting[], segment: Segment): void {
     const positions = batch.map((append) => {
       const position = { segment: segment.segment, offset: segment.bytes };
-      if (segment.bytes === HEADER_BYTES || append.firstNs < segment.firstReceivedNs) {
-        segment.firstReceivedNs = append.firstNs;
-      }
-      if (append.lastNs > segment.lastReceivedNs) segment.lastReceivedNs = append.lastNs;
+      const empty = segment.bytes === HEADER_BYTES;
+      if (empty || append.firstNs < segment.firstReceivedNs) segment.firstReceivedNs = append.firstNs;
+      if (empty || append.lastNs > segment.lastReceivedNs) segment.lastReceivedNs = append.lastNs;
       segment.bytes += append.bytes;
       append.durable?.(position);
       return position;

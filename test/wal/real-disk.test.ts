@@ -1,0 +1,137 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { lockDataFolder, openDataFolder } from '../../src/wal/data-folder.ts';
+import { Quarantine } from '../../src/wal/quarantine.ts';
+import { SettleJournal } from '../../src/wal/settle-journal.ts';
+import { Wal } from '../../src/wal/wal.ts';
+import { frameOf, numberOf, replayed } from './helpers.ts';
+
+let folder = '';
+const children: ChildProcess[] = [];
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'spantrail-wal-'));
+});
+
+afterEach(async () => {
+  for (const child of children.splice(0)) child.kill('SIGKILL');
+  await rm(folder, { recursive: true });
+});
+
+function run(...args: string[]) {
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  children.push(child);
+  return { child, lines: createInterface({ input: child.stdout }) };
+}
+
+async function kill(child: ChildProcess): Promise<void> {
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+}
+
+describe('on the machine’s own disk', () => {
+  it('every frame that a killed process acknowledged is there, time after time', async () => {
+    const data = join(folder, 'wal');
+    for (const acknowledgedMin of [1, 300, 1000]) {
+      const { child, lines } = run(join(import.meta.dirname, 'append-until-killed.ts'), data);
+      const acknowledged: number[] = [];
+      lines.on('line', (line) => {
+        acknowledged.push(Number(line));
+        if (acknowledged.length === acknowledgedMin) child.kill('SIGKILL');
+      });
+      await Promise.all([once(lines, 'close'), once(child, 'exit')]);
+      expect(acknowledged.length).toBeGreaterThanOrEqual(acknowledgedMin);
+      const wal = await Wal.open({ folder: data });
+      const found = new Set((await replayed(wal)).map(numberOf));
+      expect(acknowledged.filter((number) => !found.has(number))).toEqual([]);
+      await wal.close();
+    }
+    const wal = await Wal.open({ folder: data });
+    const found = await replayed(wal);
+    for (const frame of found) expect(frame).toMatchObject(frameOf(numberOf(frame), frame.payload.length));
+    await wal.close();
+  });
+
+  it('files and folders are for this user only', async () => {
+    const data = await openDataFolder(join(folder, 'data'));
+    const wal = await Wal.open({ folder: join(data, 'wal') });
+    await wal.append(frameOf(1));
+    const journal = await SettleJournal.open({ folder: join(data, 'journal') });
+    const through = { segment: 1, offset: 32 };
+    const entry = { namespace: 'default', traceId: 'a', through, rank: 1n, revision: 0, settledAtMs: 1, records: [] };
+    await journal.append([entry]);
+    const quarantine = await Quarantine.open(join(data, 'quarantine'));
+    const lock = await lockDataFolder(data);
+    const names = await readdir(data, { recursive: true });
+    expect(names.sort()).toEqual([
+      'journal',
+      'journal/0000000001.journal',
+      'lock',
+      'quarantine',
+      'quarantine/quarantine.ndjson',
+      'wal',
+      'wal/0000000001.wal',
+    ]);
+    for (const name of ['', ...names]) {
+      const { mode } = await stat(join(data, name));
+      expect(`${name} ${(mode & 0o777).toString(8)}`).toBe(`${name} ${/[.]|lock/.test(name) ? '600' : '700'}`);
+    }
+    await Promise.all([wal.close(), journal.close(), quarantine.close(), lock.release()]);
+    expect(await readdir(data)).not.toContain('lock');
+  });
+
+  it('a failing system call is reported in one line', async () => {
+    const file = join(folder, 'file');
+    await writeFile(file, '');
+    for (const path of [file, join(file, 'below')]) {
+      await expect(openDataFolder(path)).rejects.toMatchObject({
+        code: 'storage',
+        message: expect.stringMatching(new RegExp(`^the data folder ${path} cannot be used: .+`)),
+      });
+    }
+  });
+});
+
+describe('the lock of the data folder', () => {
+  it('refuses a second process while the first lives and is taken over when it is dead', async () => {
+    const module = JSON.stringify(join(import.meta.dirname, '../../src/wal/data-folder.ts'));
+    const script = `const { lockDataFolder } = await import(${module}); await lockDataFolder(process.argv[1]); console.log('held'); setInterval(() => {}, 1e6);`;
+    const { child, lines } = run('--input-type=module', '-e', script, folder);
+    await once(lines, 'line');
+    await expect(lockDataFolder(folder)).rejects.toMatchObject({
+      code: 'storage',
+      message: expect.stringMatching(new RegExp(`${folder} is in use by process ${child.pid}:`)),
+    });
+    await kill(child);
+    const lock = await lockDataFolder(folder);
+    await lock.release();
+  });
+
+  it('refuses a second holder in this process until the first releases', async () => {
+    const lock = await lockDataFolder(folder);
+    await expect(lockDataFolder(`${folder}/`)).rejects.toThrow(`in use by process ${process.pid}`);
+    await lock.release();
+    await (await lockDataFolder(folder)).release();
+  });
+
+  it.each([
+    ['our own pid in an earlier life', `${process.pid} 1`],
+    ['our own pid without a start time', `${process.pid} `],
+    ['another process that took the pid of the dead one', `${process.ppid} 1`],
+    ['nothing readable', 'x'],
+    ['an empty file', ''],
+  ])('takes over a lock with %s', async (_, text) => {
+    await writeFile(join(folder, 'lock'), text);
+    await (await lockDataFolder(folder)).release();
+  });
+
+  it('says why when there can be no lock', async () => {
+    await mkdir(join(folder, 'lock'));
+    await expect(lockDataFolder(join(folder, 'absent'))).rejects.toMatchObject({ code: 'storage' });
+  });
+});

@@ -1,0 +1,187 @@
+import { describe, expect, it } from 'vitest';
+import { Counters } from '../../src/core/metrics.ts';
+import type { StoredFrame } from '../../src/wal/frame.ts';
+import { openFrameReader } from '../../src/wal/wal.ts';
+import { FOLDER, frameOf, numberOf, openWal, replayed } from './helpers.ts';
+import { MemoryDisk } from './memory-disk.ts';
+
+const first = `${FOLDER}/0000000001.wal`;
+
+describe('append and replay', () => {
+  it('gives every frame back as it was, in order, from memory, from disk and to another reader', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk);
+    const frames = [frameOf(1), frameOf(2, 0, 'logs'), frameOf(3, 2000, 'metrics'), frameOf(4)];
+    const positions = [];
+    for (const frame of frames) positions.push(await wal.append(frame));
+    await wal.append({ ...frameOf(5), payload: Buffer.alloc(0) });
+    const reader = openFrameReader(FOLDER, disk);
+    for (const [index, frame] of frames.entries()) {
+      const position = positions[index] ?? { segment: 0, offset: 0 };
+      expect(wal.read(position)).toMatchObject({ ...frame, position });
+      expect(reader.read(position)).toEqual(wal.read(position));
+    }
+    await wal.close();
+    const again = await openWal(disk);
+    const found = await replayed(again.wal);
+    expect(found.map(({ position }) => position).slice(0, 4)).toEqual(positions);
+    expect(found.slice(0, 4)).toMatchObject(frames);
+    expect(found[4]?.payload.length).toBe(0);
+    expect(found.map((frame) => again.wal.read(frame.position))).toEqual(found);
+    expect(again.reports).toEqual([]);
+  });
+
+  it('tells listeners in append order before the append resolves, and replays only what is older than the open', async () => {
+    const disk = new MemoryDisk();
+    const before = await openWal(disk);
+    await Promise.all([1, 2, 3].map((number) => before.wal.append(frameOf(number))));
+    await before.wal.close();
+    const { wal } = await openWal(disk);
+    const events: string[] = [];
+    wal.onDurable((frame) => events.push(`durable ${numberOf(frame)}`));
+    const numbers: number[] = [];
+    const appends: Promise<unknown>[] = [];
+    await wal.replay(async (frame) => {
+      numbers.push(numberOf(frame));
+      appends.push(wal.append(frameOf(10 + numberOf(frame))).then(() => events.push(`ack ${10 + numberOf(frame)}`)));
+    });
+    await Promise.all(appends);
+    expect(numbers).toEqual([1, 2, 3]);
+    for (const number of [11, 12, 13]) {
+      expect(events.indexOf(`durable ${number}`)).toBeLessThan(events.indexOf(`ack ${number}`));
+    }
+    expect(events.filter((event) => event.startsWith('durable'))).toEqual(['durable 11', 'durable 12', 'durable 13']);
+  });
+
+  it('keeps recent frames in memory within the budget and reads older ones from disk', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk, { cacheBytesMax: 400, segmentBytes: 10_000 });
+    const stored: StoredFrame[] = [];
+    wal.onDurable((frame) => stored.push(frame));
+    for (const number of [1, 2, 3, 4, 5]) await wal.append(frameOf(number));
+    // Newest first: a frame that is read from disk takes the place of the oldest.
+    const cached = stored.reverse().map((frame) => wal.read(frame.position) === frame);
+    expect(cached).toEqual([true, true, false, false, false]);
+    for (const frame of stored) expect(wal.read(frame.position)).toEqual(frame);
+  });
+
+  it('refuses appends after close', async () => {
+    const { wal } = await openWal(new MemoryDisk());
+    const waiting = wal.append(frameOf(1));
+    await wal.close();
+    await expect(waiting).resolves.toMatchObject({ segment: 1 });
+    await expect(wal.append(frameOf(2))).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});
+
+describe('group commit', () => {
+  it('writes what waits during an fsync with one write and one fsync', async () => {
+    const disk = new MemoryDisk();
+    const counters = new Counters();
+    const { wal } = await openWal(disk, { segmentBytes: 1_000_000, counters });
+    await wal.append(frameOf(0));
+    let open = () => {};
+    disk.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const [writes, syncs] = [disk.count('write'), disk.count('fdatasync')];
+    const one = wal.append(frameOf(1));
+    await new Promise(setImmediate);
+    const rest = Array.from({ length: 50 }, (_, index) => wal.append(frameOf(2 + index)));
+    open();
+    await Promise.all([one, ...rest]);
+    expect(disk.count('write') - writes).toBe(2);
+    expect(disk.count('fdatasync') - syncs).toBe(2);
+    expect(counters.total('fsyncs')).toBe(3);
+    expect(counters.total('appended')).toBe(wal.bytes - 32);
+  });
+
+  it('rejects exactly the appends whose batch failed and goes on in a new segment', async () => {
+    const disk = new MemoryDisk();
+    const { wal, reports } = await openWal(disk, { segmentBytes: 1_000_000 });
+    await wal.append(frameOf(1));
+    disk.faults = [{ step: disk.steps.length + 1, mode: 'fails' }];
+    const durable: number[] = [];
+    wal.onDurable((frame) => durable.push(numberOf(frame)));
+    const failed = [wal.append(frameOf(2)), wal.append(frameOf(3))];
+    for (const append of failed) {
+      await expect(append).rejects.toMatchObject({ code: 'unavailable', retryable: true });
+    }
+    await expect(wal.append(frameOf(4))).resolves.toEqual({ segment: 2, offset: 32 });
+    expect(durable).toEqual([4]);
+    expect(reports).toMatchObject([{ segment: 1, reason: expect.stringContaining('EIO') }]);
+    await wal.close();
+    const again = await openWal(disk);
+    expect((await replayed(again.wal)).map(numberOf)).toEqual([1, 4]);
+    expect(again.reports).toEqual([]);
+  });
+});
+
+describe('segments', () => {
+  it('rolls over at the size and the age, gives a large frame its own, and keeps numbers after drops', async () => {
+    const disk = new MemoryDisk();
+    let nowMs = 1_790_000_000_000;
+    const { wal } = await openWal(disk, { segmentAgeMs: 1000, clock: { nowMs: () => nowMs } });
+    for (const number of [1, 2, 3, 4, 5]) await wal.append(frameOf(number, 100));
+    const large = await wal.append(frameOf(6, 5000));
+    nowMs += 2000;
+    const young = await wal.append(frameOf(7));
+    expect(large).toEqual({ segment: 4, offset: 32 });
+    expect(young).toEqual({ segment: 5, offset: 32 });
+    expect(wal.segments().map(({ segment, sealed }) => [segment, sealed])).toEqual([
+      [1, true],
+      [2, true],
+      [3, true],
+      [4, true],
+      [5, false],
+    ]);
+    expect(wal.segments()[0]).toMatchObject({
+      firstReceivedNs: frameOf(1).note.receivedNs,
+      lastReceivedNs: frameOf(2).note.receivedNs,
+      bytes: disk.bytesOf(first).length,
+    });
+    for (const segment of [1, 2, 3, 4]) await wal.drop(segment);
+    await expect(wal.drop(5)).rejects.toMatchObject({ code: 'storage' });
+    expect(wal.bytes).toBe(disk.bytesOf(`${FOLDER}/0000000005.wal`).length);
+    disk.crash('nothing unsynced');
+    expect(disk.paths()).toEqual([`${FOLDER}/0000000005.wal`]);
+    const again = await openWal(disk, { segmentFloor: 3 });
+    await expect(again.wal.drop(5)).rejects.toMatchObject({ code: 'storage' });
+    expect(await again.wal.append(frameOf(8))).toEqual({ segment: 6, offset: 32 });
+  });
+
+  it('starts above the floor', async () => {
+    const { wal } = await openWal(new MemoryDisk(), { segmentFloor: 41 });
+    expect(await wal.append(frameOf(1))).toEqual({ segment: 42, offset: 32 });
+  });
+
+  it('reports strange files, missing segments and short files, and leaves them alone', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk);
+    for (const number of [1, 2, 3, 4, 5, 6, 7, 8]) await wal.append(frameOf(number, 300));
+    await wal.close();
+    await disk.unlink(`${FOLDER}/0000000003.wal`);
+    disk.plant(`${FOLDER}/0000000005.wal`, Buffer.from('short'));
+    disk.plant(`${FOLDER}/notes.txt`, Buffer.from('mine'));
+    disk.plant(`${FOLDER}/0000000000.wal`, Buffer.from('no segment has this number'));
+    const again = await openWal(disk);
+    expect((await replayed(again.wal)).map(numberOf)).toEqual([1, 2, 4, 6, 7, 8]);
+    expect(again.reports.map(({ segment, reason }) => `${segment} ${reason}`)).toEqual([
+      expect.stringContaining('0000000000.wal is not ours'),
+      expect.stringContaining('notes.txt is not ours'),
+      '4 1 segments before this one are missing',
+      '5 the file is shorter than its header',
+    ]);
+    expect(disk.bytesOf(`${FOLDER}/notes.txt`).toString()).toBe('mine');
+  });
+
+  it('says so when a position holds nothing any more', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk, { cacheBytesMax: 0 });
+    const position = await wal.append(frameOf(1, 400));
+    await wal.append(frameOf(2, 400));
+    expect(() => wal.read({ ...position, offset: position.offset + 1 })).toThrow(/0000000001.wal at 33/);
+    await wal.drop(1);
+    expect(() => wal.read(position)).toThrow(/0000000001.wal at 32/);
+  });
+});
