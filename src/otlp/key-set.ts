@@ -8,12 +8,15 @@ export class KeySet {
   /** Exact keys by their length in bytes. */
   readonly #byLength: Key[][] = [];
   readonly #prefixes: Uint8Array[] = [];
+  /** What each byte is compared as. */
+  readonly #fold: Uint8Array;
 
-  constructor(keys: Iterable<string>) {
+  constructor(keys: Iterable<string>, fold: Uint8Array) {
+    this.#fold = fold;
     for (const text of new Set(keys)) {
-      if (text.endsWith('*')) this.#prefixes.push(Buffer.from(text.slice(0, -1)));
+      if (text.endsWith('*')) this.#prefixes.push(folded(text.slice(0, -1), fold));
       else {
-        const bytes = Buffer.from(text);
+        const bytes = folded(text, fold);
         const sameLength = this.#byLength[bytes.length] ?? [];
         sameLength.push({ bytes, text });
         this.#byLength[bytes.length] = sameLength;
@@ -27,10 +30,10 @@ export class KeySet {
     const length = end - start;
     if (length < this.#byLength.length) {
       for (const key of this.#byLength[length] as Key[])
-        if (endsAlike(key.bytes, bytes, start, length)) return key.text;
+        if (equal(key.bytes, bytes, start, length, this.#fold)) return key.text;
     }
     for (const prefix of this.#prefixes) {
-      if (prefix.length <= length && endsAlike(prefix, bytes, start, prefix.length)) {
+      if (prefix.length <= length && equal(prefix, bytes, start, prefix.length, this.#fold)) {
         return cachedText(bytes, start, end);
       }
     }
@@ -44,12 +47,28 @@ interface Key {
 }
 
 /** Do `length` bytes from `start` equal the key? Compared from the end. */
-function endsAlike(key: Uint8Array, bytes: Uint8Array, start: number, length: number): boolean {
-  for (let index = length - 1; index >= 0; index--) if (key[index] !== bytes[start + index]) return false;
+function equal(key: Uint8Array, bytes: Uint8Array, start: number, length: number, fold: Uint8Array): boolean {
+  for (let index = length - 1; index >= 0; index--) {
+    if (key[index] !== fold[bytes[start + index] as number]) return false;
+  }
   return true;
 }
 
+function folded(text: string, fold: Uint8Array): Uint8Array {
+  return Buffer.from(text).map((byte) => fold[byte] as number);
+}
+
+const EXACT = Uint8Array.from({ length: 256 }, (_, byte) => byte);
+
+/** ASCII letters without case, and `_` as `-`. */
+const LOOSE = EXACT.map((byte) => (byte >= 0x41 && byte <= 0x5a ? byte + 0x20 : byte === 0x5f ? 0x2d : byte));
+
 /** A key that ends in `*` is a prefix (`http.request.header.*`); `*` alone wants every key. */
 export function compileKeys(keys: Iterable<string>): KeySet {
-  return new KeySet(keys);
+  return new KeySet(keys, EXACT);
+}
+
+/** The same, but ASCII letters match in either case, and `-` matches `_`. */
+export function compileLooseKeys(keys: Iterable<string>): KeySet {
+  return new KeySet(keys, LOOSE);
 }

@@ -1,0 +1,281 @@
+import type { Signal } from '../core/evidence.ts';
+import { compileLooseKeys, type KeySet } from './key-set.ts';
+import { maskAuthorization, maskQuery, STAR } from './mask-text.ts';
+import { VALUE_TAG } from './value.ts';
+import { VALUE_DEPTH_MAX, WIRE, WireCursor, WireError } from './wire.ts';
+
+/**
+ * What is secret. Names are compared without regard to case, and `-` equals `_`, because languages differ in how they name
+ * captured headers. A name that ends in `*` is a prefix.
+ */
+export interface MaskSettings {
+  /** Attribute keys, also of entries inside key-value lists. */
+  readonly attributes: readonly string[];
+  readonly queryParameters: readonly string[];
+}
+
+export interface Mask {
+  readonly attributes: KeySet;
+  /** `attributes` and URL_KEYS: whatever is not among these is looked at once only. */
+  readonly noted: KeySet;
+  readonly queryParameters: KeySet;
+}
+
+/** Attributes that hold a URL or a part of one. Only the values of secret query parameters and a password are masked. */
+const URL_KEYS = ['url.query', 'url.full', 'http.target', 'http.url', 'http.request.header.referer'];
+
+/** Attributes that hold credentials of HTTP: what says who it was stays, what proves it goes. */
+const AUTHORIZATION = /authorization$/i;
+
+export function compileMask(settings: MaskSettings): Mask {
+  return {
+    attributes: compileLooseKeys(settings.attributes),
+    noted: compileLooseKeys([...settings.attributes, ...URL_KEYS]),
+    queryParameters: compileLooseKeys(settings.queryParameters),
+  };
+}
+
+/** The messages in which attributes and bodies are, by field number. Whatever is not named here holds no secret. */
+interface Shape {
+  /** `unit` is a message that is overwritten whole when it cannot be decoded. */
+  readonly kind: 'message' | 'unit' | 'attribute' | 'value';
+  readonly fields: readonly (Shape | undefined)[];
+}
+
+const ATTRIBUTE: Shape = { kind: 'attribute', fields: [] };
+const VALUE: Shape = { kind: 'value', fields: [] };
+
+function message(fields: Readonly<Record<number, Shape>>, kind: 'message' | 'unit' = 'message'): Shape {
+  return { kind, fields: Array.from({ length: FIELDS_MAX }, (_, field) => fields[field]) };
+}
+
+/** One more than the highest field number below. */
+const FIELDS_MAX = 14;
+
+function request(item: Shape): Shape {
+  const resource = message({ 1: ATTRIBUTE }, 'unit');
+  const scope = message({ 3: ATTRIBUTE }, 'unit');
+  return message({ 1: message({ 1: resource, 2: message({ 1: scope, 2: item }) }) });
+}
+
+const SPAN = message({ 9: ATTRIBUTE, 11: message({ 3: ATTRIBUTE }), 13: message({ 4: ATTRIBUTE }) }, 'unit');
+const LOG_RECORD = message({ 5: VALUE, 6: ATTRIBUTE }, 'unit');
+const EXEMPLAR = message({ 7: ATTRIBUTE });
+const NUMBERS = message({ 1: message({ 5: EXEMPLAR, 7: ATTRIBUTE }) });
+const HISTOGRAM = message({ 1: message({ 8: EXEMPLAR, 9: ATTRIBUTE }) });
+const EXPONENTIAL_HISTOGRAM = message({ 1: message({ 1: ATTRIBUTE, 11: EXEMPLAR }) });
+const SUMMARY = message({ 1: message({ 7: ATTRIBUTE }) });
+const METRIC = message(
+  {
+    5: NUMBERS,
+    7: NUMBERS,
+    9: HISTOGRAM,
+    10: EXPONENTIAL_HISTOGRAM,
+    11: SUMMARY,
+    12: ATTRIBUTE,
+  },
+  'unit',
+);
+
+const REQUESTS: Readonly<Record<Signal, Shape>> = {
+  traces: request(SPAN),
+  logs: request(LOG_RECORD),
+  metrics: request(METRIC),
+};
+
+/**
+ * Overwrites secrets in place, before anything reaches a disk: every masked byte becomes `*`, so lengths, framing and UTF-8
+ * stay as they are; masked numbers become 0. Returns how many values were masked. Never throws: when an attribute or a body cannot be
+ * decoded, all of them in that span, log record, resource or scope are overwritten, since nobody can tell what is in them.
+ */
+export function maskSecrets(payload: Buffer, signal: Signal, mask: Mask): number {
+  const masker = new Masker(payload, mask);
+  masker.unit(payload.length, REQUESTS[signal]);
+  return masker.masked;
+}
+
+/**
+ * What to do with a value:
+ * - `search`: its key is not secret, but it may be a list with secret keys inside
+ * - `all`: all text, bytes and numbers in it are secret
+ * - `authorization`, `url`: parts of its text are secret
+ */
+type Mode = 'search' | 'all' | 'authorization' | 'url';
+
+class Masker {
+  masked = 0;
+  readonly #buffer: Buffer;
+  readonly #mask: Mask;
+  readonly #cursor: WireCursor;
+
+  constructor(buffer: Buffer, mask: Mask) {
+    this.#buffer = buffer;
+    this.#mask = mask;
+    this.#cursor = new WireCursor(buffer);
+  }
+
+  /** Masks the message from the cursor to `end`, whatever is in it. */
+  unit(end: number, shape: Shape): void {
+    const start = this.#cursor.position;
+    try {
+      this.#fields(end, shape);
+    } catch (thrown) {
+      if (!(thrown instanceof WireError)) throw thrown;
+      this.#blank(start, end, shape);
+      this.#cursor.position = end;
+    }
+  }
+
+  #fields(end: number, shape: Shape): void {
+    const cursor = this.#cursor;
+    while (cursor.position < end) {
+      const tag = cursor.tag(end);
+      const child = (tag & 7) === WIRE.delimited ? shape.fields[tag >>> 3] : undefined;
+      if (child === undefined) {
+        cursor.skip(tag, end);
+        continue;
+      }
+      const childEnd = cursor.delimitedEnd(end);
+      if (child.kind === 'unit') this.unit(childEnd, child);
+      else if (child.kind === 'message') this.#fields(childEnd, child);
+      else if (child.kind === 'value') this.#value(childEnd, 'search', 0);
+      else if (this.#isHarmless(childEnd)) cursor.position = childEnd;
+      else this.#attribute(childEnd, 'search', 0);
+    }
+  }
+
+  /** Masks the KeyValue from the cursor to `end`. The key may stand behind the value; of several keys the last counts. */
+  #attribute(end: number, outer: Mode, depth: number): void {
+    const cursor = this.#cursor;
+    const start = cursor.position;
+    let keyStart = start;
+    let keyEnd = start;
+    while (cursor.position < end) {
+      const tag = cursor.tag(end);
+      if (tag !== VALUE_TAG.key) {
+        cursor.skip(tag, end);
+        continue;
+      }
+      keyEnd = cursor.delimitedEnd(end);
+      keyStart = cursor.position;
+      cursor.position = keyEnd;
+    }
+    const mode = outer === 'search' ? this.#modeOf(keyStart, keyEnd) : 'all';
+    cursor.position = start;
+    while (cursor.position < end) {
+      const tag = cursor.tag(end);
+      if (tag === VALUE_TAG.value) this.#value(cursor.delimitedEnd(end), mode, depth);
+      else cursor.skip(tag, end);
+    }
+  }
+
+  #modeOf(keyStart: number, keyEnd: number): Mode {
+    if (this.#mask.noted.match(this.#buffer, keyStart, keyEnd) === undefined) return 'search';
+    if (this.#mask.attributes.match(this.#buffer, keyStart, keyEnd) === undefined) return 'url';
+    return AUTHORIZATION.test(this.#buffer.toString('latin1', keyStart, keyEnd)) ? 'authorization' : 'all';
+  }
+
+  /**
+   * Is the KeyValue from the cursor to `end` written the way nearly every sender writes it, a short key, then one short text
+   * or number to the end, and is its key not one of ours? Then nothing is to be done.
+   */
+  #isHarmless(end: number): boolean {
+    const bytes = this.#buffer;
+    const start = this.#cursor.position;
+    const keyEnd = start + 2 + (bytes[start + 1] as number);
+    const contentStart = keyEnd + 3;
+    if (contentStart >= end || bytes[start] !== VALUE_TAG.key || (bytes[start + 1] as number) >= 0x80) return false;
+    const length = bytes[keyEnd + 1] as number;
+    if (bytes[keyEnd] !== VALUE_TAG.value || length >= 0x80 || keyEnd + 2 + length !== end) return false;
+    switch (bytes[keyEnd + 2]) {
+      case VALUE_TAG.string:
+        if (contentStart + 1 + (bytes[contentStart] as number) !== end) return false;
+        break;
+      case VALUE_TAG.bool:
+      case VALUE_TAG.int:
+        for (let at = contentStart; at < end - 1; at++) if ((bytes[at] as number) < 0x80) return false;
+        break;
+      default:
+        return false;
+    }
+    return this.#mask.noted.match(bytes, start + 2, keyEnd) === undefined;
+  }
+
+  /** Masks the AnyValue from the cursor to `end`, or the list that is one: its items are AnyValues or KeyValues. */
+  #value(end: number, mode: Mode, depth: number): void {
+    const cursor = this.#cursor;
+    if (depth > VALUE_DEPTH_MAX) throw new WireError(cursor.position, 'values are nested too deeply');
+    while (cursor.position < end) {
+      const tag = cursor.tag(end);
+      const start = cursor.position;
+      if (tag === VALUE_TAG.array || tag === VALUE_TAG.keyValues) {
+        this.#list(cursor.delimitedEnd(end), tag, mode, depth + 1);
+        continue;
+      }
+      cursor.skip(tag, end);
+      if (mode === 'search') continue;
+      if (tag === VALUE_TAG.string || tag === VALUE_TAG.bytes) {
+        const contentEnd = cursor.position;
+        cursor.position = start;
+        cursor.delimitedEnd(end);
+        this.#text(cursor.position, contentEnd, mode);
+        cursor.position = contentEnd;
+      } else if (mode === 'all' && (tag === VALUE_TAG.int || tag === VALUE_TAG.double)) {
+        this.#number(start, cursor.position, tag);
+      }
+    }
+  }
+
+  #list(end: number, listTag: number, mode: Mode, depth: number): void {
+    const cursor = this.#cursor;
+    while (cursor.position < end) {
+      const tag = cursor.tag(end);
+      if (tag !== VALUE_TAG.item) cursor.skip(tag, end);
+      else if (listTag === VALUE_TAG.array) this.#value(cursor.delimitedEnd(end), mode, depth);
+      else this.#attribute(cursor.delimitedEnd(end), mode, depth);
+    }
+  }
+
+  #text(start: number, end: number, mode: Mode): void {
+    if (start === end) return;
+    if (mode === 'url') this.masked += maskQuery(this.#buffer, start, end, this.#mask.queryParameters) ? 1 : 0;
+    else if (mode === 'authorization') this.masked += maskAuthorization(this.#buffer, start, end) ? 1 : 0;
+    else {
+      this.#buffer.fill(STAR, start, end);
+      this.masked++;
+    }
+  }
+
+  /** Zero in as many bytes: a varint may be padded with continuation bytes. */
+  #number(start: number, end: number, tag: number): void {
+    this.#buffer.fill(tag === VALUE_TAG.int ? 0x80 : 0, start, end);
+    this.#buffer[end - 1] = 0;
+    this.masked++;
+  }
+
+  /** Overwrites all attributes and values of a message, read or not, and the rest of it where its framing breaks. */
+  #blank(start: number, end: number, shape: Shape): void {
+    const cursor = this.#cursor;
+    cursor.position = start;
+    let fieldStart = start;
+    try {
+      while (cursor.position < end) {
+        fieldStart = cursor.position;
+        const tag = cursor.tag(end);
+        const child = (tag & 7) === WIRE.delimited ? shape.fields[tag >>> 3] : undefined;
+        if (child === undefined) {
+          cursor.skip(tag, end);
+          continue;
+        }
+        const childEnd = cursor.delimitedEnd(end);
+        this.#buffer.fill(STAR, cursor.position, childEnd);
+        cursor.position = childEnd;
+        this.masked++;
+      }
+    } catch (thrown) {
+      if (!(thrown instanceof WireError)) throw thrown;
+      this.#buffer.fill(STAR, fieldStart, end);
+      this.masked++;
+    }
+  }
+}
