@@ -119,13 +119,12 @@ const join = z
     ),
     maxAgeMs: durationMs('2m').describe('Age at which a trace is settled though evidence still comes.'),
     spansMax: z.int().positive().default(10_000).describe('Pieces of evidence at which a trace is settled early.'),
-    evidenceMax: z
-      .int()
-      .positive()
-      .default(4_000_000)
-      .describe(
-        'Pieces of evidence in the index, about 64 bytes each. Over it the oldest traces are settled or let go.',
-      ),
+    indexBytesMax: sizeBytes('512MiB').describe(
+      'Memory of the trace index. Over it stored traces are let go, then open ones settled early.',
+    ),
+    lateWaitMaxMs: durationMs('10m').describe(
+      'Each further revision of one trace waits twice as long as the one before, at most this.',
+    ),
   })
   .prefault({});
 

@@ -1,0 +1,158 @@
+import { z } from 'zod';
+import type { Sample } from '../core/metrics.ts';
+import type { AuditRecord, PathStep } from '../core/record.ts';
+
+/** The HTTP API's contract: one table from which checks, the OpenAPI page and the clients' types come. */
+
+export const PAGE_RECORDS_DEFAULT = 50;
+/** Largest page: about 4 MB of records, so that an answer stays pleasant. Export streams more. */
+export const PAGE_RECORDS_MAX = 1000;
+export const FACET_VALUES_MAX = 100;
+
+const flag = z
+  .enum(['true', 'false'])
+  .default('false')
+  .transform((text) => text === 'true');
+
+const selection = {
+  q: z
+    .string()
+    .default('')
+    .describe('Query, the KQL that Kibana users know: user.id: alice and event.outcome: failure'),
+  from: z.string().optional().describe('Earliest @timestamp: RFC 3339, or back from now like -15m, -2h, -7d'),
+  to: z.string().optional().describe('@timestamp before this, written like `from`'),
+  namespace: z.string().optional().describe('Only this namespace'),
+  inner: flag.describe('true shows inner accesses too, not only entries'),
+};
+
+export const recordsQuery = z.strictObject({
+  ...selection,
+  sort: z
+    .string()
+    .regex(/^[@a-z_.]+(:(asc|desc))?$/, 'must be a field, or a field with :asc or :desc')
+    .default('@timestamp:desc')
+    .describe('Field, with :asc or :desc'),
+  limit: z.coerce.number().int().min(1).max(PAGE_RECORDS_MAX).default(PAGE_RECORDS_DEFAULT),
+  cursor: z.string().optional().describe('`next` of the page before'),
+});
+
+export const facetsQuery = z.strictObject({
+  ...selection,
+  fields: z
+    .string()
+    .default('event.outcome,user.id,audit.target.id,service.name')
+    .describe('Fields to count values of, separated by commas'),
+  limit: z.coerce.number().int().min(1).max(FACET_VALUES_MAX).default(10),
+});
+
+export const histogramQuery = z.strictObject({
+  ...selection,
+  bucket: z
+    .string()
+    .regex(/^\d+(ms|s|m|h|d)$/, 'must be a width like 30s, 5m or 1h')
+    .default('1m')
+    .describe('Width of a bucket: 30s, 5m, 1h'),
+});
+
+export const tailQuery = z.strictObject({ q: selection.q, namespace: selection.namespace, inner: selection.inner });
+
+export const exportQuery = z.strictObject({ ...selection, format: z.enum(['ndjson', 'csv']).default('ndjson') });
+
+export interface RecordsAnswer {
+  readonly records: readonly AuditRecord[];
+  readonly next?: string;
+}
+
+export interface RevisionsAnswer {
+  /** Oldest first, the current one last. */
+  readonly revisions: readonly AuditRecord[];
+}
+
+/** One bar of the waterfall. Times in nanoseconds; `start_offset` counts from the start of the first span. */
+export interface TraceSpan {
+  readonly span_id: string;
+  readonly parent_id?: string;
+  readonly name: string;
+  readonly kind: PathStep['kind'];
+  readonly service?: string;
+  readonly start_offset: number;
+  readonly duration: number;
+  readonly status: 'ok' | 'error';
+  readonly status_message?: string;
+}
+
+export interface TraceAnswer {
+  readonly trace_id: string;
+  /** `evidence`: every span, read from the write-ahead log; `records`: the stored paths of the accesses, spans are gone. */
+  readonly drawn_from: 'evidence' | 'records';
+  readonly spans: readonly TraceSpan[];
+  readonly records: readonly AuditRecord[];
+}
+
+export interface FacetsAnswer {
+  readonly facets: readonly {
+    readonly field: string;
+    readonly values: readonly { readonly value: string | number | boolean; readonly count: number }[];
+  }[];
+}
+
+export interface HistogramAnswer {
+  readonly buckets: readonly {
+    readonly start: string;
+    readonly count: number;
+    readonly failures: number;
+    readonly denied: number;
+  }[];
+}
+
+/** Where evidence and records are now. `pending` is zero when everything received is searchable. */
+export interface PipelineAnswer {
+  readonly store: { readonly type: string; readonly state: 'writing' | 'retrying'; readonly error?: string };
+  readonly pending: { readonly evidence: number; readonly traces: number; readonly lag_ms: number };
+  readonly wal: {
+    readonly bytes: number;
+    readonly unsettled_bytes: number;
+    readonly unsettled_bytes_max: number;
+    readonly horizon_ms: number;
+  };
+  readonly refusing: boolean;
+  readonly replaying: boolean;
+  readonly counters: readonly Sample[];
+}
+
+export interface ErrorAnswer {
+  readonly error: { readonly code: string; readonly message: string; readonly column?: number };
+}
+
+export interface Route {
+  readonly path: string;
+  readonly summary: string;
+  readonly query?: z.ZodObject;
+  readonly answers: 'json' | 'ndjson' | 'sse' | 'text';
+}
+
+/** Every route, for the OpenAPI page. Paths in OpenAPI's writing. */
+export const ROUTES: readonly Route[] = [
+  { path: '/api/v1/records', summary: 'Accesses that fit a query, newest first', query: recordsQuery, answers: 'json' },
+  { path: '/api/v1/records/{id}', summary: 'One record', answers: 'json' },
+  { path: '/api/v1/records/{id}/revisions', summary: 'Every state of one record, oldest first', answers: 'json' },
+  { path: '/api/v1/traces/{traceId}', summary: 'The spans and records of one trace', answers: 'json' },
+  { path: '/api/v1/facets', summary: 'Counts of the values of fields', query: facetsQuery, answers: 'json' },
+  { path: '/api/v1/histogram', summary: 'Accesses over time', query: histogramQuery, answers: 'json' },
+  {
+    path: '/api/v1/tail',
+    summary: 'Records as they are written (server-sent events)',
+    query: tailQuery,
+    answers: 'sse',
+  },
+  {
+    path: '/api/v1/export',
+    summary: 'Everything that fits a query, oldest first',
+    query: exportQuery,
+    answers: 'ndjson',
+  },
+  { path: '/api/v1/pipeline', summary: 'What is pending, written, refused', answers: 'json' },
+  { path: '/healthz', summary: 'The process answers', answers: 'text' },
+  { path: '/readyz', summary: 'Ingest is accepted', answers: 'text' },
+  { path: '/metrics', summary: 'Metrics for Prometheus', answers: 'text' },
+];

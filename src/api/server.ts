@@ -1,0 +1,123 @@
+import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Clock } from '../core/clock.ts';
+import { AppError, describeError, ERROR_CODES, type ErrorCode } from '../core/errors.ts';
+import type { Span } from '../core/evidence.ts';
+import type { AuditRecord } from '../core/record.ts';
+import type { Store } from '../store/port.ts';
+import type { ErrorAnswer, PipelineAnswer } from './contract.ts';
+import { openApiDocument } from './openapi.ts';
+import { addPage } from './page.ts';
+import { addRecordRoutes } from './records.ts';
+import { QueryTextError } from './selection.ts';
+import { addStreamRoutes } from './streams.ts';
+
+/** What the API needs from the rest of the house. */
+export interface ApiDependencies {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly version: string;
+  /** Calls the listener with records as they are written; answers how to stop. */
+  subscribe(listener: (records: readonly AuditRecord[]) => void): () => void;
+  /** Every span of a trace as long as the write-ahead log holds it. */
+  readTrace(traceId: string): Promise<readonly Span[] | undefined>;
+  pipeline(): PipelineAnswer;
+  ready(): boolean;
+  metricsText(): Promise<string>;
+  reportFailure(error: unknown): void;
+}
+
+/** Longest URL and header block that are read: a long query fits, nothing else needs more. */
+const HEADER_BYTES_MAX = 32 * 1024;
+const REQUEST_TIMEOUT_MS = 60_000;
+
+export interface RunningApi {
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+/** Throws AppError('usage') when the port is taken. Port 0 takes any free one. */
+export async function startApi(address: { host: string; port: number }, needs: ApiDependencies): Promise<RunningApi> {
+  const server = createApi(needs);
+  try {
+    await server.listen(address);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw cause;
+    throw new AppError(
+      'usage',
+      `port ${address.port} (API) is in use; choose another with --api-port N, or 0 for any`,
+      {
+        cause,
+      },
+    );
+  }
+  const bound = server.server.address();
+  return {
+    port: typeof bound === 'object' && bound !== null ? bound.port : address.port,
+    close: async () => {
+      server.server.closeAllConnections();
+      await server.close();
+    },
+  };
+}
+
+/** The API without a socket, for tests. */
+export function createApi(needs: ApiDependencies): FastifyInstance {
+  const server = fastify({
+    logger: false,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    http: { maxHeaderSize: HEADER_BYTES_MAX },
+    routerOptions: { maxParamLength: 200 },
+  });
+  server.addHook('onSend', async (_request, reply) => {
+    reply.header('x-content-type-options', 'nosniff');
+    reply.header('cache-control', 'no-store');
+  });
+  server.setErrorHandler((error, request, reply) => sendError(error, request, reply, needs));
+  server.setNotFoundHandler((request, reply) => {
+    const body: ErrorAnswer = {
+      error: {
+        code: 'not_found',
+        message: `no route ${request.method} ${request.url.split('?')[0]}; see /api/v1/openapi.json`,
+      },
+    };
+    return reply.code(404).send(body);
+  });
+  addRecordRoutes(server, needs);
+  addStreamRoutes(server, needs);
+  addPage(server, needs);
+  server.get('/api/v1/pipeline', async () => needs.pipeline());
+  server.get('/api/v1/openapi.json', async () => openApiDocument(needs.version));
+  server.get('/healthz', async (_request, reply) => reply.type('text/plain').send('ok\n'));
+  server.get('/readyz', async (_request, reply) => {
+    const ready = needs.ready();
+    return reply
+      .code(ready ? 200 : 503)
+      .type('text/plain')
+      .send(ready ? 'ready\n' : 'not accepting evidence\n');
+  });
+  server.get('/metrics', async (_request, reply) =>
+    reply.type('text/plain; version=0.0.4; charset=utf-8').send(await needs.metricsText()),
+  );
+  return server;
+}
+
+function sendError(
+  error: unknown,
+  _request: FastifyRequest,
+  reply: FastifyReply,
+  needs: ApiDependencies,
+): FastifyReply {
+  const known = error instanceof AppError;
+  const status = (error as { statusCode?: number }).statusCode;
+  const clientsFault = !known && status !== undefined && status >= 400 && status < 500;
+  if (!known && !clientsFault) needs.reportFailure(error);
+  const code: ErrorCode = known ? error.code : clientsFault ? 'bad_request' : 'internal';
+  const body: ErrorAnswer = {
+    error: {
+      code,
+      message: known || clientsFault ? describeError(error) : 'internal error; the log of the server says more',
+      ...(error instanceof QueryTextError ? { column: error.column } : {}),
+    },
+  };
+  return reply.code(known ? ERROR_CODES[code].http : (status ?? 500)).send(body);
+}

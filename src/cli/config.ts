@@ -1,0 +1,31 @@
+import type { Command } from 'commander';
+import { settingsExample, settingsJsonSchema, settingsMarkdown } from '../config/describe.ts';
+import { loadSettings } from '../config/load.ts';
+import type { Terminal } from './main.ts';
+
+/** `spantrail config docs|example|schema|check`: all from the one settings schema. */
+export function addConfigCommands(program: Command, terminal: Terminal): void {
+  const config = program.command('config').description('Settings: their docs, an example file, a check');
+  config
+    .command('docs')
+    .description('every setting as a Markdown table')
+    .action(() => terminal.write(settingsMarkdown()));
+  config
+    .command('example')
+    .description('a settings file with every default, commented')
+    .action(() => terminal.write(settingsExample()));
+  config
+    .command('schema')
+    .description('JSON Schema of the settings file, for editors')
+    .action(() => terminal.write(`${JSON.stringify(settingsJsonSchema(), null, 2)}\n`));
+  config
+    .command('check')
+    .description('check a settings file together with the environment')
+    .argument('<file>', 'YAML file')
+    .option('--print', 'print the complete settings that result, passwords and keys left out')
+    .action((file: string, options: { print?: boolean }) => {
+      const settings = loadSettings({ file, environment: terminal.environment });
+      const hidden = (key: string, value: unknown) => (/^(password|apiKey)$/.test(key) && value ? '(set)' : value);
+      terminal.write(options.print ? `${JSON.stringify(settings, hidden, 2)}\n` : `${file}: ok\n`);
+    });
+}

@@ -1,0 +1,95 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { runDemo } from '../app/demo/demo.ts';
+import { runDoctor } from '../app/doctor.ts';
+import { serve } from '../app/lifecycle.ts';
+import { setUpStore } from '../app/stores.ts';
+import { loadSettings } from '../config/load.ts';
+import type { Settings } from '../config/schema.ts';
+import { AppError } from '../core/errors.ts';
+import type { Terminal } from './main.ts';
+
+interface ServeOptions {
+  readonly config?: string;
+  readonly dataDir?: string;
+  readonly grpcPort?: number;
+  readonly httpPort?: number;
+  readonly apiPort?: number;
+  readonly store?: string;
+  readonly elasticsearchUrl?: string;
+  readonly workers?: number;
+}
+
+/** The commands that run or prepare Spantrail itself. */
+export function addServerCommands(program: Command, terminal: Terminal): void {
+  const store = () =>
+    new Option('--store <type>', 'where records go').choices(['duckdb', 'elasticsearch', 'memory', 'null']);
+  const configured = (command: Command) =>
+    command
+      .option('--config <file>', 'settings (YAML); see "spantrail config example"')
+      .option('--data-dir <folder>', 'write-ahead log and embedded store')
+      .addOption(store())
+      .option('--elasticsearch-url <url>', 'a node of the cluster');
+
+  configured(program.command('serve'))
+    .description('Receive, join, store and answer until stopped')
+    .option('--grpc-port <n>', 'OTLP over gRPC (4317; 0 for any)', toPort)
+    .option('--http-port <n>', 'OTLP over HTTP (4318; 0 for any)', toPort)
+    .option('--api-port <n>', 'HTTP API and page (4320; 0 for any)', toPort)
+    .option('--workers <n>', 'threads that join and settle', toPort)
+    .action(async (options: ServeOptions) => {
+      await serve(toSettings(options, terminal), terminal);
+    });
+
+  configured(program.command('setup'))
+    .description('Install what the store needs (Elasticsearch templates, DuckDB tables)')
+    .action(async (options: ServeOptions) => {
+      const settings = toSettings(options, terminal);
+      await setUpStore(settings);
+      terminal.write(`${settings.store.type} is set up\n`);
+    });
+
+  configured(program.command('doctor'))
+    .description('Check settings, folder, ports, store and the running Spantrail')
+    .option('--url <url>', 'a running Spantrail (or SPANTRAIL_URL)')
+    .action(async (options: ServeOptions & { url?: string }) => {
+      const healthy = await runDoctor({
+        settings: toSettings(options, terminal),
+        url: options.url ?? terminal.environment['SPANTRAIL_URL'],
+        terminal,
+      });
+      if (!healthy) throw new AppError('internal', 'something needs attention, see above');
+    });
+
+  program
+    .command('demo')
+    .description('A small clinic, instrumented by OpenTelemetry alone, and the audit trail of its day')
+    .option('--once', 'end after checking that the expected records are there')
+    .addOption(store().default('duckdb'))
+    .option('--elasticsearch-url <url>', 'a node of the cluster')
+    .action(async (options: { once?: boolean; store: string; elasticsearchUrl?: string }) => {
+      await runDemo({ ...options, once: options.once === true, terminal });
+    });
+}
+
+function toPort(text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 0 || value > 65_535) throw new InvalidArgumentError('must be 0 to 65535');
+  return value;
+}
+
+function toSettings(options: ServeOptions, terminal: Terminal): Settings {
+  const impliedStore = options.store ?? (options.elasticsearchUrl === undefined ? undefined : 'elasticsearch');
+  return loadSettings({
+    file: options.config ?? terminal.environment['SPANTRAIL_CONFIG'],
+    environment: terminal.environment,
+    overrides: {
+      dataDir: options.dataDir,
+      workers: options.workers,
+      'receive.grpc.port': options.grpcPort,
+      'receive.http.port': options.httpPort,
+      'api.port': options.apiPort,
+      'store.type': impliedStore,
+      'store.elasticsearch.urls': options.elasticsearchUrl === undefined ? undefined : [options.elasticsearchUrl],
+    },
+  });
+}
