@@ -1,0 +1,111 @@
+import type { Clock } from '../core/clock.ts';
+import { msToNs } from '../core/clock.ts';
+import type { FrameNote, Signal } from '../core/evidence.ts';
+import type { Counters } from '../core/metrics.ts';
+import type { Mask } from '../otlp/mask.ts';
+import { maskSecrets } from '../otlp/mask.ts';
+import type { ScanResult } from '../otlp/scan.ts';
+import { scanLogs, scanMetrics, scanTraces } from '../otlp/scan.ts';
+import type { Frame } from '../wal/frame.ts';
+
+/** Names the sender's namespace (tenant, environment); without it the default namespace is meant. */
+export const NAMESPACE_HEADER = 'x-spantrail-namespace';
+
+const NAMESPACE = /^[a-z0-9][a-z0-9_-]{0,62}$/;
+
+/** What a client is told to wait when an append failed or too much is in flight: long enough for a disk or a peak to pass. */
+export const RETRY_AFTER_MS = 1000;
+
+export interface AdmissionOptions {
+  /** Resolves when the frame is durable. */
+  readonly wal: { append(frame: Frame): Promise<unknown> };
+  readonly counters: Counters;
+  readonly mask: Mask;
+  /** The namespace of senders that name none. */
+  readonly namespace: string;
+  /** Is there room for more evidence that is not settled and stored yet? */
+  readonly budget: () => { readonly refuse: boolean; readonly retryAfterMs: number };
+  /** May this peer state actors and outcomes, and is its word for an identity proof? */
+  readonly trust: (peer: string, browser: boolean) => { readonly trusted: boolean; readonly vouches: boolean };
+  readonly clock: Clock;
+  /** Told when an append fails: the sender only hears "unavailable", the operator must hear why. */
+  readonly onFault: (cause: unknown) => void;
+}
+
+export interface RequestSource {
+  readonly transport: 'grpc' | 'http';
+  /** IP address. */
+  readonly peer: string;
+  /** As the sender gave it, not checked yet. */
+  readonly namespace?: string | undefined;
+  /** Sent by a page in a browser: anyone on the internet, in effect. */
+  readonly browser: boolean;
+}
+
+/**
+ * - `accepted`: durable (or nothing in it needed to be); `rejected` of the `items` were refused for `reason`
+ * - `invalid`: never acceptable, do not retry; `field` is the part of the request that `message` complains about
+ * - `unavailable`: nothing was kept; send the same request again after `retryAfterMs`
+ */
+export type AdmitResult =
+  | { readonly kind: 'accepted'; readonly items: number; readonly rejected: number; readonly reason: string }
+  | { readonly kind: 'invalid'; readonly field: string; readonly message: string; readonly offset: number }
+  | { readonly kind: 'unavailable'; readonly message: string; readonly retryAfterMs: number };
+
+/** Admits one request. The payload belongs to admission from here on: secrets in it are overwritten. Never rejects. */
+export type Admit = (signal: Signal, payload: Buffer, source: RequestSource) => Promise<AdmitResult>;
+
+/**
+ * The one way in, whatever the transport: check → mask → append → accept. The order matters: nothing of a refused request
+ * is kept, secrets are overwritten before any byte reaches the disk, and `accepted` comes only after the append is durable.
+ */
+export function createAdmission(options: AdmissionOptions): Admit {
+  const { counters } = options;
+  return async (signal, payload, source) => {
+    const budget = options.budget();
+    if (budget.refuse) {
+      const message = 'too much evidence waits to be stored; nothing was kept, send it again later';
+      return { kind: 'unavailable', message, retryAfterMs: budget.retryAfterMs };
+    }
+    const namespace = source.namespace ?? options.namespace;
+    if (!NAMESPACE.test(namespace)) {
+      const message = `header ${NAMESPACE_HEADER} must be 1 to 63 of a-z, 0-9, "-" and "_", starting with a letter or digit`;
+      return { kind: 'invalid', field: NAMESPACE_HEADER, message, offset: 0 };
+    }
+    const scanned = scan(signal, payload);
+    if (!scanned.ok) return { kind: 'invalid', field: 'body', message: scanned.message, offset: scanned.offset };
+    // Data points are checked and counted only: no record rests on a metric, so none needs to be durable.
+    if (scanned.items > scanned.rejected && signal !== 'metrics') {
+      counters.add('masked', maskSecrets(payload, signal, options.mask));
+      const note = annotate(options, namespace, source);
+      try {
+        await options.wal.append({ signal, note, payload });
+      } catch (cause) {
+        options.onFault(cause);
+        const message = 'the request could not be made durable; nothing was kept, send it again later';
+        return { kind: 'unavailable', message, retryAfterMs: RETRY_AFTER_MS };
+      }
+    }
+    counters.add('accepted', scanned.items - scanned.rejected, { signal });
+    if (scanned.rejected > 0) counters.add('rejected', scanned.rejected, { signal, reason: 'invalid_id' });
+    return { kind: 'accepted', items: scanned.items, rejected: scanned.rejected, reason: scanned.reason };
+  };
+}
+
+function scan(signal: Signal, payload: Buffer): ScanResult {
+  switch (signal) {
+    case 'traces':
+      return scanTraces(payload);
+    case 'logs':
+      return scanLogs(payload);
+    case 'metrics':
+      return scanMetrics(payload);
+  }
+}
+
+function annotate(options: AdmissionOptions, namespace: string, source: RequestSource): FrameNote {
+  const { peer, browser, transport } = source;
+  const { trusted, vouches } = options.trust(peer, browser);
+  const receivedNs = msToNs(options.clock.nowMs());
+  return { receivedNs, namespace, sender: browser ? 'browser' : transport, trusted, vouches, peer };
+}

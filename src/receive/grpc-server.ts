@@ -1,0 +1,141 @@
+import { createServer, type Socket } from 'node:net';
+import type { Metadata, ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { Signal } from '../core/evidence.ts';
+import type { Counters } from '../core/metrics.ts';
+import { encodeExportResponse } from '../otlp/response.ts';
+import type { Admit, AdmitResult } from './admission.ts';
+import { NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
+import { badRequest, guardCalls, type Refusal, unavailable } from './grpc-calls.ts';
+import type { InFlight } from './in-flight.ts';
+import { type Listening, listen, peerAddress } from './listen.ts';
+
+export interface GrpcServerOptions {
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  readonly admit: Admit;
+  readonly inFlight: InFlight;
+  readonly counters: Counters;
+  /** Cap on one request, both as it is sent and after it is inflated. */
+  readonly requestBytesMax: number;
+  /** A request whose next bytes do not come for this long is refused. */
+  readonly stallMs: number;
+  /** Told of a fault of ours in a handler: the sender only hears "unavailable". */
+  readonly onFault: (thrown: unknown) => void;
+  /** Further unary methods to serve beside the three of OTLP. */
+  readonly methods?: readonly UnaryMethod[];
+}
+
+export interface UnaryMethod {
+  /** `/package.Service/Method` */
+  readonly path: string;
+  /** What its requests are counted as. */
+  readonly signal: string;
+  readonly handle: (message: Buffer, peer: string, metadata: Metadata) => Promise<UnaryAnswer>;
+}
+
+export type UnaryAnswer = { readonly kind: 'message'; readonly message: Buffer } | Refusal;
+
+/** The services of opentelemetry-proto's collector packages; each has the one method Export. */
+const EXPORT_PATHS: readonly (readonly [string, Signal])[] = [
+  ['/opentelemetry.proto.collector.trace.v1.TraceService/Export', 'traces'],
+  ['/opentelemetry.proto.collector.logs.v1.LogsService/Export', 'logs'],
+  ['/opentelemetry.proto.collector.metrics.v1.MetricsService/Export', 'metrics'],
+];
+
+/** Streams one connection may have open: far more than any exporter uses, few enough that a flood of empty ones is cheap. */
+const STREAMS_MAX = 1000;
+
+/** Peers that vanished without a word are found out by a ping after this long, so that their connections do not pile up. */
+const KEEPALIVE_MS = 60_000;
+const KEEPALIVE_TIMEOUT_MS = 20_000;
+
+/** Serves OTLP over gRPC without TLS. Messages stay bytes: what arrives is what is appended. */
+export async function startGrpcServer(options: GrpcServerOptions): Promise<Listening> {
+  const methods = [
+    ...EXPORT_PATHS.map(([path, signal]) => exportMethod(path, signal, options.admit)),
+    ...(options.methods ?? []),
+  ];
+  const guard = guardCalls({ ...options, signals: new Map(methods.map((method) => [method.path, method.signal])) });
+  const grpc = new Server({
+    interceptors: [guard],
+    'grpc.max_receive_message_length': options.requestBytesMax,
+    'grpc.max_concurrent_streams': STREAMS_MAX,
+    'grpc.keepalive_time_ms': KEEPALIVE_MS,
+    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+  });
+  for (const method of methods)
+    grpc.register(method.path, unaryHandler(method, options.onFault), asBuffer, asBuffer, 'unary');
+
+  // The sockets are ours, so that a taken port has a proper error and a shutdown past its grace can cut connections.
+  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+  const sockets = new Set<Socket>();
+  const acceptor = createServer({ noDelay: true }, (socket) => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    injector.injectConnection(socket);
+  });
+  const port = await listen(acceptor, {
+    ...options,
+    flag: '--grpc-port',
+    exporter: 'otlp_grpc: { endpoint: "HOST:N" }',
+  });
+  return { port, close: (graceMs) => closeGrpc(grpc, acceptor, sockets, graceMs) };
+}
+
+function asBuffer(message: Buffer): Buffer {
+  return message;
+}
+
+async function closeGrpc(
+  grpc: Server,
+  acceptor: ReturnType<typeof createServer>,
+  sockets: ReadonlySet<Socket>,
+  graceMs: number,
+): Promise<void> {
+  const accepted = new Promise<void>((resolve) => acceptor.close(() => resolve()));
+  const force = setTimeout(() => {
+    for (const socket of sockets) socket.destroy();
+  }, graceMs);
+  await new Promise<void>((resolve) => grpc.tryShutdown(() => resolve()));
+  await accepted;
+  clearTimeout(force);
+}
+
+function unaryHandler(method: UnaryMethod, onFault: (thrown: unknown) => void) {
+  return (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>): void => {
+    const answer = (result: UnaryAnswer): void => {
+      if (result.kind === 'message') callback(null, result.message);
+      else callback({ code: result.code, details: result.message, metadata: result.metadata });
+    };
+    const peer = peerAddress(call.getPeer().replace(/:\d+$/, ''));
+    method.handle(call.request, peer, call.metadata).then(answer, (thrown) => {
+      // A fault of ours must not cost the sender's data: clients drop what is answered with UNKNOWN or INTERNAL.
+      onFault(thrown);
+      answer(unavailable('the request could not be handled; send it again later', RETRY_AFTER_MS));
+    });
+  };
+}
+
+function exportMethod(path: string, signal: Signal, admit: Admit): UnaryMethod {
+  return {
+    path,
+    signal,
+    handle: async (message, peer, metadata) => {
+      const namespace = metadata.get(NAMESPACE_HEADER)[0]?.toString();
+      return answerFor(signal, await admit(signal, message, { transport: 'grpc', peer, namespace, browser: false }));
+    },
+  };
+}
+
+function answerFor(signal: Signal, result: AdmitResult): UnaryAnswer {
+  switch (result.kind) {
+    case 'accepted':
+      return { kind: 'message', message: encodeExportResponse('protobuf', signal, result.rejected, result.reason) };
+    case 'invalid':
+      return badRequest(result.field, result.message);
+    case 'unavailable':
+      return unavailable(result.message, result.retryAfterMs);
+  }
+}

@@ -1,0 +1,249 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { ERROR_CODES, type ErrorCode } from '../core/errors.ts';
+import type { Signal } from '../core/evidence.ts';
+import type { Counters } from '../core/metrics.ts';
+import { transcodeJson } from '../otlp/json.ts';
+import { type Encoding, encodeExportResponse, encodeStatus } from '../otlp/response.ts';
+import type { Admit, AdmitResult } from './admission.ts';
+import { NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
+import { compileOrigins, corsHeaders, isPreflight, type OriginCheck, PREFLIGHT_HEADERS } from './cors.ts';
+import { type BodyResult, readBody } from './http-body.ts';
+import type { InFlight } from './in-flight.ts';
+import { CONTENT_ENCODINGS } from './inflate.ts';
+import { type Listening, listen, peerAddress } from './listen.ts';
+
+export interface HttpServerOptions {
+  readonly host: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  readonly admit: Admit;
+  readonly inFlight: InFlight;
+  readonly counters: Counters;
+  /** Cap on one request's body, both as it is sent and after it is inflated. */
+  readonly requestBytesMax: number;
+  /** Origins whose pages may send, e.g. `https://*.example`. */
+  readonly corsOrigins: readonly string[];
+  /** A request whose headers, or whose body, are not there after this long is cut off. */
+  readonly headersMs: number;
+  readonly requestMs: number;
+  /** Told of a fault of ours: the sender only hears "unavailable". */
+  readonly onFault: (thrown: unknown) => void;
+}
+
+interface Reply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+const SIGNALS: ReadonlyMap<string, Signal> = new Map([
+  ['/v1/traces', 'traces'],
+  ['/v1/logs', 'logs'],
+  ['/v1/metrics', 'metrics'],
+]);
+
+const CONTENT_TYPES = { protobuf: 'application/x-protobuf', json: 'application/json' } as const satisfies Record<
+  Encoding,
+  string
+>;
+
+/** Longer than the 90 s after which Go's client (the Collector) drops idle connections, so that it is never cut in between. */
+const KEEP_ALIVE_MS = 120_000;
+const HEADERS_MAX = 100;
+const HEADER_BYTES_MAX = 16 * 1024;
+/** How often slow requests are looked for. */
+const CHECK_MS = 2000;
+
+/** Serves OTLP over HTTP/1.1 without TLS: protobuf and JSON by content type on one port. */
+export async function startHttpServer(options: HttpServerOptions): Promise<Listening> {
+  const originAllowed = compileOrigins(options.corsOrigins);
+  let closing = false;
+  const settings = {
+    headersTimeout: options.headersMs,
+    requestTimeout: options.requestMs,
+    connectionsCheckingInterval: CHECK_MS,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    maxHeaderSize: HEADER_BYTES_MAX,
+    noDelay: true,
+  };
+  const server = createServer(settings, (request, response) => {
+    const cors = corsHeaders(request.headers, originAllowed);
+    void answer(request, options, originAllowed).then((reply) => {
+      const signal = SIGNALS.get(pathOf(request)) ?? 'other';
+      const status = reply ? String(reply.status) : 'aborted';
+      options.counters.add('requests', 1, { transport: 'http', signal, status });
+      if (reply) send(request, response, { ...reply, headers: { ...cors, ...reply.headers } }, closing);
+    });
+  });
+  server.maxHeadersCount = HEADERS_MAX;
+  server.on('clientError', answerBrokenRequest);
+  const port = await listen(server, {
+    ...options,
+    flag: '--http-port',
+    exporter: 'otlp_http: { endpoint: "http://HOST:N" }',
+  });
+  return {
+    port,
+    async close(graceMs) {
+      closing = true;
+      const force = setTimeout(() => server.closeAllConnections(), graceMs);
+      await new Promise<void>((resolve) => server.close(() => resolve()));
+      clearTimeout(force);
+    },
+  };
+}
+
+function send(request: IncomingMessage, response: ServerResponse, reply: Reply, closing: boolean): void {
+  const last = closing ? { connection: 'close' } : {};
+  response.on('error', () => response.destroy());
+  response.writeHead(reply.status, { ...reply.headers, ...last, 'content-length': reply.body.length }).end(reply.body);
+  // What was not read is discarded, not reset, so that a client that is still sending gets to see the answer.
+  request.resume();
+}
+
+/** What to say to a request; undefined when the client is gone. Holds the request's bytes in flight until it is decided. */
+async function answer(
+  request: IncomingMessage,
+  options: HttpServerOptions,
+  originAllowed: OriginCheck,
+): Promise<Reply | undefined> {
+  const reservation = options.inFlight.reserve();
+  try {
+    const signal = SIGNALS.get(pathOf(request));
+    const encoding = encodingOf(request);
+    if (!signal) return fail('not_found', encoding, notFoundMessage(request));
+    if (isPreflight(request.method, request.headers)) return preflight(request, originAllowed);
+    if (request.method !== 'POST') {
+      return fail('method_not_allowed', encoding, `${pathOf(request)} takes POST`, { allow: 'POST' });
+    }
+    if (!encoding) {
+      const message = `content-type must be ${CONTENT_TYPES.protobuf} or ${CONTENT_TYPES.json} (UTF-8)`;
+      return fail('unsupported_media_type', encoding, message);
+    }
+    const body = await readBody(request, options.requestBytesMax, reservation);
+    if (body.kind === 'aborted') return undefined;
+    if (body.kind !== 'body') return bodyFailure(body, encoding, options.requestBytesMax);
+    return exportReply(signal, encoding, await admitBody(request, signal, encoding, body.bytes, options.admit));
+  } catch (thrown) {
+    options.onFault(thrown);
+    return unavailable(encodingOf(request), 'the request could not be handled; send it again later', RETRY_AFTER_MS);
+  } finally {
+    reservation.release();
+  }
+}
+
+function admitBody(
+  request: IncomingMessage,
+  signal: Signal,
+  encoding: Encoding,
+  body: Buffer,
+  admit: Admit,
+): Promise<AdmitResult> | AdmitResult {
+  const transcoded = encoding === 'json' ? transcodeJson(signal, body) : { ok: true as const, payload: body };
+  if (!transcoded.ok) {
+    const field = transcoded.path || 'body';
+    return { kind: 'invalid', field, message: `${field}: ${transcoded.message}`, offset: 0 };
+  }
+  return admit(signal, transcoded.payload, {
+    transport: 'http',
+    peer: peerAddress(request.socket.remoteAddress),
+    namespace: request.headers[NAMESPACE_HEADER]?.toString(),
+    browser: request.headers.origin !== undefined,
+  });
+}
+
+function exportReply(signal: Signal, encoding: Encoding, result: AdmitResult): Reply {
+  switch (result.kind) {
+    case 'accepted':
+      return reply(200, encoding, encodeExportResponse(encoding, signal, result.rejected, result.reason));
+    case 'invalid': {
+      const { http, grpc } = ERROR_CODES.bad_request;
+      const badRequest = { field: result.field, description: result.message };
+      return reply(http, encoding, encodeStatus(encoding, { code: grpc, message: result.message, badRequest }));
+    }
+    case 'unavailable':
+      return unavailable(encoding, result.message, result.retryAfterMs);
+  }
+}
+
+function bodyFailure(
+  result: Exclude<BodyResult, { kind: 'body' } | { kind: 'aborted' }>,
+  encoding: Encoding,
+  bytesMax: number,
+): Reply {
+  switch (result.kind) {
+    case 'too_large':
+      return fail('too_large', encoding, `the request is larger than ${bytesMax} bytes; send smaller batches`);
+    case 'busy':
+      return unavailable(encoding, 'too much is being received; send it again later', RETRY_AFTER_MS);
+    case 'corrupt':
+      return fail('bad_request', encoding, result.message);
+    case 'unsupported_encoding': {
+      const accepted = CONTENT_ENCODINGS.join(', ');
+      const message = `content-encoding must be identity or one of ${accepted}`;
+      return fail('unsupported_media_type', encoding, message, { 'accept-encoding': accepted });
+    }
+  }
+}
+
+function preflight(request: IncomingMessage, originAllowed: OriginCheck): Reply {
+  const { origin = '' } = request.headers;
+  if (!originAllowed(origin)) return fail('forbidden', 'json', `origin ${origin} is not among the allowed origins`);
+  return { status: 204, headers: PREFLIGHT_HEADERS, body: Buffer.alloc(0) };
+}
+
+function unavailable(encoding: Encoding | undefined, message: string, retryAfterMs: number): Reply {
+  const { http, grpc } = ERROR_CODES.unavailable;
+  const body = encodeStatus(encoding ?? 'json', { code: grpc, message, retryAfterMs });
+  return reply(http, encoding, body, { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) });
+}
+
+function fail(code: ErrorCode, encoding: Encoding | undefined, message: string, headers = {}): Reply {
+  const { http, grpc } = ERROR_CODES[code];
+  return reply(http, encoding, encodeStatus(encoding ?? 'json', { code: grpc, message }), headers);
+}
+
+/** Answers to requests of no known content type are JSON, which a person can read. */
+function reply(
+  status: number,
+  encoding: Encoding | undefined,
+  body: Buffer,
+  headers: Record<string, string> = {},
+): Reply {
+  return { status, headers: { ...headers, 'content-type': CONTENT_TYPES[encoding ?? 'json'] }, body };
+}
+
+function pathOf(request: IncomingMessage): string {
+  return (request.url ?? '').replace(/[?#].*$/, '');
+}
+
+function notFoundMessage(request: IncomingMessage): string {
+  const paths = [...SIGNALS.keys()].join(', ');
+  return `there is nothing at ${pathOf(request).slice(0, 200)}: OTLP is taken by POST at ${paths}`;
+}
+
+/** The encoding that the content type names; undefined for others and for JSON that is not UTF-8. */
+function encodingOf(request: IncomingMessage): Encoding | undefined {
+  const [type = '', ...parameters] = (request.headers['content-type'] ?? '').toLowerCase().split(';');
+  if (type.trim() === CONTENT_TYPES.protobuf) return 'protobuf';
+  if (type.trim() !== CONTENT_TYPES.json) return undefined;
+  const charset = parameters.map((parameter) => /^\s*charset\s*=\s*"?([^"\s]*)/.exec(parameter)?.[1]).find(Boolean);
+  return charset === undefined || charset === 'utf-8' || charset === 'utf8' ? 'json' : undefined;
+}
+
+/** Requests that are not HTTP, or too slow, before there is a request to answer. */
+function answerBrokenRequest(error: Error, socket: Duplex): void {
+  if (!socket.writable) return void socket.destroy();
+  const code = 'code' in error ? error.code : undefined;
+  const [line, message] =
+    code === 'HPE_HEADER_OVERFLOW'
+      ? ['431 Request Header Fields Too Large', `headers are larger than ${HEADER_BYTES_MAX} bytes`]
+      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
+        ? ['408 Request Timeout', 'the request took too long to arrive']
+        : ['400 Bad Request', 'this is not a valid HTTP/1.1 request'];
+  const body = encodeStatus('json', { code: ERROR_CODES.bad_request.grpc, message });
+  const head = `HTTP/1.1 ${line}\r\ncontent-type: ${CONTENT_TYPES.json}\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n`;
+  socket.end(Buffer.concat([Buffer.from(head), body]));
+}
