@@ -1,0 +1,38 @@
+import type { Store } from '../port.ts';
+import { aggregate, facets, histogram } from './aggregations.ts';
+import { connect, type ElasticsearchSettings } from './connection.ts';
+import { indexPattern, setUpIndices } from './indices.ts';
+import { count, get, iterate, revisions, search, trace } from './reader.ts';
+import { Writer } from './writer.ts';
+
+/**
+ * Records in Elasticsearch 8.19 or 9: one index for each namespace and UTC period, under a template that `setUp` installs.
+ * Uses only what a basic licence has. Nothing is asked of the cluster before the first call.
+ */
+export async function openElasticsearchStore(settings: ElasticsearchSettings): Promise<Store> {
+  const connection = await connect(settings);
+  const writer = new Writer(connection, settings.indexPeriod);
+  return {
+    capabilities: {
+      name: 'elasticsearch',
+      searchableAfterMs: settings.refreshIntervalMs,
+      exactAggregations: false,
+    },
+    setUp: () => setUpIndices(connection, settings),
+    write: (batch) => writer.write(batch),
+    search: (selection, sort, limit, cursor) => search(connection, selection, sort, limit, cursor),
+    get: (id) => get(connection, id),
+    revisions: (id) => revisions(connection, id),
+    trace: (traceId) => trace(connection, traceId),
+    count: (selection) => count(connection, selection),
+    facets: (selection, fields, limit) => facets(connection, selection, fields, limit),
+    histogram: (selection, bucketMs) => histogram(connection, selection, bucketMs),
+    aggregate: (selection, aggregation) => aggregate(connection, selection, aggregation),
+    iterate: (selection) => iterate(connection, selection),
+    refresh: async () => {
+      const index = [indexPattern('audit'), indexPattern('revisions')];
+      await connection.request((client) => client.indices.refresh({ index, ignore_unavailable: true }));
+    },
+    close: () => connection.client.close(),
+  };
+}

@@ -1,0 +1,162 @@
+import { AppError } from '../../core/errors.ts';
+import type { RecordWrite } from '../../core/settlement.ts';
+import type { WriteRejection, WriteResult } from '../port.ts';
+import { type BulkAction, sendBulk } from './bulk.ts';
+import type { Connection } from './connection.ts';
+import { type ExactHit, readExact } from './exact.ts';
+import { type IndexPeriod, indexName, indexPattern, revisionsIndexOf, setUpAlias } from './indices.ts';
+
+/** Documents of one look-up: bounds its answer to some megabytes. */
+const LOOKUP_DOCUMENTS_MAX = 250;
+
+/** Digits of the largest rank (63 bits), so that ids of kept states sort by rank. */
+const RANK_DIGITS = 19;
+
+/**
+ * Writes records. The version of a document is its rank, so the server itself turns down what is outranked, whatever
+ * order and however often batches arrive. A first revision costs one request and no look-up.
+ *
+ * A revision goes in this order, each step durable before the next: (1) the state it replaces is kept, create-only, under
+ * its rank; (2) the new state is written; (3) copies in other indices are deleted, when the record moved to another day.
+ * A crash in between leaves a record twice at worst, until the same batch is written again.
+ */
+export class Writer {
+  readonly #connection: Connection;
+  readonly #period: IndexPeriod;
+  readonly #namespaces = new Map<string, Promise<void>>();
+
+  constructor(connection: Connection, period: IndexPeriod) {
+    this.#connection = connection;
+    this.#period = period;
+  }
+
+  async write(batch: readonly RecordWrite[]): Promise<WriteResult> {
+    for (const namespace of new Set(batch.map((write) => write.namespace))) await this.#prepare(namespace);
+    let written = 0;
+    let outranked = 0;
+    const rejected: WriteRejection[] = [];
+    for (const wave of waves(batch)) {
+      const result = await this.#writeWave(wave);
+      written += result.written;
+      outranked += result.outranked;
+      rejected.push(...result.rejected);
+    }
+    return { written, outranked, rejected };
+  }
+
+  #prepare(namespace: string): Promise<void> {
+    let prepared = this.#namespaces.get(namespace);
+    if (!prepared) {
+      prepared = setUpAlias(this.#connection, namespace);
+      prepared.catch(() => this.#namespaces.delete(namespace));
+      this.#namespaces.set(namespace, prepared);
+    }
+    return prepared;
+  }
+
+  async #writeWave(wave: readonly RecordWrite[]): Promise<WriteResult> {
+    const held = await this.#lookUp(wave);
+    const highest = new Map<string, bigint>();
+    for (const { id, rank } of held) if (rank > (highest.get(id) ?? 0n)) highest.set(id, rank);
+    const isOutranked = (write: RecordWrite) => (highest.get(write.id) ?? 0n) > write.rank;
+    const winners = wave.filter((write) => !isOutranked(write));
+    const byId = new Map(winners.map((write) => [write.id, write]));
+
+    const replaced = held.filter((state) => state.rank < (byId.get(state.id)?.rank ?? 0n));
+    await this.#keep(replaced);
+
+    const outcomes = await sendBulk(
+      this.#connection,
+      winners.map((write) => indexAction(this.#indexOf(write), write)),
+    );
+    const rejected: WriteRejection[] = [];
+    let outranked = wave.length - winners.length;
+    for (const [at, outcome] of outcomes.entries()) {
+      const id = winners[at]?.id ?? '';
+      if (outcome.status === 409) outranked++;
+      if (outcome.status === 400) {
+        rejected.push({ id, reason: outcome.reason });
+        byId.delete(id);
+      }
+    }
+    const stale = held.filter((state) => {
+      const write = byId.get(state.id);
+      return write !== undefined && state.index !== this.#indexOf(write);
+    });
+    await sendBulk(
+      this.#connection,
+      stale.map((state) => deleteAction(state, byId.get(state.id)?.rank ?? state.rank)),
+    );
+    return { written: wave.length - outranked - rejected.length, outranked, rejected };
+  }
+
+  #indexOf(write: RecordWrite, timestampNs = write.timestampNs): string {
+    return indexName(write.namespace, timestampNs, this.#period);
+  }
+
+  /** Create-only: a state that is kept already (409) was kept by an earlier try. */
+  async #keep(replaced: readonly ExactHit[]): Promise<void> {
+    const actions = replaced.map((state): BulkAction => {
+      const _id = `${state.id}-${String(state.rank).padStart(RANK_DIGITS, '0')}`;
+      const header = JSON.stringify({ create: { _index: revisionsIndexOf(state.index), _id } });
+      return { header, body: JSON.stringify(state.record) };
+    });
+    const outcomes = await sendBulk(this.#connection, actions);
+    const refused = outcomes.find((outcome) => outcome.status === 400);
+    if (refused) throw new AppError('store_unavailable', `an earlier state could not be kept: ${refused.reason}`);
+  }
+
+  /**
+   * Every state held under the ids of these writes: in the two indices where it should be as of this moment, and, for
+   * ids that are in neither (the index period was changed, a crash came in between), wherever a search finds it.
+   */
+  async #lookUp(writes: readonly RecordWrite[]): Promise<ExactHit[]> {
+    const held: ExactHit[] = [];
+    for (let at = 0; at < writes.length; at += LOOKUP_DOCUMENTS_MAX) {
+      const part = writes.slice(at, at + LOOKUP_DOCUMENTS_MAX);
+      const docs = part.flatMap((write) => {
+        const indices = new Set([this.#indexOf(write), this.#indexOf(write, write.previousTimestampNs)]);
+        return [...indices].map((_index) => ({ _index, _id: write.id }));
+      });
+      const found = await readExact(this.#connection, '/_mget', { docs });
+      const known = new Set(found.map((state) => state.id));
+      const lost = part.filter((write) => write.previousTimestampNs !== undefined && !known.has(write.id));
+      const values = lost.map((write) => write.id);
+      held.push(...found);
+      if (values.length === 0) continue;
+      const search = { query: { ids: { values } }, size: 2 * values.length, version: true };
+      held.push(...(await readExact(this.#connection, `/${indexPattern('audit')}/_search`, search)));
+    }
+    return held;
+  }
+}
+
+/** Parts of a batch in which no id occurs twice: two revisions of one record are written one after the other, by rank. */
+function waves(batch: readonly RecordWrite[]): RecordWrite[][] {
+  const parts: RecordWrite[][] = [];
+  const times = new Map<string, number>();
+  const ids = new Set(batch.map((write) => write.id));
+  const ordered = ids.size === batch.length ? batch : [...batch].sort((one, other) => (one.rank < other.rank ? -1 : 1));
+  for (const write of ordered) {
+    const wave = times.get(write.id) ?? 0;
+    times.set(write.id, wave + 1);
+    const part = parts[wave] ?? [];
+    part.push(write);
+    parts[wave] = part;
+  }
+  return parts;
+}
+
+/** The version is written out literally: a JavaScript number could not hold it. */
+function indexAction(index: string, write: RecordWrite): BulkAction {
+  return {
+    header: `{"index":{"_index":${JSON.stringify(index)},"_id":${JSON.stringify(write.id)},"version":${write.rank},"version_type":"external_gte"}}`,
+    body: JSON.stringify(write.record),
+  };
+}
+
+function deleteAction(state: ExactHit, rank: bigint): BulkAction {
+  return {
+    header: `{"delete":{"_index":${JSON.stringify(state.index)},"_id":${JSON.stringify(state.id)},"version":${rank},"version_type":"external_gte"}}`,
+  };
+}

@@ -1,0 +1,160 @@
+/**
+ * A real Elasticsearch for tests: the server of Maven Central's integ-test-zip (no licensed modules, no bundled Java), unpacked
+ * into a folder of its own for each run and removed afterwards. About 1 GB of memory and ten seconds to start.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chown, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { cacheFolder, exists, isInstalled, runProgram } from './cache.ts';
+import { lacking, requirement, type Skipped } from './require.ts';
+
+export const ELASTICSEARCH_VERSIONS = ['9.5.0', '8.19.0'] as const;
+
+export type ElasticsearchVersion = (typeof ELASTICSEARCH_VERSIONS)[number];
+
+/** Lowest Java each version starts on, and the one it prefers when several are installed. */
+const JAVA: Readonly<Record<ElasticsearchVersion, { lowest: number; preferred: number }>> = {
+  '9.5.0': { lowest: 21, preferred: 25 },
+  '8.19.0': { lowest: 17, preferred: 17 },
+};
+
+const START_MS_MAX = 120_000;
+const STOP_MS_MAX = 20_000;
+
+/** It refuses to run as root; root's tests run it as `nobody`. */
+const NOBODY = 65_534;
+
+export interface RunningServer {
+  readonly url: string;
+  stop(): Promise<void>;
+}
+
+/** Starts one server on free ports of the loopback address. `stop` ends it and removes its folder. */
+export async function startElasticsearch(version: ElasticsearchVersion): Promise<RunningServer | Skipped> {
+  const javaHome = await findJava(version);
+  if (!javaHome)
+    return lacking('elasticsearch', `Elasticsearch ${version} needs Java ${JAVA[version].lowest} or newer`);
+  const archive = await findArchive(version);
+  if (typeof archive !== 'string') return archive;
+  const folder = await mkdtemp(join(tmpdir(), `spantrail-elasticsearch-${version}-`));
+  await unpack(archive, folder);
+  const home = join(folder, `elasticsearch-${version}`);
+  await configure(home);
+  const server = launch(home, javaHome);
+  const stop = async () => {
+    await end(server);
+    await rm(folder, { recursive: true, force: true });
+  };
+  try {
+    return { url: await listening(server, version), stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function findJava(version: ElasticsearchVersion): Promise<string | undefined> {
+  const installed = (await readdir('/usr/lib/jvm').catch(() => [])).map((name) => join('/usr/lib/jvm', name));
+  const homes = [process.env['ES_JAVA_HOME'], process.env['JAVA_HOME'], ...installed].filter(
+    (home) => home !== undefined,
+  );
+  const { lowest, preferred } = JAVA[version];
+  const usable: { home: string; distance: number }[] = [];
+  for (const home of homes) {
+    const release = await readFile(join(home, 'release'), 'utf8').catch(() => '');
+    const major = Number(/^JAVA_VERSION="(\d+)/m.exec(release)?.[1] ?? 0);
+    if (major >= lowest) usable.push({ home, distance: Math.abs(major - preferred) });
+  }
+  return usable.sort((one, other) => one.distance - other.distance)[0]?.home;
+}
+
+async function findArchive(version: ElasticsearchVersion): Promise<string | Skipped> {
+  const folder = await cacheFolder('dl');
+  const archive = join(folder, `elasticsearch-${version}.zip`);
+  const absent = [];
+  if (!(await isInstalled('unzip'))) absent.push('unzip');
+  if (await exists(archive)) return absent.length === 0 ? archive : lacking('elasticsearch', 'unzip is not installed');
+  if (!(await isInstalled('mvn'))) absent.push('Maven (mvn)');
+  if (absent.length > 0) return lacking('elasticsearch', `not installed: ${absent.join(', ')}`);
+  if (requirement('elasticsearch') === 'optional') {
+    return { skipped: `Elasticsearch ${version} has not been fetched (about 120 MB)` };
+  }
+  const partial = await mkdtemp(join(folder, 'partial-'));
+  const artifact = `org.elasticsearch.distribution.integ-test-zip:elasticsearch:${version}:zip`;
+  await runProgram('mvn', ['-q', '-B', 'dependency:copy', `-Dartifact=${artifact}`, `-DoutputDirectory=${partial}`]);
+  await rename(join(partial, `elasticsearch-${version}.zip`), archive);
+  await rm(partial, { recursive: true });
+  return archive;
+}
+
+async function unpack(archive: string, folder: string): Promise<void> {
+  await runProgram('unzip', ['-q', archive, '-d', folder]);
+  if (process.getuid?.() !== 0) return;
+  await chown(folder, NOBODY, NOBODY);
+  await runProgram('chown', ['-R', `${NOBODY}:${NOBODY}`, folder]);
+}
+
+async function configure(home: string): Promise<void> {
+  const settings = [
+    'discovery.type: single-node',
+    'network.host: 127.0.0.1',
+    'http.port: 0',
+    'transport.port: 0',
+    'xpack.security.enabled: false',
+    // A test disk that is nearly full must not turn indices read-only.
+    'cluster.routing.allocation.disk.threshold_enabled: false',
+    // Many short-lived indices; the default is 1,000 a node.
+    'cluster.max_shards_per_node: 5000',
+  ];
+  await writeFile(join(home, 'config/elasticsearch.yml'), `${settings.join('\n')}\n`);
+}
+
+function launch(home: string, javaHome: string): ChildProcess {
+  const asNobody = process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {};
+  const environment = { ...process.env, ES_JAVA_HOME: javaHome, ES_JAVA_OPTS: '-Xms768m -Xmx768m', HOME: home };
+  const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe'];
+  // In a process group of its own: the launcher and the server that it starts are ended together.
+  const server = spawn(join(home, 'bin/elasticsearch'), [], { env: environment, stdio, detached: true, ...asNobody });
+  process.once('exit', () => signal(server, 'SIGKILL'));
+  return server;
+}
+
+/** Resolves with the address that the server prints once its HTTP port answers. */
+function listening(server: ChildProcess, version: ElasticsearchVersion): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let printed = '';
+    const fail = (what: string) => reject(new Error(`Elasticsearch ${version} ${what}:\n${printed.slice(-3000)}`));
+    const timer = setTimeout(() => fail(`did not start within ${START_MS_MAX} ms`), START_MS_MAX);
+    const read = (chunk: Buffer) => {
+      printed += chunk.toString();
+      const port = /HttpServerTransport.*publish_address \{[^}]*:(\d+)\}/.exec(printed)?.[1];
+      if (port === undefined || !/ started \{/.test(printed)) return;
+      clearTimeout(timer);
+      resolve(`http://127.0.0.1:${port}`);
+      printed = '';
+    };
+    server.stdout?.on('data', read);
+    server.stderr?.on('data', read);
+    server.once('error', (error) => fail(`could not be run (${error.message})`));
+    server.once('exit', (code) => fail(`ended with ${code}`));
+  });
+}
+
+function signal(server: ChildProcess, name: NodeJS.Signals): void {
+  if (server.pid === undefined || server.exitCode !== null || server.signalCode !== null) return;
+  try {
+    process.kill(-server.pid, name);
+  } catch {
+    // It ended by itself in the meantime.
+  }
+}
+
+async function end(server: ChildProcess): Promise<void> {
+  if (server.exitCode !== null || server.signalCode !== null) return;
+  const ended = new Promise((resolve) => server.once('exit', resolve));
+  signal(server, 'SIGTERM');
+  const timer = setTimeout(() => signal(server, 'SIGKILL'), STOP_MS_MAX);
+  await ended;
+  clearTimeout(timer);
+}

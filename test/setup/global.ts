@@ -1,0 +1,60 @@
+import { readFile } from 'node:fs/promises';
+import type { TestProject } from 'vitest/node';
+import { type CollectorBinary, provideCollector } from './collector.ts';
+import { ELASTICSEARCH_VERSIONS, type ElasticsearchVersion, startElasticsearch } from './elasticsearch.ts';
+import type { RequirementName, Skipped } from './require.ts';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** The URL of a running server of each version, or why there is none. */
+    elasticsearch: Readonly<Record<ElasticsearchVersion, { readonly url: string } | Skipped>>;
+    collector: CollectorBinary | Skipped;
+  }
+}
+
+const stops: (() => Promise<void>)[] = [];
+const skips = new Map<RequirementName, string>();
+
+/** Starts what the test files of this run ask for (`inject('elasticsearch')`), once for all of them. */
+export async function setup(project: TestProject): Promise<void> {
+  const texts = await Promise.all(project.vitest.state.getPaths().map((path) => readFile(path, 'utf8')));
+  const isAskedFor = (name: RequirementName) => texts.some((text) => text.includes(`inject('${name}')`));
+  try {
+    if (isAskedFor('collector')) {
+      const collector = await provideCollector();
+      if ('skipped' in collector) skips.set('collector', collector.skipped);
+      project.provide('collector', collector);
+    }
+    if (isAskedFor('elasticsearch')) project.provide('elasticsearch', await startAll());
+  } catch (error) {
+    await teardown();
+    throw error;
+  }
+}
+
+/** Ends the servers and says, as the last lines of the run, what was skipped and how to have it. */
+export async function teardown(): Promise<void> {
+  await Promise.all(stops.splice(0).map((stop) => stop()));
+  for (const [name, reason] of skips) {
+    process.stderr.write(`\nSKIPPED ${name}: ${reason}.\n  To have it: SPANTRAIL_REQUIRE=${name} npm test\n`);
+  }
+  skips.clear();
+}
+
+async function startAll(): Promise<Record<ElasticsearchVersion, { url: string } | Skipped>> {
+  const starting = ELASTICSEARCH_VERSIONS.map(async (version) => {
+    const server = await startElasticsearch(version);
+    if ('skipped' in server) {
+      skips.set('elasticsearch', server.skipped);
+      return [version, server] as const;
+    }
+    stops.push(() => server.stop());
+    return [version, { url: server.url }] as const;
+  });
+  // All are waited for, also when one fails: those that run must be ended.
+  const settled = await Promise.allSettled(starting);
+  const failed = settled.find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
+  const started = settled.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  return Object.fromEntries(started) as Record<ElasticsearchVersion, { url: string } | Skipped>;
+}
