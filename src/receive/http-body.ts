@@ -37,9 +37,9 @@ function readBytes(request: IncomingMessage, bytesMax: number, reservation: Rese
     };
     const onData = (chunk: Buffer): void => {
       bytes += chunk.length;
-      if (bytes > bytesMax) return stop({ kind: 'too_large' });
-      if (!reservation.add(chunk.length)) return stop({ kind: 'busy' });
-      chunks.push(chunk);
+      if (bytes > bytesMax) stop({ kind: 'too_large' });
+      else if (!reservation.add(chunk.length)) stop({ kind: 'busy' });
+      else chunks.push(chunk);
     };
     request.on('data', onData);
     request.once('end', () => resolve({ kind: 'body', bytes: Buffer.concat(chunks) }));

@@ -89,9 +89,9 @@ function inflateStreamed(
     };
     stream.on('data', (part: Buffer) => {
       bytes += part.length;
-      if (bytes > bytesMax) return stop({ kind: 'too_large' });
-      if (!reservation.add(part.length)) return stop({ kind: 'busy' });
-      parts.push(part);
+      if (bytes > bytesMax) stop({ kind: 'too_large' });
+      else if (!reservation.add(part.length)) stop({ kind: 'busy' });
+      else parts.push(part);
     });
     stream.on('end', () => resolve({ kind: 'inflated', payload: Buffer.concat(parts, bytes) }));
     stream.on('error', (thrown) => stop({ kind: 'corrupt', message: corruptMessage(encoding, thrown) }));

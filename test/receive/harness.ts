@@ -52,7 +52,15 @@ export async function startHarness(options: HarnessOptions = {}) {
     clock: { nowMs: () => 1_700_000_000_000 },
     onFault,
   });
-  const shared = { host: '127.0.0.1', port: 0, admit, inFlight, counters, requestBytesMax: REQUEST_BYTES_MAX, onFault };
+  const shared = {
+    host: '127.0.0.1',
+    port: 0,
+    admit,
+    inFlight,
+    counters,
+    requestBytesMax: REQUEST_BYTES_MAX,
+    onFault,
+  };
   const grpc = await startGrpcServer({ ...shared, stallMs: options.stallMs ?? 10_000 });
   const http = await startHttpServer({
     ...shared,
@@ -63,6 +71,7 @@ export async function startHarness(options: HarnessOptions = {}) {
   return {
     grpc,
     http,
+    options: shared,
     url: `http://127.0.0.1:${http.port}`,
     frames,
     faults,
@@ -145,7 +154,7 @@ export function callGrpc(port: number, message: Buffer, request: GrpcRequest = {
     };
     stream.on('response', note).on('trailers', note);
     stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-    stream.on('error', () => undefined);
+    stream.on('error', reject);
     session.on('error', reject);
     stream.on('close', () => {
       const bytes = Buffer.concat(chunks);
