@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { access, mkdir, open, readFile, stat, unlink } from 'node:fs/promises';
+import { access, link, mkdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { AppError, describeError } from '../core/errors.ts';
 import { errnoOf } from './disk.ts';
@@ -51,19 +51,32 @@ function inUse(folder: string, pid: number): AppError {
   );
 }
 
+/** The lock appears with its text in one step (link), and a dead one is moved away by exactly one taker (rename). */
 async function takeLock(folder: string, file: string): Promise<void> {
-  const mine = `${process.pid} ${(await startTime(process.pid)) ?? ''}`;
-  for (;;) {
-    try {
-      const handle = await open(file, 'wx', 0o600);
-      await handle.writeFile(mine).finally(() => handle.close());
-      return;
-    } catch (error) {
-      if (errnoOf(error) !== 'EEXIST') throw error;
+  const draft = `${file}.${process.pid}`;
+  const stale = `${draft}.stale`;
+  await writeFile(draft, `${process.pid} ${(await startTime(process.pid)) ?? ''}`, { mode: 0o600 });
+  try {
+    for (;;) {
+      const taken = await link(draft, file).then(
+        () => true,
+        (error: unknown) => {
+          if (errnoOf(error) !== 'EEXIST') throw error;
+          return false;
+        },
+      );
+      if (taken) return;
+      const text = await readFile(file, 'utf8').catch(() => '');
+      const [pid = 0, started = ''] = text.split(' ');
+      if (await isAlive(Number(pid), started)) throw inUse(folder, Number(pid));
+      await rename(file, stale).catch(() => undefined);
+      // Another taker was faster and this is its lock: give it back.
+      const moved = await readFile(stale, 'utf8').catch(() => text);
+      if (moved !== text) await link(stale, file).catch(() => undefined);
+      await unlink(stale).catch(() => undefined);
     }
-    const [pid = 0, started = ''] = (await readFile(file, 'utf8').catch(() => '')).split(' ');
-    if (await isAlive(Number(pid), started)) throw inUse(folder, Number(pid));
-    await unlink(file).catch(() => undefined);
+  } finally {
+    await unlink(draft);
   }
 }
 

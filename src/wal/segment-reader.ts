@@ -37,7 +37,6 @@ export async function scanSegment(
   let chunkAt = HEADER_BYTES;
   const load = async (offset: number, bytes: number): Promise<boolean> => {
     if (offset + bytes <= chunkAt + chunk.length) return true;
-    if (offset + bytes > limit) return false;
     chunk = Buffer.allocUnsafeSlow(Math.min(Math.max(CHUNK_BYTES, bytes), limit - offset));
     chunk = chunk.subarray(0, await file.read(chunk, offset));
     chunkAt = offset;

@@ -65,8 +65,6 @@ export async function recoverSegments(place: SegmentFolder): Promise<Segment[]> 
     if (before && segment.firstReceivedNs > before.lastReceivedNs) before.lastReceivedNs = segment.firstReceivedNs;
     segments.push(segment);
   }
-  // What an earlier process wrote without reaching its fsync counts from now on, so it must be durable from now on.
-  if (numbers.length > 0) await disk.syncFolder(folder);
   return segments;
 }
 
@@ -97,6 +95,7 @@ async function cutTornTail(place: SegmentFolder, file: DiskFile, segment: Segmen
     place.report({ segment: segment.segment, bytesCut, reason: `${end.reason}: cut off` });
     segment.bytes = end.bytes;
   }
+  // What an earlier process wrote without reaching its fsync counts from now on, so it must be durable from now on.
   await file.fdatasync();
 }
 

@@ -112,6 +112,7 @@ describe('damage', () => {
     const frameBytes = (size - 32) / 3;
     const reason = 'the file ends inside an entry: cut off';
     expect(reports).toEqual([{ segment: 1, bytesCut: frameBytes - 5, reason }]);
+    expect((await openWal(disk)).reports).toEqual([]);
   });
 });
 

@@ -37,7 +37,7 @@ describe('quarantine', () => {
     const disk = new MemoryDisk();
     const first = await Quarantine.open('/data/quarantine', disk);
     await first.add([entry('a')]);
-    disk.plant(path, Buffer.concat([disk.bytesOf(path), Buffer.from('{"stage":"st')]));
+    disk.plant(path, Buffer.concat([disk.bytesOf(path), Buffer.from(`{"stage":"${'x'.repeat(999)}`)]));
     const second = await Quarantine.open('/data/quarantine', disk);
     await second.add([entry('b')]);
     expect(await listed(second)).toEqual([entry('a'), entry('b')]);

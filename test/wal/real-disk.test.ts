@@ -98,11 +98,16 @@ describe('on the machine’s own disk', () => {
 });
 
 describe('the lock of the data folder', () => {
+  const module = JSON.stringify(join(import.meta.dirname, '../../src/wal/data-folder.ts'));
+  const script = `const { lockDataFolder } = await import(${module});
+    const words = await lockDataFolder(process.argv[1]).then(() => 'held', (error) => error.message);
+    console.log(words);
+    setInterval(() => {}, 1e6);`;
+  const holder = () => run('--input-type=module', '-e', script, folder);
+
   it('refuses a second process while the first lives and is taken over when it is dead', async () => {
-    const module = JSON.stringify(join(import.meta.dirname, '../../src/wal/data-folder.ts'));
-    const script = `const { lockDataFolder } = await import(${module}); await lockDataFolder(process.argv[1]); console.log('held'); setInterval(() => {}, 1e6);`;
-    const { child, lines } = run('--input-type=module', '-e', script, folder);
-    await once(lines, 'line');
+    const { child, lines } = holder();
+    expect(await once(lines, 'line')).toEqual(['held']);
     await expect(lockDataFolder(folder)).rejects.toMatchObject({
       code: 'storage',
       message: expect.stringMatching(new RegExp(`${folder} is in use by process ${child.pid}:`)),
@@ -110,6 +115,16 @@ describe('the lock of the data folder', () => {
     await kill(child);
     const lock = await lockDataFolder(folder);
     await lock.release();
+  });
+
+  it('goes to one of several processes that find a dead one', async () => {
+    await writeFile(join(folder, 'lock'), '4194305 1');
+    const answers = await Promise.all([holder(), holder(), holder(), holder()].map(({ lines }) => once(lines, 'line')));
+    expect(answers.flat().sort()).toEqual([
+      'held',
+      ...Array.from({ length: 3 }, () => expect.stringContaining(`${folder} is in use by process`)),
+    ]);
+    expect(await readdir(folder)).toEqual(['lock']);
   });
 
   it('refuses a second holder in this process until the first releases', async () => {

@@ -1,9 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { Counters } from '../../src/core/metrics.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
+import { encodeHeader, sealEntry, WAL_KIND } from '../../src/wal/segment-format.ts';
+import { SegmentReader } from '../../src/wal/segment-reader.ts';
 import { openFrameReader } from '../../src/wal/wal.ts';
 import { FOLDER, frameOf, numberOf, openWal, replayed } from './helpers.ts';
 import { MemoryDisk } from './memory-disk.ts';
+
+/** The steps of a new segment, in the order that makes it safe. */
+const STARTED = ['create', 'write', 'fdatasync', 'syncFolder'];
 
 const first = `${FOLDER}/0000000001.wal`;
 
@@ -65,11 +70,12 @@ describe('append and replay', () => {
     for (const frame of stored) expect(wal.read(frame.position)).toEqual(frame);
   });
 
-  it('refuses appends after close', async () => {
+  it('finishes what waits at close and refuses what comes after', async () => {
     const { wal } = await openWal(new MemoryDisk());
-    const waiting = wal.append(frameOf(1));
+    const finished: unknown[] = [];
+    void wal.append(frameOf(1)).then((position) => finished.push(position));
     await wal.close();
-    await expect(waiting).resolves.toMatchObject({ segment: 1 });
+    expect(finished).toEqual([{ segment: 1, offset: 32 }]);
     await expect(wal.append(frameOf(2))).rejects.toMatchObject({ code: 'unavailable' });
   });
 });
@@ -114,6 +120,18 @@ describe('group commit', () => {
     const again = await openWal(disk);
     expect((await replayed(again.wal)).map(numberOf)).toEqual([1, 4]);
     expect(again.reports).toEqual([]);
+  });
+
+  it('leaves no trace of a segment whose first batch failed', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk);
+    disk.faults = [{ step: 4, mode: 'fails' }];
+    await expect(wal.append(frameOf(1))).rejects.toMatchObject({ code: 'unavailable' });
+    expect(await wal.append(frameOf(2))).toEqual({ segment: 1, offset: 32 });
+    expect(disk.steps).toEqual([...STARTED, 'write', 'unlink', ...STARTED, 'write', 'fdatasync']);
+    await wal.close();
+    const again = await openWal(disk);
+    expect((await replayed(again.wal)).map(numberOf)).toEqual([2]);
   });
 });
 
@@ -173,6 +191,27 @@ describe('segments', () => {
       '5 the file is shorter than its header',
     ]);
     expect(disk.bytesOf(`${FOLDER}/notes.txt`).toString()).toBe('mine');
+  });
+
+  it('keeps few files open, and those that were read last', () => {
+    const disk = new MemoryDisk();
+    const opened: string[] = [];
+    const open = disk.openSync.bind(disk);
+    disk.openSync = (path) => {
+      opened.push(path.slice(-5, -4));
+      const file = open(path);
+      return { ...file, close: () => void opened.push(`-${path.slice(-5, -4)}`) };
+    };
+    const entry = Buffer.alloc(18 + 4);
+    sealEntry(entry, 1, 5n);
+    for (const segment of [1, 2, 3]) {
+      disk.plant(`${FOLDER}/000000000${segment}.wal`, Buffer.concat([encodeHeader(WAL_KIND, segment, 1n), entry]));
+    }
+    const reader = new SegmentReader(FOLDER, WAL_KIND, disk, 2);
+    for (const segment of [1, 2, 1, 3, 1]) expect(reader.read({ segment, offset: 32 }).timeNs).toBe(5n);
+    expect(opened).toEqual(['1', '2', '3', '-2']);
+    reader.close();
+    expect(opened.slice(4).sort()).toEqual(['-1', '-3']);
   });
 
   it('says so when a position holds nothing any more', async () => {
