@@ -1,0 +1,354 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { type Clock, nsToMs } from '../core/clock.ts';
+import { AppError, describeError } from '../core/errors.ts';
+import type { Counters } from '../core/metrics.ts';
+import type { RecordWrite } from '../core/settlement.ts';
+import type { SettledBatch, Supersession } from '../join/batch.ts';
+import type { JoinStats } from '../join/shard.ts';
+import type { ShardHandle } from '../join/shard-handle.ts';
+import type { Store } from '../store/port.ts';
+import type { Quarantine } from '../wal/quarantine.ts';
+import type { JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
+import type { Wal } from '../wal/wal.ts';
+
+export interface PumpSettings {
+  /** Records written at a time (the records of one trace are never split). */
+  readonly batchRecordsMax: number;
+  /** Stored segments of the write-ahead log are kept for late evidence this long … */
+  readonly horizonAgeMs: number;
+  /** … and while those that are kept for that alone have at most this many bytes. */
+  readonly horizonBytesMax: number;
+  /** After a failure of the store, a random wait up to this, doubled with each further failure … */
+  readonly retryFirstMs: number;
+  /** … up to this. */
+  readonly retryMaxMs: number;
+}
+
+export const PUMP_DEFAULTS: PumpSettings = {
+  batchRecordsMax: 5_000,
+  horizonAgeMs: 3_600_000,
+  horizonBytesMax: 8 * 1024 ** 3,
+  retryFirstMs: 200,
+  retryMaxMs: 30_000,
+};
+
+/** A shard is looked after at least this often, also when nothing is due: what is held expires, segments go. */
+const SLEEP_MAX_MS = 1_000;
+
+/** News about the shards is looked at together, this long after the first: no trace can be due much sooner. */
+const WAKE_DELAY_MS = 50;
+
+export interface PumpLog {
+  warn(details: object, message: string): void;
+  error(details: object, message: string): void;
+}
+
+export interface PumpOptions {
+  readonly shards: readonly ShardHandle[];
+  readonly store: Pick<Store, 'write' | 'get'>;
+  readonly journal: Pick<SettleJournal, 'append' | 'dropBefore'>;
+  readonly wal: Pick<Wal, 'segments' | 'drop' | 'bytes'>;
+  readonly quarantine: Pick<Quarantine, 'add'>;
+  readonly counters: Counters;
+  readonly clock: Clock;
+  readonly log: PumpLog;
+  readonly settings: PumpSettings;
+}
+
+/** What is pending, over all shards. */
+export interface PumpStatus {
+  readonly tracesOpen: number;
+  readonly tracesHeld: number;
+  readonly evidencePending: number;
+  readonly indexBytes: number;
+  readonly indexBytesMax: number;
+  readonly replayed: number;
+  readonly walBytes: number;
+  /** Bytes of segments that hold evidence not stored yet: what refusal is decided by. */
+  readonly unsettledBytes: number;
+  /** Age of the oldest evidence not stored yet, 0 when there is none. */
+  readonly lagMs: number;
+  /** Age of the oldest evidence that late evidence can still join. */
+  readonly horizonMs: number;
+  /** The store failed and has not taken a batch since: what it said. */
+  readonly storeFailure: string | undefined;
+}
+
+export interface Pump {
+  /** There is new evidence in the shards. */
+  wake(): void;
+  /** Stops after the batches in flight; what is not settled stays in the write-ahead log for the next start. */
+  drain(): Promise<void>;
+  /** Settles and stores everything that is in the index, due or not. */
+  settleAll(): Promise<void>;
+  /** As of the last look, at most about a second ago. */
+  status(): PumpStatus;
+  refreshStatus(): Promise<PumpStatus>;
+}
+
+/** Moves settled batches from the shards to the store and then to the settle journal, and lets go of old segments. */
+export function startPump(options: PumpOptions): Pump {
+  return new RunningPump(options);
+}
+
+class RunningPump implements Pump {
+  readonly #options: PumpOptions;
+  readonly #loops: Promise<void>[];
+  readonly #sleepers = new Set<() => void>();
+  #status: PumpStatus;
+  #ignored = 0;
+  #stopping = false;
+  #wakeTimer: NodeJS.Timeout | undefined;
+  #lookedAtMs = 0;
+  /** The store and the journal have one writer: batches of several shards take turns. */
+  #writing: Promise<unknown> = Promise.resolve();
+  #storeFailure: string | undefined;
+  #isDropping = false;
+
+  constructor(options: PumpOptions) {
+    this.#options = options;
+    this.#status = this.#summarise([], options.wal.segments());
+    this.#loops = options.shards.map((shard) => this.#run(shard));
+  }
+
+  wake(): void {
+    if (this.#wakeTimer !== undefined || this.#stopping) return;
+    this.#wakeTimer = setTimeout(() => {
+      this.#wakeTimer = undefined;
+      this.#wakeAll();
+    }, WAKE_DELAY_MS);
+  }
+
+  async drain(): Promise<void> {
+    this.#stopping = true;
+    clearTimeout(this.#wakeTimer);
+    this.#wakeAll();
+    await Promise.all(this.#loops);
+  }
+
+  async settleAll(): Promise<void> {
+    for (;;) {
+      await Promise.all(this.#options.shards.map((shard) => shard.flush()));
+      this.#wakeAll();
+      const { evidencePending } = await this.refreshStatus();
+      if (evidencePending === 0 || this.#stopping) return;
+      await this.#sleep(WAKE_DELAY_MS);
+    }
+  }
+
+  status(): PumpStatus {
+    return this.#status;
+  }
+
+  async refreshStatus(): Promise<PumpStatus> {
+    const { shards, clock, wal, counters } = this.#options;
+    // Before the shards are asked: they have seen everything that is in segments sealed by now.
+    const segments = wal.segments();
+    const stats = await Promise.all(shards.map((shard) => shard.stats(clock.nowMs())));
+    this.#status = this.#summarise(stats, segments);
+    const ignored = sum(stats, (shard) => shard.ignored);
+    counters.add('evidence', ignored - this.#ignored, { use: 'context' });
+    this.#ignored = ignored;
+    counters.set('traces_open', this.#status.tracesOpen);
+    counters.set('traces_held', this.#status.tracesHeld);
+    counters.set('evidence_pending', this.#status.evidencePending);
+    counters.set('wal_bytes', this.#status.walBytes);
+    counters.set('wal_unsettled_bytes', this.#status.unsettledBytes);
+    counters.set('wal_lag_ms', this.#status.lagMs);
+    counters.set('horizon_ms', this.#status.horizonMs);
+    await this.#letGo(segments, stats);
+    return this.#status;
+  }
+
+  /** One shard's loop: while a batch is written, the next one is settled. */
+  async #run(shard: ShardHandle): Promise<void> {
+    const { clock, settings } = this.#options;
+    let finishing: Promise<void> = Promise.resolve();
+    while (!this.#stopping) {
+      const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax);
+      await finishing;
+      if (batch !== undefined) finishing = this.#finish(shard, batch);
+      const nowMs = clock.nowMs();
+      if (Math.abs(nowMs - this.#lookedAtMs) >= SLEEP_MAX_MS) {
+        this.#lookedAtMs = nowMs;
+        await this.refreshStatus();
+      }
+      if (batch !== undefined) await nextTurn();
+      else {
+        const dueAtMs = (await shard.nextDueAtMs(nowMs)) ?? Number.POSITIVE_INFINITY;
+        await this.#sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS));
+      }
+    }
+    await finishing;
+  }
+
+  /**
+   * The order matters: the records are durable in the store before the journal says so, and the journal is durable before
+   * the shard lets go of the evidence. A crash in between repeats the same writes, which changes nothing.
+   */
+  async #finish(shard: ShardHandle, batch: SettledBatch): Promise<void> {
+    const positions = await this.#takeTurn(() => this.#write(batch));
+    if (positions === undefined) return;
+    this.#count(batch);
+    await shard.stored(batch.number, positions);
+  }
+
+  /** The positions of the batch's journal entries; undefined when the pump was stopped before the store took the batch. */
+  async #write(batch: SettledBatch): Promise<JournalPosition[] | undefined> {
+    const { store, journal, quarantine, counters } = this.#options;
+    const writes = batch.traces.flatMap((trace) => trace.writes);
+    const superseding = await this.#retry(() => this.#supersede(batch.superseded));
+    if (superseding === undefined) return undefined;
+    writes.push(...superseding);
+    const result = await this.#retry(async () =>
+      writes.length === 0 ? { written: 0, outranked: 0, rejected: [] } : store.write(writes),
+    );
+    if (result === undefined) return undefined;
+    const records = new Map(writes.map((write) => [write.id, write.record]));
+    const rejected = result.rejected.map(({ id, reason }) => ({ stage: 'store', reason, id, body: records.get(id) }));
+    const aside = [...batch.quarantined, ...rejected];
+    const isAside = await this.#retry(async () => {
+      if (aside.length > 0)
+        await quarantine.add(aside.map(({ stage, reason, id, body }) => ({ stage, reason, id, body })));
+      return true;
+    });
+    if (isAside === undefined) return undefined;
+    const positions = await this.#retry(() => journal.append(batch.entries));
+    if (positions === undefined) return undefined;
+    counters.add('written', result.written);
+    counters.add('outranked', result.outranked);
+    counters.add('revisions', writes.filter((write) => write.previousTimestampNs !== undefined).length);
+    if (rejected.length > 0) counters.add('quarantined', rejected.length, { stage: 'store' });
+    return positions;
+  }
+
+  #count(batch: SettledBatch): void {
+    const { counters } = this.#options;
+    for (const trace of batch.traces) counters.add('settled', 1, { reason: trace.reason });
+    const { used, context, excluded, duplicate } = batch.counts;
+    for (const [use, amount] of Object.entries({ used, context, excluded, duplicate })) {
+      if (amount > 0) counters.add('evidence', amount, { use });
+    }
+    for (const { stage, pieces } of batch.quarantined) counters.add('quarantined', pieces, { stage });
+  }
+
+  /** The last revisions of records whose ids their traces no longer yield. One that the store does not have needs none. */
+  async #supersede(superseded: readonly Supersession[]): Promise<RecordWrite[]> {
+    const writes: RecordWrite[] = [];
+    for (const { id, by, namespace, timestampNs, rank, revision, revisedAt } of superseded) {
+      const record = structuredClone(await this.#options.store.get(id));
+      if (record === undefined) continue;
+      record.audit.supersedes = record.audit.revision;
+      Object.assign(record.audit, { revision, revised_at: revisedAt, superseded_by: by });
+      writes.push({ id, namespace, timestampNs, rank, record, previousTimestampNs: timestampNs });
+    }
+    return writes;
+  }
+
+  /** Tries until it works, with random waits that double up to a limit; undefined when the pump is stopped meanwhile. */
+  async #retry<Result>(attempt: () => Promise<Result>): Promise<Result | undefined> {
+    const { log, counters, settings } = this.#options;
+    for (let failures = 0; ; failures++) {
+      try {
+        const result = await attempt();
+        this.#storeFailure = undefined;
+        return result;
+      } catch (thrown) {
+        this.#storeFailure = describeError(thrown);
+        const isExpected = thrown instanceof AppError && thrown.retryable;
+        const waitMaxMs = Math.min(settings.retryFirstMs * 2 ** failures, settings.retryMaxMs);
+        log[isExpected ? 'warn' : 'error'](
+          { error: thrown, failures: failures + 1 },
+          'batch not stored, will be tried again',
+        );
+        if (this.#stopping) return undefined;
+        counters.add('write_retries', 1);
+        await this.#sleepUntilStopped(Math.random() * waitMaxMs);
+      }
+    }
+  }
+
+  async #letGo(segments: ReturnType<Wal['segments']>, stats: readonly JoinStats[]): Promise<void> {
+    if (this.#isDropping) return;
+    this.#isDropping = true;
+    try {
+      await this.#dropSegments(segments, stats);
+    } catch (thrown) {
+      this.#options.log.warn({ error: thrown }, 'stored segments not removed, will be tried again');
+    } finally {
+      this.#isDropping = false;
+    }
+  }
+
+  /** From the oldest on, those that are stored and that late evidence may no longer, or can no longer, join. */
+  async #dropSegments(segments: ReturnType<Wal['segments']>, stats: readonly JoinStats[]): Promise<void> {
+    const { shards, wal, journal, clock, settings } = this.#options;
+    const pending = (segment: number) => sum(stats, (shard) => shard.segments.get(segment)?.pending ?? 0);
+    const held = (segment: number) => sum(stats, (shard) => shard.segments.get(segment)?.held ?? 0);
+    let storedBytes = sum(segments, ({ segment, bytes }) => (pending(segment) === 0 ? bytes : 0));
+    let dropped = 0;
+    for (const { segment, bytes, lastReceivedNs, sealed } of segments) {
+      const isOld = clock.nowMs() - nsToMs(lastReceivedNs) > settings.horizonAgeMs;
+      const isWanted = held(segment) > 0 && !isOld && storedBytes <= settings.horizonBytesMax;
+      if (!sealed || pending(segment) > 0 || isWanted) break;
+      await Promise.all(shards.map((shard) => shard.dropBefore(segment + 1)));
+      await wal.drop(segment);
+      storedBytes -= bytes;
+      dropped++;
+    }
+    const oldest = wal.segments()[0];
+    if (dropped > 0 && oldest !== undefined) await journal.dropBefore(nsToMs(oldest.firstReceivedNs));
+  }
+
+  #summarise(stats: readonly JoinStats[], segments: ReturnType<Wal['segments']>): PumpStatus {
+    const nowMs = this.#options.clock.nowMs();
+    const isPending = (segment: number) => stats.some((shard) => (shard.segments.get(segment)?.pending ?? 0) > 0);
+    const oldestPendingMs = Math.min(...stats.map((shard) => shard.oldestPendingMs ?? nowMs), nowMs);
+    const oldest = segments[0];
+    return {
+      tracesOpen: sum(stats, (shard) => shard.tracesOpen),
+      tracesHeld: sum(stats, (shard) => shard.tracesHeld),
+      evidencePending: sum(stats, (shard) => shard.evidencePending),
+      indexBytes: sum(stats, (shard) => shard.indexBytes),
+      indexBytesMax: sum(stats, (shard) => shard.indexBytesMax),
+      replayed: sum(stats, (shard) => shard.replayed),
+      walBytes: this.#options.wal.bytes,
+      unsettledBytes: sum(segments, ({ segment, bytes }) => (isPending(segment) ? bytes : 0)),
+      lagMs: nowMs - oldestPendingMs,
+      horizonMs: oldest === undefined ? 0 : Math.max(0, nowMs - nsToMs(oldest.firstReceivedNs)),
+      storeFailure: this.#storeFailure,
+    };
+  }
+
+  #takeTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const turn = this.#writing.then(work);
+    this.#writing = turn.catch(() => undefined);
+    return turn;
+  }
+
+  #wakeAll(): void {
+    for (const wake of this.#sleepers) wake();
+  }
+
+  async #sleep(delayMs: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const wake = () => {
+        clearTimeout(timer);
+        this.#sleepers.delete(wake);
+        resolve();
+      };
+      const timer = setTimeout(wake, delayMs);
+      this.#sleepers.add(wake);
+    });
+  }
+
+  /** Not cut short by news, so that a store that is down is not asked all the time. */
+  async #sleepUntilStopped(delayMs: number): Promise<void> {
+    const endMs = performance.now() + delayMs;
+    while (!this.#stopping && performance.now() < endMs) await this.#sleep(Math.max(endMs - performance.now(), 1));
+  }
+}
+
+function sum<Item>(items: readonly Item[], amount: (item: Item) => number): number {
+  return items.reduce((total, item) => total + amount(item), 0);
+}

@@ -1,0 +1,46 @@
+import type { Piece } from './trace-table.ts';
+
+/** Pieces that one settle decodes for each distinct span that it may look at: room for logs and duplicates. */
+const PIECES_PER_SPAN_MAX = 4;
+
+/**
+ * The pieces that a settle of a huge trace looks at: those of the smallest span ids, at most `spansMax` ids, each with all
+ * of its pieces, so that order of arrival and duplicates do not matter. Logs without a span come last. Only when one id
+ * alone has more pieces than may be decoded does the place in the write-ahead log decide.
+ */
+export function choosePieces(pieces: Piece[], spansMax: number): { chosen: Piece[]; isPartial: boolean } {
+  if (pieces.length <= spansMax) return { chosen: pieces, isPartial: false };
+  const piecesMax = spansMax * PIECES_PER_SPAN_MAX;
+  const sorted = [...pieces].sort(byId);
+  let end = 0;
+  let ids = 0;
+  while (end < sorted.length && ids < spansMax) {
+    const groupEnd = endOfGroup(sorted, end);
+    if (groupEnd > piecesMax) break;
+    end = groupEnd;
+    ids++;
+  }
+  if (end === 0) end = piecesMax;
+  return { chosen: sorted.slice(0, end), isPartial: end < sorted.length };
+}
+
+function endOfGroup(sorted: readonly Piece[], start: number): number {
+  const first = sorted[start];
+  let end = start + 1;
+  while (end < sorted.length && sorted[end]?.spanHigh === first?.spanHigh && sorted[end]?.spanLow === first?.spanLow)
+    end++;
+  return end;
+}
+
+function byId(a: Piece, b: Piece): number {
+  const aHasSpan = a.spanHigh !== 0 || a.spanLow !== 0;
+  const bHasSpan = b.spanHigh !== 0 || b.spanLow !== 0;
+  if (aHasSpan !== bHasSpan) return aHasSpan ? -1 : 1;
+  return (
+    a.spanHigh - b.spanHigh ||
+    a.spanLow - b.spanLow ||
+    a.segment - b.segment ||
+    a.offset - b.offset ||
+    a.itemStart - b.itemStart
+  );
+}

@@ -1,0 +1,101 @@
+import { describeError } from '../core/errors.ts';
+import type { LogRecord, Span } from '../core/evidence.ts';
+import { type KeySet, PayloadReader } from '../otlp/decode.ts';
+import type { StoredFrame } from '../wal/frame.ts';
+import { type FramePosition, positionKey } from '../wal/segment-format.ts';
+import type { SetAside } from './batch.ts';
+import type { Piece } from './trace-table.ts';
+
+/** Payload bytes whose readers are kept: neighbours of a frame settle at about the same time. */
+const CACHED_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Bytes of an item that quarantine keeps. */
+const SET_ASIDE_BYTES_MAX = 64 * 1024;
+
+interface OpenFrame {
+  readonly frame: StoredFrame;
+  readonly reader: PayloadReader;
+}
+
+/** Decodes pieces of evidence out of the frames of the write-ahead log, each frame looked at once as long as it is cached. */
+export class EvidenceReader {
+  readonly #readFrame: (position: FramePosition) => StoredFrame;
+  readonly #keys: KeySet;
+  readonly #open = new Map<number, OpenFrame>();
+  #cachedBytes = 0;
+
+  constructor(readFrame: (position: FramePosition) => StoredFrame, keys: KeySet) {
+    this.#readFrame = readFrame;
+    this.#keys = keys;
+  }
+
+  /** Appends what the pieces say to `spans` and `logs`; pieces that cannot be read are returned to be set aside. */
+  read(pieces: readonly Piece[], spans: Span[], logs: LogRecord[]): SetAside[] {
+    const unreadable: SetAside[] = [];
+    for (const piece of pieces) {
+      try {
+        const { reader } = this.#openFrame(piece);
+        if (piece.isLog) logs.push(reader.logRecord(piece.itemStart));
+        else spans.push(reader.span(piece.itemStart));
+      } catch (thrown) {
+        if (piece.isNew) unreadable.push(this.setAside([piece], 'decode', thrown));
+      }
+    }
+    return unreadable;
+  }
+
+  namespaceOf(piece: Piece): string {
+    return this.#openFrame(piece).frame.note.namespace;
+  }
+
+  /** The pieces as a quarantine entry: where they lie, and the raw bytes from the item on, as far as they can be read. */
+  setAside(pieces: readonly Piece[], stage: SetAside['stage'], thrown: unknown): SetAside {
+    let bytesLeft = SET_ASIDE_BYTES_MAX;
+    const items = pieces.map(({ segment, offset, itemStart, isLog }) => {
+      const bytes = bytesLeft > 0 ? this.#rawItem({ segment, offset, itemStart }, bytesLeft) : undefined;
+      bytesLeft -= bytes?.length ?? 0;
+      return { signal: isLog ? 'logs' : 'traces', segment, offset, itemStart, bytes };
+    });
+    const first = pieces[0];
+    const id = first === undefined ? '' : `${first.segment}/${first.offset}/${first.itemStart}`;
+    const fresh = pieces.filter((piece) => piece.isNew).length;
+    return { stage, reason: describeError(thrown), id, body: items, pieces: fresh };
+  }
+
+  #rawItem(at: Pick<Piece, 'segment' | 'offset' | 'itemStart'>, bytesMax: number): Buffer | undefined {
+    try {
+      const { payload } = this.#openFrame(at).frame;
+      return payload.subarray(at.itemStart, itemEnd(payload, at.itemStart, bytesMax));
+    } catch {
+      return undefined;
+    }
+  }
+
+  #openFrame(position: FramePosition): OpenFrame {
+    const key = positionKey(position);
+    const known = this.#open.get(key);
+    if (known !== undefined) return known;
+    const frame = this.#readFrame({ segment: position.segment, offset: position.offset });
+    const signal = frame.signal === 'logs' ? 'logs' : 'traces';
+    const opened = { frame, reader: new PayloadReader(frame.payload, signal, frame.note, this.#keys) };
+    this.#cachedBytes += frame.payload.length;
+    for (const [oldKey, old] of this.#open) {
+      if (this.#cachedBytes <= CACHED_BYTES_MAX) break;
+      this.#open.delete(oldKey);
+      this.#cachedBytes -= old.frame.payload.length;
+    }
+    this.#open.set(key, opened);
+    return opened;
+  }
+}
+
+/** End of the item as the length varint before it says (read backwards), at most `bytesMax` on; the payload's end if in doubt. */
+function itemEnd(payload: Buffer, itemStart: number, bytesMax: number): number {
+  let length = 0;
+  for (let at = itemStart - 1; at >= 0 && itemStart - at <= 5; at--) {
+    const byte = payload[at] ?? 0;
+    if (at < itemStart - 1 && byte < 0x80) break;
+    length = length * 128 + (byte & 0x7f);
+  }
+  return Math.min(itemStart + Math.min(length, bytesMax), payload.length);
+}

@@ -1,0 +1,268 @@
+import { SETTLE_REASONS, type SettleReason } from '../core/record.ts';
+import type { JoinSettings } from './settings.ts';
+import { LIST, TraceLists } from './trace-lists.ts';
+import { since, TRACE, TraceTable } from './trace-table.ts';
+import { NONE } from './word-pool.ts';
+
+/** Bits of a trace's flags; above them, a byte for the number of settles and a byte for the reason why it is due. */
+const FLAG = { root: 1, settled: 2, restored: 4, untraced: 8, settling: 16 } as const;
+const SETTLES_SHIFT = 8;
+const REASON_SHIFT = 16;
+const BYTE = 0xff;
+
+/** A clock that goes back by more than this was set: time then goes on from where it was. Less is noise between callers. */
+const CLOCK_STEP_MS = 1_000;
+
+/**
+ * Decides when each trace of a TraceTable is settled. A state machine without I/O: evidence and time are passed in, due
+ * traces are taken out. Every operation takes constant time except the check for missing parents, which takes time in
+ * proportion to the trace and happens only when a trace with a root has been quiet for the grace.
+ *
+ * States: open (waits for a timer) → due → settling → held (stored) → open again when late evidence comes → …
+ */
+export class TraceJoin {
+  readonly table = new TraceTable();
+  readonly #lists = new TraceLists(this.table.traces);
+  readonly #settings: JoinSettings;
+  /** Bytes of traces that are due or settling: they will be free soon, and cannot be released a second time. */
+  #releasingBytes = 0;
+  #lastMs = 0;
+  #skewMs = 0;
+
+  constructor(settings: JoinSettings) {
+    this.#settings = settings;
+  }
+
+  get heldCount(): number {
+    return this.#lists.heldCount;
+  }
+
+  /** Brings the machine to this time: timers fire, what was held long enough is forgotten. */
+  advance(nowMs: number, firstSegment: number): void {
+    const now = this.#steady(nowMs);
+    this.#lists.turn(now, (trace) => this.#fire(trace, now));
+    for (let trace = this.#lists.first(LIST.held); trace !== NONE; trace = this.#lists.first(LIST.held)) {
+      const heldMs = since(now, this.table.traces.get(trace, TRACE.settledMs));
+      if (heldMs < this.#settings.heldMs && !this.table.isBefore(trace, firstSegment)) break;
+      this.#forget(trace);
+    }
+    this.relieve();
+  }
+
+  /** Epoch milliseconds at which something becomes due; `nowMs` when something is due already; undefined for never. */
+  nextDueAtMs(nowMs: number): number | undefined {
+    if (this.#lists.dueCount > 0) return nowMs;
+    const turnMs = this.#lists.nextTurnMs();
+    return turnMs === undefined ? undefined : Math.max(turnMs - this.#skewMs, nowMs);
+  }
+
+  /** Tells that a pending piece was added to the trace. Call `relieve` after each frame. */
+  arrived(trace: number, isRoot: boolean, nowMs: number): void {
+    const { traces } = this.table;
+    const now = this.#steady(nowMs);
+    if (traces.get(trace, TRACE.pieces) === 1) traces.set(trace, TRACE.firstMs, now);
+    traces.set(trace, TRACE.lastMs, now);
+    if (isRoot && !this.#has(trace, FLAG.root)) {
+      this.#mark(trace, FLAG.root);
+      traces.set(trace, TRACE.rootMs, now);
+    }
+    const list = this.#lists.listOf(trace);
+    if (list === LIST.due || this.#has(trace, FLAG.settling)) this.#releasingBytes += this.table.pieceBytes;
+    else if (list === LIST.held) this.#schedule(trace, this.#lateDueMs(trace, now), now);
+    else this.#reconsider(trace, list, now);
+  }
+
+  /** Marks a trace that is no trace: log records of one frame that name none. They settle after the grace. */
+  markUntraced(trace: number): void {
+    this.#mark(trace, FLAG.untraced);
+  }
+
+  isUntraced(trace: number): boolean {
+    return this.#has(trace, FLAG.untraced);
+  }
+
+  /** Tells, while replaying, that the journal has a settle of this trace. */
+  restored(trace: number, settledAtMs: number): void {
+    this.#mark(trace, FLAG.settled | FLAG.restored);
+    this.table.traces.set(trace, TRACE.settledMs, settledAtMs);
+    this.#setByte(trace, SETTLES_SHIFT, this.#byte(trace, SETTLES_SHIFT) + 1);
+    this.#lists.move(trace, LIST.held);
+  }
+
+  /** Does the trace still carry the position up to which the journal says it is stored? */
+  isRestored(trace: number): boolean {
+    return this.#has(trace, FLAG.restored);
+  }
+
+  /** From now on the words of that position are counts again. */
+  clearRestored(trace: number): void {
+    if (!this.isRestored(trace)) return;
+    this.#unmark(trace, FLAG.restored);
+    for (let word = 0; word < 4; word++) this.table.traces.set(trace, TRACE.counts + word, 0);
+  }
+
+  /** Replay is over: forgets the traces of which the journal tells but the write-ahead log has nothing any more. */
+  endRestore(): void {
+    let stop = NONE;
+    for (
+      let trace = this.#lists.first(LIST.held);
+      trace !== stop && trace !== NONE;
+      trace = this.#lists.first(LIST.held)
+    ) {
+      if (this.table.traces.get(trace, TRACE.pieces) === 0) this.#forget(trace);
+      else {
+        this.#lists.move(trace, LIST.held);
+        if (stop === NONE) stop = trace;
+      }
+    }
+  }
+
+  /** Takes out the next due trace, which then is settling until `finished`. */
+  nextDue(): { trace: number; reason: SettleReason } | undefined {
+    const trace = this.#lists.first(LIST.due);
+    if (trace === NONE) return undefined;
+    this.#lists.move(trace, LIST.none);
+    this.#mark(trace, FLAG.settling);
+    const reason = SETTLE_REASONS[(this.table.traces.get(trace, TRACE.flags) >>> REASON_SHIFT) & BYTE];
+    return reason === undefined ? undefined : { trace, reason };
+  }
+
+  /** What was taken of the trace is stored: hold it, or let it become due again for what has come meanwhile. */
+  finished(trace: number, nowMs: number): void {
+    const { traces } = this.table;
+    const now = this.#steady(nowMs);
+    this.#releasingBytes -= this.table.traceBytes(trace);
+    this.table.storeTaken(trace);
+    this.#unmark(trace, FLAG.settling);
+    const hasMore = traces.get(trace, TRACE.pending) > 0;
+    if (this.isUntraced(trace)) {
+      if (hasMore) this.#release(trace, 'untraced');
+      else this.table.remove(trace);
+      return;
+    }
+    this.#mark(trace, FLAG.settled);
+    traces.set(trace, TRACE.settledMs, now);
+    this.#setByte(trace, SETTLES_SHIFT, Math.min(this.#byte(trace, SETTLES_SHIFT) + 1, BYTE));
+    if (hasMore) this.#schedule(trace, this.#lateDueMs(trace, now), now);
+    else this.#lists.move(trace, LIST.held);
+    this.relieve();
+  }
+
+  /** Everything open is due now, for the reason that fits best. */
+  flush(): void {
+    for (let trace = this.#lists.firstOpen(); trace !== NONE; trace = this.#lists.firstOpen()) {
+      const whole = this.#has(trace, FLAG.root) && this.table.parentsResolved(trace);
+      this.#release(trace, whole ? 'complete' : this.#has(trace, FLAG.root) ? 'root_wait' : 'idle');
+    }
+  }
+
+  #fire(trace: number, now: number): void {
+    const verdict = this.#verdict(trace, now);
+    if (typeof verdict === 'string') this.#release(trace, verdict);
+    else this.#schedule(trace, verdict, now);
+  }
+
+  /** Why the trace is due now, or at which time to ask again. */
+  #verdict(trace: number, now: number): SettleReason | number {
+    const { traces } = this.table;
+    const { graceMs, rootWaitMs, idleMs, maxAgeMs } = this.#settings;
+    const scheduledInMs = since(traces.get(trace, TRACE.dueMs), now);
+    if (this.#has(trace, FLAG.settled)) return scheduledInMs <= 0 ? 'late' : now + scheduledInMs;
+    if (this.isUntraced(trace)) return scheduledInMs <= 0 ? 'untraced' : now + scheduledInMs;
+    const quietMs = since(now, traces.get(trace, TRACE.lastMs));
+    const ageMs = since(now, traces.get(trace, TRACE.firstMs));
+    const waits = [idleMs - quietMs, maxAgeMs - ageMs];
+    if (this.#has(trace, FLAG.root)) {
+      if (quietMs >= graceMs && this.table.parentsResolved(trace)) return 'complete';
+      const rootAgeMs = since(now, traces.get(trace, TRACE.rootMs));
+      if (rootAgeMs >= rootWaitMs) return 'root_wait';
+      waits.push(rootWaitMs - rootAgeMs);
+      if (quietMs < graceMs) waits.push(graceMs - quietMs);
+    }
+    if (quietMs >= idleMs) return 'idle';
+    if (ageMs >= maxAgeMs) return 'max_age';
+    return now + Math.min(...waits);
+  }
+
+  /** An open trace got more evidence: it may be due at once, or its timer may have to come forward; never back. */
+  #reconsider(trace: number, list: number, now: number): void {
+    const { traces } = this.table;
+    const { graceMs, idleMs, spansMax } = this.#settings;
+    const isNew = list === LIST.none;
+    if (this.#has(trace, FLAG.settled)) return;
+    if (!this.isUntraced(trace) && traces.get(trace, TRACE.pieces) > spansMax) {
+      this.#release(trace, 'too_many_spans');
+      return;
+    }
+    const waitMs = this.#has(trace, FLAG.root) || this.isUntraced(trace) ? graceMs : idleMs;
+    if (isNew || since(traces.get(trace, TRACE.dueMs), now) > waitMs) this.#schedule(trace, now + waitMs, now);
+  }
+
+  /** When late evidence that came now makes the next revision: not before its turn, and with its neighbours. */
+  #lateDueMs(trace: number, now: number): number {
+    const { idleMs, lateWaitMaxMs, graceMs } = this.#settings;
+    const settles = Math.max(this.#byte(trace, SETTLES_SHIFT), 1);
+    const waitMs = Math.min(idleMs * 2 ** (settles - 1), Math.max(lateWaitMaxMs, idleMs));
+    const sinceSettleMs = since(now, this.table.traces.get(trace, TRACE.settledMs));
+    return now + Math.max(waitMs - sinceSettleMs, graceMs);
+  }
+
+  #schedule(trace: number, dueMs: number, now: number): void {
+    this.table.traces.set(trace, TRACE.dueMs, dueMs);
+    this.#lists.schedule(trace, dueMs, now);
+  }
+
+  #release(trace: number, reason: SettleReason): void {
+    const told = this.#has(trace, FLAG.settled) ? 'late' : this.isUntraced(trace) ? 'untraced' : reason;
+    this.#setByte(trace, REASON_SHIFT, SETTLE_REASONS.indexOf(told));
+    this.#releasingBytes += this.table.traceBytes(trace);
+    this.#lists.move(trace, LIST.due);
+  }
+
+  /**
+   * Keeps the index within its bytes: forgets stored traces, the one settled first goes first, then settles open ones
+   * early, the one that would be due next first: that changes the least.
+   */
+  relieve(): void {
+    while (this.table.usedBytes - this.#releasingBytes > this.#settings.indexBytesMax) {
+      const held = this.#lists.first(LIST.held);
+      const open = held === NONE ? this.#lists.firstOpen() : NONE;
+      if (held !== NONE) this.#forget(held);
+      else if (open !== NONE) this.#release(open, 'memory_pressure');
+      else return;
+    }
+  }
+
+  #forget(trace: number): void {
+    this.#lists.move(trace, LIST.none);
+    this.table.remove(trace);
+  }
+
+  /** Time that never goes back: the caller's, unless its clock was set back. */
+  #steady(nowMs: number): number {
+    if (nowMs + this.#skewMs < this.#lastMs - CLOCK_STEP_MS) this.#skewMs = this.#lastMs - nowMs;
+    this.#lastMs = Math.max(this.#lastMs, nowMs + this.#skewMs);
+    return this.#lastMs;
+  }
+
+  #has(trace: number, flag: number): boolean {
+    return (this.table.traces.get(trace, TRACE.flags) & flag) !== 0;
+  }
+
+  #mark(trace: number, flags: number): void {
+    this.table.traces.set(trace, TRACE.flags, this.table.traces.get(trace, TRACE.flags) | flags);
+  }
+
+  #unmark(trace: number, flags: number): void {
+    this.table.traces.set(trace, TRACE.flags, this.table.traces.get(trace, TRACE.flags) & ~flags);
+  }
+
+  #byte(trace: number, shift: number): number {
+    return (this.table.traces.get(trace, TRACE.flags) >>> shift) & BYTE;
+  }
+
+  #setByte(trace: number, shift: number, value: number): void {
+    const rest = this.table.traces.get(trace, TRACE.flags) & ~(BYTE << shift);
+    this.table.traces.set(trace, TRACE.flags, rest | (Math.min(value, BYTE) << shift));
+  }
+}
