@@ -1,4 +1,3 @@
-import { TIMESTAMP_NS_MAX } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
 import { type Field, type FieldValue, findField } from '../core/fields.ts';
 import { namesField } from '../query/evaluate.ts';
@@ -8,7 +7,7 @@ import type { Aggregation, Selection, Sort } from './port.ts';
 const PAGE_RECORDS_MAX = 10_000;
 
 /** Buckets of one histogram at most: more than any screen draws, and far less than what fills the memory. */
-export const HISTOGRAM_BUCKETS_MAX = 10_000;
+const HISTOGRAM_BUCKETS_MAX = 10_000;
 
 /** Facet values or aggregation groups at most. */
 const GROUPS_MAX = 10_000;
@@ -128,9 +127,4 @@ export function histogramWidthNs(bucketMs: number, firstNs: bigint, lastNs: bigi
     );
   }
   return widthNs;
-}
-
-/** The range of a selection as closed bounds within what stores hold. */
-export function boundsNs(selection: Selection): { firstNs: bigint; lastNs: bigint } {
-  return { firstNs: selection.fromNs ?? 0n, lastNs: (selection.toNs ?? TIMESTAMP_NS_MAX + 1n) - 1n };
 }

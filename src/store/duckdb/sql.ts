@@ -1,0 +1,157 @@
+import { BIGINT, BOOLEAN, DOUBLE, type DuckDBType, type DuckDBValue, VARCHAR } from '@duckdb/node-api';
+import { formatTimestamp } from '../../core/clock.ts';
+import { FIELDS, type Field } from '../../core/fields.ts';
+import type { Pattern, Query, QueryValue } from '../../query/ast.ts';
+import { ipKey, letterLine } from '../../query/text.ts';
+import { hidesSuperseded } from '../paging.ts';
+import type { Selection } from '../port.ts';
+import { columnOf, extractSql, sqlType } from './schema.ts';
+
+/** The values of one statement. Values from outside reach SQL through here and nowhere else. */
+export class Bindings {
+  readonly values: DuckDBValue[] = [];
+  readonly types: DuckDBType[] = [];
+
+  /** The placeholder that stands for the value. */
+  add(value: QueryValue): string {
+    const whole = typeof value === 'number' && Number.isSafeInteger(value);
+    this.values.push(whole ? BigInt(value) : value);
+    this.types.push(typeOf(whole ? 0n : value));
+    return `$${this.values.length}`;
+  }
+}
+
+function typeOf(value: QueryValue): DuckDBType {
+  if (typeof value === 'bigint') return BIGINT;
+  if (typeof value === 'number') return DOUBLE;
+  return typeof value === 'boolean' ? BOOLEAN : VARCHAR;
+}
+
+/** The condition of a selection over the table `records`. */
+export function selectionSql(selection: Selection, bindings: Bindings): string {
+  const { query, fromNs, toNs, namespace, inner } = selection;
+  const conditions = [querySql(query, bindings)];
+  if (fromNs !== undefined) conditions.push(`"@timestamp" >= ${bindings.add(fromNs)}`);
+  if (toNs !== undefined) conditions.push(`"@timestamp" < ${bindings.add(toNs)}`);
+  if (namespace !== undefined) conditions.push(`"data_stream.namespace" = ${bindings.add(namespace)}`);
+  if (!inner) conditions.push('"audit.entry"');
+  if (hidesSuperseded(selection)) conditions.push('"audit.superseded_by" IS NULL');
+  return conditions.join(' AND ');
+}
+
+/** A query as SQL that is true or false and never NULL, so that NOT means what it says. */
+function querySql(query: Query, bindings: Bindings): string {
+  switch (query.kind) {
+    case 'all':
+      return 'true';
+    case 'and':
+    case 'or':
+      return `(${query.parts.map((part) => querySql(part, bindings)).join(query.kind === 'and' ? ' AND ' : ' OR ')})`;
+    case 'not':
+      return `(NOT ${querySql(query.part, bindings)})`;
+    case 'exists':
+      return existsSql(query.field);
+    case 'equals':
+      return equalsSql(query.field, query.value, bindings);
+    case 'matches': {
+      const like = bindings.add(likePattern(query.pattern));
+      return anySql(
+        query.field,
+        (value) => `${value} LIKE ${like} ESCAPE '\\'`,
+        documentHolds(query.field, query.pattern, bindings),
+      );
+    }
+    case 'compare': {
+      const bound = bindings.add(storedValue(query.field, query.value));
+      return anySql(query.field, (value) => `${value} ${query.operator} ${bound}`);
+    }
+    case 'network': {
+      const first = bindings.add(ipKey(query.first) ?? '');
+      const last = bindings.add(ipKey(query.last) ?? '');
+      return anySql(query.field, (value) => `${value} BETWEEN ${first} AND ${last}`);
+    }
+    case 'words':
+      return wordsSql(query.text, query.pattern, bindings);
+  }
+}
+
+/** SQL for the values of a field in the form that they are compared, sorted and counted in. */
+export function valueSql(field: Field): string {
+  const column = columnOf(field);
+  if (column !== undefined) return column;
+  const type = sqlType(field);
+  if (type === 'VARCHAR') return extractSql(field);
+  return field.many
+    ? `list_transform(${extractSql(field)}, lambda x: TRY_CAST(x AS ${type}))`
+    : `TRY_CAST(${extractSql(field)} AS ${type})`;
+}
+
+function existsSql(field: Field): string {
+  return field.many ? `coalesce(len(${valueSql(field)}) > 0, false)` : `(${valueSql(field)} IS NOT NULL)`;
+}
+
+/** Does any value of the field fit? `guard` is a cheaper condition that holds whenever one does. */
+function anySql(field: Field, fits: (value: string) => string, guard = ''): string {
+  const values = valueSql(field);
+  if (field.many) return `(${guard}coalesce(len(list_filter(${values}, lambda x: ${fits('x')})) > 0, false))`;
+  if (guard) return `(${guard}coalesce(${fits(values)}, false))`;
+  // In this form DuckDB can skip row groups by their smallest and largest value.
+  return `(${values} IS NOT NULL AND ${fits(values)})`;
+}
+
+function equalsSql(field: Field, value: QueryValue, bindings: Bindings): string {
+  if (field.type === 'text') {
+    const line = letterLine(String(value));
+    return line === '' ? 'false' : `coalesce(contains(letters, ${bindings.add(line)}), false)`;
+  }
+  const bound = bindings.add(storedValue(field, value));
+  const guard = field.type === 'keyword' ? documentHolds(field, String(value), bindings) : '';
+  if (field.many) return `(${guard}coalesce(list_contains(${valueSql(field)}, ${bound}), false))`;
+  return anySql(field, (stored) => `${stored} = ${bound}`, guard);
+}
+
+/** A value in the form that the field is stored in. */
+export function storedValue(field: Field, value: QueryValue): QueryValue {
+  if (field.type === 'ip') return ipKey(String(value)) ?? '';
+  if (field.type === 'date' && columnOf(field) === undefined) return formatTimestamp(BigInt(value));
+  return value;
+}
+
+/**
+ * For fields without a column: the document must hold the text at all. A search for bytes costs a small part of what
+ * parsing every document does.
+ */
+function documentHolds(field: Field, wanted: string | Pattern, bindings: Bindings): string {
+  if (columnOf(field) !== undefined) return '';
+  const literal = typeof wanted === 'string' ? wanted : wanted.reduce((a, b) => (b.length > a.length ? b : a), '');
+  const json = JSON.stringify(literal);
+  return `contains(doc, ${bindings.add(typeof wanted === 'string' ? json : json.slice(1, -1))}) AND `;
+}
+
+const BARE_COLUMNS = FIELDS.filter((field) => field.bare && field.type === 'keyword').flatMap(
+  (field) => columnOf(field) ?? [],
+);
+const BARE_ADDRESSES = FIELDS.filter((field) => field.bare && field.type === 'ip').flatMap(
+  (field) => columnOf(field) ?? [],
+);
+
+function wordsSql(text: string, pattern: Pattern | undefined, bindings: Bindings): string {
+  const any: string[] = [];
+  const line = letterLine(text);
+  if (line !== '') any.push(`contains(letters, ${bindings.add(line)})`);
+  if (pattern) {
+    const like = bindings.add(likePattern(pattern));
+    any.push(...BARE_COLUMNS.map((column) => `${column} LIKE ${like} ESCAPE '\\'`));
+    any.push(`len(list_filter(bare, lambda x: x LIKE ${like} ESCAPE '\\')) > 0`);
+  } else {
+    const bound = bindings.add(text);
+    any.push(...BARE_COLUMNS.map((column) => `${column} = ${bound}`), `list_contains(bare, ${bound})`);
+    const key = ipKey(text);
+    if (key !== undefined) any.push(...BARE_ADDRESSES.map((column) => `${column} = ${bindings.add(key)}`));
+  }
+  return `coalesce(${any.join(' OR ')}, false)`;
+}
+
+function likePattern(pattern: Pattern): string {
+  return pattern.map((piece) => piece.replace(/[\\%_]/g, '\\$&')).join('%');
+}
