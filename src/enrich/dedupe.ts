@@ -1,0 +1,149 @@
+import { hash } from 'node:crypto';
+import type { FrameNote, LogRecord, Span } from '../core/evidence.ts';
+import { fullOriginText, logDigest, pieceBits } from './identity.ts';
+
+/** One distinct log record: the copy chosen, its digest, and the names of all who sent the same content. */
+export interface LogPiece {
+  readonly log: LogRecord;
+  readonly digest: string;
+  readonly senders: readonly string[];
+}
+
+/** The set behind a multiset of evidence. Everything is in an order that depends on the set alone. */
+export interface DistinctEvidence {
+  /** One content a span id, by span id. */
+  readonly spans: readonly Span[];
+  /** For span ids that came with several contents: those that lost, best first. */
+  readonly rivals: ReadonlyMap<string, readonly Span[]>;
+  /** By digest. */
+  readonly logs: readonly LogPiece[];
+  /** Distinct pieces (content, origin, sender, trust) and the sum of their bits, for the rank. */
+  readonly pieces: number;
+  readonly bitsSum: number;
+  /** Pieces given that repeat the content of another. */
+  readonly duplicates: number;
+}
+
+interface Tally {
+  pieces: number;
+  bitsSum: number;
+  duplicates: number;
+}
+
+/** A copy of a span whose id came more than once, with what the choice between copies asks for. */
+interface SpanCopy {
+  readonly span: Span;
+  readonly isAccess: boolean;
+  readonly digest: string;
+}
+
+export function ascending(left: string, right: string): number {
+  return left < right ? -1 : left > right ? 1 : 0;
+}
+
+/** Between copies of one content: the trusted one, then the vouched for, then by the sender's name and by origin. */
+function compareCopies(left: Span | LogRecord, right: Span | LogRecord): number {
+  const notes =
+    Number(right.note.trusted) - Number(left.note.trusted) ||
+    Number(right.note.vouches) - Number(left.note.vouches) ||
+    ascending(left.note.sender, right.note.sender);
+  if (notes !== 0 || (left.resource === right.resource && left.scope === right.scope)) return notes;
+  return ascending(fullOriginText(left.resource, left.scope), fullOriginText(right.resource, right.scope));
+}
+
+/** Between copies that are the same evidence: the first to arrive, which only `event.ingested` shows. */
+function compareArrival(left: FrameNote, right: FrameNote): number {
+  return Number(left.receivedNs - right.receivedNs) || ascending(left.peer, right.peer);
+}
+
+/**
+ * Which of two contents of one span stands: the trusted one; then one that is an access, so that a published id does not
+ * lose its access; then the higher end time, number of attributes and digest.
+ */
+function compareContents(left: SpanCopy, right: SpanCopy): number {
+  const trust = Number(right.span.note.trusted) - Number(left.span.note.trusted);
+  if (trust !== 0) return trust;
+  if (left.digest === right.digest) return compareCopies(left.span, right.span);
+  const access = Number(right.isAccess) - Number(left.isAccess);
+  if (access !== 0) return access;
+  if (left.span.endNs !== right.span.endNs) return left.span.endNs > right.span.endNs ? -1 : 1;
+  return right.span.attributeCount - left.span.attributeCount || ascending(right.digest, left.digest);
+}
+
+function tallyPiece(piece: Span | LogRecord, tally: Tally): void {
+  tally.pieces += 1;
+  tally.bitsSum = (tally.bitsSum + pieceBits(piece.raw, piece.note)) | 0;
+}
+
+/** The distinct contents among the copies of one span, the one that stands first. */
+function distinctContents(given: readonly Span[], isAccess: (span: Span) => boolean, tally: Tally): Span[] {
+  const copies = given.map((span) => ({
+    span,
+    isAccess: isAccess(span),
+    digest: hash('sha256', span.raw, 'hex'),
+  }));
+  copies.sort((left, right) => compareContents(left, right) || compareArrival(left.span.note, right.span.note));
+  const contents = new Map<string, Span>();
+  copies.forEach((copy, index) => {
+    const before = copies[index - 1];
+    if (before === undefined || compareContents(before, copy) !== 0) tallyPiece(copy.span, tally);
+    if (contents.has(copy.digest)) tally.duplicates += 1;
+    else contents.set(copy.digest, copy.span);
+  });
+  return [...contents.values()];
+}
+
+function distinctLogs(given: readonly LogRecord[], tally: Tally): LogPiece[] {
+  const byDigest = new Map<string, LogRecord[]>();
+  for (const log of given) {
+    const digest = logDigest(log);
+    const copies = byDigest.get(digest);
+    if (copies) copies.push(log);
+    else byDigest.set(digest, [log]);
+  }
+  const pieces: LogPiece[] = [];
+  for (const [digest, copies] of byDigest) {
+    copies.sort((left, right) => compareCopies(left, right) || compareArrival(left.note, right.note));
+    const [log] = copies;
+    if (log === undefined) continue;
+    copies.forEach((copy, index) => {
+      const before = copies[index - 1];
+      if (before === undefined || compareCopies(before, copy) !== 0) tallyPiece(copy, tally);
+    });
+    tally.duplicates += copies.length - 1;
+    const senders = new Set(copies.map((copy) => copy.note.sender));
+    pieces.push({ log, digest, senders: [...senders].sort(ascending) });
+  }
+  return pieces.sort((left, right) => ascending(left.digest, right.digest));
+}
+
+/**
+ * Drops duplicates and picks one content for each span. A copy of the same bytes from a sender with another name or trust
+ * repeats the content but is a piece for the rank, because it may change who is believed.
+ */
+export function distinctEvidence(
+  givenSpans: readonly Span[],
+  givenLogs: readonly LogRecord[],
+  isAccess: (span: Span) => boolean,
+): DistinctEvidence {
+  const tally: Tally = { pieces: 0, bitsSum: 0, duplicates: 0 };
+  const bySpanId = new Map<string, Span | Span[]>();
+  for (const span of givenSpans) {
+    const known = bySpanId.get(span.spanId);
+    if (known === undefined) bySpanId.set(span.spanId, span);
+    else if (Array.isArray(known)) known.push(span);
+    else bySpanId.set(span.spanId, [known, span]);
+  }
+  const rivals = new Map<string, readonly Span[]>();
+  const spans: Span[] = [];
+  for (const [spanId, known] of bySpanId) {
+    const [winner, ...losers] = Array.isArray(known) ? distinctContents(known, isAccess, tally) : [known];
+    if (winner === undefined) continue;
+    if (!Array.isArray(known)) tallyPiece(winner, tally);
+    spans.push(winner);
+    if (losers.length > 0) rivals.set(spanId, losers);
+  }
+  spans.sort((left, right) => ascending(left.spanId, right.spanId));
+  const logs = distinctLogs(givenLogs, tally);
+  return { spans, rivals, logs, ...tally };
+}

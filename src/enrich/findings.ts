@@ -1,0 +1,182 @@
+import type { Access } from '../access/access.ts';
+import type { LogRecord, Span } from '../core/evidence.ts';
+import type { EvidencePiece } from '../core/record.ts';
+import { ascending, type LogPiece } from './dedupe.ts';
+import { eventIdentity, eventRecordId, spanRecordId } from './identity.ts';
+import { mergeEvent } from './merge.ts';
+import { NONE, type TraceTree } from './trace-tree.ts';
+import { serviceName } from './where.ts';
+
+/** One access with its id and all it rests on; its place in the trace is found out later. */
+export interface Finding {
+  readonly id: string;
+  readonly access: Access;
+  /** The span it happened in, as an index into the tree; NONE when that span never came or none is named. */
+  readonly index: number;
+  /** It carries the span's own id, so that what the trace knows of the span is about this access. */
+  readonly standsForSpan: boolean;
+  readonly pieces: readonly (Span | LogRecord)[];
+  readonly evidence: readonly EvidencePiece[];
+  readonly conflicts: readonly string[];
+  readonly trusted: boolean;
+}
+
+export interface Findings {
+  /** In an order that depends on the set of evidence alone. */
+  readonly list: readonly Finding[];
+  /** Ids that a smaller set could have published and this one does not. */
+  readonly superseded: ReadonlyMap<string, string>;
+}
+
+/** An access that a log record states. */
+export interface EventAccess {
+  readonly access: Access & { readonly source: 'event' };
+  readonly piece: LogPiece;
+}
+
+interface Event extends EventAccess {
+  /** Its id when no span stands for it. */
+  readonly ownId: string;
+  /** Ids that its copies from other senders and its other versions would have. */
+  readonly aliases: readonly string[];
+  readonly versions: number;
+}
+
+/** Events in the order of their time; of several contents under one own id the trusted, then the last observed one stands. */
+function distinctEvents(namespace: string, traceId: string, given: readonly EventAccess[]): Event[] {
+  const byId = new Map<string, Event>();
+  for (const { access, piece } of given) {
+    const { log, digest, senders } = piece;
+    const identity = eventIdentity(access.preset, serviceName(log.resource) ?? '', access.ownId, digest);
+    const ownId = eventRecordId(namespace, log.note.sender, identity);
+    const aliases = senders.map((sender) => eventRecordId(namespace, sender, identity));
+    const event = { access, piece, ownId, aliases, versions: 1 };
+    const rival = byId.get(ownId);
+    byId.set(ownId, rival === undefined ? event : joinVersions(namespace, traceId, rival, event));
+  }
+  return [...byId.values()].sort(
+    (left, right) => Number(left.access.startNs - right.access.startNs) || ascending(left.ownId, right.ownId),
+  );
+}
+
+/** The version that stands; either may have been the only one, with its span's id, in a smaller set. */
+function joinVersions(namespace: string, traceId: string, left: Event, right: Event): Event {
+  const [winner, loser] = compareVersions(left, right) < 0 ? [left, right] : [right, left];
+  const ofSpan = spanRecordId(namespace, traceId, loser.access.spanId);
+  return {
+    ...winner,
+    aliases: [...winner.aliases, ...loser.aliases, ofSpan],
+    versions: left.versions + right.versions,
+  };
+}
+
+function compareVersions(left: EventAccess, right: EventAccess): number {
+  const [a, b] = [left.piece.log, right.piece.log];
+  return (
+    Number(b.note.trusted) - Number(a.note.trusted) ||
+    Number(b.observedNs - a.observedNs) ||
+    ascending(right.piece.digest, left.piece.digest)
+  );
+}
+
+function fromEvent(event: Event, index: number): Finding {
+  const evidence = { ...event.access.evidence, id: event.access.evidence.id || event.piece.digest };
+  return {
+    id: event.ownId,
+    access: event.access,
+    index,
+    standsForSpan: false,
+    pieces: [event.piece.log],
+    evidence: [evidence],
+    conflicts: event.versions > 1 ? [`event ${evidence.id} came in ${event.versions} versions`] : [],
+    trusted: event.access.from.note.trusted,
+  };
+}
+
+function fromSpan(id: string, access: Access, index: number): Finding {
+  const { note } = access.from;
+  return {
+    id,
+    access,
+    index,
+    standsForSpan: true,
+    pieces: [access.from],
+    evidence: [access.evidence],
+    conflicts: [],
+    trusted: note.trusted,
+  };
+}
+
+/** The event as the record of its span: filled from the span's own access, or, where it is none, with the span's times. */
+function asSpan(finding: Finding, id: string, span: Span | undefined, spanAccess: Access | undefined): Finding {
+  const { access } = finding;
+  if (span === undefined) return { ...finding, id, standsForSpan: true };
+  const pieces = [...finding.pieces, span];
+  if (spanAccess === undefined) {
+    const times = access.startNs === access.endNs ? { startNs: span.startNs, endNs: span.endNs } : {};
+    return { ...finding, id, standsForSpan: true, pieces, access: { ...access, ...times } };
+  }
+  const merged = mergeEvent(access, spanAccess);
+  return {
+    ...finding,
+    id,
+    standsForSpan: true,
+    access: merged.access,
+    pieces,
+    evidence: [...finding.evidence, spanAccess.evidence],
+    conflicts: [...finding.conflicts, ...merged.conflicts],
+  };
+}
+
+/**
+ * Gives every access its id. The only trusted event on a span takes the span's id and is filled from it; where there are more, the
+ * span's own access keeps the id and each event has its own. An event that is not trusted never speaks for a span.
+ */
+export function identify(
+  namespace: string,
+  traceId: string,
+  tree: TraceTree,
+  spanAccesses: readonly (Access | undefined)[],
+  eventAccesses: readonly EventAccess[],
+): Findings {
+  const list: Finding[] = [];
+  const aliases = new Map<string, string>();
+  const speaking = new Map<string, Event[]>();
+  for (const event of distinctEvents(namespace, traceId, eventAccesses)) {
+    const { spanId } = event.access;
+    const index = tree.indexOf.get(spanId) ?? NONE;
+    for (const alias of event.aliases) aliases.set(alias, event.ownId);
+    if (spanId === '' || traceId === '' || !event.piece.log.note.trusted) list.push(fromEvent(event, index));
+    else {
+      const events = speaking.get(spanId);
+      if (events) events.push(event);
+      else speaking.set(spanId, [event]);
+    }
+  }
+  tree.spans.forEach((span, index) => {
+    const access = spanAccesses[index];
+    if (access === undefined || speaking.get(span.spanId)?.length === 1) return;
+    list.push(fromSpan(spanRecordId(namespace, traceId, span.spanId), access, index));
+  });
+  for (const [spanId, events] of speaking) {
+    const id = spanRecordId(namespace, traceId, spanId);
+    const index = tree.indexOf.get(spanId) ?? NONE;
+    const [first, second] = events;
+    if (first === undefined) continue;
+    if (second === undefined) {
+      list.push(asSpan(fromEvent(first, index), id, tree.spans[index], spanAccesses[index]));
+      for (const alias of [first.ownId, ...first.aliases]) aliases.set(alias, id);
+      continue;
+    }
+    for (const event of events) list.push(fromEvent(event, index));
+    if (spanAccesses[index] === undefined) aliases.set(id, first.ownId);
+  }
+  list.sort((left, right) => left.index - right.index || ascending(left.id, right.id));
+  return { list, superseded: withoutLiving(aliases, list) };
+}
+
+function withoutLiving(aliases: ReadonlyMap<string, string>, list: readonly Finding[]): Map<string, string> {
+  const living = new Set(list.map((finding) => finding.id));
+  const gone = [...aliases].filter(([id, standsFor]) => !living.has(id) && living.has(standsFor));
+  return new Map(gone.sort(([left], [right]) => ascending(left, right)));
+}

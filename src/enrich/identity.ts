@@ -1,0 +1,87 @@
+import { hash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+import type { AttributeValue, FrameNote, LogRecord, Resource, Scope } from '../core/evidence.ts';
+import { RESOURCE_KEYS } from './where.ts';
+
+/** Hex digits of a record id and of a content digest: SHA-256 cut to 128 bits. */
+const ID_HEX_DIGITS = 32;
+const PIECES_MAX = 0x7fff_ffff;
+
+function digest(...parts: readonly string[]): string {
+  return hash('sha256', parts.map((part) => `${part.length}:${part}`).join(','), 'hex').slice(0, ID_HEX_DIGITS);
+}
+
+/**
+ * The id of the access that a span makes, or of the only explicit event on that span: the first 128 bits, in hex, of SHA-256
+ * over namespace, trace id and span id. Never over action or target, so that it stays when a route becomes known.
+ */
+export function spanRecordId(namespace: string, traceId: string, spanId: string): string {
+  return digest('span', namespace, traceId, spanId);
+}
+
+/**
+ * The id of an explicit event that no span stands for. An own id counts within the preset and the service that gave it,
+ * because services behind one Collector share a sender and may number their events alike.
+ */
+export function eventRecordId(namespace: string, sender: string, identity: string): string {
+  return digest('event', namespace, sender, identity);
+}
+
+/** What an event is known by, apart from its sender: its own id, else its content. */
+export function eventIdentity(preset: string, service: string, ownId: string, contentDigest: string): string {
+  return ownId === ''
+    ? `content ${contentDigest}`
+    : `own ${preset.length}:${preset}${service.length}:${service}${ownId}`;
+}
+
+export function textOf(value: AttributeValue | undefined): string {
+  if (value === undefined) return '';
+  if (typeof value !== 'object') return String(value);
+  if (Array.isArray(value)) return `[${value.map((item) => `${typeof item}:${textOf(item)}`).join()}]`;
+  const keys = Object.keys(value).sort();
+  return `{${keys.map((key) => `${key}=${typeof value[key]}:${textOf(value[key])}`).join()}}`;
+}
+
+/**
+ * Text that is equal for equal origins. Only the fixed list of resource attributes counts, not whatever else the rules made
+ * the reader decode, so that ids survive a change of rules.
+ */
+export function originText(resource: Resource, scope: Scope): string {
+  const parts = RESOURCE_KEYS.map((key) => textOf(resource.attributes.get(key)));
+  return [...parts, scope.name, scope.version].map((part) => `${part.length}:${part}`).join();
+}
+
+/** Text that is equal only for origins that agree in every decoded attribute: which copy was taken can then not matter. */
+export function fullOriginText(resource: Resource, scope: Scope): string {
+  const parts = [...resource.attributes].map(([key, value]) => `${key}=${textOf(value)}`).sort();
+  return [...parts, scope.name, scope.version].map((part) => `${part.length}:${part}`).join();
+}
+
+/** Digest of a log record's content: resource, scope and the record's own bytes, which hold its observed time. */
+export function logDigest(log: LogRecord): string {
+  const origin = Buffer.from(originText(log.resource, log.scope));
+  const header = Buffer.from(`${origin.length}:`);
+  return hash('sha256', Buffer.concat([header, origin, log.raw]), 'hex').slice(0, ID_HEX_DIGITS);
+}
+
+/** Scrambles 32 bits (the finaliser of MurmurHash3), so that a sum over pieces does not cancel what CRC keeps linear. */
+function scramble(bits: number): number {
+  let mixed = bits;
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85eb_ca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2_ae35);
+  return (mixed ^ (mixed >>> 16)) >>> 0;
+}
+
+/** 32 bits that stand for one distinct piece of evidence: its bytes and who says so. */
+export function pieceBits(raw: Uint8Array, note: FrameNote): number {
+  const said = crc32(`${note.sender} ${note.trusted} ${note.vouches}`);
+  return scramble(crc32(raw, said));
+}
+
+/**
+ * Rank of an evidence set: its size in the upper 31 bits, so that a superset always ranks higher; in the lower 32 an
+ * order-independent digest of the pieces, so that different sets of one size are ordered everywhere alike.
+ */
+export function rankOf(pieces: number, bitsSum: number): bigint {
+  return (BigInt(Math.min(pieces, PIECES_MAX)) << 32n) | BigInt(scramble(bitsSum >>> 0));
+}

@@ -1,0 +1,169 @@
+import { type LogRecord, STATUS_CODE } from '../core/evidence.ts';
+import { LIST_ITEMS_MAX } from '../core/limits.ts';
+import type { Check } from '../core/record.ts';
+import { errorOrigins } from './error-origin.ts';
+import type { Finding } from './findings.ts';
+import { pathHeads, type Verdicts } from './path.ts';
+import { correctSkew, type Timeline } from './skew.ts';
+import { NONE, type TraceTree } from './trace-tree.ts';
+import { serviceName } from './where.ts';
+
+/** Database work in the spans below a span. */
+export interface DatabaseWork {
+  readonly count: Int32Array;
+  /** Sum of the statements' durations, nanoseconds. */
+  readonly duration: Float64Array;
+  /** Index of the slowest statement's span, or NONE. */
+  readonly slowest: Int32Array;
+}
+
+/** What is found out once for a whole trace, so that each record only looks it up. */
+export interface TraceFacts {
+  readonly namespace: string;
+  readonly traceId: string;
+  readonly tree: TraceTree;
+  readonly timeline: Timeline;
+  readonly heads: Int32Array;
+  readonly verdicts: Verdicts;
+  /** The access that stands for a span, by index. */
+  readonly standing: readonly (Finding | undefined)[];
+  readonly origins: Int32Array;
+  readonly databaseWork: DatabaseWork;
+  /** The topmost access above each access; entries are not in it. */
+  readonly entries: ReadonlyMap<Finding, Finding>;
+  /** Authorisation checks of the accesses below each entry, and the first access below that states a refused one. */
+  readonly checksBelow: ReadonlyMap<Finding, readonly Check[]>;
+  readonly refusals: ReadonlyMap<Finding, Finding>;
+  readonly logsBySpan: ReadonlyMap<string, readonly LogRecord[]>;
+  /** From the first start to the last end, on the corrected clock, nanoseconds. */
+  readonly duration: number;
+  readonly errorCount: number;
+  readonly services: readonly string[];
+}
+
+function standingFindings(tree: TraceTree, list: readonly Finding[]): (Finding | undefined)[] {
+  const standing = new Array<Finding | undefined>(tree.spans.length);
+  for (const finding of list) if (finding.index !== NONE && finding.standsForSpan) standing[finding.index] = finding;
+  return standing;
+}
+
+/**
+ * The topmost access above each access. Above a trusted access only trusted ones count: else a browser could hide what a
+ * person did by claiming to be its parent. Where several events share a span that is no access itself, what happened
+ * below belongs to the first of them.
+ */
+function entriesOf(
+  tree: TraceTree,
+  list: readonly Finding[],
+  standing: readonly (Finding | undefined)[],
+): Map<Finding, Finding> {
+  const owners = [...standing];
+  for (const finding of list) if (finding.index !== NONE) owners[finding.index] ??= finding;
+  const topTrusted = new Array<Finding | undefined>(tree.spans.length);
+  const topOfAny = new Array<Finding | undefined>(tree.spans.length);
+  tree.spans.forEach((_, index) => {
+    const above = tree.parent[index] ?? NONE;
+    if (above === NONE) return;
+    const owner = owners[above];
+    topOfAny[index] = topOfAny[above] ?? owner;
+    topTrusted[index] = topTrusted[above] ?? (owner?.trusted ? owner : undefined);
+  });
+  const entries = new Map<Finding, Finding>();
+  for (const finding of list) {
+    if (finding.index === NONE) continue;
+    const sharer = standing[finding.index];
+    const beside = sharer !== finding && (sharer?.trusted || !finding.trusted) ? sharer : undefined;
+    const entry = (finding.trusted ? topTrusted : topOfAny)[finding.index] ?? beside;
+    if (entry !== undefined) entries.set(finding, entry);
+  }
+  return entries;
+}
+
+function databaseWorkOf(tree: TraceTree, standing: readonly (Finding | undefined)[]): DatabaseWork {
+  const count = new Int32Array(tree.spans.length);
+  const duration = new Float64Array(tree.spans.length);
+  const slowest = new Int32Array(tree.spans.length).fill(NONE);
+  const took = (index: number): number => (tree.end[index] ?? 0) - (tree.start[index] ?? 0);
+  const offer = (to: number, index: number): void => {
+    const known = slowest[to] ?? NONE;
+    if (index !== NONE && (known === NONE || took(index) >= took(known))) slowest[to] = index;
+  };
+  for (let index = tree.spans.length - 1; index >= 0; index -= 1) {
+    const above = tree.parent[index] ?? NONE;
+    if (above === NONE) continue;
+    const own = standing[index]?.access.sections.db !== undefined;
+    count[above] = (count[above] ?? 0) + (count[index] ?? 0) + Number(own);
+    duration[above] = (duration[above] ?? 0) + (duration[index] ?? 0) + (own ? took(index) : 0);
+    offer(above, slowest[index] ?? NONE);
+    if (own) offer(above, index);
+  }
+  return { count, duration, slowest };
+}
+
+function checksOf(
+  list: readonly Finding[],
+  entries: ReadonlyMap<Finding, Finding>,
+): Pick<TraceFacts, 'checksBelow' | 'refusals'> {
+  const checksBelow = new Map<Finding, Check[]>();
+  const refusals = new Map<Finding, Finding>();
+  for (const finding of list) {
+    const entry = entries.get(finding);
+    const { checks } = finding.access;
+    if (entry === undefined || checks === undefined) continue;
+    const known = checksBelow.get(entry) ?? [];
+    checksBelow.set(entry, [...known, ...checks].slice(0, LIST_ITEMS_MAX));
+    if (!refusals.has(entry) && checks.some((check) => !check.granted)) refusals.set(entry, finding);
+  }
+  return { checksBelow, refusals };
+}
+
+function isFailing(tree: TraceTree, verdicts: Verdicts, index: number): boolean {
+  return tree.spans[index]?.statusCode === STATUS_CODE.error || verdicts(index)?.outcome === 'failure';
+}
+
+function spread(timeline: Timeline): number {
+  let [first, last] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (const start of timeline.start) first = Math.min(first, start);
+  for (const end of timeline.end) last = Math.max(last, end);
+  return last >= first ? last - first : 0;
+}
+
+function servicesOf(tree: TraceTree): string[] {
+  const names = new Set(tree.spans.map((span) => serviceName(span.resource)));
+  return [...names]
+    .filter((name) => name !== undefined)
+    .sort()
+    .slice(0, LIST_ITEMS_MAX);
+}
+
+export function gatherFacts(
+  namespace: string,
+  traceId: string,
+  tree: TraceTree,
+  list: readonly Finding[],
+  logsBySpan: ReadonlyMap<string, readonly LogRecord[]>,
+): TraceFacts {
+  const standing = standingFindings(tree, list);
+  const verdicts: Verdicts = (index) => standing[index]?.access;
+  const timeline = correctSkew(tree);
+  const entries = entriesOf(tree, list, standing);
+  let errorCount = 0;
+  for (let index = 0; index < tree.spans.length; index += 1) errorCount += Number(isFailing(tree, verdicts, index));
+  return {
+    namespace,
+    traceId,
+    tree,
+    timeline,
+    heads: pathHeads(tree),
+    verdicts,
+    standing,
+    origins: errorOrigins(tree, verdicts),
+    databaseWork: databaseWorkOf(tree, standing),
+    entries,
+    ...checksOf(list, entries),
+    logsBySpan,
+    duration: spread(timeline),
+    errorCount,
+    services: servicesOf(tree),
+  };
+}
