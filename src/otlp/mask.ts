@@ -1,6 +1,7 @@
 import type { Signal } from '../core/evidence.ts';
 import { compileLooseKeys, type KeySet } from './key-set.ts';
 import { maskAuthorization, maskQuery, STAR } from './mask-text.ts';
+import { type Message, REQUESTS } from './schema.ts';
 import { VALUE_TAG } from './value.ts';
 import { VALUE_DEPTH_MAX, WIRE, WireCursor, WireError } from './wire.ts';
 
@@ -35,52 +36,33 @@ export function compileMask(settings: MaskSettings): Mask {
   };
 }
 
-/** The messages in which attributes and bodies are, by field number. Whatever is not named here holds no secret. */
+/** A message on the way to attributes and values. `unit` is one that is overwritten whole when it cannot be decoded. */
 interface Shape {
-  /** `unit` is a message that is overwritten whole when it cannot be decoded. */
   readonly kind: 'message' | 'unit' | 'attribute' | 'value';
-  readonly fields: readonly (Shape | undefined)[];
+  /** By field number; only what leads to attributes and values. */
+  readonly fields: (Shape | undefined)[];
 }
 
 const ATTRIBUTE: Shape = { kind: 'attribute', fields: [] };
 const VALUE: Shape = { kind: 'value', fields: [] };
+const UNITS: ReadonlySet<string> = new Set(['Resource', 'Scope', 'Span', 'LogRecord', 'Metric']);
 
-function message(fields: Readonly<Record<number, Shape>>, kind: 'message' | 'unit' = 'message'): Shape {
-  return { kind, fields: Array.from({ length: FIELDS_MAX }, (_, field) => fields[field]) };
+function shapeOf(message: Message): Shape {
+  if (message.name === 'KeyValue') return ATTRIBUTE;
+  if (message.name === 'AnyValue') return VALUE;
+  const shape: Shape = { kind: UNITS.has(message.name) ? 'unit' : 'message', fields: [] };
+  for (const { number, type } of message.fields.values()) {
+    if (typeof type === 'string' || 'names' in type) continue;
+    while (shape.fields.length <= number) shape.fields.push(undefined);
+    shape.fields[number] = shapeOf(type);
+  }
+  return shape;
 }
 
-/** One more than the highest field number below. */
-const FIELDS_MAX = 14;
-
-function request(item: Shape): Shape {
-  const resource = message({ 1: ATTRIBUTE }, 'unit');
-  const scope = message({ 3: ATTRIBUTE }, 'unit');
-  return message({ 1: message({ 1: resource, 2: message({ 1: scope, 2: item }) }) });
-}
-
-const SPAN = message({ 9: ATTRIBUTE, 11: message({ 3: ATTRIBUTE }), 13: message({ 4: ATTRIBUTE }) }, 'unit');
-const LOG_RECORD = message({ 5: VALUE, 6: ATTRIBUTE }, 'unit');
-const EXEMPLAR = message({ 7: ATTRIBUTE });
-const NUMBERS = message({ 1: message({ 5: EXEMPLAR, 7: ATTRIBUTE }) });
-const HISTOGRAM = message({ 1: message({ 8: EXEMPLAR, 9: ATTRIBUTE }) });
-const EXPONENTIAL_HISTOGRAM = message({ 1: message({ 1: ATTRIBUTE, 11: EXEMPLAR }) });
-const SUMMARY = message({ 1: message({ 7: ATTRIBUTE }) });
-const METRIC = message(
-  {
-    5: NUMBERS,
-    7: NUMBERS,
-    9: HISTOGRAM,
-    10: EXPONENTIAL_HISTOGRAM,
-    11: SUMMARY,
-    12: ATTRIBUTE,
-  },
-  'unit',
-);
-
-const REQUESTS: Readonly<Record<Signal, Shape>> = {
-  traces: request(SPAN),
-  logs: request(LOG_RECORD),
-  metrics: request(METRIC),
+const SHAPES: Readonly<Record<Signal, Shape>> = {
+  traces: shapeOf(REQUESTS.traces),
+  logs: shapeOf(REQUESTS.logs),
+  metrics: shapeOf(REQUESTS.metrics),
 };
 
 /**
@@ -90,7 +72,7 @@ const REQUESTS: Readonly<Record<Signal, Shape>> = {
  */
 export function maskSecrets(payload: Buffer, signal: Signal, mask: Mask): number {
   const masker = new Masker(payload, mask);
-  masker.unit(payload.length, REQUESTS[signal]);
+  masker.unit(payload.length, SHAPES[signal]);
   return masker.masked;
 }
 
@@ -160,7 +142,8 @@ class Masker {
       keyStart = cursor.position;
       cursor.position = keyEnd;
     }
-    const mode = outer === 'search' ? this.#modeOf(keyStart, keyEnd) : 'all';
+    const inSecret = outer === 'all' || outer === 'authorization';
+    const mode = inSecret ? 'all' : this.#modeOf(keyStart, keyEnd);
     cursor.position = start;
     while (cursor.position < end) {
       const tag = cursor.tag(end);
