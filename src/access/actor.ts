@@ -1,0 +1,191 @@
+import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
+import type { ActorType, Attribution } from '../core/record.ts';
+import type { Access, AccessSections, Actor, Identity } from './access.ts';
+import { compact, NAMES, serviceOf, textOf } from './attributes.ts';
+import { clientSections } from './http.ts';
+import { identityOfAttributes, identityOfHeaders } from './identity.ts';
+import { fieldsOf } from './log-fields.ts';
+import type { AccessRules } from './rules.ts';
+import type { TraceView } from './trace-view.ts';
+
+/** Answers about the accesses of one trace. Answers depend on the trace alone, not on the order of asking. */
+export interface Attributor {
+  actorOf(access: Access): Actor;
+  /** Where the request came from: what the outermost server saw, for the entry and for everything inside it. */
+  sourceOf(access: Access): Pick<AccessSections, 'source' | 'user_agent'>;
+}
+
+/** An identity with the evidence that supplies it. */
+interface Found {
+  readonly identity: Identity;
+  readonly attribution: Attribution;
+  readonly vouched: boolean;
+}
+
+type Source = Pick<AccessSections, 'source' | 'user_agent'>;
+
+/**
+ * For a span, a value made of the span and of what its parent has. Every span is looked at once, without recursion, so that
+ * a chain of any length takes linear time.
+ */
+function foldDown<T>(view: TraceView, step: (span: Span, above: T | undefined) => T | undefined) {
+  const known = new Map<string, T | undefined>();
+  return (start: Span | undefined): T | undefined => {
+    const path: Span[] = [];
+    let span = start;
+    while (span !== undefined && !known.has(span.spanId)) {
+      path.push(span);
+      span = view.parentOf(span);
+    }
+    let value = span && known.get(span.spanId);
+    for (const below of path.reverse()) {
+      value = step(below, value);
+      known.set(below.spanId, value);
+    }
+    return value;
+  };
+}
+
+/**
+ * Finds who made the accesses of one trace, in the order of record.md: stated outright, on the span, in captured headers, on the
+ * nearest ancestor, in a log record, anywhere in the trace, an AI agent, the calling service. Senders that are not trusted
+ * supply nobody. What a failed authentication says about its caller is a claim: it names nobody unless the sender vouches
+ * for it, neither there nor elsewhere in the trace. `accesses` are all accesses of the trace.
+ */
+export function attributeTrace(view: TraceView, accesses: readonly Access[], rules: AccessRules): Attributor {
+  const claims = accesses.filter((access) => access.claimedAccount !== undefined && !access.from.note.vouches);
+  const claimingSpans = new Set(claims.map(({ spanId }) => spanId));
+  const claimingEvidence = new Set<Span | LogRecord>(claims.map(({ from }) => from));
+
+  const onSpan = (span: Span): Found | undefined =>
+    claimingSpans.has(span.spanId) && !span.note.vouches ? undefined : identityOnSpan(span, rules);
+  const inLog = (log: LogRecord): Found | undefined => {
+    if (!log.note.trusted || claimingEvidence.has(log)) return undefined;
+    const identity = identityOfAttributes(fieldsOf(log));
+    return identity && { identity, attribution: 'log', vouched: log.note.vouches };
+  };
+  const nearest = foldDown<Found>(
+    view,
+    (span, above) => onSpan(span) ?? (above && { ...above, attribution: 'ancestor' }),
+  );
+  const agentAt = foldDown<Found>(
+    view,
+    (span, above) => agentOn(span) ?? (above && { ...above, attribution: 'ancestor' }),
+  );
+  const serverAt = foldDown<Span>(view, (span, above) => (span.kind === SPAN_KIND.server ? span : above));
+  const sourceAt = foldDown<Source>(view, (span, above) => above ?? sourceOn(span));
+  const anywhere = once(() => firstOf(view.logs, inLog) ?? firstOf(view.spansRootFirst, onSpan, 'trace'));
+
+  const find = (access: Access): Found | undefined => {
+    const span = spanOf(access, view);
+    const inTrace = span && nearest(span);
+    const stated = claimingEvidence.has(access.from) ? undefined : explicit(access);
+    if (stated) return withMore(stated, inTrace);
+    return (
+      inTrace ??
+      firstOf(view.logsOf(access.spanId), inLog) ??
+      anywhere() ??
+      agentAt(span) ??
+      callingService(access, span, serverAt(span), view)
+    );
+  };
+  return {
+    actorOf: (access) => toActor(access, find(access), agentAt(spanOf(access, view)) !== undefined),
+    sourceOf: (access) => {
+      const stated = access.source === 'event' && access.from.note.trusted ? access.sections : {};
+      const seen = sourceAt(spanOf(access, view)) ?? access.sections;
+      return compact({ source: stated.source ?? seen.source, user_agent: stated.user_agent ?? seen.user_agent });
+    },
+  };
+}
+
+function spanOf(access: Access, view: TraceView): Span | undefined {
+  return access.source === 'span' ? access.from : view.spanOf(access.spanId);
+}
+
+function once<T>(compute: () => T): () => T {
+  let result: { readonly value: T } | undefined;
+  return () => {
+    result ??= { value: compute() };
+    return result.value;
+  };
+}
+
+function firstOf<T>(
+  items: readonly T[],
+  find: (item: T) => Found | undefined,
+  attribution?: Attribution,
+): Found | undefined {
+  for (const item of items) {
+    const found = find(item);
+    if (found !== undefined) return attribution === undefined ? found : { ...found, attribution };
+  }
+  return undefined;
+}
+
+function explicit(access: Access): Found | undefined {
+  const { note } = access.from;
+  if (access.actor === undefined || !note.trusted) return undefined;
+  return { identity: access.actor, attribution: 'explicit', vouched: note.vouches };
+}
+
+function identityOnSpan(span: Span, rules: AccessRules): Found | undefined {
+  if (!span.note.trusted) return undefined;
+  const vouched = span.note.vouches;
+  const onSpan = identityOfAttributes(span.attributes);
+  if (onSpan !== undefined) return { identity: onSpan, attribution: 'span', vouched };
+  const inHeaders = identityOfHeaders(span.attributes, rules.identityHeaders);
+  return inHeaders && { identity: inHeaders, attribution: 'header', vouched };
+}
+
+/** A stated actor with what the trace knows of the same one besides: roles, mail address. */
+function withMore(stated: Found, inTrace: Found | undefined): Found {
+  if (inTrace === undefined || inTrace.identity.id !== stated.identity.id) return stated;
+  return { ...stated, identity: { ...inTrace.identity, ...stated.identity } };
+}
+
+/** The AI agent that a span names, for when no person is known. */
+function agentOn(span: Span): Found | undefined {
+  if (!span.note.trusted) return undefined;
+  const name = textOf(span.attributes, NAMES.agentName);
+  const id = textOf(span.attributes, NAMES.agentId) ?? name;
+  if (id === undefined) return undefined;
+  return { identity: compact({ id, name }), attribution: 'span', vouched: span.note.vouches };
+}
+
+/**
+ * What a service does by itself it does in its own name: calls, messages, files. What it was asked for is done in the name of
+ * the service that asked, which is known from the parent of the server span.
+ */
+function callingService(
+  access: Access,
+  span: Span | undefined,
+  server: Span | undefined,
+  view: TraceView,
+): Found | undefined {
+  if (span === undefined) return undefined;
+  const wasAsked = access.source === 'event' || span.kind === SPAN_KIND.server;
+  const caller = wasAsked && server !== undefined ? view.parentOf(server) : span;
+  if (caller === undefined || !caller.note.trusted) return undefined;
+  const id = serviceOf(caller);
+  if (id === undefined || (server !== undefined && wasAsked && id === serviceOf(server))) return undefined;
+  return { identity: { id, name: id, type: 'service' }, attribution: 'service', vouched: caller.note.vouches };
+}
+
+function sourceOn(span: Span): Source | undefined {
+  if (span.kind !== SPAN_KIND.server || !span.note.trusted) return undefined;
+  const seen = clientSections(span);
+  return seen.source === undefined ? undefined : seen;
+}
+
+function toActor(access: Access, found: Found | undefined, isAgent: boolean): Actor {
+  const claimed = access.claimedAccount;
+  const verified = found?.vouched ?? false;
+  if (found === undefined || (claimed !== undefined && !verified)) {
+    const nobody = { identity: {}, type: 'anonymous', attribution: 'none', verified: false } as const;
+    return claimed === undefined ? nobody : { ...nobody, claimed };
+  }
+  const { identity, attribution } = found;
+  const type: ActorType = identity.type ?? (isAgent ? 'agent' : 'user');
+  return { identity, type, attribution, verified };
+}

@@ -1,0 +1,82 @@
+import { type Span, STATUS_CODE } from '../core/evidence.ts';
+import type { Decision, Outcome, WhySource } from '../core/record.ts';
+import type { AccessDraft } from './access.ts';
+import { compact, type ErrorText, exceptionOfSpan, NAMES, textOf } from './attributes.ts';
+
+/** What a recogniser finds out; ids, times and the evidence are the same for all and are added by recognise.ts. */
+export type Draft = Omit<AccessDraft, 'spanId' | 'ownId' | 'evidence' | 'startNs' | 'endNs'>;
+
+/** May a recogniser treat this attribute, query parameter or path parameter as fit to be stored? */
+export interface Recognition {
+  readonly isSecret: (name: string) => boolean;
+}
+
+/** What a span says went wrong; undefined when nothing did. Messages lose the values that databases quote in them. */
+export function errorOf(span: Span): ErrorText | undefined {
+  const exception = exceptionOfSpan(span);
+  const stated = textOf(span.attributes, NAMES.errorType);
+  if (exception === undefined && stated === undefined && span.statusCode !== STATUS_CODE.error) return undefined;
+  // HTTP instrumentations put the status code there; the exception says more.
+  const type = stated === undefined || /^\d+$/.test(stated) ? (exception?.type ?? stated) : stated;
+  const statusMessage = span.statusMessage.trim() === '' ? undefined : span.statusMessage.trim();
+  const message = exception?.message ?? textOf(span.attributes, NAMES.errorMessage) ?? statusMessage;
+  const redacted = message === undefined ? undefined : redactMessage(message);
+  const stack = exception?.stack === undefined ? undefined : redactMessage(exception.stack);
+  return compact({ type, message: redacted, stack });
+}
+
+/**
+ * An error message without the values that databases and their drivers put there: PostgreSQL's `Key (email)=(…)`, MySQL's
+ * `Duplicate entry '…'`, and the statement with its parameters that SQLAlchemy appends.
+ */
+function redactMessage(message: string): string {
+  return message
+    .replace(/\[SQL: [\s\S]*?(?=\n\(Background|$)/, '[SQL: ?]')
+    .replace(/\[parameters: [\s\S]*?(?=\n\(Background|$)/, '[parameters: ?]')
+    .replace(/(Key \([^)]*\))=\(.*\)/g, '$1=(?)')
+    .replace(/Duplicate entry '.*?' for/g, "Duplicate entry '?' for")
+    .replace(/(invalid input (?:syntax|value) for .*?): ".*?"/g, '$1: "?"')
+    .replace(/Failing row contains \(.*\)/g, 'Failing row contains (?)');
+}
+
+/** The first line of a message, without the label that drivers put before it. */
+export function headline(message: string | undefined): string | undefined {
+  const line = message
+    ?.split('\n', 1)[0]
+    ?.replace(/^(?:ERROR|FATAL|error):\s+/, '')
+    .trim();
+  return line === '' ? undefined : line;
+}
+
+export interface Result {
+  readonly outcome: Outcome;
+  readonly decision: Decision;
+  readonly whySource: WhySource;
+  readonly reason?: string;
+  readonly error?: ErrorText;
+}
+
+export const SUCCEEDED: Result = { outcome: 'success', decision: 'none', whySource: 'none' };
+
+/** The result of a span that failed, with `reason` as its why. */
+export function failed(decision: Decision, reason: string | undefined, error: ErrorText | undefined): Result {
+  const whySource: WhySource = reason === undefined ? 'none' : 'status';
+  return compact({ outcome: 'failure' as const, decision, whySource, reason, error });
+}
+
+const REFUSED =
+  /\b(?:access|permission) ?denied\b|\bE(?:ACCES|PERM)\b|\bforbidden\b|\bnot authori[sz]ed\b|\bunauthori[sz]ed\b/i;
+
+/** The result as the span's status has it; an error that names a refusal (`EACCES`, `AccessDenied`) is a denial. */
+export function resultOfStatus(span: Span): Result {
+  const error = errorOf(span);
+  if (error === undefined) return SUCCEEDED;
+  const reason = headline(error.message) ?? error.type;
+  return failed(REFUSED.test(`${error.type} ${error.message}`) ? 'deny' : 'none', reason, error);
+}
+
+/** Adds what the decision says to ECS event types. */
+export function typesOf(type: string, result: { readonly decision: Decision; readonly outcome?: Outcome }): string[] {
+  if (result.decision === 'deny') return [type, 'denied'];
+  return result.decision === 'allow' ? [type, 'allowed'] : [type];
+}

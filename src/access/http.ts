@@ -1,0 +1,94 @@
+import { SPAN_KIND, type Span, STATUS_CODE } from '../core/evidence.ts';
+import type { AccessSections } from './access.ts';
+import { clip, compact, countOf, ipOf, NAMES, section, serviceOf, textOf } from './attributes.ts';
+import { type Draft, errorOf, failed, headline, type Recognition, type Result, SUCCEEDED, typesOf } from './draft.ts';
+import { foldPath, readRoute, redactQuery } from './route.ts';
+
+const TYPE_BY_METHOD: Readonly<Record<string, string>> = { PUT: 'change', PATCH: 'change', DELETE: 'deletion' };
+
+/** Path and query from the stable names, else out of `http.target` or the full URL of older instrumentations. */
+export function locationOf(span: Span): { path?: string; query?: string } {
+  const path = textOf(span.attributes, NAMES.urlPath);
+  const query = textOf(span.attributes, NAMES.urlQuery);
+  if (path !== undefined) return compact({ path, query });
+  const target = textOf(span.attributes, NAMES.httpTarget) ?? textOf(span.attributes, NAMES.urlFull);
+  if (target === undefined) return {};
+  const local = target.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, '').replace(/#.*$/, '');
+  const mark = local.indexOf('?');
+  const found = mark < 0 ? local : local.slice(0, mark);
+  return compact({ path: found === '' ? '/' : found, query: mark < 0 ? query : local.slice(mark + 1) || undefined });
+}
+
+/** Method and status of a server span that answered an HTTP request. */
+export function readHttpServer(span: Span, { isSecret }: Recognition): Draft | undefined {
+  if (span.kind !== SPAN_KIND.server) return undefined;
+  const stated = textOf(span.attributes, NAMES.httpMethod);
+  if (stated === undefined) return undefined;
+  const method = (stated === '_OTHER' ? textOf(span.attributes, NAMES.httpMethodOriginal) : stated) ?? stated;
+  const action = method.toUpperCase();
+  const status = countOf(span.attributes, NAMES.httpStatus);
+  const service = serviceOf(span);
+  const route = textOf(span.attributes, NAMES.httpRoute);
+  const location = locationOf(span);
+  const read = route && location.path ? readRoute(route, location.path, isSecret) : { path: location.path };
+  const place = route ?? (location.path === undefined ? span.name : foldPath(location.path));
+  const result = resultOfHttp(span, status, service);
+  return {
+    preset: 'http.server',
+    action,
+    // A 401 is a failed authentication, whatever was asked for.
+    category: status === 401 ? ['web', 'authentication'] : ['web'],
+    type: typesOf(TYPE_BY_METHOD[action] ?? 'access', result),
+    kind: 'event',
+    target: compact({
+      type: 'endpoint',
+      id: clip(('row' in read ? read.row : undefined) ?? [service, place].filter(Boolean).join(' ')),
+      name: clip([service, action, place].filter(Boolean).join(' ')),
+      service,
+    }),
+    ...result,
+    sections: compact({
+      http: httpSection(span, action, status, route),
+      url: section({
+        path: read.path,
+        query: location.query === undefined ? undefined : redactQuery(location.query, isSecret),
+        domain: textOf(span.attributes, NAMES.serverAddress)?.replace(/:\d+$/, ''),
+        scheme: textOf(span.attributes, NAMES.urlScheme),
+      }),
+      ...clientSections(span),
+    }),
+  };
+}
+
+function httpSection(span: Span, method: string, status: number | undefined, route: string | undefined) {
+  const sent = countOf(span.attributes, NAMES.httpRequestBytes);
+  const answered = countOf(span.attributes, NAMES.httpResponseBytes);
+  return compact({
+    request: compact({ method, body: section({ bytes: sent }) }),
+    response: section({ status_code: status, body: section({ bytes: answered }) }),
+    route,
+  });
+}
+
+/** Who called, as the server span saw it. */
+export function clientSections(span: Span): AccessSections {
+  const original = textOf(span.attributes, NAMES.userAgent);
+  const ip = ipOf(textOf(span.attributes, NAMES.clientAddress));
+  return compact({
+    source: ip === undefined ? undefined : compact({ ip, port: countOf(span.attributes, NAMES.clientPort) }),
+    user_agent: original === undefined ? undefined : { original },
+  });
+}
+
+function resultOfHttp(span: Span, status: number | undefined, service: string | undefined): Result {
+  const error = errorOf(span);
+  const bad = status === undefined ? span.statusCode === STATUS_CODE.error : status >= 400;
+  if (!bad && span.statusCode !== STATUS_CODE.error) {
+    // Without a status the answer was never seen: the client may have gone away.
+    return status === undefined ? { ...SUCCEEDED, outcome: 'unknown' } : SUCCEEDED;
+  }
+  const said = [status, service && `from ${service}`].filter((part) => part !== undefined).join(' ');
+  const detail = headline(error?.message);
+  const reason = status === undefined ? (detail ?? error?.type) : detail ? `${said}: ${detail}` : said;
+  return failed(status === 401 || status === 403 ? 'deny' : 'none', reason, error);
+}

@@ -1,0 +1,55 @@
+import { SPAN_KIND, type Span } from '../core/evidence.ts';
+import { clip, compact, NAMES, textOf } from './attributes.ts';
+import { type Draft, resultOfStatus, typesOf } from './draft.ts';
+
+/** Operation types of the conventions, older ones included, as the three things that can be done to a destination. */
+const ACTIONS: Readonly<Record<string, Action>> = {
+  publish: 'publish',
+  send: 'publish',
+  create: 'publish',
+  receive: 'receive',
+  poll: 'receive',
+  process: 'process',
+  deliver: 'process',
+};
+
+type Action = 'publish' | 'receive' | 'process';
+
+/** Spans that publish to a destination, take from it, or work on what was taken. Acknowledging is no access of its own. */
+export function readMessaging(span: Span): Draft | undefined {
+  const { attributes, kind } = span;
+  const stated = textOf(attributes, NAMES.messagingDestination);
+  const system = textOf(attributes, NAMES.messagingSystem);
+  if (stated === undefined && system === undefined) return undefined;
+  const operation = textOf(attributes, NAMES.messagingOperation) ?? textOf(attributes, NAMES.messagingOperationName);
+  const byKind = kind === SPAN_KIND.producer ? 'publish' : kind === SPAN_KIND.consumer ? 'process' : undefined;
+  const action =
+    operation === undefined ? byKind : (ACTIONS[operation] ?? (operation === 'settle' ? undefined : byKind));
+  if (action === undefined || (byKind === undefined && kind !== SPAN_KIND.client)) return undefined;
+  // Temporary destinations have names made up on the spot; the template is what stays.
+  const temporary = textOf(attributes, NAMES.messagingTemporary) === 'true';
+  const template = textOf(attributes, NAMES.messagingTemplate);
+  const destination = (temporary ? template : (stated ?? template)) ?? (temporary ? '(temporary)' : span.name);
+  const result = resultOfStatus(span);
+  return {
+    preset: action === 'publish' ? 'messaging.producer' : 'messaging.consumer',
+    action,
+    category: ['api'],
+    type: typesOf(action === 'publish' ? 'creation' : 'access', result),
+    kind: 'event',
+    target: compact({
+      type: 'topic',
+      id: clip(destination),
+      name: clip([system, destination].filter(Boolean).join(' ')),
+    }),
+    ...result,
+    sections: {
+      messaging: compact({
+        system,
+        destination,
+        operation: operation ?? action,
+        message_id: textOf(attributes, NAMES.messagingId),
+      }),
+    },
+  };
+}

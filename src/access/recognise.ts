@@ -1,0 +1,169 @@
+import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
+import type { Access, AccessTarget, Verdict } from './access.ts';
+import { clip, compact, NAMES, serviceOf, textOf } from './attributes.ts';
+import { asAuthentication } from './authentication.ts';
+import { readDatabase } from './database.ts';
+import { type Draft, resultOfStatus, typesOf } from './draft.ts';
+import { readFile, readObjectStore } from './file.ts';
+import { readGenAi } from './gen-ai.ts';
+import { clientSections, readHttpServer } from './http.ts';
+import { identityOfAttributes, identityOfHeaders } from './identity.ts';
+import { readLogEvent, timesOfEvent } from './log-event.ts';
+import { fieldsOf } from './log-fields.ts';
+import { readMessaging } from './messaging.ts';
+import { readRpcServer } from './rpc.ts';
+import { type AccessRules, eventNameOf, fillTemplate, findRule, type Subject } from './rules.ts';
+import type { AddRule } from './settings.ts';
+
+const CONTEXT: Verdict = { kind: 'context' };
+
+/** Decides whether a span is an access, and makes the draft of it. Pure: the same span and rules give the same verdict. */
+export function judgeSpan(span: Span, rules: AccessRules): Verdict {
+  const subject = { evidence: span, span };
+  const draft = authenticated(span, readSpan(span, rules), rules) ?? added(subject, rules);
+  if (draft === undefined) return CONTEXT;
+  return judge({ ...subject, draft }, draft, rules, (ruled) => ({
+    ...ruled,
+    source: 'span',
+    from: span,
+    spanId: span.spanId,
+    ownId: '',
+    evidence: { signal: 'traces', source: ruled.preset, sender: span.note.sender, id: span.spanId },
+    startNs: span.startNs,
+    endNs: span.endNs,
+  }));
+}
+
+/** Decides whether a log record states an access, and makes the draft of it. Pure. */
+export function judgeLog(log: LogRecord, rules: AccessRules): Verdict {
+  const draft = readLogEvent(log, rules) ?? added({ evidence: log }, rules);
+  if (draft === undefined) return CONTEXT;
+  const ownId = textOf(fieldsOf(log), NAMES.eventId) ?? '';
+  return judge({ evidence: log, draft }, draft, rules, (ruled) => ({
+    ...ruled,
+    source: 'event',
+    from: log,
+    spanId: log.spanId,
+    ownId,
+    evidence: { signal: 'logs', source: ruled.preset, sender: log.note.sender, id: ownId },
+    ...timesOfEvent(log),
+  }));
+}
+
+function judge(subject: Subject, draft: Draft, rules: AccessRules, complete: (ruled: Draft) => Access): Verdict {
+  const excluded = findRule(rules.exclude, subject);
+  if (excluded !== undefined && findRule(rules.include, subject) === undefined) {
+    return { kind: 'excluded', rule: excluded.name };
+  }
+  const renamed = rename(subject, draft, rules);
+  return { kind: 'access', access: complete(subject.evidence.note.trusted ? renamed : withoutClaims(renamed)) };
+}
+
+/** Server spans can carry HTTP and RPC attributes at once: the narrower reading comes first. */
+function readSpan(span: Span, rules: AccessRules): Draft | undefined {
+  return (
+    readGenAi(span) ??
+    readRpcServer(span) ??
+    readHttpServer(span, rules) ??
+    readDatabase(span) ??
+    readMessaging(span) ??
+    readObjectStore(span) ??
+    readFile(span)
+  );
+}
+
+/** Turns what the rules call an authentication into one, and notes whose account a refused caller claimed. */
+function authenticated(span: Span, draft: Draft | undefined, rules: AccessRules): Draft | undefined {
+  const rule = findRule(rules.authentication, { evidence: span, span });
+  const isRefused = draft?.outcome === 'failure' && draft.category.includes('authentication');
+  if (rule === undefined && !isRefused) return draft;
+  const account = identityOfAttributes(span.attributes) ?? identityOfHeaders(span.attributes, rules.identityHeaders);
+  if (rule === undefined) {
+    const claimed = draft?.claimedAccount ?? account?.id;
+    return draft && (claimed === undefined ? draft : { ...draft, claimedAccount: claimed });
+  }
+  const base = draft ?? plainDraft(span, 'auth', span.name, { type: 'endpoint', id: endpointOf(span) });
+  const own = textOf(span.attributes, NAMES.eventAction) ?? eventNameOf(span)?.split('.').at(-1);
+  return asAuthentication(base, rule.action ?? own ?? base.action, account);
+}
+
+function endpointOf(span: Span): string {
+  return clip([serviceOf(span), span.name].filter(Boolean).join(' '));
+}
+
+/** An access of which only the status of the span is known. */
+function plainDraft(span: Span, preset: string, action: string, target: AccessTarget): Draft {
+  const result = resultOfStatus(span);
+  return {
+    preset,
+    action,
+    category: [],
+    type: typesOf('access', result),
+    kind: 'event',
+    target,
+    ...result,
+    sections: span.kind === SPAN_KIND.server ? clientSections(span) : {},
+  };
+}
+
+/** The access that an `add` rule makes of evidence that is none by default. */
+function added(subject: Subject, rules: AccessRules): Draft | undefined {
+  const rule = findRule(rules.add, subject);
+  if (rule === undefined) return undefined;
+  const { evidence, span } = subject;
+  const fallback = span?.name ?? eventNameOf(evidence) ?? rule.name;
+  const preset = `rule.${rule.name}`;
+  const action = fillTemplate(rule.action, subject) ?? fallback;
+  const target = addedTarget(rule, subject, fallback);
+  const draft = span
+    ? plainDraft(span, preset, action, target)
+    : {
+        ...{ preset, action, target, kind: 'event', outcome: 'unknown' as const, decision: 'none' as const },
+        ...{ whySource: 'none' as const, sections: {}, type: ['access'], category: [] },
+        ...compact({ actor: identityOfAttributes(evidence.attributes) }),
+      };
+  const denied = draft.type.filter((type) => type === 'denied');
+  return { ...draft, category: rule.category ?? ['api'], type: [...(rule.type ?? ['access']), ...denied] };
+}
+
+function addedTarget(rule: AddRule, subject: Subject, fallback: string): AccessTarget {
+  return compact({
+    type: fillTemplate(rule.target.type, subject) ?? 'resource',
+    id: fillTemplate(rule.target.id, subject) ?? fallback,
+    name: rule.target.name === undefined ? undefined : fillTemplate(rule.target.name, subject),
+    service: serviceOf(subject.evidence),
+  });
+}
+
+/** Applies every rename rule that fits, in order. A template that asks for a value that is not there changes nothing. */
+function rename(subject: Subject, draft: Draft, rules: AccessRules): Draft {
+  let renamed = draft;
+  for (const compiled of rules.rename) {
+    const current = { ...subject, draft: renamed };
+    const rule = findRule([compiled], current);
+    if (rule === undefined) continue;
+    const fill = (template: string | undefined) =>
+      template === undefined ? undefined : fillTemplate(template, current);
+    renamed = {
+      ...renamed,
+      action: fill(rule.action) ?? renamed.action,
+      target: {
+        ...renamed.target,
+        ...compact({ type: fill(rule.target?.type), id: fill(rule.target?.id), name: fill(rule.target?.name) }),
+      },
+    };
+  }
+  return renamed;
+}
+
+/** What is left of an access that a sender without trust reports: the context, but nothing that it decides or accuses. */
+function withoutClaims(draft: Draft): Draft {
+  const { preset, action, category, kind, target, sections, error, unstated } = draft;
+  return {
+    ...compact({ preset, action, category, kind, target, sections, error, unstated }),
+    type: draft.type.filter((type) => type !== 'denied' && type !== 'allowed'),
+    outcome: 'unknown',
+    decision: 'none',
+    whySource: 'none',
+  };
+}

@@ -1,0 +1,141 @@
+import { fitsGlob, type Glob } from './glob.ts';
+
+/** One segment of a route: literal text, one or more parameters with what stands around them, or the rest of the path. */
+type Segment =
+  | { readonly kind: 'literal'; readonly text: string }
+  | { readonly kind: 'parameter'; readonly names: readonly string[]; readonly around: Glob; readonly optional: boolean }
+  | { readonly kind: 'rest'; readonly names: readonly string[] };
+
+/** `(?P<id>[0-9]+)` of Django's regular expressions. */
+const NAMED_GROUP = /\(\?P?<(\w+)>(?:[^()]|\([^()]*\))*\)/g;
+/** `(.:format)` of Rails. */
+const OPTIONAL_FORMAT = /\(\.:\w+\)/g;
+/** `{id}`, `{id:int}`, `{id?}`, `<id>`, `<int:id>`, `[id]`. */
+const PARAMETERS = /\{[^{}]+\}|<[^<>]+>|\[[^[\]]+\]/g;
+/** `:id`, `:id(\d+)`, `:id?`, `:rest*`, a whole segment only: Google's `{id}:cancel` has no parameter `cancel`. */
+const COLON_PARAMETER = /^:(\w+)(?:\([^)]*\))?([?*+])?$/;
+/** `*`, `*path`, `{*path}`, `{path:path}`, `{path:.*}`, `<path:rest>`, `[...rest]`. */
+const REST = /^(?:\*+(\w*)|\{\*+(\w*)\}|\{(\w+):(?:path|\.\*)\}|<path:(\w+)>|\[\.\.\.(\w+)\])$/;
+
+function segmentOf(text: string): Segment {
+  const rest = REST.exec(text);
+  if (rest) return { kind: 'rest', names: rest.slice(1).filter(Boolean) };
+  const [, colonName = '', suffix] = COLON_PARAMETER.exec(text) ?? [];
+  if (suffix === '*' || suffix === '+') return { kind: 'rest', names: [colonName] };
+  if (colonName !== '') return { kind: 'parameter', names: [colonName], around: ['', ''], optional: suffix === '?' };
+  const parameters = text.match(PARAMETERS);
+  if (!parameters) return { kind: 'literal', text };
+  const names = parameters.map((parameter) => nameOf(parameter));
+  return { kind: 'parameter', names, around: text.split(PARAMETERS), optional: text.endsWith('?}') };
+}
+
+/** `{id:int=3}`, `{id?}` and `<int:id>` are named `id`. */
+function nameOf(parameter: string): string {
+  const inner = parameter.slice(1, -1);
+  return parameter.startsWith('<') ? inner.replace(/^.*:/, '') : inner.replace(/[:=?].*$/, '');
+}
+
+function segmentsOf(path: string): string[] {
+  return path.split('/').filter((segment) => segment !== '');
+}
+
+function parseRoute(route: string): Segment[] {
+  const plain = route
+    .replace(NAMED_GROUP, '{$1}')
+    .replace(OPTIONAL_FORMAT, '')
+    .replace(/^\^|\$$/g, '');
+  return segmentsOf(plain).map(segmentOf);
+}
+
+function fits(segment: Segment, text: string | undefined): boolean {
+  if (text === undefined) return false;
+  if (segment.kind === 'literal') return segment.text === text;
+  return segment.kind === 'rest' || fitsGlob(segment.around, text);
+}
+
+function isOptional(segment: Segment | undefined): boolean {
+  return segment?.kind === 'parameter' && segment.optional;
+}
+
+/** Where the path begins to fit the route, or -1. A route may be mounted below a prefix that it does not name. */
+function alignment(route: readonly Segment[], path: readonly string[]): number {
+  const rest = route.at(-1)?.kind === 'rest';
+  const last = path.length - route.length;
+  for (let start = rest ? 0 : last; start >= 0 && start <= last; start++) {
+    if (route.every((segment, index) => fits(segment, path[start + index]))) return start;
+  }
+  return -1;
+}
+
+/**
+ * The row that a request was about: `/patients/{id}` and `/patients/7` give `patients/7`. It runs from the literal before
+ * the first parameter to the last parameter, so that prefixes (`/api/v1`) and views of the row (`/patients/7/notes`) share
+ * it, and a nested row keeps what it is unique in: `/wards/{ward}/patients/{id}` gives `wards/3/patients/7`. There is none
+ * when the route has no parameters, the path does not fit it, or a parameter's name says that it is secret; secret
+ * parameters are taken out of the path too.
+ */
+export function readRoute(
+  route: string,
+  path: string,
+  isSecret: (name: string) => boolean,
+): { readonly row?: string; readonly path: string } {
+  const whole = parseRoute(route);
+  const segments = segmentsOf(path);
+  while (whole.length > segments.length && isOptional(whole.at(-1))) whole.pop();
+  // A proxy may have taken off a prefix that the route still names.
+  while (whole.length > segments.length && whole[0]?.kind === 'literal') whole.shift();
+  const parameters = whole.flatMap((segment, index) => (segment.kind === 'literal' ? [] : [{ ...segment, index }]));
+  const [first] = parameters;
+  const last = parameters.at(-1);
+  const start = alignment(whole, segments);
+  if (first === undefined || last === undefined || start < 0) return { path };
+  const secret = new Set(parameters.filter(({ names }) => names.some(isSecret)).map(({ index }) => start + index));
+  if (secret.size > 0)
+    return { path: `/${segments.map((text, index) => (secret.has(index) ? '***' : text)).join('/')}` };
+  const from = Math.max(0, start + first.index - 1);
+  const to = last.kind === 'rest' ? segments.length : start + last.index + 1;
+  return { row: segments.slice(from, to).join('/'), path };
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+const LONG_HEX = /^[0-9a-f]{16,}$/i;
+/** ULID, nanoid, base64url: long, with digits among letters. */
+const LONG_MIXED = /^(?=.*\d)(?=.*[a-z])[\w-]{20,}$/i;
+
+function isId(segment: string): boolean {
+  return (
+    /^\d+$/.test(segment) ||
+    UUID.test(segment) ||
+    LONG_HEX.test(segment) ||
+    LONG_MIXED.test(segment) ||
+    segment.includes('@')
+  );
+}
+
+/** The path with what looks like an id (numbers, UUIDs, long hex, mail addresses) as `{id}`. */
+export function foldPath(path: string): string {
+  return path
+    .split('/')
+    .map((segment) => (isId(segment) ? '{id}' : segment))
+    .join('/');
+}
+
+/** The query string with the values of secret parameters as `***`; names and the other values stay. */
+export function redactQuery(query: string, isSecret: (name: string) => boolean): string {
+  return query
+    .replace(/^\?/, '')
+    .split('&')
+    .map((pair) => {
+      const [name = ''] = pair.split('=', 1);
+      return pair.includes('=') && isSecret(decoded(name)) ? `${name}=***` : pair;
+    })
+    .join('&');
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

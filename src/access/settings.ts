@@ -1,0 +1,210 @@
+import type { IdentityHeader } from './identity.ts';
+
+/**
+ * Which evidence a rule is about: every key must fit. A key is the name of an attribute of the span or log record (either
+ * convention's name finds both), else of its resource, or one of PSEUDO_KEYS. A value is a pattern or a list of which one must
+ * fit; `*` stands for any characters; a pattern that begins with `!` must not fit. Letter case counts.
+ */
+export interface RuleMatch {
+  readonly name: string;
+  readonly when: Readonly<Record<string, string | readonly string[]>>;
+}
+
+/**
+ * What rules can ask for besides attributes. `event.*`, `audit.target.*` and `url.path` are what the built-in recognition made of
+ * the evidence; `event.name` is the name of a log record's event.
+ */
+export const PSEUDO_KEYS = [
+  'span.name',
+  'span.kind',
+  'scope.name',
+  'log.event_name',
+  'event.name',
+  'event.action',
+  'event.outcome',
+  'event.category',
+  'audit.target.type',
+  'audit.target.id',
+  'audit.target.name',
+  'url.path',
+] as const;
+
+/** Gives accesses another action or target. `${key}` in a text stands for the value of any key that `when` may use. */
+export interface RenameRule extends RuleMatch {
+  readonly action?: string;
+  readonly target?: { readonly type?: string; readonly id?: string; readonly name?: string };
+}
+
+/** Makes accesses of spans and log records that are none by default. */
+export interface AddRule extends RuleMatch {
+  readonly action: string;
+  readonly target: { readonly type: string; readonly id: string; readonly name?: string };
+  /** ECS event categories and types; `api` and `access` when left out. */
+  readonly category?: readonly string[];
+  readonly type?: readonly string[];
+}
+
+/** Says that evidence is an authentication; without an action it keeps its own. */
+export interface AuthenticationRule extends RuleMatch {
+  readonly action?: string;
+}
+
+export interface AccessSettings {
+  /** Accesses that stay although an exclude rule fits. */
+  readonly include: readonly RuleMatch[];
+  /** Accesses that are left out (and counted). */
+  readonly exclude: readonly RuleMatch[];
+  /** Tried in order on every access that stays; all that fit apply. */
+  readonly rename: readonly RenameRule[];
+  readonly add: readonly AddRule[];
+  readonly authentication: readonly AuthenticationRule[];
+  /** Patterns of event names whose log records are accesses; a record with `audit.*` attributes is one under any name. */
+  readonly accessEvents: readonly string[];
+  /** Captured request headers that tell who calls, the most reliable first. */
+  readonly identityHeaders: readonly IdentityHeader[];
+  /** Patterns, in lower case, of query and path parameters whose values never reach a record. */
+  readonly secretParameters: readonly string[];
+}
+
+const LOGIN_PATHS = ['*/login', '*/signin', '*/sign-in', '*/logon', '*/authenticate'];
+const LOGOUT_PATHS = ['*/logout', '*/signout', '*/sign-out', '*/logoff'];
+const STATIC_FILES = [
+  ...['*.css', '*.js', '*.mjs', '*.map', '*.wasm', '*.webmanifest', '*/robots.txt', '*/favicon.ico'],
+  ...['*.png', '*.jpg', '*.jpeg', '*.gif', '*.svg', '*.webp', '*.avif', '*.ico', '*.woff', '*.woff2', '*.ttf', '*.eot'],
+];
+const STATIC_FOLDERS = ['/static/*', '/assets/*', '/public/*', '/_next/static/*', '/webjars/*', '/dist/*'];
+const SERVED = { 'http.request.method': ['GET', 'HEAD'], 'event.outcome': 'success' };
+
+export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
+  include: [
+    {
+      name: 'change of database role',
+      when: {
+        'event.action': 'SET',
+        'db.query.text': ['SET ROLE *', 'set role *', 'SET SESSION AUTHORIZATION *', 'set session authorization *'],
+      },
+    },
+  ],
+  exclude: [
+    {
+      name: 'health check by path',
+      when: {
+        'http.request.method': ['GET', 'HEAD'],
+        'url.path': [
+          ...['/health', '/health/*', '/healthz', '/livez', '/readyz', '/ping', '/metrics', '/actuator/health*'],
+          ...['*/healthz', '*/livez', '*/readyz'],
+        ],
+      },
+    },
+    {
+      name: 'health check by client',
+      when: {
+        'http.request.method': '*',
+        'user_agent.original': ['kube-probe/*', 'ELB-HealthChecker/*', 'GoogleHC/*'],
+      },
+    },
+    { name: 'health check by call', when: { 'rpc.service': ['grpc.health.v1.Health', 'grpc.reflection.*'] } },
+    { name: 'health check by method', when: { 'rpc.method': ['grpc.health.v1.Health/*', 'grpc.reflection.*'] } },
+    // A path that only ends like a file must not hide the row of a route with parameters.
+    {
+      name: 'static asset',
+      when: { ...SERVED, 'url.path': STATIC_FILES, 'http.route': ['!*{*', '!*:*', '!*<*', '!*[*'] },
+    },
+    { name: 'static folder', when: { ...SERVED, 'url.path': STATIC_FOLDERS, 'http.route': ['!*/{*}/*', '!*/:*/*'] } },
+    {
+      name: 'database chatter',
+      when: {
+        'db.system.name': '*',
+        'event.action': [
+          ...['BEGIN', 'START', 'COMMIT', 'END', 'ROLLBACK', 'SAVEPOINT', 'RELEASE', 'SET', 'SHOW', 'RESET', 'DISCARD'],
+          ...['DEALLOCATE', 'PING', 'ping', 'HELLO', 'hello', 'isMaster', 'CLIENT', 'INFO', 'SELECT_DB', 'close'],
+        ],
+      },
+    },
+    {
+      name: 'database ping',
+      when: { 'db.system.name': '*', 'db.query.text': ['SELECT 1', 'select 1', 'SELECT ?', 'select ?', 'SELECT 1;'] },
+    },
+    {
+      name: 'database connection',
+      when: { 'db.system.name': '*', 'event.action': ['connect', 'CONNECT'], 'event.outcome': 'success' },
+    },
+    // The pool only passes on what happens to the connection below it.
+    { name: 'database pool', when: { 'span.name': ['pg-pool.connect', 'pg.pool.*'] } },
+  ],
+  rename: [],
+  add: [],
+  authentication: [
+    { name: 'authentication category', when: { 'event.category': 'authentication' } },
+    {
+      name: 'login event',
+      when: { 'event.name': ['login', '*.login', 'login.*', '*.login.*', '*.signin'] },
+      action: 'login',
+    },
+    { name: 'logout event', when: { 'event.name': ['logout', '*.logout', '*.signout'] }, action: 'logout' },
+    { name: 'authentication event', when: { 'event.name': ['auth.*', 'authentication', 'authentication.*'] } },
+    { name: 'login request', when: { 'http.request.method': 'POST', 'url.path': LOGIN_PATHS }, action: 'login' },
+    {
+      name: 'logout request',
+      when: { 'http.request.method': ['POST', 'GET'], 'url.path': LOGOUT_PATHS },
+      action: 'logout',
+    },
+    { name: 'token request', when: { 'http.request.method': 'POST', 'url.path': '*/token' }, action: 'token' },
+  ],
+  accessEvents: ['access', 'access.*', '*.access', 'audit', 'audit.*', '*.audit'],
+  identityHeaders: [
+    ...([
+      'x-forwarded-user',
+      'x-auth-request-user',
+      'x-authenticated-userid',
+      'x-remote-user',
+      'x-webauth-user',
+    ] as const),
+    ...(['x-user-id', 'x-user', 'x-ms-client-principal-id', 'x-amzn-oidc-identity', 'tailscale-user-login'] as const),
+  ]
+    .map((header): IdentityHeader => ({ header, field: 'id' }))
+    .concat([
+      { header: 'x-forwarded-preferred-username', field: 'name' },
+      { header: 'x-auth-request-preferred-username', field: 'name' },
+      { header: 'x-user-name', field: 'name' },
+      { header: 'x-ms-client-principal-name', field: 'name' },
+      { header: 'x-forwarded-email', field: 'email' },
+      { header: 'x-auth-request-email', field: 'email' },
+      { header: 'x-user-email', field: 'email' },
+      { header: 'x-goog-authenticated-user-email', field: 'email' },
+      { header: 'cf-access-authenticated-user-email', field: 'email' },
+      { header: 'x-user-roles', field: 'roles' },
+      { header: 'x-user-role', field: 'roles' },
+      { header: 'x-auth-request-groups', field: 'roles' },
+      { header: 'x-forwarded-groups', field: 'roles' },
+      { header: 'authorization', field: 'token' },
+      { header: 'x-amzn-oidc-data', field: 'token' },
+      { header: 'x-goog-iap-jwt-assertion', field: 'token' },
+      { header: 'cf-access-jwt-assertion', field: 'token' },
+    ]),
+  secretParameters: [
+    ...[
+      '*token*',
+      '*secret*',
+      '*password*',
+      'passwd',
+      'pwd',
+      '*signature*',
+      'sig',
+      '*api_key*',
+      '*api-key*',
+      '*apikey*',
+    ],
+    ...[
+      '*access_key*',
+      '*accesskey*',
+      '*credential*',
+      'authorization_code',
+      'session',
+      'session*id',
+      'sid',
+      'jwt',
+      'otp',
+    ],
+  ],
+};
