@@ -18,7 +18,7 @@ import { asAuthentication } from './authentication.ts';
 import type { Draft } from './draft.ts';
 import { typeOfOperation } from './file.ts';
 import { identityOfAttributes } from './identity.ts';
-import { asJsonText, checksOf, fieldsOf } from './log-fields.ts';
+import { asJsonText, checksOf } from './log-fields.ts';
 import { redactQuery } from './route.ts';
 import { type AccessRules, CATEGORIES, eventNameOf, findRule, TYPES } from './rules.ts';
 import { readStatement } from './statement.ts';
@@ -39,12 +39,14 @@ function pick<T>(table: readonly (readonly [RegExp, T])[], text: string | undefi
   return text === undefined ? undefined : table.find(([pattern]) => pattern.test(text))?.[1];
 }
 
-/** A log record that states an access: by the name of its event, by `audit.*` fields, or as an authentication. */
+/**
+ * A log record that states an access: by the name of its event, by `audit.*` fields, or as an authentication. Its attributes
+ * hold the fields of its body already.
+ */
 export function readLogEvent(log: LogRecord, rules: AccessRules): Draft | undefined {
-  const fields = fieldsOf(log);
-  const evidence = fields === log.attributes ? log : { ...log, attributes: fields };
-  const eventName = eventNameOf(evidence);
-  const authentication = findRule(rules.authentication, { evidence });
+  const fields = log.attributes;
+  const eventName = eventNameOf(log);
+  const authentication = findRule(rules.authentication, { evidence: log });
   const named = eventName !== undefined && rules.isAccessEvent(eventName);
   if (authentication === undefined && !named && !hasAuditFields(fields)) return undefined;
   const stated = textOf(fields, [...NAMES.eventAction, 'audit.action']);
@@ -67,7 +69,7 @@ export function readLogEvent(log: LogRecord, rules: AccessRules): Draft | undefi
     ...known,
     target: compact({ ...known.target, service }),
     actor: account,
-    error: errorOfEvent(log, fields),
+    error: errorOfEvent(log),
     unstated: unstated.length > 0 ? unstated : undefined,
   });
 }
@@ -191,15 +193,15 @@ function sectionsOf(fields: Attributes, { isSecret }: AccessRules): AccessSectio
   });
 }
 
-function errorOfEvent(log: LogRecord, fields: Attributes): ErrorText | undefined {
-  return (
-    exceptionOf(log) ?? section({ type: textOf(fields, NAMES.errorType), message: textOf(fields, NAMES.errorMessage) })
-  );
+function errorOfEvent(log: LogRecord): ErrorText | undefined {
+  const { attributes } = log;
+  const stated = { type: textOf(attributes, NAMES.errorType), message: textOf(attributes, NAMES.errorMessage) };
+  return exceptionOf(log) ?? section(stated);
 }
 
 /** Start and end, epoch nanoseconds. An event is written when it is over, so a stated duration ends at its time. */
 export function timesOfEvent(log: LogRecord): { readonly startNs: bigint; readonly endNs: bigint } {
   const endNs = log.timeNs || log.observedNs || log.note.receivedNs;
-  const durationNs = countOf(fieldsOf(log), NAMES.eventDuration) ?? 0;
+  const durationNs = countOf(log.attributes, NAMES.eventDuration) ?? 0;
   return { startNs: endNs - BigInt(durationNs), endNs };
 }

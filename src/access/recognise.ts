@@ -18,7 +18,7 @@ import type { AddRule } from './settings.ts';
 const CONTEXT: Verdict = { kind: 'context' };
 
 /** Decides whether a span is an access, and makes the draft of it. Pure: the same span and rules give the same verdict. */
-export function judgeSpan(span: Span, rules: AccessRules): Verdict {
+export function recogniseSpan(span: Span, rules: AccessRules): Verdict {
   const subject = { evidence: span, span };
   const draft = authenticated(span, readSpan(span, rules), rules) ?? added(subject, rules);
   if (draft === undefined) return CONTEXT;
@@ -35,18 +35,20 @@ export function judgeSpan(span: Span, rules: AccessRules): Verdict {
 }
 
 /** Decides whether a log record states an access, and makes the draft of it. Pure. */
-export function judgeLog(log: LogRecord, rules: AccessRules): Verdict {
-  const draft = readLogEvent(log, rules) ?? added({ evidence: log }, rules);
+export function recogniseLog(log: LogRecord, rules: AccessRules): Verdict {
+  const attributes = fieldsOf(log);
+  const evidence = attributes === log.attributes ? log : { ...log, attributes };
+  const draft = readLogEvent(evidence, rules) ?? added({ evidence }, rules);
   if (draft === undefined) return CONTEXT;
-  const ownId = textOf(fieldsOf(log), NAMES.eventId) ?? '';
-  return judge({ evidence: log, draft }, draft, rules, (ruled) => ({
+  const ownId = textOf(attributes, NAMES.eventId) ?? '';
+  return judge({ evidence, draft }, draft, rules, (ruled) => ({
     ...ruled,
     source: 'event',
     from: log,
     spanId: log.spanId,
     ownId,
     evidence: { signal: 'logs', source: ruled.preset, sender: log.note.sender, id: ownId },
-    ...timesOfEvent(log),
+    ...timesOfEvent(evidence),
   }));
 }
 
