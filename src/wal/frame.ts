@@ -25,7 +25,7 @@ export interface StoredFrame extends Frame {
 }
 
 /** Larger frames would not fit a segment's 32-bit offsets with room to spare. */
-export const FRAME_BYTES_MAX = 2 ** 30;
+const FRAME_BYTES_MAX = 2 ** 30;
 
 const NOTE_LENGTH_BYTES = 2;
 

@@ -34,7 +34,7 @@ import { AppError } from '../core/errors.ts';
  * 4. drop: unlink, fsync the folder.
  * Nothing is renamed, and a segment of an earlier run is never appended to, so a position means the same bytes for ever.
  */
-export const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 1;
 export const HEADER_BYTES = 32;
 export const ENTRY_HEAD_BYTES = 18;
 
@@ -106,7 +106,7 @@ export function parseHeader(
   return { ok: true, createdNs: header.readBigUInt64LE(16) };
 }
 
-export function refuseNewer(version: number, kind: SegmentKind, segment: number): void {
+function refuseNewer(version: number, kind: SegmentKind, segment: number): void {
   if (version <= FORMAT_VERSION) return;
   const name = segmentFileName(kind, segment);
   throw new AppError(

@@ -41,6 +41,7 @@ describe('quarantine', () => {
     const second = await Quarantine.open('/data/quarantine', disk);
     await second.add([entry('b')]);
     expect(await listed(second)).toEqual([entry('a'), entry('b')]);
+    expect(disk.bytesOf(path).toString()).toMatch(/^.+\n.+\n$/);
   });
 
   it.each([0, 1])('says so when step %i of an add fails, and adds again', async (step) => {

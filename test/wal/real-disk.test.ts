@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { lockDataFolder, openDataFolder } from '../../src/wal/data-folder.ts';
 import { Quarantine } from '../../src/wal/quarantine.ts';
@@ -38,7 +39,7 @@ describe('on the machine’s own disk', () => {
   it('every frame that a killed process acknowledged is there, time after time', async () => {
     const data = join(folder, 'wal');
     for (const acknowledgedMin of [1, 300, 1000]) {
-      const { child, lines } = run(join(import.meta.dirname, 'append-until-killed.ts'), data);
+      const { child, lines } = run(fileURLToPath(new URL('./append-until-killed.ts', import.meta.url)), data);
       const acknowledged: number[] = [];
       lines.on('line', (line) => {
         acknowledged.push(Number(line));

@@ -168,6 +168,18 @@ describe('segments', () => {
     expect(await again.wal.append(frameOf(8))).toEqual({ segment: 6, offset: 32 });
   });
 
+  it('splits what waits over segments, and knows after a replay what it knew before', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk);
+    await Promise.all(Array.from({ length: 20 }, (_, index) => wal.append(frameOf(20 - index))));
+    const before = wal.segments();
+    expect(before.filter(({ bytes }) => bytes > 512 || bytes < 256)).toEqual([]);
+    await wal.close();
+    const again = await openWal(disk);
+    await replayed(again.wal);
+    expect(again.wal.segments()).toEqual(before.map((segment) => ({ ...segment, sealed: true })));
+  });
+
   it('starts above the floor', async () => {
     const { wal } = await openWal(new MemoryDisk(), { segmentFloor: 41 });
     expect(await wal.append(frameOf(1))).toEqual({ segment: 42, offset: 32 });
