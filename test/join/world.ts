@@ -18,11 +18,11 @@ export const keys = compileKeys(['access']);
 export const isAccessLog = (log: LogRecord): boolean => log.attributes.has('access');
 
 export function traceIdOf(number: number): string {
-  return number.toString(16).padStart(32, 'a');
+  return `f${number.toString(16).padStart(31, '0')}`;
 }
 
 export function spanIdOf(number: number): string {
-  return number.toString(16).padStart(16, 'b');
+  return `e${number.toString(16).padStart(15, '0')}`;
 }
 
 function digest(text: string | Uint8Array): string {
