@@ -64,8 +64,8 @@ export const CREATE_STAGING = `CREATE TEMP TABLE IF NOT EXISTS staging (
   id VARCHAR, rank BIGINT, "@timestamp" BIGINT, letters VARCHAR, doc VARCHAR,
   ${IP_FIELDS.map((field) => `${quoted(field.name)} VARCHAR`).join(', ')})`;
 
-/** Single values are read out of the document in one pass: DuckDB parses it once for a list of paths. */
-const ONE_PASS = [...COLUMN_FIELDS.filter((field) => !field.many && field.type !== 'ip'), ...BARE_FIELDS];
+/** Values are read out of the document in one pass: DuckDB parses it once for a list of paths. Lists come as JSON text. */
+const ONE_PASS = [...COLUMN_FIELDS.filter((field) => field.type !== 'ip'), ...BARE_FIELDS];
 
 /** Moves what is staged into `records`, with every column filled from the document. */
 export const INSERT_STAGED = `INSERT INTO records (id, rank, "@timestamp", letters, doc, bare,
@@ -78,9 +78,8 @@ export const INSERT_STAGED = `INSERT INTO records (id, rank, "@timestamp", lette
 
 function columnValue(field: Field): string {
   if (field.type === 'ip') return field.many ? `string_split(${quoted(field.name)}, ' ')` : quoted(field.name);
-  return field.many
-    ? `CAST(${extractSql(field)} AS ${sqlType(field)}[])`
-    : `TRY_CAST(${pick(field)} AS ${sqlType(field)})`;
+  if (field.many) return `CAST(CAST(${pick(field)} AS JSON) AS ${sqlType(field)}[])`;
+  return sqlType(field) === 'VARCHAR' ? pick(field) : `TRY_CAST(${pick(field)} AS ${sqlType(field)})`;
 }
 
 /** A value of the one-pass list; DuckDB counts list items from 1. */
