@@ -104,6 +104,8 @@ class RunningPump implements Pump {
   #writing: Promise<unknown> = Promise.resolve();
   #storeFailure: string | undefined;
   #isDropping = false;
+  /** Wake-ups so far: one that comes while a loop is busy must not be slept over. */
+  #wakes = 0;
 
   constructor(options: PumpOptions) {
     this.#options = options;
@@ -165,6 +167,7 @@ class RunningPump implements Pump {
     const { clock, settings } = this.#options;
     let finishing: Promise<void> = Promise.resolve();
     while (!this.#stopping) {
+      const wakes = this.#wakes;
       const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax);
       await finishing;
       if (batch !== undefined) finishing = this.#finish(shard, batch);
@@ -176,7 +179,7 @@ class RunningPump implements Pump {
       if (batch !== undefined) await nextTurn();
       else {
         const dueAtMs = (await shard.nextDueAtMs(nowMs)) ?? Number.POSITIVE_INFINITY;
-        await this.#sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS));
+        await this.#sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
       }
     }
     await finishing;
@@ -269,7 +272,7 @@ class RunningPump implements Pump {
   }
 
   async #letGo(segments: ReturnType<Wal['segments']>, stats: readonly JoinStats[]): Promise<void> {
-    if (this.#isDropping) return;
+    if (this.#isDropping || stats.some((shard) => shard.isReplaying)) return;
     this.#isDropping = true;
     try {
       await this.#dropSegments(segments, stats);
@@ -327,10 +330,13 @@ class RunningPump implements Pump {
   }
 
   #wakeAll(): void {
+    this.#wakes++;
     for (const wake of this.#sleepers) wake();
   }
 
-  async #sleep(delayMs: number): Promise<void> {
+  /** Does not sleep at all when there was a wake-up after the one numbered `wakes`. */
+  async #sleep(delayMs: number, wakes = this.#wakes): Promise<void> {
+    if (this.#stopping || wakes !== this.#wakes) return;
     await new Promise<void>((resolve) => {
       const wake = () => {
         clearTimeout(timer);

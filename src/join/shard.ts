@@ -22,6 +22,8 @@ export interface JoinShardOptions extends EvidenceIndexOptions {
 
 /** Numbers of one shard. Traces are open while they have evidence that is not stored. */
 export interface JoinStats {
+  /** Until the replay is over the index does not know all that is in the write-ahead log. */
+  readonly isReplaying: boolean;
   readonly tracesOpen: number;
   readonly tracesHeld: number;
   readonly evidencePending: number;
@@ -157,6 +159,7 @@ export class JoinShard {
     const { table, heldCount } = this.#join;
     const oldest = table.oldestPendingMs();
     return {
+      isReplaying: this.#replaying,
       tracesOpen: table.traces.live - heldCount,
       tracesHeld: table.traces.live,
       evidencePending: table.pendingPieces,
