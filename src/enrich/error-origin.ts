@@ -6,19 +6,23 @@ import type { Verdicts } from './path.ts';
 import { NONE, type TraceTree } from './trace-tree.ts';
 import { serviceName } from './where.ts';
 
+/** What went wrong in a span, and the log record that told it where the span itself does not. */
+export interface Failure extends ErrorText {
+  readonly reported?: LogRecord;
+}
+
 /**
  * What a span says went wrong, else what the last exception log record tied to it says. Log records of senders that are not
  * trusted do not speak for a span of one that is.
  */
-export function failureOf(span: Span, logs: readonly LogRecord[]): ErrorText {
-  const stated = errorOf(span);
-  if (stated?.message !== undefined) return stated;
+export function failureOf(span: Span, logs: readonly LogRecord[]): Failure {
+  const stated = errorOf(span) ?? {};
+  if (stated.message !== undefined) return stated;
   const reported = logs
-    .filter((log) => log.note.trusted || !span.note.trusted)
+    .filter((log) => (log.note.trusted || !span.note.trusted) && exceptionOf(log) !== undefined)
     .toSorted((left, right) => Number(left.timeNs - right.timeNs))
-    .map((log) => exceptionOf(log))
-    .findLast((found) => found !== undefined);
-  return { ...stated, ...reported };
+    .at(-1);
+  return reported ? { ...stated, ...exceptionOf(reported), reported } : stated;
 }
 
 /**
@@ -56,7 +60,7 @@ export function errorOrigins(tree: TraceTree, verdicts: Verdicts): Int32Array {
 }
 
 /** `audit.error_origin` for a span. */
-export function originSection(span: Span, failure: ErrorText): NonNullable<AuditRecord['audit']['error_origin']> {
+export function originSection(span: Span, failure: Failure): NonNullable<AuditRecord['audit']['error_origin']> {
   const service = serviceName(span.resource);
   return {
     ...(service && { service }),

@@ -1,4 +1,4 @@
-import type { Actor } from '../access/access.ts';
+import type { AccessSections, Actor } from '../access/access.ts';
 import { clip, compact, section } from '../access/attributes.ts';
 import { formatTimestamp } from '../core/clock.ts';
 import { LIST_ITEMS_MAX, STACK_TRACE_CHARS_MAX } from '../core/limits.ts';
@@ -7,6 +7,7 @@ import type { SettledRecord } from '../core/settlement.ts';
 import { criticalPath, selfTime } from './critical-path.ts';
 import { originSection } from './error-origin.ts';
 import type { Finding } from './findings.ts';
+import { logDigest } from './identity.ts';
 import { pathIndexes, pathSteps } from './path.ts';
 import { describeAccess } from './sentence.ts';
 import { type AccessTimes, timesOf } from './times.ts';
@@ -20,11 +21,19 @@ export interface EnrichSettings {
   readonly traceUrlTemplate: string;
 }
 
+/** What was found out about an access with an eye on the whole trace. */
+export interface AccessContext {
+  readonly actor: Actor;
+  /** Where the request came from, as its outermost server saw it. */
+  readonly source: Pick<AccessSections, 'source' | 'user_agent'>;
+  /** How many other contents of its span were sent. */
+  readonly rivals: number;
+}
+
 /** All that one record is made of. */
-interface Parts {
+interface Parts extends AccessContext {
   readonly facts: TraceFacts;
   readonly finding: Finding;
-  readonly actor: Actor;
   readonly times: AccessTimes;
   readonly origin: Origin | undefined;
   readonly why: Why;
@@ -113,7 +122,7 @@ function stateOf({ traceId, tree }: TraceFacts, finding: Finding): JoinState {
   return tree.roots === 1 && tree.cut.length === 0 && tree.missingParents === 0 ? 'complete' : 'partial';
 }
 
-function conflictsOf({ facts, finding, times }: Parts, rivals: number): string[] | undefined {
+function conflictsOf({ facts, finding, times, rivals }: Parts): string[] | undefined {
   const { tree } = facts;
   const span = tree.spans[finding.index];
   const top = tree.top[finding.index] ?? NONE;
@@ -171,10 +180,14 @@ function evidenceOf({ finding, origin }: Parts): EvidencePiece[] {
     const source = origin.finding?.access.preset ?? 'span';
     own.push({ signal: 'traces', source, sender: origin.span.note.sender, id: origin.span.spanId });
   }
+  const reported = origin?.failure.reported;
+  if (reported) {
+    own.push({ signal: 'logs', source: 'log.exception', sender: reported.note.sender, id: logDigest(reported) });
+  }
   return own.slice(0, LIST_ITEMS_MAX);
 }
 
-function auditSection(parts: Parts, settings: EnrichSettings, rivals: number): AuditRecord['audit'] {
+function auditSection(parts: Parts, settings: EnrichSettings): AuditRecord['audit'] {
   const { facts, finding, actor, origin, why } = parts;
   const { access } = finding;
   const entry = facts.entries.get(finding);
@@ -202,7 +215,7 @@ function auditSection(parts: Parts, settings: EnrichSettings, rivals: number): A
       spans: facts.tree.spans.length,
       missing_parents: facts.tree.missingParents,
       orphans: facts.tree.orphans,
-      conflicts: conflictsOf(parts, rivals),
+      conflicts: conflictsOf(parts),
       // How and when it came to this settle is stamped on by those who know.
       reason: facts.traceId === '' ? ('untraced' as const) : ('complete' as const),
       late: false,
@@ -225,21 +238,21 @@ function clipTexts<T>(value: T, key = ''): T {
   return value;
 }
 
-/** The record of one access. `rivals` is how many other contents of its span were sent. */
+/** The record of one access. */
 export function buildRecord(
   facts: TraceFacts,
   finding: Finding,
-  actor: Actor,
   settings: EnrichSettings,
-  rivals: number,
+  context: AccessContext,
 ): SettledRecord {
   const origin = originOf(facts, finding);
   const times = timesOf(finding.access, facts.tree.baseNs);
-  const parts: Parts = { facts, finding, actor, times, origin, why: whyOf(facts, finding, origin) };
+  const parts: Parts = { ...context, facts, finding, times, origin, why: whyOf(facts, finding, origin) };
   const { access } = finding;
+  const sections = { ...access.sections, ...context.source };
   const span = facts.tree.spans[finding.index];
   const event = eventSection(parts);
-  const user = userSection(actor, access.effective);
+  const user = userSection(context.actor, access.effective);
   const where = { ...(span && whereSections(span.resource)), ...whereSections(access.from.resource) };
   const body: Omit<AuditRecord, 'message'> = compact({
     '@timestamp': event.start,
@@ -247,12 +260,12 @@ export function buildRecord(
     event,
     user,
     rule: parts.why.rule && { ...parts.why.rule },
-    ...access.sections,
+    ...sections,
     ...where,
     ...idSections(parts),
     error: errorSection(parts),
-    related: relatedSection(compact({ user, source: access.sections.source, ...where }), actor.claimed),
-    audit: auditSection(parts, settings, rivals),
+    related: relatedSection(compact({ user, source: sections.source, ...where }), context.actor.claimed),
+    audit: auditSection(parts, settings),
   });
   const clipped = clipTexts(body);
   const { '@timestamp': timestamp, ...rest } = clipped;

@@ -1,7 +1,6 @@
-import type { ErrorText } from '../access/attributes.ts';
 import type { Span } from '../core/evidence.ts';
 import type { AuditRecord, Check, WhySource } from '../core/record.ts';
-import { failureOf } from './error-origin.ts';
+import { type Failure, failureOf } from './error-origin.ts';
 import type { Finding } from './findings.ts';
 import type { TraceFacts } from './trace-facts.ts';
 import { NONE } from './trace-tree.ts';
@@ -19,7 +18,7 @@ export interface Why {
 export interface Origin {
   readonly index: number;
   readonly span: Span;
-  readonly failure: ErrorText;
+  readonly failure: Failure;
   readonly finding: Finding | undefined;
 }
 
@@ -28,7 +27,7 @@ export function isFailed(finding: Finding): boolean {
 }
 
 /** What went wrong in one span: what its access says, filled from exceptions that were logged for it. */
-export function failureAt(facts: TraceFacts, index: number): ErrorText {
+export function failureAt(facts: TraceFacts, index: number): Failure {
   const span = facts.tree.spans[index];
   if (span === undefined) return {};
   return { ...failureOf(span, facts.logsBySpan.get(span.spanId) ?? []), ...facts.standing[index]?.access.error };

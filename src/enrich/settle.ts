@@ -1,0 +1,135 @@
+import type { Access, Verdict } from '../access/access.ts';
+import { attributeTrace } from '../access/actor.ts';
+import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
+import type { AccessRules } from '../access/rules.ts';
+import type { TraceView } from '../access/trace-view.ts';
+import type { LogRecord, Span, TraceEvidence } from '../core/evidence.ts';
+import type { EvidenceCounts, Settle, SettledRecord } from '../core/settlement.ts';
+import { ascending, type DistinctEvidence, distinctEvidence } from './dedupe.ts';
+import { type EventAccess, type Finding, identify } from './findings.ts';
+import { rankOf, spanRecordId } from './identity.ts';
+import { buildRecord, type EnrichSettings } from './record-builder.ts';
+import { gatherFacts } from './trace-facts.ts';
+import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
+import { originOf } from './why.ts';
+
+/** What the rules say of each piece, asked once. */
+interface Judged {
+  readonly spanAccesses: readonly (Access | undefined)[];
+  readonly eventAccesses: readonly EventAccess[];
+  readonly excluded: ReadonlySet<Span | LogRecord>;
+}
+
+function judge(rules: AccessRules, tree: TraceTree, distinct: DistinctEvidence): Judged {
+  const excluded = new Set<Span | LogRecord>();
+  const accessOf = (piece: Span | LogRecord, verdict: Verdict): Access | undefined => {
+    if (verdict.kind === 'excluded') excluded.add(piece);
+    return verdict.kind === 'access' ? verdict.access : undefined;
+  };
+  const spanAccesses = tree.spans.map((span) => accessOf(span, recogniseSpan(span, rules)));
+  const eventAccesses = distinct.logs.flatMap((piece) => {
+    const access = accessOf(piece.log, recogniseLog(piece.log, rules));
+    return access?.source === 'event' ? [{ access, piece }] : [];
+  });
+  return { spanAccesses, eventAccesses, excluded };
+}
+
+function groupBySpan(logs: readonly LogRecord[]): Map<string, LogRecord[]> {
+  const bySpan = new Map<string, LogRecord[]>();
+  for (const log of logs) {
+    if (log.spanId === '') continue;
+    const known = bySpan.get(log.spanId);
+    if (known) known.push(log);
+    else bySpan.set(log.spanId, [log]);
+  }
+  return bySpan;
+}
+
+function viewOf(
+  tree: TraceTree,
+  logs: readonly LogRecord[],
+  bySpan: ReadonlyMap<string, readonly LogRecord[]>,
+): TraceView {
+  return {
+    parentOf: (span) => tree.spans[tree.parent[tree.indexOf.get(span.spanId) ?? NONE] ?? NONE],
+    spanOf: (spanId) => tree.spans[tree.indexOf.get(spanId) ?? NONE],
+    spansRootFirst: tree.spans,
+    logsOf: (spanId) => bySpan.get(spanId) ?? [],
+    logs,
+  };
+}
+
+/** Ids of spans that were an access in a content that lost to one that is none: the nearest access stands for them. */
+function lostAccesses(
+  evidence: TraceEvidence,
+  distinct: DistinctEvidence,
+  tree: TraceTree,
+  list: readonly Finding[],
+  isAccess: (span: Span) => boolean,
+): [string, string][] {
+  const living = new Set(list.map((finding) => finding.id));
+  const standing = new Map(
+    list.filter((finding) => finding.standsForSpan).map((finding) => [finding.index, finding.id]),
+  );
+  return [...distinct.rivals].flatMap(([spanId, rivals]): [string, string][] => {
+    const id = spanRecordId(evidence.namespace, evidence.traceId, spanId);
+    if (living.has(id) || !rivals.some(isAccess)) return [];
+    let at = tree.indexOf.get(spanId) ?? NONE;
+    while (at !== NONE && !standing.has(at)) at = tree.parent[at] ?? NONE;
+    const standsFor = standing.get(at) ?? list[0]?.id;
+    return standsFor === undefined ? [] : [[id, standsFor]];
+  });
+}
+
+/** Where each piece given went; the four add up to the number of pieces given. */
+function countUse(
+  given: number,
+  duplicate: number,
+  used: ReadonlySet<Span | LogRecord>,
+  excluded: ReadonlySet<Span | LogRecord>,
+): EvidenceCounts {
+  let left = 0;
+  for (const piece of excluded) if (!used.has(piece)) left += 1;
+  return { used: used.size, context: given - duplicate - used.size - left, excluded: left, duplicate };
+}
+
+/**
+ * The function that makes records: from all evidence of a trace, in whatever order and however often it came, to its
+ * accesses. It looks at no clock and keeps nothing between calls.
+ */
+export function createSettle(rules: AccessRules, settings: EnrichSettings): Settle {
+  const isAccess = (span: Span): boolean => recogniseSpan(span, rules).kind === 'access';
+  return (evidence) => {
+    const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
+    const tree = buildTree(distinct.spans);
+    const { spanAccesses, eventAccesses, excluded } = judge(rules, tree, distinct);
+    const { list, superseded } = identify(evidence.namespace, evidence.traceId, tree, spanAccesses, eventAccesses);
+    const logs = distinct.logs.map((piece) => piece.log);
+    const logsBySpan = groupBySpan(logs);
+    const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, logsBySpan);
+    const accesses = list.map((finding) => finding.access);
+    const people = attributeTrace(viewOf(tree, logs, logsBySpan), accesses, rules);
+
+    const used = new Set<Span | LogRecord>();
+    const records: SettledRecord[] = list.map((finding) => {
+      const { access } = finding;
+      for (const piece of finding.pieces) used.add(piece);
+      const origin = originOf(facts, finding);
+      if (origin) used.add(origin.span);
+      if (origin?.failure.reported) used.add(origin.failure.reported);
+      return buildRecord(facts, finding, settings, {
+        actor: people.actorOf(access),
+        source: people.sourceOf(access),
+        rivals: distinct.rivals.get(access.spanId)?.length ?? 0,
+      });
+    });
+    records.sort((left, right) => Number(left.timestampNs - right.timestampNs) || ascending(left.id, right.id));
+    const lost = lostAccesses(evidence, distinct, tree, list, isAccess);
+    return {
+      rank: rankOf(distinct.pieces, distinct.bitsSum),
+      records,
+      superseded: new Map([...superseded, ...lost].sort(([left], [right]) => ascending(left, right))),
+      counts: countUse(evidence.spans.length + evidence.logs.length, distinct.duplicates, used, excluded),
+    };
+  };
+}
