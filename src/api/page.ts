@@ -27,7 +27,7 @@ export function addPage(server: FastifyInstance, needs: ApiDependencies): void {
       .code(problem === undefined ? 200 : 400)
       .type('text/html; charset=utf-8')
       .header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
-      .send(render({ q, inner, page, problem, pending: needs.pipeline().pending.evidence }));
+      .send(render({ q, inner, page, problem, pending: (await needs.pipeline()).pending.evidence }));
   });
 }
 

@@ -20,7 +20,7 @@ export interface ApiDependencies {
   subscribe(listener: (records: readonly AuditRecord[]) => void): () => void;
   /** Every span of a trace as long as the write-ahead log holds it. */
   readTrace(traceId: string): Promise<readonly Span[] | undefined>;
-  pipeline(): PipelineAnswer;
+  pipeline(): Promise<PipelineAnswer>;
   ready(): boolean;
   metricsText(): Promise<string>;
   reportFailure(error: unknown): void;

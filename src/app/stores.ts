@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Settings } from '../config/schema.ts';
-import { openDuckDbStore } from '../store/duckdb/store.ts';
+import { DuckDbStore } from '../store/duckdb/store.ts';
 import { openElasticsearchStore } from '../store/elasticsearch/store.ts';
 import { MemoryStore } from '../store/memory.ts';
 import { NullStore } from '../store/null.ts';
@@ -13,7 +13,11 @@ export async function openStore(settings: Settings): Promise<Store> {
   switch (type) {
     case 'duckdb': {
       const folder = await openDataFolder(settings.dataDir);
-      return openDuckDbStore({ path: join(folder, 'records.duckdb'), ...duckdb });
+      return DuckDbStore.open({
+        file: join(folder, 'records.duckdb'),
+        memoryBytes: duckdb.memoryBytesMax,
+        threads: duckdb.threads,
+      });
     }
     case 'elasticsearch':
       return openElasticsearchStore(elasticsearch);

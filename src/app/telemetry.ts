@@ -1,9 +1,12 @@
-import { type Meter, metrics, type ObservableResult, trace } from '@opentelemetry/api';
+import { type Meter, metrics, type ObservableResult, SpanStatusCode, trace } from '@opentelemetry/api';
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
 import { NodeSDK, resources, tracing } from '@opentelemetry/sdk-node';
 import type { Logger } from 'pino';
+import { describeError } from '../core/errors.ts';
 import { type Counters, METRICS, type MetricName } from '../core/metrics.ts';
+
+import type { Store } from '../store/port.ts';
 
 /** Spantrail's own traces and metrics. */
 export interface Telemetry {
@@ -48,8 +51,6 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   };
 }
 
-export const tracer = trace.getTracer('spantrail');
-
 function exportsTraces({ environment, ownPorts, log }: TelemetryOptions): boolean {
   if (environment['OTEL_SDK_DISABLED'] === 'true' || environment['OTEL_TRACES_EXPORTER'] === 'none') return false;
   const endpoint = environment['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] ?? environment['OTEL_EXPORTER_OTLP_ENDPOINT'];
@@ -81,4 +82,23 @@ function observe(meter: Meter, { counters }: TelemetryOptions): void {
       }
     });
   }
+}
+
+/** The store with a span around each batch, so that slow writes show in our own traces. */
+export function traced(store: Pick<Store, 'write' | 'get'>): Pick<Store, 'write' | 'get'> {
+  const tracer = trace.getTracer('spantrail');
+  return {
+    get: (id) => store.get(id),
+    write: (batch) =>
+      tracer.startActiveSpan('store.write', { attributes: { 'spantrail.records': batch.length } }, async (span) => {
+        try {
+          return await store.write(batch);
+        } catch (error) {
+          span.setStatus({ code: SpanStatusCode.ERROR, message: describeError(error) });
+          throw error;
+        } finally {
+          span.end();
+        }
+      }),
+  };
 }

@@ -11,7 +11,7 @@ const HOST_TEXT = 'Address to listen on. 127.0.0.1 is this machine only; 0.0.0.0
 const patterns = z.union([z.string(), z.array(z.string())]);
 const when = z
   .record(z.string(), patterns)
-  .describe('Attribute, or span.name, span.kind, service.name, log.event_name → pattern or list of patterns with *.');
+  .describe('Attribute, or span.name, span.kind, log.event_name, event.action … → pattern or list of patterns with *.');
 const target = z.strictObject({ type: z.string().optional(), id: z.string().optional(), name: z.string().optional() });
 
 const receive = z
@@ -132,6 +132,14 @@ const access = z
   .strictObject({
     defaults: z.boolean().default(true).describe('Leave out health checks, static assets and database chatter.'),
     exclude: z.array(z.strictObject({ when })).default([]).describe('What is no access. `include` wins over it.'),
+    authentication: z
+      .array(z.strictObject({ when, action: z.string().optional() }))
+      .default([])
+      .describe('Further evidence that is an authentication, so that its failure is an attempt on an account.'),
+    accessEvents: z
+      .array(z.string())
+      .default([])
+      .describe('Further names of log events that are accesses, `*` as wildcard.'),
     include: z
       .array(z.strictObject({ when }))
       .default([])
@@ -141,14 +149,23 @@ const access = z
       .default([])
       .describe('Another action or target; texts may hold ${attribute}.'),
     add: z
-      .array(z.strictObject({ name: z.string(), when, action: z.string(), target }))
+      .array(
+        z.strictObject({
+          name: z.string(),
+          when,
+          action: z.string(),
+          target: z.strictObject({ type: z.string(), id: z.string(), name: z.string().optional() }),
+          category: z.array(z.string()).optional(),
+          type: z.array(z.string()).optional(),
+        }),
+      )
       .default([])
       .describe('Further spans or log records that are accesses; texts may hold ${attribute}.'),
     identityHeaders: z
       .array(
         z.strictObject({
           header: z.string(),
-          field: z.enum(['id', 'name', 'email', 'roles', 'group']),
+          field: z.enum(['id', 'name', 'email', 'roles', 'token']),
         }),
       )
       .optional()

@@ -1,0 +1,30 @@
+import type { AuditRecord } from '../core/record.ts';
+import type { Store } from '../store/port.ts';
+
+export type RecordListener = (records: readonly AuditRecord[]) => void;
+
+/** Those who follow records as they are stored. */
+export function createObservers() {
+  const listeners = new Set<RecordListener>();
+  return {
+    subscribe(listener: RecordListener): () => void {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    /** A store that tells the listeners of every batch once it is durable. */
+    watch(store: Pick<Store, 'write' | 'get'>): Pick<Store, 'write' | 'get'> {
+      return {
+        get: (id) => store.get(id),
+        write: async (batch) => {
+          const result = await store.write(batch);
+          if (listeners.size > 0) {
+            const rejected = new Set(result.rejected.map(({ id }) => id));
+            const records = batch.filter(({ id }) => !rejected.has(id)).map(({ record }) => record);
+            for (const listener of listeners) listener(records);
+          }
+          return result;
+        },
+      };
+    },
+  };
+}

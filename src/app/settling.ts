@@ -1,0 +1,54 @@
+import { recogniseLog } from '../access/recognise.ts';
+import { compileRules } from '../access/rules.ts';
+import { type AccessSettings, DEFAULT_ACCESS_SETTINGS } from '../access/settings.ts';
+import type { Settings } from '../config/schema.ts';
+import type { LogRecord } from '../core/evidence.ts';
+import type { Settle } from '../core/settlement.ts';
+import { createSettle } from '../enrich/settle.ts';
+import { ENRICH_KEYS } from '../enrich/where.ts';
+import { compileKeys, type KeySet } from '../otlp/key-set.ts';
+
+/** What turns evidence into records, compiled once from the settings; each worker makes its own. */
+export interface Settling {
+  readonly settle: Settle;
+  readonly keys: KeySet;
+  readonly isAccessLog: (log: LogRecord) => boolean;
+}
+
+export type SettlingSettings = Pick<Settings, 'access' | 'enrich'>;
+
+/** Throws AppError('config') that names the rule. */
+export function createSettling(settings: SettlingSettings): Settling {
+  const rules = compileRules(toAccessSettings(settings.access));
+  return {
+    settle: createSettle(rules, { traceUrlTemplate: settings.enrich.traceUrlTemplate ?? '' }),
+    keys: compileKeys([...rules.keys, ...ENRICH_KEYS]),
+    isAccessLog: (log) => recogniseLog(log, rules).kind === 'access',
+  };
+}
+
+function toAccessSettings(access: Settings['access']): AccessSettings {
+  const base = DEFAULT_ACCESS_SETTINGS;
+  const named = <T extends object>(list: readonly T[], key: string) =>
+    list.map((rule, index) => ({ name: `access.${key}.${index}`, ...compact(rule) }));
+  return {
+    include: [...named(access.include, 'include'), ...base.include],
+    exclude: [...named(access.exclude, 'exclude'), ...(access.defaults ? base.exclude : [])],
+    rename: named(access.rename, 'rename').map(({ target, ...rule }) => ({
+      ...rule,
+      ...(target ? { target: compact(target) } : {}),
+    })),
+    add: named(access.add, 'add').map(({ target, ...rule }) => ({ ...rule, target: compact(target) })),
+    authentication: [...named(access.authentication, 'authentication'), ...base.authentication],
+    accessEvents: [...access.accessEvents, ...base.accessEvents],
+    identityHeaders: access.identityHeaders ?? base.identityHeaders,
+    secretParameters: base.secretParameters,
+  };
+}
+
+type Compact<T> = { [Key in keyof T]: Exclude<T[Key], undefined> };
+
+/** Without the keys whose value is undefined, which optional settings may hold and stages' types do not. */
+function compact<T extends object>(value: T): Compact<T> {
+  return Object.fromEntries(Object.entries(value).filter(([, entry]) => entry !== undefined)) as Compact<T>;
+}
