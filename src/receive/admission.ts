@@ -29,7 +29,7 @@ export interface AdmissionOptions {
   readonly trust: (peer: string, browser: boolean) => { readonly trusted: boolean; readonly vouches: boolean };
   readonly clock: Clock;
   /** Told when an append fails: the sender only hears "unavailable", the operator must hear why. */
-  readonly onFault: (cause: unknown) => void;
+  readonly onAppendFailure: (cause: unknown) => void;
 }
 
 export interface RequestSource {
@@ -81,7 +81,7 @@ export function createAdmission(options: AdmissionOptions): Admit {
       try {
         await options.wal.append({ signal, note, payload });
       } catch (cause) {
-        options.onFault(cause);
+        options.onAppendFailure(cause);
         const message = 'the request could not be made durable; nothing was kept, send it again later';
         return { kind: 'unavailable', message, retryAfterMs: RETRY_AFTER_MS };
       }

@@ -3,8 +3,9 @@ import { GRPC_PREFIX_BYTES } from './workload.ts';
 
 /** A bare gRPC sink that reads and acknowledges: what the load generator itself can do. Prints its port as `serve` does. */
 const emptyMessage = Buffer.alloc(GRPC_PREFIX_BYTES);
-const server = createServer();
+const server = createServer({ settings: { initialWindowSize: 1 << 20 } });
 server.on('connection', (socket) => socket.setNoDelay(true));
+server.on('session', (session) => session.setLocalWindowSize(8 << 20));
 server.on('stream', (stream) => {
   stream.on('data', () => undefined);
   stream.on('end', () => {

@@ -50,7 +50,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     budget: () => budget,
     trust: (_peer, browser) => ({ trusted: !browser, vouches: false }),
     clock: { nowMs: () => 1_700_000_000_000 },
-    onFault,
+    onAppendFailure: onFault,
   });
   const shared = {
     host: '127.0.0.1',
