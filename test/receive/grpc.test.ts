@@ -1,3 +1,5 @@
+import { connect as connectHttp2 } from 'node:http2';
+import { connect, type Socket } from 'node:net';
 import { deflateSync, gzipSync } from 'node:zlib';
 import { credentials } from '@grpc/grpc-js';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
@@ -176,6 +178,23 @@ describe('OTLP over gRPC', () => {
     await expect.poll(() => inFlight.bytes).toBe(80);
   });
 
+  it('holds no more than the bound in memory, however well requests are compressed', async () => {
+    const appends: (() => void)[] = [];
+    const wal = { append: () => new Promise<void>((resolve) => appends.push(resolve)) };
+    const { grpc, inFlight } = await start({ wal, inFlightBytesMax: 1_000_000 });
+    const message = gzipSync(traces({ ...span, name: 'x'.repeat(200_000) }));
+    const calls = Array.from({ length: 12 }, () => callGrpc(grpc.port, message, gzip));
+    await expect.poll(() => appends.length).toBe(4);
+    expect(inFlight.bytes).toBeLessThanOrEqual(1_000_000);
+    const refused = await Promise.all(Array.from({ length: 3 }, () => callGrpc(grpc.port, message, gzip)));
+    expect(refused.map((answer) => answer.status)).toEqual([UNAVAILABLE, UNAVAILABLE, UNAVAILABLE]);
+    for (const append of appends) append();
+    const statuses = (await Promise.all(calls)).map((answer) => answer.status);
+    expect(statuses.filter((status) => status === OK).length).toBe(4);
+    expect(statuses.filter((status) => status === UNAVAILABLE).length).toBe(8);
+    await expect.poll(() => inFlight.bytes).toBe(0);
+  });
+
   it('asks to retry when the append fails, and reports why', async () => {
     const full = new Error('no space left');
     const { grpc, faults, counters } = await start({ wal: { append: () => Promise.reject(full) } });
@@ -219,6 +238,30 @@ describe('OTLP over gRPC', () => {
     expect((await callGrpc(grpc.port, good)).status).toBe(OK);
     expect(await stalled).toMatchObject({ status: UNAVAILABLE, details: { RetryInfo: {} } });
     await expect.poll(() => inFlight.bytes).toBe(0);
+  });
+
+  it.each<[string, (socket: Socket) => void]>([
+    ['HTTP/1.1', (socket) => socket.write('POST /v1/traces HTTP/1.1\r\nhost: x\r\n\r\n')],
+    ['noise', (socket) => socket.write(Buffer.alloc(1000, 7))],
+    ['a reset', (socket) => socket.resetAndDestroy()],
+    ['half a preface and a reset', (socket) => socket.write('PRI * HTT', () => socket.resetAndDestroy())],
+  ])('closes a connection that brings %s and serves others', async (_, speak) => {
+    const { grpc } = await start();
+    const socket = connect(grpc.port, '127.0.0.1', () => speak(socket));
+    socket.on('error', () => undefined).resume();
+    await new Promise((resolve) => socket.once('close', resolve));
+    expect((await callGrpc(grpc.port, good)).status).toBe(OK);
+  });
+
+  it('forgets requests whose sender goes away, and frees what they held', async () => {
+    const { grpc, inFlight, counters } = await start();
+    const socket = connectHttp2(`http://127.0.0.1:${grpc.port}`).on('error', () => undefined);
+    const stream = socket.request({ ':method': 'POST', ':path': PATHS.traces, 'content-type': 'application/grpc' });
+    stream.on('error', () => undefined).write(frame(good).subarray(0, 30));
+    await expect.poll(() => inFlight.bytes).toBe(30);
+    socket.destroy();
+    await expect.poll(() => inFlight.bytes).toBe(0);
+    expect(counters.total('requests', { transport: 'grpc', signal: 'traces', status: 'CANCELLED' })).toBe(1);
   });
 
   it('counts every request by the status it got', async () => {
