@@ -1,8 +1,9 @@
 import { formatTimestamp, msToNs } from '../core/clock.ts';
+import { AppError } from '../core/errors.ts';
 import type { SettleReason } from '../core/record.ts';
 import type { EvidenceCounts, RecordWrite, SettledTrace, Settlement } from '../core/settlement.ts';
-import type { FramePosition } from '../wal/segment-format.ts';
-import type { JournalEntry } from '../wal/settle-journal.ts';
+import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
+import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
 
 /** A published id that its trace no longer yields: its record gets a last revision that names the one that stands for it. */
 export interface Supersession {
@@ -40,19 +41,68 @@ export interface SettledBatch {
 }
 
 /** One settle of one trace, before it is known what it changes. */
-export interface TraceSettle {
+export interface TakenTrace {
   readonly namespace: string;
   readonly traceId: string;
   readonly reason: SettleReason;
-  readonly settlement: Settlement;
+  /** Undefined when the evidence was set aside: then only the journal moves on. */
+  readonly settlement: Settlement | undefined;
   /** The newest evidence that went in. */
   readonly through: FramePosition;
-  /** Evidence was left out, so the records are not the whole story. */
-  readonly isPartial: boolean;
-  readonly previous: JournalEntry | undefined;
+  /** Evidence was left out because the trace is huge: the records are not the whole story. */
+  readonly isCut: boolean;
+  /** Evidence is gone or unreadable: that the settle does not yield an id any more means nothing. */
+  readonly hasLost: boolean;
+  /** Where the journal remembers the last settle. */
+  readonly journal: JournalPosition | undefined;
 }
 
-export interface StampedTrace {
+/** A batch as a shard gives it: the traces are not stamped yet, which needs the journal. */
+export interface TakenBatch extends Pick<SettledBatch, 'number' | 'quarantined' | 'counts'> {
+  readonly settledAtMs: number;
+  readonly taken: readonly TakenTrace[];
+  /** Log records without a trace, which need no stamp. */
+  readonly untraced: readonly SettledTrace[];
+  readonly untracedEntries: readonly JournalEntry[];
+}
+
+/** Stamps a batch. The entries of its traces come last, in the order of `taken`. Changes the batch's records. */
+export function stampBatch(batch: TakenBatch, readJournal: (position: JournalPosition) => JournalEntry): SettledBatch {
+  const { number, quarantined, counts, untraced, untracedEntries, settledAtMs } = batch;
+  const stamped = { traces: [...untraced], entries: [...untracedEntries], superseded: [] as Supersession[] };
+  for (const taken of batch.taken) {
+    const previous = previousOf(taken, readJournal);
+    const newer = previous !== undefined && comparePositions(previous.through, taken.through) > 0;
+    const through = newer ? previous.through : taken.through;
+    if (taken.settlement === undefined) {
+      const { namespace, traceId } = taken;
+      const nothing = { namespace, traceId, rank: 0n, revision: 0, records: [] };
+      stamped.entries.push({ ...(previous ?? nothing), through, settledAtMs });
+      continue;
+    }
+    const { trace, entry, superseded } = stampTrace(taken, taken.settlement, previous, settledAtMs);
+    stamped.traces.push(trace);
+    stamped.entries.push({ ...entry, through });
+    stamped.superseded.push(...superseded);
+  }
+  return { number, quarantined, counts, ...stamped };
+}
+
+/** What the journal remembers of the trace; undefined when it was never stored or the entry is beyond the horizon. */
+function previousOf(
+  { journal }: TakenTrace,
+  readJournal: (position: JournalPosition) => JournalEntry,
+): JournalEntry | undefined {
+  if (journal === undefined) return undefined;
+  try {
+    return readJournal(journal);
+  } catch (thrown) {
+    if (thrown instanceof AppError) return undefined;
+    throw thrown;
+  }
+}
+
+interface StampedTrace {
   readonly trace: SettledTrace;
   readonly entry: JournalEntry;
   readonly superseded: Supersession[];
@@ -62,10 +112,15 @@ export interface StampedTrace {
  * Turns a settle into writes and a journal entry, with what depends on how and when (the fields exempt from the equality
  * of settles) written into the settlement's records. A settle of the rank that is stored already writes nothing.
  */
-export function stampTrace(settle: TraceSettle, nowMs: number): StampedTrace {
-  const { namespace, traceId, reason, settlement, through, previous } = settle;
+export function stampTrace(
+  taken: TakenTrace,
+  settlement: Settlement,
+  previous: JournalEntry | undefined,
+  nowMs: number,
+): StampedTrace {
+  const { namespace, traceId, reason, through, isCut, hasLost } = taken;
   // What a cut trace shows can change without its rank growing; within this trace a later look still counts more.
-  const isOvertaken = settle.isPartial && previous !== undefined && settlement.rank < previous.rank;
+  const isOvertaken = isCut && previous !== undefined && settlement.rank < previous.rank;
   const rank = isOvertaken ? previous.rank + 1n : settlement.rank;
   if (previous !== undefined && previous.revision > 0 && previous.rank === rank) {
     const trace = { namespace, traceId, reason, rank, revision: previous.revision, writes: [] };
@@ -81,7 +136,7 @@ export function stampTrace(settle: TraceSettle, nowMs: number): StampedTrace {
     audit.revision = revision;
     audit.join.reason = reason;
     audit.join.late = reason === 'late';
-    if (settle.isPartial) audit.join.state = 'partial';
+    if (isCut || hasLost) audit.join.state = 'partial';
     if (revision > 1) audit.revised_at = revisedAt;
     const write = { id, namespace, timestampNs, rank, record };
     if (previousTimestampNs === undefined) return write;
@@ -89,12 +144,15 @@ export function stampTrace(settle: TraceSettle, nowMs: number): StampedTrace {
     return { ...write, previousTimestampNs };
   });
   const entry = settlement.records.find(({ record }) => record.audit.entry) ?? settlement.records[0];
-  const superseded = [...published].map(([id, timestampNs]): Supersession => {
-    const by = settlement.superseded.get(id) ?? entry?.id ?? 'none';
-    return { id, by, namespace, timestampNs, rank, revision, revisedAt };
+  const superseded = [...published].flatMap(([id, timestampNs]): Supersession[] => {
+    const by = settlement.superseded.get(id) ?? (hasLost ? undefined : (entry?.id ?? 'none'));
+    return by === undefined ? [] : [{ id, by, namespace, timestampNs, rank, revision, revisedAt }];
   });
   // Superseded ids stay in the journal: should evidence bring one back, its older row must be found.
-  const records = [...writes, ...superseded].map(({ id, timestampNs }) => ({ id, timestampNs }));
+  const records = [
+    ...writes.map(({ id, timestampNs }) => ({ id, timestampNs })),
+    ...[...published].map(([id, timestampNs]) => ({ id, timestampNs })),
+  ];
   const highestRank = previous !== undefined && previous.rank > rank ? previous.rank : rank;
   return {
     trace: { namespace, traceId, reason, rank, revision, writes },

@@ -8,8 +8,8 @@ const PIECES_PER_SPAN_MAX = 4;
  * of its pieces, so that order of arrival and duplicates do not matter. Logs without a span come last. Only when one id
  * alone has more pieces than may be decoded does the place in the write-ahead log decide.
  */
-export function choosePieces(pieces: Piece[], spansMax: number): { chosen: Piece[]; isPartial: boolean } {
-  if (pieces.length <= spansMax) return { chosen: pieces, isPartial: false };
+export function choosePieces(pieces: Piece[], spansMax: number): { chosen: Piece[]; isCut: boolean } {
+  if (pieces.length <= spansMax) return { chosen: pieces, isCut: false };
   const piecesMax = spansMax * PIECES_PER_SPAN_MAX;
   const sorted = [...pieces].sort(byId);
   let end = 0;
@@ -21,7 +21,7 @@ export function choosePieces(pieces: Piece[], spansMax: number): { chosen: Piece
     ids++;
   }
   if (end === 0) end = piecesMax;
-  return { chosen: sorted.slice(0, end), isPartial: end < sorted.length };
+  return { chosen: sorted.slice(0, end), isCut: end < sorted.length };
 }
 
 function endOfGroup(sorted: readonly Piece[], start: number): number {

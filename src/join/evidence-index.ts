@@ -87,6 +87,13 @@ export class EvidenceIndex {
     this.#join.relieve();
   }
 
+  /** The traces of this id, one a namespace. */
+  find(traceId: string): number[] {
+    parseId(traceId, this.#id);
+    const found = this.#namespaces.map((_, namespace) => this.#join.table.find(this.#id, namespace));
+    return found.filter((trace, namespace) => trace !== NONE && namespace !== UNTRACED);
+  }
+
   nameOf(trace: number): { namespace: string; traceId: string } {
     const { traces } = this.#join.table;
     let traceId = '';

@@ -1,3 +1,4 @@
+import type { Span } from '../core/evidence.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
 import type { SettledBatch } from './batch.ts';
@@ -17,6 +18,8 @@ export interface ShardHandle {
   flush(): Promise<void>;
   dropBefore(segment: number): Promise<void>;
   stats(nowMs: number): Promise<JoinStats>;
+  /** See JoinShard. */
+  spansOf(traceId: string): Promise<Span[]>;
   close(): Promise<void>;
 }
 
@@ -32,6 +35,7 @@ export function inlineShard(shard: JoinShard): ShardHandle {
     flush: async () => shard.flush(),
     dropBefore: async (segment) => shard.dropBefore(segment),
     stats: async (nowMs) => shard.stats(nowMs),
+    spansOf: async (traceId) => shard.spansOf(traceId),
     close: async () => undefined,
   };
 }

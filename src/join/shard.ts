@@ -1,10 +1,19 @@
-import { AppError } from '../core/errors.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
+import type { SettleReason } from '../core/record.ts';
 import type { Settle, SettledTrace, Settlement } from '../core/settlement.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
-import { countFresh, EVIDENCE_USES, type SetAside, type SettledBatch, stampTrace } from './batch.ts';
+import {
+  countFresh,
+  EVIDENCE_USES,
+  type SetAside,
+  type SettledBatch,
+  stampBatch,
+  stampTrace,
+  type TakenBatch,
+  type TakenTrace,
+} from './batch.ts';
 import { choosePieces } from './choose-pieces.ts';
 import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
 import { EvidenceReader } from './evidence-reader.ts';
@@ -43,16 +52,23 @@ export interface JoinStats {
 /** Log records without a trace that one take settles of one frame. */
 const UNTRACED_TAKE_MAX = 512;
 
+const NO_BYTES = new Uint8Array(0);
+
 /** A batch while it is filled. */
 interface Draft {
-  readonly number: number;
-  readonly traces: SettledTrace[];
-  readonly entries: JournalEntry[];
-  readonly superseded: SettledBatch['superseded'];
+  readonly settledAtMs: number;
+  readonly taken: TakenTrace[];
+  readonly untraced: SettledTrace[];
+  readonly untracedEntries: JournalEntry[];
   readonly quarantined: SetAside[];
   readonly counts: [number, number, number, number];
-  /** The traces taken, and for each which of the entries is its own. */
-  readonly taken: { trace: number; entry: number | undefined }[];
+  readonly traces: InFlight;
+}
+
+/** Traces of the index that are on the way to the store, in the order of the batch. */
+interface InFlight {
+  readonly taken: number[];
+  readonly untraced: number[];
 }
 
 /**
@@ -65,7 +81,7 @@ export class JoinShard {
   readonly #join: TraceJoin;
   readonly #reader: EvidenceReader;
   readonly #index: EvidenceIndex;
-  readonly #inFlight = new Map<number, Draft['taken']>();
+  readonly #inFlight = new Map<number, InFlight>();
   #quarantined: SetAside[] = [];
   #replaying = true;
   #firstSegment = 0;
@@ -102,41 +118,49 @@ export class JoinShard {
    * trace. Undefined when nothing is due.
    */
   take(nowMs: number, recordsMax: number): SettledBatch | undefined {
+    const batch = this.takeUnstamped(nowMs, recordsMax);
+    return batch === undefined ? undefined : stampBatch(batch, this.#options.readJournal);
+  }
+
+  /** As `take`, for another thread that has the journal. */
+  takeUnstamped(nowMs: number, recordsMax: number): TakenBatch | undefined {
     if (this.#replaying) return undefined;
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs, this.#firstSegment);
-    const number = this.#batchNumber + 1;
-    const lists = { traces: [], entries: [], superseded: [], taken: [] };
-    const draft: Draft = { number, ...lists, quarantined: this.#quarantined, counts: [0, 0, 0, 0] };
+    const traces = { taken: [], untraced: [] };
+    const lists = { taken: [], untraced: [], untracedEntries: [], traces };
+    const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, counts: [0, 0, 0, 0] };
     let records = 0;
     let pieces = 0;
     while (records < recordsMax && pieces < this.#options.settings.takeEvidenceMax) {
       const due = this.#join.nextDue();
       if (due === undefined) break;
-      const settled = draft.traces.length;
-      pieces += this.#join.isUntraced(due.trace)
-        ? this.#settleUntraced(due.trace, draft, nowMs)
-        : this.#settleTrace(due.trace, due.reason, draft, nowMs);
-      for (const trace of draft.traces.slice(settled)) records += trace.writes.length;
+      const settled = this.#join.isUntraced(due.trace)
+        ? this.#settleUntraced(due.trace, draft)
+        : this.#settleTrace(due.trace, due.reason, draft);
+      records += settled.records;
+      pieces += settled.pieces;
     }
-    if (draft.taken.length === 0 && draft.quarantined.length === 0) return undefined;
-    this.#batchNumber = number;
+    if (pieces === 0 && draft.quarantined.length === 0) return undefined;
+    this.#batchNumber++;
     this.#quarantined = [];
-    this.#inFlight.set(number, draft.taken);
-    const [used, context, excluded, duplicate] = draft.counts;
-    const { traces, entries, superseded, quarantined } = draft;
-    return { number, traces, entries, superseded, quarantined, counts: { used, context, excluded, duplicate } };
+    this.#inFlight.set(this.#batchNumber, traces);
+    const { counts, traces: _, ...batch } = draft;
+    const [used, context, excluded, duplicate] = counts;
+    return { ...batch, number: this.#batchNumber, counts: { used, context, excluded, duplicate } };
   }
 
   /** The batch is in the store, and its entries are in the journal at these positions. */
   stored(batchNumber: number, journalPositions: readonly JournalPosition[]): void {
-    const taken = this.#inFlight.get(batchNumber) ?? [];
+    const { taken, untraced } = this.#inFlight.get(batchNumber) ?? { taken: [], untraced: [] };
     this.#inFlight.delete(batchNumber);
-    for (const { trace, entry } of taken) {
-      const position = entry === undefined ? undefined : journalPositions[entry];
+    const positions = journalPositions.slice(journalPositions.length - taken.length);
+    for (const [index, trace] of taken.entries()) {
+      const position = positions[index];
       if (position !== undefined) this.#index.setJournal(trace, position);
       this.#join.finished(trace, this.#lastNowMs);
     }
+    for (const trace of untraced) this.#join.finished(trace, this.#lastNowMs);
   }
 
   /** Epoch milliseconds at which `take` has something; `nowMs` when it has now; undefined when nothing waits. */
@@ -153,6 +177,16 @@ export class JoinShard {
   /** Segments before this one are gone from the write-ahead log. */
   dropBefore(segment: number): void {
     this.#firstSegment = Math.max(this.#firstSegment, segment);
+  }
+
+  /** The spans of a trace that are still within the horizon, in all namespaces, without their raw bytes; changes nothing. */
+  spansOf(traceId: string): Span[] {
+    const spans: Span[] = [];
+    for (const trace of this.#index.find(traceId)) {
+      const pieces = this.#join.table.pieces(trace, this.#firstSegment).filter((piece) => !piece.isLog);
+      this.#reader.read(choosePieces(pieces, this.#options.settings.spansMax).chosen, spans, []);
+    }
+    return spans.map((span) => ({ ...span, raw: NO_BYTES }));
   }
 
   stats(nowMs: number): JoinStats {
@@ -173,42 +207,44 @@ export class JoinShard {
     };
   }
 
-  /** Settles one trace into the draft. Returns how many pieces it looked at. */
-  #settleTrace(trace: number, reason: SettledTrace['reason'], draft: Draft, nowMs: number): number {
+  /** Settles one trace into the draft. */
+  #settleTrace(trace: number, reason: SettleReason, draft: Draft): { records: number; pieces: number } {
     const { table } = this.#join;
     const pieces = table.takePieces(trace, this.#firstSegment);
     this.#join.clearRestored(trace);
     const { namespace, traceId } = this.#index.nameOf(trace);
-    const previous = this.#previousOf(trace);
-    const through = newestOf(pieces, previous);
-    const { chosen, isPartial } = choosePieces(pieces, this.#options.settings.spansMax);
+    const { chosen, isCut } = choosePieces(pieces, this.#options.settings.spansMax);
     const spans: Span[] = [];
     const logs: LogRecord[] = [];
     const unreadable = this.#reader.read(chosen, spans, logs);
     draft.quarantined.push(...unreadable);
+    const isGone = pieces.length < table.traces.get(trace, TRACE.pieces);
+    const hasLost = isGone || spans.length + logs.length < chosen.length;
     const fresh = pieces.filter((piece) => piece.isNew).length - unreadable.length;
-    draft.taken.push({ trace, entry: draft.entries.length });
-    const settlement = this.#settle({ namespace, traceId, spans, logs });
-    if (settlement instanceof SettleFailure) {
-      draft.quarantined.push({ ...this.#reader.setAside(pieces, 'settle', settlement.thrown), pieces: fresh });
-      const nothing = { namespace, traceId, rank: 0n, revision: 0, records: [] };
-      draft.entries.push({ ...(previous ?? nothing), through, settledAtMs: nowMs });
-      return chosen.length;
-    }
-    const stamped = stampTrace({ namespace, traceId, reason, settlement, through, isPartial, previous }, nowMs);
-    draft.traces.push(stamped.trace);
-    draft.entries.push(stamped.entry);
-    draft.superseded.push(...stamped.superseded);
-    this.#count(trace, fresh, settlement, draft);
-    return chosen.length;
+    const settled = this.#settle({ namespace, traceId, spans, logs });
+    const settlement = settled instanceof SettleFailure ? undefined : settled;
+    if (settled instanceof SettleFailure) {
+      draft.quarantined.push({ ...this.#reader.setAside(pieces, 'settle', settled.thrown), pieces: fresh });
+    } else this.#count(trace, fresh, settled, draft);
+    const through = newestOf(pieces);
+    const journal = this.#index.journalOf(trace);
+    draft.taken.push({ namespace, traceId, reason, settlement, through, isCut, hasLost, journal });
+    draft.traces.taken.push(trace);
+    return { records: settlement?.records.length ?? 0, pieces: pieces.length };
   }
 
   /** Settles log records that name no trace, each by itself; they share the journal entry of their frame. */
-  #settleUntraced(trace: number, draft: Draft, nowMs: number): number {
+  #settleUntraced(trace: number, draft: Draft): { records: number; pieces: number } {
     const { table } = this.#join;
     const pieces = table.takePieces(trace, this.#firstSegment, UNTRACED_TAKE_MAX);
     const isLast = pieces.length === table.traces.get(trace, TRACE.pending);
-    const through = newestOf(pieces, undefined);
+    const shared = {
+      traceId: '',
+      reason: 'untraced',
+      through: newestOf(pieces),
+      isCut: false,
+      hasLost: false,
+    } as const;
     const writes: SettledTrace['writes'][number][] = [];
     let namespace = '';
     for (const piece of pieces) {
@@ -221,15 +257,16 @@ export class JoinShard {
         draft.quarantined.push(this.#reader.setAside([piece], 'settle', settlement.thrown));
         continue;
       }
-      const settle = { namespace, traceId: '', reason: 'untraced', settlement, through } as const;
-      writes.push(...stampTrace({ ...settle, isPartial: false, previous: undefined }, nowMs).trace.writes);
+      const taken = { ...shared, namespace, settlement, journal: undefined };
+      writes.push(...stampTrace(taken, settlement, undefined, draft.settledAtMs).trace.writes);
       addCounts(draft.counts, countFresh(1, [], settlement.counts));
     }
-    draft.traces.push({ namespace, traceId: '', reason: 'untraced', rank: 0n, revision: 1, writes });
-    draft.taken.push({ trace, entry: isLast ? draft.entries.length : undefined });
-    const entry = { namespace, traceId: '', through, rank: 0n, revision: 1, settledAtMs: nowMs, records: [] };
-    if (isLast) draft.entries.push(entry);
-    return pieces.length;
+    draft.untraced.push({ namespace, traceId: '', reason: 'untraced', rank: 0n, revision: 1, writes });
+    draft.traces.untraced.push(trace);
+    const { traceId, through } = shared;
+    const entry = { namespace, traceId, through, rank: 0n, revision: 1, settledAtMs: draft.settledAtMs, records: [] };
+    if (isLast) draft.untracedEntries.push(entry);
+    return { records: writes.length, pieces: pieces.length };
   }
 
   #settle(evidence: Parameters<Settle>[0]): Settlement | SettleFailure {
@@ -237,18 +274,6 @@ export class JoinShard {
       return this.#options.settle(evidence);
     } catch (thrown) {
       return new SettleFailure(thrown);
-    }
-  }
-
-  /** What the journal remembers of the trace; undefined when it was never stored or the entry is out of the horizon. */
-  #previousOf(trace: number): JournalEntry | undefined {
-    const position = this.#index.journalOf(trace);
-    if (position === undefined) return undefined;
-    try {
-      return this.#options.readJournal(position);
-    } catch (thrown) {
-      if (thrown instanceof AppError) return undefined;
-      throw thrown;
     }
   }
 
@@ -274,11 +299,10 @@ function addCounts(totals: number[], amounts: readonly number[]): void {
   for (const [index, amount] of amounts.entries()) totals[index] = (totals[index] ?? 0) + amount;
 }
 
-function newestOf(pieces: readonly Piece[], previous: JournalEntry | undefined): FramePosition {
-  let newest = previous?.through ?? { segment: 0, offset: 0 };
+function newestOf(pieces: readonly Piece[]): FramePosition {
+  let newest: FramePosition = { segment: 0, offset: 0 };
   for (const { segment, offset } of pieces) {
-    const position = { segment, offset };
-    if (comparePositions(position, newest) > 0) newest = position;
+    if (comparePositions({ segment, offset }, newest) > 0) newest = { segment, offset };
   }
   return newest;
 }

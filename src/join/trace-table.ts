@@ -210,31 +210,17 @@ export class TraceTable {
     if (this.#frames.add(frame, FRAME.pending, 1) === 1) this.#appendFrame(frame);
   }
 
+  /** The pieces of a trace, newest first, without stored ones in segments before `firstSegment`. */
+  pieces(trace: number, firstSegment: number): Piece[] {
+    return this.#walk(trace, firstSegment, false, Number.POSITIVE_INFINITY);
+  }
+
   /**
-   * The pieces of a trace, newest first, without those in segments before `firstSegment`; the new ones are marked as on
-   * their way to the store. With a limit, at most that many new ones and no other.
+   * As `pieces`, and marks the new ones as on their way to the store. With a limit, at most that many new ones and no
+   * other.
    */
   takePieces(trace: number, firstSegment: number, newMax = Number.POSITIVE_INFINITY): Piece[] {
-    const found: Piece[] = [];
-    let piece = this.traces.get(trace, TRACE.head);
-    for (; piece !== NONE && found.length < newMax; piece = this.#pieces.get(piece, PIECE.next)) {
-      const item = this.#pieces.get(piece, PIECE.item);
-      const isNew = (item & IS_PENDING) !== 0;
-      const frame = this.#pieces.get(piece, PIECE.frame);
-      const segment = this.#frames.get(frame, FRAME.segment);
-      if (isNew) this.#pieces.set(piece, PIECE.item, item | IS_TAKEN);
-      else if (segment < firstSegment || newMax !== Number.POSITIVE_INFINITY) continue;
-      found.push({
-        isLog: (item & IS_LOG) !== 0,
-        isNew,
-        spanHigh: this.#pieces.get(piece, PIECE.spanHigh),
-        spanLow: this.#pieces.get(piece, PIECE.spanLow),
-        segment,
-        offset: this.#frames.get(frame, FRAME.offset),
-        itemStart: item & ITEM_MASK,
-      });
-    }
-    return found;
+    return this.#walk(trace, firstSegment, true, newMax);
   }
 
   /** What was taken is stored now. Returns how many pieces that were. */
@@ -275,6 +261,29 @@ export class TraceTable {
       if ((high !== 0 || low !== 0) && seen[idSlot(seen, high, low) + 1] !== low) return false;
     }
     return true;
+  }
+
+  #walk(trace: number, firstSegment: number, isTaken: boolean, newMax: number): Piece[] {
+    const found: Piece[] = [];
+    let piece = this.traces.get(trace, TRACE.head);
+    for (; piece !== NONE && found.length < newMax; piece = this.#pieces.get(piece, PIECE.next)) {
+      const item = this.#pieces.get(piece, PIECE.item);
+      const isNew = (item & IS_PENDING) !== 0;
+      const frame = this.#pieces.get(piece, PIECE.frame);
+      const segment = this.#frames.get(frame, FRAME.segment);
+      if (!isNew && (segment < firstSegment || newMax !== Number.POSITIVE_INFINITY)) continue;
+      if (isNew && isTaken) this.#pieces.set(piece, PIECE.item, item | IS_TAKEN);
+      found.push({
+        isLog: (item & IS_LOG) !== 0,
+        isNew,
+        spanHigh: this.#pieces.get(piece, PIECE.spanHigh),
+        spanLow: this.#pieces.get(piece, PIECE.spanLow),
+        segment,
+        offset: this.#frames.get(frame, FRAME.offset),
+        itemStart: item & ITEM_MASK,
+      });
+    }
+    return found;
   }
 
   #segment(segment: number): SegmentCount {
