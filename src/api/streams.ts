@@ -55,7 +55,7 @@ export function addStreamRoutes(server: FastifyInstance, needs: ApiDependencies)
       }
     });
     const keepAlive = setInterval(() => stream.push(': keep-alive\n\n'), KEEP_ALIVE_MS);
-    request.raw.once('close', () => {
+    reply.raw.once('close', () => {
       followers -= 1;
       clearInterval(keepAlive);
       unsubscribe();

@@ -71,8 +71,10 @@ function expand(
     return value.map((entry, index) => expand(entry, environment, [...path, String(index)], problems));
   }
   if (typeof value === 'object' && value !== null) {
+    // A name without a value is what is left of a section whose lines are all commented out: as if it were not there.
+    const entries = Object.entries(value).filter(([, entry]) => entry !== null);
     return Object.fromEntries(
-      Object.entries(value).map(([key, entry]) => [key, expand(entry, environment, [...path, key], problems)]),
+      entries.map(([key, entry]) => [key, expand(entry, environment, [...path, key], problems)]),
     );
   }
   return value;
