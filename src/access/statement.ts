@@ -26,42 +26,52 @@ const DEFAULT_SCHEMA = /^(?:public|dbo)\./i;
 interface Token {
   readonly kind: 'word' | 'name' | 'literal' | 'other';
   readonly text: string;
+  /** A word in capitals; empty for the rest. */
+  readonly upper: string;
   readonly spaced: boolean;
 }
 
-const BLANK = String.raw`(?<blank>\s+|--[^\n]*|/\*[\s\S]*?(?:\*/|$))`;
-const DOLLAR = String.raw`\$(?<tag>[\p{L}_]\w*)?\$[\s\S]*?(?:\$\k<tag>\$|$)`;
+const BLANK = String.raw`\s+|--[^\n]*|/\*[\s\S]*?(?:\*/|$)`;
+const DOLLAR = String.raw`\$(?<tag>[A-Za-z_]\w*)?\$[\s\S]*?(?:\$\k<tag>\$|$)`;
 const ESCAPED = String.raw`'(?:[^'\\]|\\[\s\S]|'')*(?:'|$)`;
-const PLAIN = `(?:[bnx]|u&)?'(?:[^']|'')*(?:'|$)`;
-const QUOTED_BY_CHOICE = String.raw`n?q'(?:\[[\s\S]*?\]'|\{[\s\S]*?\}'|\([\s\S]*?\)'|<[\s\S]*?>'|(?<mark>[^\s\w])[\s\S]*?\k<mark>')`;
-const NUMBER = String.raw`0x[0-9a-f]+|\d[\d_]*(?:\.\d*)?(?:e[+-]?\d+)?|\.\d+(?:e[+-]?\d+)?`;
+const PLAIN = "(?:[bBnNxX]|[uU]&)?'(?:[^']|'')*(?:'|$)";
+/** `q'[it's]'` of Oracle. */
+const QUOTED_BY_CHOICE = String.raw`[nN]?[qQ]'(?:\[[\s\S]*?\]'|\{[\s\S]*?\}'|\([\s\S]*?\)'|<[\s\S]*?>'|(?<mark>[^\s\w])[\s\S]*?\k<mark>')`;
+const NUMBER = String.raw`0[xX][\da-fA-F]+|\d[\d_]*(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?`;
+const DOUBLE = '"(?:[^"]|"")*(?:"|$)';
 const DOUBLE_ESCAPED = String.raw`"(?:[^"\\]|\\[\s\S]|"")*(?:"|$)`;
 const BACKTICK = '`(?:[^`]|``)*(?:`|$)';
-const WORD = String.raw`(?<word>[\p{L}_][\p{L}\p{N}_$]*)`;
+const WORD = String.raw`[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*`;
 /** Parameters (`$1`, `:name`, `@name`, `?`) hold no value; `::` is a cast. */
-const OTHER = String.raw`(?<other>::|[$:@]+\w+|[\s\S])`;
+const OTHER = String.raw`::|[$:@]+\w+|[\s\S]`;
 
-function tokenPattern(literals: readonly string[], names: readonly string[], blank = BLANK): RegExp {
-  return new RegExp(
-    [blank, `(?<literal>${literals.join('|')})`, `(?<name>${names.join('|')})`, WORD, OTHER].join('|'),
-    'giu',
-  );
-}
-
-const DOUBLE_NAME = '"(?:[^"]|"")*(?:"|$)';
 const TOKENS: Readonly<Record<Dialect, RegExp>> = {
-  standard: tokenPattern([`e${ESCAPED}`, QUOTED_BY_CHOICE, PLAIN, DOLLAR, NUMBER], [DOUBLE_NAME, BACKTICK]),
-  backslash: tokenPattern(
-    [`[bnxr]?${ESCAPED}`, `_\\w+${ESCAPED}`, DOUBLE_ESCAPED, NUMBER],
-    [BACKTICK],
-    String.raw`(?<blank>\s+|--[^\n]*|#[^\n]*|/\*[\s\S]*?(?:\*/|$))`,
+  standard: new RegExp(
+    [BLANK, `[eE]${ESCAPED}`, QUOTED_BY_CHOICE, PLAIN, DOLLAR, NUMBER, DOUBLE, BACKTICK, WORD, OTHER].join('|'),
+    'y',
   ),
-  unknown: tokenPattern([PLAIN, '"(?:[^"]|"")*(?:"|$)', DOLLAR, NUMBER], [BACKTICK]),
+  backslash: new RegExp(
+    [BLANK, String.raw`#[^\n]*`, String.raw`\w*${ESCAPED}`, DOUBLE_ESCAPED, NUMBER, BACKTICK, WORD, OTHER].join('|'),
+    'y',
+  ),
+  unknown: new RegExp([BLANK, PLAIN, DOUBLE, DOLLAR, NUMBER, BACKTICK, WORD, OTHER].join('|'), 'y'),
 };
 const BRACKETED = /^\[[^\]]*\]/;
+const IS_BLANK = /^(?:\s|--|\/\*)/;
+const IS_LITERAL = /^(?:\.?\d|\$\w*\$)/;
+const IS_WORD = /^[A-Za-z_\u0080-\uffff]/;
 
 function dialectOf(system: string): Dialect {
   return STANDARD.test(system) ? 'standard' : BACKSLASH.test(system) ? 'backslash' : 'unknown';
+}
+
+/** What a piece that TOKENS cut out is, told by how it begins; undefined for blanks and comments. */
+function kindOf(piece: string, dialect: Dialect): Token['kind'] | undefined {
+  if (IS_WORD.test(piece)) return piece.includes("'") ? 'literal' : 'word';
+  if (IS_BLANK.test(piece) || (dialect === 'backslash' && piece.startsWith('#'))) return undefined;
+  if (piece.startsWith('"')) return dialect === 'standard' ? 'name' : 'literal';
+  if (piece.startsWith('`')) return 'name';
+  return piece.startsWith("'") || IS_LITERAL.test(piece) ? 'literal' : 'other';
 }
 
 function tokenise(statement: string, system: string): Token[] {
@@ -70,19 +80,21 @@ function tokenise(statement: string, system: string): Token[] {
   const bracketed = /^(?:mssql|microsoft\.sql)/.test(system);
   const tokens: Token[] = [];
   let spaced = false;
+  // The pieces lie end to end, so that no match object has to be made for each.
   pattern.lastIndex = 0;
-  for (let match = pattern.exec(statement); match !== null; match = pattern.exec(statement)) {
-    const { blank, literal, name, word, other = '' } = match.groups ?? {};
-    if (blank !== undefined) {
+  for (let start = 0; pattern.test(statement); start = pattern.lastIndex) {
+    const piece = statement.slice(start, pattern.lastIndex);
+    const bracket = bracketed && piece === '[' ? BRACKETED.exec(statement.slice(start))?.[0] : undefined;
+    if (bracket !== undefined) pattern.lastIndex = start + bracket.length;
+    const kind = bracket === undefined ? kindOf(piece, dialect) : 'name';
+    if (kind === undefined) {
       spaced = true;
       continue;
     }
-    const bracket = bracketed && other === '[' ? BRACKETED.exec(statement.slice(match.index))?.[0] : undefined;
-    if (bracket !== undefined) pattern.lastIndex = match.index + bracket.length;
-    const kind = literal !== undefined ? 'literal' : word !== undefined ? 'word' : (bracket ?? name) ? 'name' : 'other';
-    tokens.push({ kind, text: kind === 'literal' ? '?' : (word ?? bracket ?? name ?? other), spaced });
+    const text = kind === 'literal' ? '?' : (bracket ?? piece);
+    tokens.push({ kind, text, upper: kind === 'word' ? text.toUpperCase() : '', spaced });
     spaced = false;
-    if (dialect === 'unknown' && literal?.includes('\\')) break;
+    if (dialect === 'unknown' && kind === 'literal' && piece.includes('\\')) break;
   }
   return tokens;
 }
@@ -146,7 +158,7 @@ const NOT_A_NAME = new Set([
 const FROM_FUNCTIONS = new Set(['EXTRACT', 'SUBSTRING', 'TRIM', 'OVERLAY', 'POSITION']);
 
 function upper(token: Token | undefined): string {
-  return token?.kind === 'word' ? token.text.toUpperCase() : '';
+  return token?.upper ?? '';
 }
 
 interface Place {
@@ -250,9 +262,22 @@ function readCommand(statement: string): Statement {
   return operation ? { text, operation } : { text };
 }
 
+/** Statements repeat: results are kept, and all dropped when there are this many. */
+const KNOWN_MAX = 1000;
+const known = new Map<string, Statement>();
+
 /** Reads one statement; `system` is `db.system.name`. Linear in the statement, which is at most a field's length. */
 export function readStatement(statement: string, system: string): Statement {
-  if (KEY_VALUE.test(system)) return readCommand(statement);
-  if (/^\s*[{[]/.test(statement)) return { text: redactJson(statement) };
-  return readSql(statement, system);
+  const key = `${system} ${statement}`;
+  let read = known.get(key);
+  if (read === undefined) {
+    read = KEY_VALUE.test(system)
+      ? readCommand(statement)
+      : /^\s*[{[]/.test(statement)
+        ? { text: redactJson(statement) }
+        : readSql(statement, system);
+    if (known.size >= KNOWN_MAX) known.clear();
+    known.set(key, read);
+  }
+  return read;
 }
