@@ -22,7 +22,9 @@ export function failureOf(span: Span, logs: readonly LogRecord[]): Failure {
     .filter((log) => (log.note.trusted || !span.note.trusted) && exceptionOf(log) !== undefined)
     .toSorted((left, right) => Number(left.timeNs - right.timeNs))
     .at(-1);
-  return reported ? { ...stated, ...exceptionOf(reported), reported } : stated;
+  if (reported === undefined) return stated;
+  const told = { name: 'exception', timeNs: reported.timeNs, attributes: reported.attributes };
+  return { ...errorOf({ ...span, events: [told] }), reported };
 }
 
 /**

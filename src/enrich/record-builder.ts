@@ -124,12 +124,11 @@ function stateOf({ traceId, tree }: TraceFacts, finding: Finding): JoinState {
 
 function conflictsOf({ facts, finding, times, rivals }: Parts): string[] | undefined {
   const { tree } = facts;
-  const span = tree.spans[finding.index];
-  const top = tree.top[finding.index] ?? NONE;
   const conflicts = [...finding.conflicts, ...times.conflicts];
-  if (span && rivals > 0) conflicts.push(`span ${span.spanId} came in ${rivals + 1} versions`);
-  if (tree.cut.includes(top)) {
-    conflicts.push(`span ${tree.spans[top]?.spanId} is its own ancestor; its parent link was cut`);
+  if (rivals > 0) conflicts.push(`span ${finding.access.spanId} came in ${rivals + 1} versions`);
+  const top = tree.spans[tree.top[finding.index] ?? NONE];
+  if (top && top.parentSpanId !== '' && tree.rooted[finding.index] === 1) {
+    conflicts.push(`span ${top.spanId} is its own ancestor; its parent link was cut`);
   }
   return conflicts.length > 0 ? conflicts.slice(0, LIST_ITEMS_MAX) : undefined;
 }

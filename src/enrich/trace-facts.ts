@@ -31,8 +31,9 @@ export interface TraceFacts {
   readonly databaseWork: DatabaseWork;
   /** The topmost access above each access; entries are not in it. */
   readonly entries: ReadonlyMap<Finding, Finding>;
-  /** Authorisation checks of the accesses below each entry, and the first access below that states a refused one. */
+  /** Authorisation checks of the accesses below each entry. */
   readonly checksBelow: ReadonlyMap<Finding, readonly Check[]>;
+  /** Below each entry the first access that states a refused check, else the first event that states a refusal. */
   readonly refusals: ReadonlyMap<Finding, Finding>;
   readonly logsBySpan: ReadonlyMap<string, readonly LogRecord[]>;
   /** From the first start to the last end, on the corrected clock, nanoseconds. */
@@ -100,6 +101,10 @@ function databaseWorkOf(tree: TraceTree, standing: readonly (Finding | undefined
   return { count, duration, slowest };
 }
 
+export function refusedCheck(finding: Finding | undefined): Check | undefined {
+  return finding?.access.checks?.find((check) => !check.granted);
+}
+
 function checksOf(
   list: readonly Finding[],
   entries: ReadonlyMap<Finding, Finding>,
@@ -108,11 +113,14 @@ function checksOf(
   const refusals = new Map<Finding, Finding>();
   for (const finding of list) {
     const entry = entries.get(finding);
-    const { checks } = finding.access;
-    if (entry === undefined || checks === undefined) continue;
+    if (entry === undefined) continue;
+    const { checks = [], source, decision } = finding.access;
     const known = checksBelow.get(entry) ?? [];
-    checksBelow.set(entry, [...known, ...checks].slice(0, LIST_ITEMS_MAX));
-    if (!refusals.has(entry) && checks.some((check) => !check.granted)) refusals.set(entry, finding);
+    if (checks.length > 0) checksBelow.set(entry, [...known, ...checks].slice(0, LIST_ITEMS_MAX));
+    const refusal = refusals.get(entry);
+    if (refusedCheck(finding) ? !refusedCheck(refusal) : !refusal && source === 'event' && decision === 'deny') {
+      refusals.set(entry, finding);
+    }
   }
   return { checksBelow, refusals };
 }

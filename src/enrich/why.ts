@@ -1,8 +1,9 @@
+import { compact } from '../access/attributes.ts';
 import type { Span } from '../core/evidence.ts';
-import type { AuditRecord, Check, WhySource } from '../core/record.ts';
+import type { AuditRecord, WhySource } from '../core/record.ts';
 import { type Failure, failureOf } from './error-origin.ts';
 import type { Finding } from './findings.ts';
-import type { TraceFacts } from './trace-facts.ts';
+import { refusedCheck, type TraceFacts } from './trace-facts.ts';
 import { NONE } from './trace-tree.ts';
 import { serviceName } from './where.ts';
 
@@ -10,7 +11,7 @@ import { serviceName } from './where.ts';
 export interface Why {
   readonly reason?: string;
   readonly source: WhySource;
-  readonly rule?: AuditRecord['rule'];
+  readonly rule?: NonNullable<AuditRecord['rule']>;
   readonly deniedBy?: string;
 }
 
@@ -41,69 +42,67 @@ export function originOf(facts: TraceFacts, finding: Finding): Origin | undefine
   return span && { index, span, failure: failureAt(facts, index), finding: facts.standing[index] };
 }
 
-function refusingCheck(checks: readonly Check[] | undefined): Check | undefined {
-  return checks?.find((check) => !check.granted);
-}
-
-function checkName(check: Check | undefined): string | undefined {
-  return check?.rule ?? check?.permission;
-}
-
 function placeOf(span: Span): string {
   return [serviceName(span.resource), span.name].filter(Boolean).join('/');
 }
 
-/** The reason that an event or span gives itself, and for a refusal the one who refused: a check, a rule, else the place. */
+/** The reason that the evidence of an access gives itself, and who refused it: a check, a rule, else the place. */
 function ownWhy(facts: TraceFacts, finding: Finding): Why {
   const { access } = finding;
   const { reason, rule, whySource } = access;
+  const check = refusedCheck(finding);
   const span = facts.tree.spans[finding.index];
   const place = (span && placeOf(span)) ?? serviceName(access.from.resource) ?? access.target.service;
-  const deniedBy = checkName(refusingCheck(access.checks)) ?? rule?.name ?? rule?.id ?? place;
+  const deniedBy = check?.rule ?? check?.permission ?? rule?.name ?? rule?.id ?? place;
   // A bare status says that it was refused and no more; that nobody told why is worth saying.
-  const isBare = access.decision === 'deny' && whySource !== 'rule' && whySource !== 'check' && !access.error?.message;
-  const said = access.source === 'span' && isBare && reason ? `${reason}; no rule in evidence` : reason;
-  return {
-    ...(said !== undefined && { reason: said }),
+  const isBare = access.source === 'span' && access.decision === 'deny' && !access.error?.message;
+  const isTold = whySource === 'rule' || whySource === 'check';
+  return compact({
+    reason: reason && isBare && !isTold ? `${reason}; no rule in evidence` : reason,
     source: whySource,
-    ...(rule && { rule }),
-    ...(access.decision === 'deny' && deniedBy && { deniedBy }),
-  };
+    rule,
+    deniedBy: access.decision === 'deny' ? deniedBy : undefined,
+  });
 }
 
-/** The reason of a refused check below the access. */
-function whyOfCheck(refusal: Finding): Why {
-  const check = refusingCheck(refusal.access.checks);
-  const what = [check?.permission, check?.target && `on ${check.target}`].filter(Boolean).join(' ') || 'a check';
-  const deniedBy = checkName(check) ?? refusal.access.target.service;
-  return {
-    reason: refusal.access.reason ?? `${what} was not granted`,
-    source: 'check',
-    ...(refusal.access.rule && { rule: refusal.access.rule }),
-    ...(deniedBy && { deniedBy }),
-  };
+/** The reason of a refused check or of an event below that states a refusal. */
+function whyOfRefusal(facts: TraceFacts, refusal: Finding): Why {
+  const own = ownWhy(facts, refusal);
+  const check = refusedCheck(refusal);
+  if (check === undefined) return own;
+  const what = [check.permission, check.target && `on ${check.target}`].filter(Boolean).join(' ') || 'a check';
+  return compact({
+    reason: own.reason ?? `${what} was not granted`,
+    source: 'check' as const,
+    rule: own.rule,
+    deniedBy: check.rule ?? check.permission ?? refusal.access.target.service,
+  });
 }
 
 /** The reason of the failing span below the access; undefined when it gives none, or none that explains a refusal. */
-function whyOfOrigin(finding: Finding, origin: Origin): Why | undefined {
-  const below = origin.finding?.access;
+function whyOfOrigin(facts: TraceFacts, finding: Finding, origin: Origin): Why | undefined {
+  const below = origin.finding && ownWhy(facts, origin.finding);
   const isRefusal = finding.access.decision === 'deny';
-  if (origin.index === finding.index || (isRefusal && below?.decision !== 'deny')) return undefined;
+  if (origin.index === finding.index || (isRefusal && origin.finding?.access.decision !== 'deny')) return undefined;
   const reason = below?.reason ?? origin.failure.message ?? origin.failure.type;
-  if (reason === undefined) return undefined;
-  return {
+  if (!reason) return undefined;
+  const source: WhySource = below && below.source !== 'none' ? below.source : 'status';
+  return compact({
     reason: reason.split('\n', 1)[0] ?? reason,
-    source: below && below.whySource !== 'none' ? below.whySource : 'status',
-    ...(below?.rule && { rule: below.rule }),
-    ...(isRefusal && { deniedBy: placeOf(origin.span) }),
-  };
+    source,
+    rule: below?.rule,
+    deniedBy: isRefusal ? below?.deniedBy : undefined,
+  });
 }
 
-/** Why: what a rule or check of the access itself says; for a refusal the check below that refused; the failing span below. */
+/**
+ * Why: what a rule or check of the access itself says; for a refusal the check below that refused; the failing span below;
+ * an event beside it that tells of a refusal; else what the status says.
+ */
 export function whyOf(facts: TraceFacts, finding: Finding, origin: Origin | undefined): Why {
   const own = ownWhy(facts, finding);
   if (!isFailed(finding) || own.source === 'rule' || own.source === 'check') return own;
   const refusal = finding.access.decision === 'deny' ? facts.refusals.get(finding) : undefined;
-  if (refusal !== undefined) return whyOfCheck(refusal);
-  return (origin && whyOfOrigin(finding, origin)) ?? own;
+  if (refusal && refusedCheck(refusal)) return whyOfRefusal(facts, refusal);
+  return (origin && whyOfOrigin(facts, finding, origin)) ?? (refusal ? whyOfRefusal(facts, refusal) : own);
 }
