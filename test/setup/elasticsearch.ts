@@ -2,11 +2,11 @@
  * A real Elasticsearch for tests: the server of Maven Central's integ-test-zip (no licensed modules, no bundled Java), unpacked
  * into a folder of its own for each run and removed afterwards. About 1 GB of memory and ten seconds to start.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { chown, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cacheFolder, exists, isInstalled, runProgram } from './cache.ts';
+import { startProgram } from './program.ts';
 import { lacking, requirement, type Skipped } from './require.ts';
 
 export const ELASTICSEARCH_VERSIONS = ['9.5.0', '8.19.0'] as const;
@@ -19,8 +19,8 @@ const JAVA: Readonly<Record<ElasticsearchVersion, { lowest: number; preferred: n
   '8.19.0': { lowest: 17, preferred: 17 },
 };
 
-const START_MS_MAX = 120_000;
-const STOP_MS_MAX = 20_000;
+/** The port that the server prints, and the line after which it answers there. */
+const LISTENING = /HttpServerTransport.*publish_address \{[^}]*:(\d+)\}[\s\S]* started \{/;
 
 /** It refuses to run as root; root's tests run it as `nobody`. */
 const NOBODY = 65_534;
@@ -41,15 +41,15 @@ export async function startElasticsearch(version: ElasticsearchVersion): Promise
   await unpack(archive, folder);
   const home = join(folder, `elasticsearch-${version}`);
   await configure(home);
-  const server = launch(home, javaHome);
-  const stop = async () => {
-    await end(server);
-    await rm(folder, { recursive: true, force: true });
-  };
+  const remove = () => rm(folder, { recursive: true, force: true });
   try {
-    return { url: await listening(server, version), stop };
+    const environment = { ...process.env, ES_JAVA_HOME: javaHome, ES_JAVA_OPTS: '-Xms768m -Xmx768m', HOME: home };
+    const user = process.getuid?.() === 0 ? { user: NOBODY } : {};
+    const server = await startProgram(join(home, 'bin/elasticsearch'), [], LISTENING, { environment, ...user });
+    const stop = () => server.stop().finally(remove);
+    return { url: `http://127.0.0.1:${server.ready[1]}`, stop };
   } catch (error) {
-    await stop();
+    await remove();
     throw error;
   }
 }
@@ -108,53 +108,4 @@ async function configure(home: string): Promise<void> {
     'cluster.max_shards_per_node: 5000',
   ];
   await writeFile(join(home, 'config/elasticsearch.yml'), `${settings.join('\n')}\n`);
-}
-
-function launch(home: string, javaHome: string): ChildProcess {
-  const asNobody = process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {};
-  const environment = { ...process.env, ES_JAVA_HOME: javaHome, ES_JAVA_OPTS: '-Xms768m -Xmx768m', HOME: home };
-  const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe'];
-  // In a process group of its own: the launcher and the server that it starts are ended together.
-  const server = spawn(join(home, 'bin/elasticsearch'), [], { env: environment, stdio, detached: true, ...asNobody });
-  process.once('exit', () => signal(server, 'SIGKILL'));
-  return server;
-}
-
-/** Resolves with the address that the server prints once its HTTP port answers. */
-function listening(server: ChildProcess, version: ElasticsearchVersion): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let printed = '';
-    const fail = (what: string) => reject(new Error(`Elasticsearch ${version} ${what}:\n${printed.slice(-3000)}`));
-    const timer = setTimeout(() => fail(`did not start within ${START_MS_MAX} ms`), START_MS_MAX);
-    const read = (chunk: Buffer) => {
-      printed += chunk.toString();
-      const port = /HttpServerTransport.*publish_address \{[^}]*:(\d+)\}/.exec(printed)?.[1];
-      if (port === undefined || !/ started \{/.test(printed)) return;
-      clearTimeout(timer);
-      resolve(`http://127.0.0.1:${port}`);
-      printed = '';
-    };
-    server.stdout?.on('data', read);
-    server.stderr?.on('data', read);
-    server.once('error', (error) => fail(`could not be run (${error.message})`));
-    server.once('exit', (code) => fail(`ended with ${code}`));
-  });
-}
-
-function signal(server: ChildProcess, name: NodeJS.Signals): void {
-  if (server.pid === undefined || server.exitCode !== null || server.signalCode !== null) return;
-  try {
-    process.kill(-server.pid, name);
-  } catch {
-    // It ended by itself in the meantime.
-  }
-}
-
-async function end(server: ChildProcess): Promise<void> {
-  if (server.exitCode !== null || server.signalCode !== null) return;
-  const ended = new Promise((resolve) => server.once('exit', resolve));
-  signal(server, 'SIGTERM');
-  const timer = setTimeout(() => signal(server, 'SIGKILL'), STOP_MS_MAX);
-  await ended;
-  clearTimeout(timer);
 }

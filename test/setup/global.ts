@@ -25,7 +25,7 @@ export async function setup(project: TestProject): Promise<void> {
       if ('skipped' in collector) skips.set('collector', collector.skipped);
       project.provide('collector', collector);
     }
-    if (isAskedFor('elasticsearch')) project.provide('elasticsearch', await startAll());
+    if (isAskedFor('elasticsearch')) project.provide('elasticsearch', await startAll(texts));
   } catch (error) {
     await teardown();
     throw error;
@@ -41,8 +41,10 @@ export async function teardown(): Promise<void> {
   skips.clear();
 }
 
-async function startAll(): Promise<Record<ElasticsearchVersion, { url: string } | Skipped>> {
-  const starting = ELASTICSEARCH_VERSIONS.map(async (version) => {
+/** The versions that a test file names. */
+async function startAll(texts: readonly string[]): Promise<Record<ElasticsearchVersion, { url: string } | Skipped>> {
+  const versions = ELASTICSEARCH_VERSIONS.filter((version) => texts.some((text) => text.includes(`['${version}']`)));
+  const starting = versions.map(async (version) => {
     const server = await startElasticsearch(version);
     if ('skipped' in server) {
       skips.set('elasticsearch', server.skipped);

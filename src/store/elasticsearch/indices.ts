@@ -61,7 +61,7 @@ function periodName(timestampNs: bigint, period: IndexPeriod): string {
 type Properties = Record<string, estypes.MappingProperty>;
 
 /** The catalogue of fields as a mapping. Whatever else a record holds is stored and shown, but not indexed. */
-function mapping(): estypes.MappingTypeMapping {
+function mapping(): estypes.MappingTypeMapping & { properties: Properties } {
   const properties: Properties = {};
   for (const field of FIELDS) {
     const path = field.name.split('.');
@@ -103,6 +103,8 @@ export async function setUpIndices(connection: Connection, settings: Elasticsear
   const installed = await connection.request((client) =>
     client.cluster.getComponentTemplate({ name: 'spantrail' }, { ignore: [404] }),
   );
+  // Some servers refuse `@timestamp` here, as logsdb brings it; it never changes.
+  const { '@timestamp': _, ...properties } = template.mappings.properties;
   const known = installed.component_templates?.[0]?.component_template._meta;
   if (known?.['digest'] === digest || Number(known?.['schema_version'] ?? 0) > SCHEMA_VERSION) return;
   await connection.request(async (client) => {
@@ -118,8 +120,8 @@ export async function setUpIndices(connection: Connection, settings: Elasticsear
         version: SCHEMA_VERSION,
         _meta,
       });
-      const index = indexPattern(kind);
-      await client.indices.putMapping({ index, ...template.mappings }, { ignore: [404] });
+      // An index that cannot take a field keeps what it has: its records stay readable.
+      await client.indices.putMapping({ index: indexPattern(kind), properties }, { ignore: [400, 404] });
     }
     await client.cluster.putComponentTemplate({ name: 'spantrail', template, version: SCHEMA_VERSION, _meta });
   });

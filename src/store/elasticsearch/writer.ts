@@ -7,7 +7,7 @@ import { type ExactHit, readExact } from './exact.ts';
 import { type IndexPeriod, indexName, indexPattern, revisionsIndexOf, setUpAlias } from './indices.ts';
 
 /** Documents of one look-up: bounds its answer to some megabytes. */
-const LOOKUP_DOCUMENTS_MAX = 250;
+const LOOKUP_DOCUMENTS_MAX = 1_000;
 
 /** Digits of the largest rank (63 bits), so that ids of kept states sort by rank. */
 const RANK_DIGITS = 19;
@@ -35,8 +35,8 @@ export class Writer {
     let written = 0;
     let outranked = 0;
     const rejected: WriteRejection[] = [];
-    for (const wave of waves(batch)) {
-      const result = await this.#writeWave(wave);
+    for (const [number, wave] of waves(batch).entries()) {
+      const result = await this.#writeWave(wave, await this.#lookUp(wave, number > 0));
       written += result.written;
       outranked += result.outranked;
       rejected.push(...result.rejected);
@@ -54,8 +54,7 @@ export class Writer {
     return prepared;
   }
 
-  async #writeWave(wave: readonly RecordWrite[]): Promise<WriteResult> {
-    const held = await this.#lookUp(wave);
+  async #writeWave(wave: readonly RecordWrite[], held: readonly ExactHit[]): Promise<WriteResult> {
     const highest = new Map<string, bigint>();
     for (const { id, rank } of held) if (rank > (highest.get(id) ?? 0n)) highest.set(id, rank);
     const isOutranked = (write: RecordWrite) => (highest.get(write.id) ?? 0n) > write.rank;
@@ -94,6 +93,10 @@ export class Writer {
     return indexName(write.namespace, timestampNs, this.#period);
   }
 
+  #indicesOf(write: RecordWrite): Set<string> {
+    return new Set([this.#indexOf(write), this.#indexOf(write, write.previousTimestampNs)]);
+  }
+
   /** Create-only: a state that is kept already (409) was kept by an earlier try. */
   async #keep(replaced: readonly ExactHit[]): Promise<void> {
     const actions = replaced.map((state): BulkAction => {
@@ -107,27 +110,35 @@ export class Writer {
   }
 
   /**
-   * Every state held under the ids of these writes: in the two indices where it should be as of this moment, and, for
-   * ids that are in neither (the index period was changed, a crash came in between), wherever a search finds it.
+   * Every state held under the ids of these writes. An announced revision is read from the two indices where it should be, as of this
+   * very moment; when it is in neither (the index period was changed, a crash came in between), wherever a search finds
+   * it. For a first revision one search makes sure that nothing is there after all (the settle journal forgets, another
+   * instance may have written): it costs a third, and sees what is older than the refresh interval.
    */
-  async #lookUp(writes: readonly RecordWrite[]): Promise<ExactHit[]> {
+  async #lookUp(writes: readonly RecordWrite[], isRepeated: boolean): Promise<ExactHit[]> {
     const held: ExactHit[] = [];
     for (let at = 0; at < writes.length; at += LOOKUP_DOCUMENTS_MAX) {
       const part = writes.slice(at, at + LOOKUP_DOCUMENTS_MAX);
-      const docs = part.flatMap((write) => {
-        const indices = new Set([this.#indexOf(write), this.#indexOf(write, write.previousTimestampNs)]);
-        return [...indices].map((_index) => ({ _index, _id: write.id }));
-      });
-      const found = await readExact(this.#connection, '/_mget', { docs });
+      const isRevision = (write: RecordWrite) => isRepeated || write.previousTimestampNs !== undefined;
+      const revisions = part.filter(isRevision);
+      const firsts = part.filter((write) => !isRevision(write));
+      const docs = revisions.flatMap((write) =>
+        [...this.#indicesOf(write)].map((_index) => ({ _index, _id: write.id })),
+      );
+      const found = docs.length === 0 ? [] : await readExact(this.#connection, '/_mget', { docs });
       const known = new Set(found.map((state) => state.id));
-      const lost = part.filter((write) => write.previousTimestampNs !== undefined && !known.has(write.id));
-      const values = lost.map((write) => write.id);
-      held.push(...found);
-      if (values.length === 0) continue;
-      const search = { query: { ids: { values } }, size: 2 * values.length, version: true };
-      held.push(...(await readExact(this.#connection, `/${indexPattern('audit')}/_search`, search)));
+      const lost = revisions.filter((write) => !known.has(write.id));
+      held.push(...found, ...(await this.#find(lost, indexPattern('audit'))));
+      held.push(...(await this.#find(firsts, [...new Set(firsts.map((write) => this.#indexOf(write)))].join(','))));
     }
     return held;
+  }
+
+  async #find(writes: readonly RecordWrite[], index: string): Promise<ExactHit[]> {
+    if (writes.length === 0) return [];
+    const query = { ids: { values: writes.map((write) => write.id) } };
+    const body = { query, size: 2 * writes.length, version: true, track_total_hits: false };
+    return readExact(this.#connection, `/${index}/_search?ignore_unavailable=true`, body);
   }
 }
 
