@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { createSettling } from '../../src/app/settling.ts';
+import { settingsSchema } from '../../src/config/schema.ts';
 import { SPAN_KIND } from '../../src/core/evidence.ts';
-import { type Item, spanIdOf, traceIdOf, World } from './world.ts';
+import { type Item, spanIdOf, traceIdOf, World, type WorldOptions } from './world.ts';
 
 /** Spans of three traces with parents that may be missing, two contents for some, and logs with and without span or trace. */
 const item: fc.Arbitrary<Item> = fc.oneof(
@@ -10,13 +12,19 @@ const item: fc.Arbitrary<Item> = fc.oneof(
       trace: fc.integer({ min: 1, max: 3 }),
       span: fc.integer({ min: 1, max: 6 }),
       parent: fc.integer({ min: 0, max: 5 }),
-      isServer: fc.boolean(),
+      kind: fc.constantFrom('server', 'client', 'internal'),
       version: fc.integer({ min: 1, max: 2 }),
     })
-    .map(({ trace, span, parent, isServer, version }): Item => {
+    .map(({ trace, span, parent, kind, version }): Item => {
       const ids = { traceId: traceIdOf(trace), spanId: spanIdOf(span) };
-      const kind = isServer ? SPAN_KIND.server : SPAN_KIND.internal;
-      const content = { name: `v${version}`, kind, endNs: BigInt(version) };
+      const startNs = BigInt(span) * 1_000_000n;
+      const times = { startNs, endNs: startNs + BigInt(version) };
+      const attributes = {
+        server: { 'http.request.method': 'GET', 'url.path': `/patients/${span}`, 'user.id': `user ${span % 2}` },
+        client: { 'db.system.name': 'postgresql', 'db.query.text': 'SELECT 1 FROM orders' },
+        internal: {},
+      }[kind];
+      const content = { name: `v${version}`, kind: SPAN_KIND[kind], attributes, ...times };
       return { signal: 'traces', span: { ...ids, ...content, ...(parent > 0 && { parentSpanId: spanIdOf(parent) }) } };
     }),
   fc
@@ -29,7 +37,8 @@ const item: fc.Arbitrary<Item> = fc.oneof(
     .map(({ trace, span, isAccess, number }): Item => {
       const attributes: Record<string, unknown> = isAccess ? { access: number } : { other: number };
       const ids = trace === 0 ? {} : { traceId: traceIdOf(trace), ...(span > 0 && { spanId: spanIdOf(span) }) };
-      return { signal: 'logs', log: { ...ids, attributes, body: `line ${number}` } };
+      const event = isAccess ? { eventName: 'access' } : {};
+      return { signal: 'logs', log: { ...ids, ...event, attributes, body: `line ${number}`, timeNs: BigInt(number) } };
     }),
 );
 
@@ -42,40 +51,55 @@ const action = fc.oneof(
 
 const settings = fc.constantFrom({}, { rootWaitMs: 100, graceMs: 0 }, { takeEvidenceMax: 1, idleMs: 100 });
 
-describe('joining is a function of the set of evidence', () => {
-  it('whatever the order, batching, duplicates, delays and crashes', () => {
-    fc.assert(
-      fc.property(
-        fc.array(item, { minLength: 1, maxLength: 24 }),
-        fc.array(action, { maxLength: 40 }),
-        settings,
-        (items, actions, chosen) => {
-          const world = new World({ settings: chosen });
-          const sent = new Set<Item>();
-          const send = (batch: Item[]) => {
-            for (const one of batch) sent.add(one);
-            world.send(batch);
-          };
-          for (const step of actions) {
-            if ('send' in step) send(step.send.map((index) => items[index % items.length] as Item));
-            else if ('passMs' in step) world.pass(step.passMs);
-            else if ('recordsMax' in step) world.step(step.recordsMax, 'none');
-            else {
-              world.step(3, step.dieAfter);
-              world.restart();
-            }
-          }
-          send(items.filter((one) => !sent.has(one)));
-          world.settleAll();
+function checkProperty(settling: WorldOptions['settling'], numRuns: number): void {
+  const evidence = fc.array(item, { minLength: 1, maxLength: 24 });
+  const property = fc.property(evidence, fc.array(action, { maxLength: 40 }), settings, (items, actions, chosen) => {
+    const shared = settling === undefined ? {} : { settling };
+    const world = new World({ settings: chosen, ...shared });
+    const sent = new Set<Item>();
+    const send = (batch: Item[]) => {
+      for (const one of batch) sent.add(one);
+      world.send(batch);
+    };
+    for (const step of actions) {
+      if ('send' in step) send(step.send.map((index) => items[index % items.length] as Item));
+      else if ('passMs' in step) world.pass(step.passMs);
+      else if ('recordsMax' in step) world.step(step.recordsMax, 'none');
+      else {
+        world.step(3, step.dieAfter);
+        world.restart();
+      }
+    }
+    send(items.filter((one) => !sent.has(one)));
+    world.settleAll();
 
-          const batch = new World();
-          batch.send(items);
-          batch.settleAll();
-          expect(world.visible()).toEqual(batch.visible());
-          expect(world.shard.stats(world.nowMs).evidencePending).toBe(0);
-        },
-      ),
-      { numRuns: 500 },
+    const batch = new World(shared);
+    batch.send(items);
+    batch.settleAll();
+    expect(world.visible()).toEqual(batch.visible());
+    expect(world.shard.stats(world.nowMs).evidencePending).toBe(0);
+  });
+  fc.assert(property, { numRuns });
+}
+
+describe('joining is a function of the set of evidence, whatever the order, batching, duplicates, delays and crashes', () => {
+  it('with a small settle', () => checkProperty(undefined, 500));
+  it('with the real settle', () => checkProperty(createSettling(settingsSchema.parse({})), 300));
+
+  it('each piece is counted once, by one use', () => {
+    const pieces = fc.array(fc.array(item, { minLength: 1, maxLength: 6 }), { minLength: 1, maxLength: 12 });
+    fc.assert(
+      fc.property(pieces, fc.constantFrom(1, 600, 30_000), (frames, passMs) => {
+        const world = new World({ settling: createSettling(settingsSchema.parse({})) });
+        for (const frame of frames) {
+          world.send(frame);
+          world.pass(passMs);
+        }
+        const { evidencePending, ignored } = world.shard.stats(world.nowMs);
+        const { used, context, excluded, duplicate } = world.counted();
+        expect(used + context + excluded + duplicate + ignored + evidencePending).toBe(frames.flat().length);
+      }),
+      { numRuns: 100 },
     );
   });
 });

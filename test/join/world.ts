@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { FrameNote, LogRecord, Span, TraceEvidence } from '../../src/core/evidence.ts';
 import { SPAN_KIND } from '../../src/core/evidence.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
-import type { SettledRecord, Settlement } from '../../src/core/settlement.ts';
+import type { EvidenceCounts, SettledRecord, Settlement } from '../../src/core/settlement.ts';
 import { JOIN_DEFAULTS, type JoinSettings } from '../../src/join/settings.ts';
 import { JoinShard, type JoinShardOptions } from '../../src/join/shard.ts';
 import { compileKeys } from '../../src/otlp/decode.ts';
@@ -119,6 +119,8 @@ export function noteAt(nowMs: number, namespace = 'default'): FrameNote {
 }
 
 export interface WorldOptions {
+  /** Instead of `testSettle`. */
+  settling?: Pick<JoinShardOptions, 'settle' | 'keys' | 'isAccessLog'>;
   settings?: Partial<JoinSettings>;
   shardIndex?: number;
   shardCount?: number;
@@ -217,6 +219,18 @@ export class World {
     return new Map(records.sort(([a], [b]) => (a < b ? -1 : 1)).map(([id, { record }]) => [id, withoutExempt(record)]));
   }
 
+  /** Evidence by use, over all batches so far. */
+  counted(): EvidenceCounts {
+    const total = { used: 0, context: 0, excluded: 0, duplicate: 0 };
+    for (const { counts } of this.batches) {
+      total.used += counts.used;
+      total.context += counts.context;
+      total.excluded += counts.excluded;
+      total.duplicate += counts.duplicate;
+    }
+    return total;
+  }
+
   /** `reason` of every settle so far. */
   reasons(): string[] {
     return this.batches.flatMap((batch) => batch.traces.map((trace) => trace.reason));
@@ -230,9 +244,7 @@ export class World {
   #newShard(): JoinShard {
     const options: JoinShardOptions = {
       settings: { ...JOIN_DEFAULTS, ...this.#options.settings },
-      keys,
-      settle: testSettle,
-      isAccessLog,
+      ...(this.#options.settling ?? { keys, settle: testSettle, isAccessLog }),
       readFrame: (position) => this.#readFrame(position),
       readJournal: (position) => this.#readJournal(position),
       shardIndex: this.#options.shardIndex ?? 0,
@@ -258,5 +270,6 @@ function withoutExempt(record: AuditRecord): AuditRecord {
   const copy = structuredClone(record);
   const { revised_at: _at, supersedes: _supersedes, ...audit } = copy.audit;
   const { reason: _reason, late: _late, ...join } = audit.join;
+  copy.event.ingested = '';
   return { ...copy, audit: { ...audit, revision: 0, join: { ...join, reason: 'complete', late: false } } };
 }

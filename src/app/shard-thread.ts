@@ -1,0 +1,49 @@
+import { parentPort, Worker, workerData } from 'node:worker_threads';
+import { assert } from '../core/assert.ts';
+import type { JoinSettings } from '../join/settings.ts';
+import { JoinShard } from '../join/shard.ts';
+import type { ShardHandle } from '../join/shard-handle.ts';
+import { serveShard, threadShard } from '../join/shard-worker.ts';
+import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
+import { openFrameReader } from '../wal/wal.ts';
+import { createSettling, type SettlingSettings } from './settling.ts';
+
+/** Everything that a shard on a thread of its own is made from: plain data, so that it crosses to the thread. */
+export interface ShardThreadData {
+  readonly settling: SettlingSettings;
+  readonly join: JoinSettings;
+  /** Folder of the write-ahead log, which the thread reads by itself. */
+  readonly walFolder: string;
+  readonly shardIndex: number;
+  readonly shardCount: number;
+}
+
+/** Starts a thread that joins and settles one shard. The journal stays here: its entries are read for the thread's batches. */
+export function startShardThread(
+  data: ShardThreadData,
+  readJournal: (position: JournalPosition) => JournalEntry,
+): ShardHandle {
+  return threadShard(new Worker(new URL(import.meta.url), { workerData: { shardThread: data } }), readJournal);
+}
+
+/** This file is also what runs on the thread. */
+function serveThread({ settling, join, walFolder, shardIndex, shardCount }: ShardThreadData): void {
+  assert(parentPort !== null, 'a join shard is served on a thread');
+  const frames = openFrameReader(walFolder);
+  const shard = new JoinShard({
+    settings: join,
+    ...createSettling(settling),
+    readFrame: (position) => frames.read(position),
+    readJournal: () => {
+      throw new Error('the batches of a thread are stamped on the main thread');
+    },
+    shardIndex,
+    shardCount,
+  });
+  serveShard(parentPort, shard, frames);
+}
+
+// A worker of something else that imports this file (a test runner) has other data.
+if (typeof workerData === 'object' && workerData !== null && 'shardThread' in workerData) {
+  serveThread(workerData.shardThread as ShardThreadData);
+}

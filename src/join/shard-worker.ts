@@ -1,0 +1,102 @@
+import type { MessagePort, Worker } from 'node:worker_threads';
+import { assert } from '../core/assert.ts';
+import type { StoredFrame } from '../wal/frame.ts';
+import type { FramePosition } from '../wal/segment-format.ts';
+import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
+import { stampBatch, type TakenBatch } from './batch.ts';
+import type { JoinShard } from './shard.ts';
+import type { ShardHandle } from './shard-handle.ts';
+
+/** The calls that are answered, by name; each message carries the arguments. */
+type Answered = 'endReplay' | 'takeUnstamped' | 'stored' | 'nextDueAtMs' | 'flush' | 'dropBefore' | 'stats' | 'spansOf';
+
+/** What crosses to the shard's thread: positions, never payloads. */
+type Request =
+  | { readonly kind: 'ingest'; readonly position: FramePosition; readonly nowMs: number; readonly isReplay: boolean }
+  | { readonly kind: 'restore'; readonly entry: JournalEntry; readonly position: JournalPosition }
+  | { readonly kind: 'call'; readonly number: number; readonly name: Answered; readonly args: readonly unknown[] };
+
+type Answer = { readonly number: number; readonly result: unknown };
+
+/** What the shard's thread reads the write-ahead log with. */
+export interface FrameSource {
+  read(position: FramePosition): StoredFrame;
+  forget(segment: number): void;
+}
+
+/** Serves a shard on its own thread. An error ends the thread, and with it the process: what was acknowledged is on disk. */
+export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSource): void {
+  let firstSegment = 0;
+  const calls: Record<Answered, (...args: never[]) => unknown> = {
+    endReplay: shard.endReplay.bind(shard),
+    takeUnstamped: shard.takeUnstamped.bind(shard),
+    stored: shard.stored.bind(shard),
+    nextDueAtMs: shard.nextDueAtMs.bind(shard),
+    flush: shard.flush.bind(shard),
+    dropBefore: (segment: number) => {
+      shard.dropBefore(segment);
+      for (; firstSegment < segment; firstSegment++) frames.forget(firstSegment);
+    },
+    stats: shard.stats.bind(shard),
+    spansOf: shard.spansOf.bind(shard),
+  };
+  port.on('message', (request: Request) => {
+    if (request.kind === 'ingest') shard.ingest(frames.read(request.position), request.nowMs, request.isReplay);
+    else if (request.kind === 'restore') shard.restore(request.entry, request.position);
+    else {
+      const call = calls[request.name] as (...args: readonly unknown[]) => unknown;
+      port.postMessage({ number: request.number, result: call(...request.args) } satisfies Answer);
+    }
+  });
+}
+
+/**
+ * The shard on that thread (see serveShard), as seen from the main thread, where the journal is. When the thread dies every
+ * call, waiting or later, is rejected with its error.
+ */
+export function threadShard(worker: Worker, readJournal: (position: JournalPosition) => JournalEntry): ShardHandle {
+  const waiting = new Map<number, { resolve: (result: unknown) => void; reject: (reason: unknown) => void }>();
+  let number = 0;
+  let death: unknown;
+  const die = (reason: unknown) => {
+    death ??= reason;
+    for (const call of waiting.values()) call.reject(death);
+    waiting.clear();
+  };
+  worker.on('error', die);
+  worker.on('exit', (code) => die(new Error(`a join thread ended with code ${code}`)));
+  worker.on('message', (answer: Answer) => {
+    const call = waiting.get(answer.number);
+    assert(call !== undefined, 'a join thread answers calls that wait');
+    waiting.delete(answer.number);
+    call.resolve(answer.result);
+  });
+  // The shard's method of that name returns a Result.
+  const call = <Result>(name: Answered, ...args: unknown[]): Promise<Result> =>
+    new Promise((resolve, reject) => {
+      if (death !== undefined) return reject(death);
+      number++;
+      waiting.set(number, { resolve: (result) => resolve(result as Result), reject });
+      worker.postMessage({ kind: 'call', number, name, args } satisfies Request);
+    });
+  return {
+    ingest: ({ position, signal }, nowMs, isReplay = false) => {
+      if (signal !== 'metrics') worker.postMessage({ kind: 'ingest', position, nowMs, isReplay } satisfies Request);
+    },
+    restore: (entry, position) => worker.postMessage({ kind: 'restore', entry, position } satisfies Request),
+    endReplay: (nowMs) => call('endReplay', nowMs),
+    take: async (nowMs, recordsMax) => {
+      const batch = await call<TakenBatch | undefined>('takeUnstamped', nowMs, recordsMax);
+      return batch === undefined ? undefined : stampBatch(batch, readJournal);
+    },
+    stored: (batchNumber, positions) => call('stored', batchNumber, positions),
+    nextDueAtMs: (nowMs) => call('nextDueAtMs', nowMs),
+    flush: () => call('flush'),
+    dropBefore: (segment) => call('dropBefore', segment),
+    stats: (nowMs) => call('stats', nowMs),
+    spansOf: (traceId) => call('spansOf', traceId),
+    close: async () => {
+      await worker.terminate();
+    },
+  };
+}
