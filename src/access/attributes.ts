@@ -106,19 +106,17 @@ export function clip(text: string, charsMax = FIELD_CHARS_MAX): string {
 
 /** A scalar as trimmed, clipped text; the first item of a list; undefined for what is empty or has no text form. */
 export function asText(value: AttributeValue | undefined, charsMax = FIELD_CHARS_MAX): string | undefined {
+  if (typeof value === 'string') return clip(value.trim(), charsMax) || undefined;
   if (Array.isArray(value))
     return value.length > 0 && !Array.isArray(value[0]) ? asText(value[0], charsMax) : undefined;
   if (value === undefined || value === null || typeof value === 'object') return undefined;
-  const text = clip(String(value).trim(), charsMax);
-  return text === '' ? undefined : text;
+  return String(value);
 }
 
 /** The first of these attributes that holds text. */
 export function textOf(attributes: Attributes, names: readonly string[], charsMax?: number): string | undefined {
   for (const name of names) {
-    const value = attributes.get(name);
-    if (value === undefined) continue;
-    const text = asText(value, charsMax);
+    const text = asText(attributes.get(name), charsMax);
     if (text !== undefined) return text;
   }
   return undefined;
@@ -199,7 +197,9 @@ type Compact<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] }
 
 /** The object without its undefined members: what is not known is absent. */
 export function compact<T extends object>(fields: T): Compact<T> {
-  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as Compact<T>;
+  const known: Partial<T> = {};
+  for (const key in fields) if (fields[key] !== undefined) known[key] = fields[key];
+  return known as unknown as Compact<T>;
 }
 
 /** Like `compact`; undefined when nothing is left. */

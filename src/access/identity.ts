@@ -9,6 +9,7 @@ export interface IdentityHeader {
   readonly field: 'id' | 'name' | 'email' | 'roles' | 'token';
 }
 
+const HEADER_PREFIX = 'http.request.header.';
 /** Longest token that is opened: real ones stay below what servers take as a header. */
 const TOKEN_CHARS_MAX = 16_384;
 /** What libraries write when nobody is logged in, and what masking leaves. */
@@ -46,19 +47,27 @@ export function identityOfAttributes(attributes: Attributes): Identity | undefin
 /** The two spellings under which instrumentations put a captured header. */
 export function headerKeys(header: string): readonly string[] {
   const name = header.toLowerCase();
-  return [`http.request.header.${name}`, `http.request.header.${name.replaceAll('-', '_')}`];
+  return [HEADER_PREFIX + name, HEADER_PREFIX + name.replaceAll('-', '_')];
+}
+
+/** Identity headers with the attribute keys under which they may come. */
+export type HeaderSources = readonly { readonly field: IdentityHeader['field']; readonly keys: readonly string[] }[];
+
+function hasHeaders(attributes: Attributes): boolean {
+  for (const key of attributes.keys()) if (key.startsWith(HEADER_PREFIX)) return true;
+  return false;
 }
 
 /**
  * The identity in captured request headers: what a gateway set, else what a token claims. The two are not mixed, because a
  * gateway's user and a service's token may stand side by side.
  */
-export function identityOfHeaders(attributes: Attributes, headers: readonly IdentityHeader[]): Identity | undefined {
+export function identityOfHeaders(attributes: Attributes, headers: HeaderSources): Identity | undefined {
+  if (!hasHeaders(attributes)) return undefined;
   const said = new Map<IdentityHeader['field'], string>();
   let roles: readonly string[] | undefined;
-  for (const { header, field } of headers) {
+  for (const { field, keys } of headers) {
     if (field === 'token' || said.has(field)) continue;
-    const keys = headerKeys(header);
     if (field === 'roles') roles ??= listOf(attributes, keys);
     // Google's proxy writes `accounts.google.com:alice@example.com`.
     const text = someone(textOf(attributes, keys))?.replace(/^accounts\.google\.com:/, '');
@@ -68,9 +77,9 @@ export function identityOfHeaders(attributes: Attributes, headers: readonly Iden
   const email = said.get('email');
   const id = said.get('id') ?? name ?? email;
   if (id !== undefined) return compact({ id, name, email, roles });
-  for (const { header, field } of headers) {
+  for (const { field, keys } of headers) {
     if (field !== 'token') continue;
-    const token = textOf(attributes, headerKeys(header), TOKEN_CHARS_MAX);
+    const token = textOf(attributes, keys, TOKEN_CHARS_MAX);
     const identity = token === undefined ? undefined : identityOfToken(token);
     if (identity !== undefined) return identity;
   }

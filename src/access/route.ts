@@ -39,12 +39,22 @@ function segmentsOf(path: string): string[] {
   return path.split('/').filter((segment) => segment !== '');
 }
 
-function parseRoute(route: string): Segment[] {
-  const plain = route
-    .replace(NAMED_GROUP, '{$1}')
-    .replace(OPTIONAL_FORMAT, '')
-    .replace(/^\^|\$$/g, '');
-  return segmentsOf(plain).map(segmentOf);
+/** Services have few routes, which repeat: they are kept once parsed, and all dropped when there are this many. */
+const PARSED_MAX = 1000;
+const parsed = new Map<string, readonly Segment[]>();
+
+function parseRoute(route: string): readonly Segment[] {
+  let segments = parsed.get(route);
+  if (segments === undefined) {
+    const plain = route
+      .replace(NAMED_GROUP, '{$1}')
+      .replace(OPTIONAL_FORMAT, '')
+      .replace(/^\^|\$$/g, '');
+    segments = segmentsOf(plain).map(segmentOf);
+    if (parsed.size >= PARSED_MAX) parsed.clear();
+    parsed.set(route, segments);
+  }
+  return segments;
 }
 
 function fits(segment: Segment, text: string | undefined): boolean {
@@ -79,7 +89,7 @@ export function readRoute(
   path: string,
   isSecret: (name: string) => boolean,
 ): { readonly row?: string; readonly path: string } {
-  const whole = parseRoute(route);
+  const whole = [...parseRoute(route)];
   const segments = segmentsOf(path);
   while (whole.length > segments.length && isOptional(whole.at(-1))) whole.pop();
   // A proxy may have taken off a prefix that the route still names.

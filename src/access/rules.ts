@@ -4,7 +4,7 @@ import { asText, clip, NAMES, spellingsOf } from './attributes.ts';
 import type { Draft } from './draft.ts';
 import { fitsGlob, type Glob, globOf } from './glob.ts';
 import { locationOf } from './http.ts';
-import { headerKeys, type IdentityHeader } from './identity.ts';
+import { type HeaderSources, headerKeys } from './identity.ts';
 import {
   type AccessSettings,
   type AddRule,
@@ -23,6 +23,8 @@ export interface Subject {
 
 interface Condition {
   readonly key: string;
+  /** The attributes to look at, in every spelling. */
+  readonly names: readonly string[];
   readonly wanted: readonly Glob[];
   readonly unwanted: readonly Glob[];
 }
@@ -39,7 +41,7 @@ export interface AccessRules {
   readonly rename: readonly Compiled<RenameRule>[];
   readonly add: readonly Compiled<AddRule>[];
   readonly authentication: readonly Compiled<AuthenticationRule>[];
-  readonly identityHeaders: readonly IdentityHeader[];
+  readonly identityHeaders: HeaderSources;
   readonly isAccessEvent: (eventName: string) => boolean;
   readonly isSecret: (parameter: string) => boolean;
   readonly keys: readonly string[];
@@ -73,6 +75,7 @@ function compileMatch<Rule extends RuleMatch>(list: string, rule: Rule): Compile
     const isNegative = (pattern: string) => pattern.startsWith('!');
     return {
       key,
+      names: spellingsOf(key),
       wanted: patterns.filter((pattern) => !isNegative(pattern)).map(globOf),
       unwanted: patterns.filter(isNegative).map((pattern) => globOf(pattern.slice(1))),
     };
@@ -133,16 +136,17 @@ export function compileRules(settings: AccessSettings): AccessRules {
   const mentioned = [...include, ...exclude, ...rename, ...add, ...authentication].flatMap(({ conditions }) =>
     conditions.map(({ key }) => key),
   );
+  const headers = settings.identityHeaders.map(({ header, field }) => ({ field, keys: headerKeys(header) }));
   return {
     include,
     exclude,
     rename,
     add,
     authentication,
-    identityHeaders: settings.identityHeaders,
+    identityHeaders: headers,
     isAccessEvent: anyFits(settings.accessEvents, (name) => name),
     isSecret: anyFits(settings.secretParameters, (name) => name.toLowerCase()),
-    keys: keysOf([...mentioned, ...templated], settings.identityHeaders),
+    keys: keysOf([...mentioned, ...templated], headers),
   };
 }
 
@@ -152,10 +156,10 @@ function anyFits(patterns: readonly string[], prepare: (text: string) => string)
 }
 
 /** Attribute keys in every spelling: what recognition and attribution read, and what rules ask for. */
-function keysOf(asked: readonly string[], headers: readonly IdentityHeader[]): string[] {
+function keysOf(asked: readonly string[], headers: HeaderSources): string[] {
   const attributes = asked.filter((key) => !PSEUDO.has(key)).flatMap(spellingsOf);
   const read = Object.values(NAMES).flat();
-  return [...new Set([...read, 'audit.*', ...headers.flatMap(({ header }) => headerKeys(header)), ...attributes])];
+  return [...new Set([...read, 'audit.*', ...headers.flatMap(({ keys }) => keys), ...attributes])];
 }
 
 function attributeValues(attributes: Attributes, key: string): string[] {
@@ -212,10 +216,29 @@ function valuesOf(subject: Subject, key: string): readonly string[] {
   return own.length > 0 ? own : attributeValues(subject.evidence.resource.attributes, key);
 }
 
-function fits({ key, wanted, unwanted }: Condition, subject: Subject): boolean {
-  const values = valuesOf(subject, key);
-  if (unwanted.some((glob) => values.some((value) => fitsGlob(glob, value)))) return false;
-  return wanted.length === 0 || wanted.some((glob) => values.some((value) => fitsGlob(glob, value)));
+function fits({ key, names, wanted, unwanted }: Condition, subject: Subject): boolean {
+  const values = PSEUDO.has(key) ? pseudoValues(subject, key) : undefined;
+  const holds = (globs: readonly Glob[]): boolean => {
+    if (globs.length === 0) return false;
+    if (values !== undefined) return values.some((value) => fitsAny(globs, value));
+    const { attributes, resource } = subject.evidence;
+    return holdsAny(attributes, names, globs) ?? holdsAny(resource.attributes, names, globs) ?? false;
+  };
+  return !holds(unwanted) && (wanted.length === 0 || holds(wanted));
+}
+
+function fitsAny(globs: readonly Glob[], text: string | undefined): boolean {
+  return text !== undefined && text !== '' && globs.some((glob) => fitsGlob(glob, text));
+}
+
+/** Does a value of the first attribute that is there fit? Undefined when none is there. */
+function holdsAny(attributes: Attributes, names: readonly string[], globs: readonly Glob[]): boolean | undefined {
+  for (const name of names) {
+    const value = attributes.get(name);
+    if (value === undefined) continue;
+    return Array.isArray(value) ? value.some((item) => fitsAny(globs, asText(item))) : fitsAny(globs, asText(value));
+  }
+  return undefined;
 }
 
 /** The first rule that the subject fits. */
