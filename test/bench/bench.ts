@@ -31,6 +31,7 @@ interface Report {
   readonly spansPerSecond: number;
   /** From the first byte until the receiver is idle again, everything searchable. */
   readonly cpuSecondsPerMillionSpans: number;
+  readonly generatorCpuSecondsPerMillionSpans: number;
   readonly peakMemoryMiB: number;
   readonly ackMs: { readonly p50: number; readonly p99: number };
   /** From the last acknowledgement until nothing is pending. */
@@ -125,6 +126,7 @@ function describe(
     refused: result.refused,
     spansPerSecond: Math.round((result.acknowledgedSpans / result.elapsedMs) * 1000),
     cpuSecondsPerMillionSpans: round((run.cpuSeconds / result.acknowledgedSpans) * 1e6),
+    generatorCpuSecondsPerMillionSpans: round((result.generatorCpuSeconds / result.acknowledgedSpans) * 1e6),
     peakMemoryMiB: Math.round(receiver.peakMemoryBytes() / 1024 ** 2),
     ackMs: { p50: round(percentile(result.latenciesMs, 50)), p99: round(percentile(result.latenciesMs, 99)) },
     catchUpSeconds: round(run.catchUpMs / 1000),
@@ -159,6 +161,7 @@ function table(report: Report): string {
     ['acknowledged', `${report.acknowledgedSpans} spans, ${report.spansPerSecond} a second`],
     ['refused', JSON.stringify(report.refused)],
     ['CPU', `${report.cpuSecondsPerMillionSpans} s a million spans, until idle`],
+    ['load generator', `${report.generatorCpuSecondsPerMillionSpans} s of CPU a million spans`],
     ['peak memory', `${report.peakMemoryMiB} MiB`],
     ['acknowledged after', `${report.ackMs.p50} ms p50, ${report.ackMs.p99} ms p99`],
     ['caught up after', `${report.catchUpSeconds} s`],

@@ -22,6 +22,8 @@ export interface LoadResult {
   readonly acknowledgedSpans: number;
   readonly refused: Readonly<Record<string, number>>;
   readonly elapsedMs: number;
+  /** What it cost to make the load. */
+  readonly generatorCpuSeconds: number;
   /** From the time the request was due (with a rate) or sent to its answer, milliseconds, ascending. */
   readonly latenciesMs: readonly number[];
 }
@@ -72,6 +74,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
   const latenciesMs: number[] = [];
   const requestsMax = Math.ceil(options.spansMax / SPANS_A_REQUEST);
   const intervalMs = options.rate ? (SPANS_A_REQUEST / options.rate) * 1000 : 0;
+  const cpuBefore = process.cpuUsage();
   const startedMs = performance.now();
   let sent = 0;
   let acknowledged = 0;
@@ -94,9 +97,11 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
   const sessions = await Promise.all(Array.from({ length: options.connections }, () => openSession(options.port)));
   await Promise.all(sessions.flatMap((session) => Array.from({ length: options.slots }, () => slot(session))));
   const elapsedMs = performance.now() - startedMs;
+  const { user, system } = process.cpuUsage(cpuBefore);
   for (const session of sessions) session.close();
   latenciesMs.sort((a, b) => a - b);
-  return { acknowledgedSpans: acknowledged * SPANS_A_REQUEST, refused, elapsedMs, latenciesMs };
+  const acknowledgedSpans = acknowledged * SPANS_A_REQUEST;
+  return { acknowledgedSpans, refused, elapsedMs, generatorCpuSeconds: (user + system) / 1e6, latenciesMs };
 }
 
 /** The value below which `percent` of the ascending values are; NaN without values. */

@@ -21,6 +21,7 @@ export const PATHS = {
 export interface HarnessOptions {
   readonly wal?: AdmissionOptions['wal'];
   readonly inFlightBytesMax?: number;
+  readonly requestBytesMax?: number;
   readonly corsOrigins?: readonly string[];
   readonly headersMs?: number;
   readonly requestMs?: number;
@@ -58,7 +59,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     admit,
     inFlight,
     counters,
-    requestBytesMax: REQUEST_BYTES_MAX,
+    requestBytesMax: options.requestBytesMax ?? REQUEST_BYTES_MAX,
     onFault,
   };
   const grpc = await startGrpcServer({ ...shared, stallMs: options.stallMs ?? 10_000 });
