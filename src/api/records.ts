@@ -47,7 +47,7 @@ export function addRecordRoutes(server: FastifyInstance, { store, clock, readTra
     const traceId = (request.params as { traceId: string }).traceId.toLowerCase();
     if (!/^[0-9a-f]{32}$/.test(traceId)) throw new AppError('bad_request', 'the trace id must be 32 hex digits');
     const [spans, records] = await Promise.all([readTrace(traceId), store.trace(traceId)]);
-    if (spans && spans.length > 0) {
+    if (spans.length > 0) {
       return { trace_id: traceId, drawn_from: 'evidence', spans: barsOfSpans(spans), records };
     }
     if (records.length === 0)

@@ -18,8 +18,8 @@ export interface ApiDependencies {
   readonly version: string;
   /** Calls the listener with records as they are written; answers how to stop. */
   subscribe(listener: (records: readonly AuditRecord[]) => void): () => void;
-  /** Every span of a trace as long as the write-ahead log holds it. */
-  readTrace(traceId: string): Promise<readonly Span[] | undefined>;
+  /** Every span of a trace as long as the write-ahead log holds it; none when it does not. */
+  readTrace(traceId: string): Promise<readonly Span[]>;
   pipeline(): Promise<PipelineAnswer>;
   ready(): boolean;
   metricsText(): Promise<string>;

@@ -21,7 +21,7 @@ import { createObservers } from './observers.ts';
 import { describePipeline } from './pipeline.ts';
 import { PUMP_DEFAULTS, type Pump, startPump } from './pump.ts';
 import { replayInto } from './replay.ts';
-import { readSpans, startShards } from './shards.ts';
+import { startShards, walFolder } from './shards.ts';
 import { openStore } from './stores.ts';
 import { startTelemetry, traced } from './telemetry.ts';
 
@@ -84,7 +84,7 @@ async function start(settings: Settings, { log, environment, version }: Surround
   teardown.add(() => store.close());
   if (settings.store.setUp) await store.setUp();
 
-  const shards = await startShards(settings, disk);
+  const shards = startShards(settings, disk);
   teardown.add(() => Promise.all(shards.map((shard) => shard.close())));
   const observers = createObservers();
   const state: { pump: Pump | undefined; replaying: boolean; stopping: boolean } = {
@@ -144,7 +144,7 @@ async function start(settings: Settings, { log, environment, version }: Surround
     clock,
     version,
     subscribe: observers.subscribe,
-    readTrace: (traceId) => readSpans(shards, traceId),
+    readTrace: async (traceId) => (await Promise.all(shards.map((shard) => shard.spansOf(traceId)))).flat(),
     pipeline: async () => {
       const status = await state.pump?.refreshStatus();
       return describePipeline({ settings, counters, status, replaying: state.replaying, refusing: budget().refuse });
@@ -200,7 +200,7 @@ async function openDisk(settings: Settings, counters: Counters, log: Logger, tea
   const journal = await SettleJournal.open({ folder: join(folder, 'journal'), report });
   teardown.add(() => journal.close());
   const wal = await Wal.open({
-    folder: join(folder, 'wal'),
+    folder: walFolder(folder),
     segmentBytes: settings.wal.segmentBytes,
     cacheBytesMax: settings.wal.cacheBytesMax,
     counters,

@@ -1,12 +1,13 @@
+import { join } from 'node:path';
 import type { Settings } from '../config/schema.ts';
-import type { Span } from '../core/evidence.ts';
 import type { JoinSettings } from '../join/settings.ts';
 import { JOIN_DEFAULTS } from '../join/settings.ts';
 import { JoinShard } from '../join/shard.ts';
 import { inlineShard, type ShardHandle } from '../join/shard-handle.ts';
-import type { SettleJournal } from '../wal/settle-journal.ts';
+import type { JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
 import { createSettling } from './settling.ts';
+import { startShardThread } from './shard-thread.ts';
 
 export function joinSettings(settings: Settings): JoinSettings {
   return {
@@ -18,24 +19,37 @@ export function joinSettings(settings: Settings): JoinSettings {
 }
 
 /** One shard for each worker: on this thread when there is one, else each on a thread of its own. */
-export async function startShards(
+export function startShards(
   settings: Settings,
-  disk: { wal: Wal; journal: SettleJournal },
-): Promise<ShardHandle[]> {
-  const shard = new JoinShard({
-    settings: joinSettings(settings),
-    ...createSettling(settings),
-    readFrame: (position) => disk.wal.read(position),
-    readJournal: (position) => disk.journal.read(position),
-    shardIndex: 0,
-    shardCount: 1,
-  });
-  return [inlineShard(shard)];
+  disk: { folder: string; wal: Wal; journal: SettleJournal },
+): ShardHandle[] {
+  const readJournal = (position: JournalPosition) => disk.journal.read(position);
+  if (settings.workers === 1) {
+    const shard = new JoinShard({
+      settings: joinSettings(settings),
+      ...createSettling(settings),
+      readFrame: (position) => disk.wal.read(position),
+      readJournal,
+      shardIndex: 0,
+      shardCount: 1,
+    });
+    return [inlineShard(shard)];
+  }
+  return Array.from({ length: settings.workers }, (_, shardIndex) =>
+    startShardThread(
+      {
+        settling: { access: settings.access, enrich: settings.enrich },
+        join: joinSettings(settings),
+        walFolder: walFolder(disk.folder),
+        shardIndex,
+        shardCount: settings.workers,
+      },
+      readJournal,
+    ),
+  );
 }
 
-export async function readSpans(
-  _shards: readonly ShardHandle[],
-  _traceId: string,
-): Promise<readonly Span[] | undefined> {
-  return undefined;
+/** Where the write-ahead log lies in the data folder. */
+export function walFolder(dataFolder: string): string {
+  return join(dataFolder, 'wal');
 }

@@ -1,8 +1,4 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { runDemo } from '../app/demo/demo.ts';
-import { runDoctor } from '../app/doctor.ts';
-import { serve } from '../app/lifecycle.ts';
-import { setUpStore } from '../app/stores.ts';
 import { loadSettings } from '../config/load.ts';
 import type { Settings } from '../config/schema.ts';
 import { AppError } from '../core/errors.ts';
@@ -19,7 +15,10 @@ interface ServeOptions {
   readonly workers?: number;
 }
 
-/** The commands that run or prepare Spantrail itself. */
+/**
+ * The commands that run or prepare Spantrail itself. What they run is loaded when they are called, so that a mere question
+ * (`search`, `show`) does not wait for stores and servers to load.
+ */
 export function addServerCommands(program: Command, terminal: Terminal): void {
   const store = () =>
     new Option('--store <type>', 'where records go').choices(['duckdb', 'elasticsearch', 'memory', 'null']);
@@ -37,6 +36,7 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
     .option('--api-port <n>', 'HTTP API and page (4320; 0 for any)', toPort)
     .option('--workers <n>', 'threads that join and settle', toPort)
     .action(async (options: ServeOptions) => {
+      const { serve } = await import('../app/lifecycle.ts');
       await serve(toSettings(options, terminal), terminal);
     });
 
@@ -44,6 +44,7 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
     .description('Install what the store needs (Elasticsearch templates, DuckDB tables)')
     .action(async (options: ServeOptions) => {
       const settings = toSettings(options, terminal);
+      const { setUpStore } = await import('../app/stores.ts');
       await setUpStore(settings);
       terminal.write(`${settings.store.type} is set up\n`);
     });
@@ -52,6 +53,7 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
     .description('Check settings, folder, ports, store and the running Spantrail')
     .option('--url <url>', 'a running Spantrail (or SPANTRAIL_URL)')
     .action(async (options: ServeOptions & { url?: string }) => {
+      const { runDoctor } = await import('../app/doctor.ts');
       const healthy = await runDoctor({
         settings: toSettings(options, terminal),
         url: options.url ?? terminal.environment['SPANTRAIL_URL'],
@@ -67,6 +69,7 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
     .addOption(store().default('duckdb'))
     .option('--elasticsearch-url <url>', 'a node of the cluster')
     .action(async (options: { once?: boolean; store: string; elasticsearchUrl?: string }) => {
+      const { runDemo } = await import('../app/demo/demo.ts');
       await runDemo({ ...options, once: options.once === true, terminal });
     });
 }

@@ -32,7 +32,7 @@ const needs = {
     listeners.add(listener);
     return () => listeners.delete(listener);
   },
-  readTrace: async () => undefined,
+  readTrace: async () => [],
   pipeline: async () => PIPELINE,
   ready: () => ready,
   metricsText: async () => 'spantrail_accepted_total 1\n',
