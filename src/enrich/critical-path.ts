@@ -77,8 +77,9 @@ function walk(tree: TraceTree, timeline: Timeline, from: number): Map<number, nu
 
 /**
  * Where the time of a span went: from its end backwards through the child that finished last, then the one that had
- * finished before that child began, and so on. Children that overlap the one taken ran beside it and are off the path, as are consumers of
- * a message. In O(n log n) and without recursion; the longest steps are kept, in the order of their start.
+ * finished before that child began, and so on. Children that overlap the one taken ran beside it and are off the
+ * path, as are consumers of a message. In O(n log n) and without recursion; the longest steps are kept, in the order
+ * of their start.
  */
 export function criticalPath(tree: TraceTree, timeline: Timeline, from: number): CriticalStep[] {
   const longest = [...walk(tree, timeline, from)]

@@ -57,8 +57,8 @@ function compareArrival(left: FrameNote, right: FrameNote): number {
 }
 
 /**
- * Which of two contents of one span stands: the trusted one; then one that is an access, so that a published id does not
- * lose its access; then the higher end time, number of attributes and digest.
+ * Which of two contents of one span stands: the trusted one; then one that is an access, so that a published id does
+ * not lose its access; then the higher end time, number of attributes and digest.
  */
 function compareContents(left: SpanCopy, right: SpanCopy): number {
   const trust = Number(right.span.note.trusted) - Number(left.span.note.trusted);
@@ -118,8 +118,8 @@ function distinctLogs(given: readonly LogRecord[], tally: Tally): LogPiece[] {
 }
 
 /**
- * Drops duplicates and picks one content for each span. A copy of the same bytes from a sender with another name or trust
- * repeats the content but is a piece for the rank, because it may change who is believed.
+ * Drops duplicates and picks one content for each span. A copy of the same bytes from a sender with another name or
+ * trust repeats the content but is a piece for the rank, because it may change who is believed.
  */
 export function distinctEvidence(
   givenSpans: readonly Span[],

@@ -12,8 +12,8 @@ export interface Failure extends ErrorText {
 }
 
 /**
- * What a span says went wrong, else what the last exception log record tied to it says. Log records of senders that are not
- * trusted do not speak for a span of one that is.
+ * What a span says went wrong, else what the last exception log record tied to it says. Log records of senders that
+ * are not trusted do not speak for a span of one that is.
  */
 export function failureOf(span: Span, logs: readonly LogRecord[]): Failure {
   const stated = errorOf(span) ?? {};
@@ -28,10 +28,10 @@ export function failureOf(span: Span, logs: readonly LogRecord[]): Failure {
 }
 
 /**
- * For each span the failing span that explains its failure best, NONE where nothing failed. From a failing span the way
- * goes to the child whose failure ended last (for a refusal: the last refused one, if any), and on until no child failed.
- * Spans that say nothing of their outcome, as middleware often does, are looked through; a span that succeeded hides
- * what failed below it, because it was dealt with. Untrusted spans explain nothing of trusted ones.
+ * For each span the failing span that explains its failure best, NONE where nothing failed. From a failing span the
+ * way goes to the child whose failure ended last (for a refusal: the last refused one, if any), and on until no child
+ * failed. Spans that say nothing of their outcome, as middleware often does, are looked through; a span that
+ * succeeded hides what failed below it, because it was dealt with. Untrusted spans explain nothing of trusted ones.
  */
 export function errorOrigins(tree: TraceTree, verdicts: Verdicts): Int32Array {
   const origins = new Int32Array(tree.spans.length).fill(NONE);

@@ -1,5 +1,5 @@
 import type { Access } from '../access/access.ts';
-import type { LogRecord, Span } from '../core/evidence.ts';
+import type { LogRecord, Span, TraceEvidence } from '../core/evidence.ts';
 import type { EvidencePiece } from '../core/record.ts';
 import { ascending, type LogPiece } from './dedupe.ts';
 import { eventIdentity, eventRecordId, spanRecordId } from './identity.ts';
@@ -42,7 +42,10 @@ interface Event extends EventAccess {
   readonly versions: number;
 }
 
-/** Events in the order of their time; of several contents under one own id the trusted, then the last observed one stands. */
+/**
+ * Events in the order of their time; of several contents under one own id the trusted, then the last observed one
+ * stands.
+ */
 function distinctEvents(namespace: string, traceId: string, given: readonly EventAccess[]): Event[] {
   const byId = new Map<string, Event>();
   for (const { access, piece } of given) {
@@ -107,7 +110,10 @@ function fromSpan(id: string, access: Access, index: number): Finding {
   };
 }
 
-/** The event as the record of its span: filled from the span's own access, or, where it is none, with the span's times. */
+/**
+ * The event as the record of its span: filled from the span's own access, or, where it is none, with the span's
+ * times.
+ */
 function asSpan(finding: Finding, id: string, span: Span | undefined, spanAccess: Access | undefined): Finding {
   const { access } = finding;
   if (span === undefined) return { ...finding, id, standsForSpan: true };
@@ -128,16 +134,24 @@ function asSpan(finding: Finding, id: string, span: Span | undefined, spanAccess
   };
 }
 
+/** The accesses that a trace's evidence states. */
+export interface Stated {
+  /** By index into the tree. */
+  readonly spanAccesses: readonly (Access | undefined)[];
+  readonly eventAccesses: readonly EventAccess[];
+  /** Ids of spans of which a content that was not chosen is an access. */
+  readonly rivalAccesses: readonly string[];
+}
+
 /**
- * Gives every access its id. The only trusted event on a span takes the span's id and is filled from it; where there are more, the
- * span's own access keeps the id and each event has its own. An event that is not trusted never speaks for a span.
+ * Gives every access its id. The only trusted event on a span takes the span's id and is filled from it; where there
+ * are more, the span's own access keeps the id and each event has its own. An event that is not trusted never speaks
+ * for a span.
  */
 export function identify(
-  namespace: string,
-  traceId: string,
+  { namespace, traceId }: Pick<TraceEvidence, 'namespace' | 'traceId'>,
   tree: TraceTree,
-  spanAccesses: readonly (Access | undefined)[],
-  eventAccesses: readonly EventAccess[],
+  { spanAccesses, eventAccesses, rivalAccesses }: Stated,
 ): Findings {
   const list: Finding[] = [];
   const aliases = new Map<string, string>();
@@ -172,6 +186,11 @@ export function identify(
     if (spanAccesses[index] === undefined) aliases.set(id, first.ownId);
   }
   list.sort((left, right) => left.index - right.index || ascending(left.id, right.id));
+  // The content that stands is no access while one that lost is: another access of the trace takes its place.
+  for (const spanId of rivalAccesses) {
+    const id = spanRecordId(namespace, traceId, spanId);
+    if (!aliases.has(id) && list[0] !== undefined) aliases.set(id, list[0].id);
+  }
   return { list, superseded: withoutLiving(aliases, list) };
 }
 

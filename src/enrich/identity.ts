@@ -12,8 +12,9 @@ function digest(...parts: readonly string[]): string {
 }
 
 /**
- * The id of the access that a span makes, or of the only explicit event on that span: the first 128 bits, in hex, of SHA-256
- * over namespace, trace id and span id. Never over action or target, so that it stays when a route becomes known.
+ * The id of the access that a span makes, or of the only explicit event on that span: the first 128 bits, in hex, of
+ * SHA-256 over namespace, trace id and span id. Never over action or target, so that it stays when a route becomes
+ * known.
  */
 export function spanRecordId(namespace: string, traceId: string, spanId: string): string {
   return digest('span', namespace, traceId, spanId);
@@ -43,15 +44,18 @@ export function textOf(value: AttributeValue | undefined): string {
 }
 
 /**
- * Text that is equal for equal origins. Only the fixed list of resource attributes counts, not whatever else the rules made
- * the reader decode, so that ids survive a change of rules.
+ * Text that is equal for equal origins. Only the fixed list of resource attributes counts, not whatever else the
+ * rules made the reader decode, so that ids survive a change of rules.
  */
 export function originText(resource: Resource, scope: Scope): string {
   const parts = RESOURCE_KEYS.map((key) => textOf(resource.attributes.get(key)));
   return [...parts, scope.name, scope.version].map((part) => `${part.length}:${part}`).join();
 }
 
-/** Text that is equal only for origins that agree in every decoded attribute: which copy was taken can then not matter. */
+/**
+ * Text that is equal only for origins that agree in every decoded attribute: which copy was taken can then not
+ * matter.
+ */
 export function fullOriginText(resource: Resource, scope: Scope): string {
   const parts = [...resource.attributes].map(([key, value]) => `${key}=${textOf(value)}`).sort();
   return [...parts, scope.name, scope.version].map((part) => `${part.length}:${part}`).join();
@@ -64,7 +68,9 @@ export function logDigest(log: LogRecord): string {
   return hash('sha256', Buffer.concat([header, origin, log.raw]), 'hex').slice(0, ID_HEX_DIGITS);
 }
 
-/** Scrambles 32 bits (the finaliser of MurmurHash3), so that a sum over pieces does not cancel what CRC keeps linear. */
+/**
+ * Scrambles 32 bits (the finaliser of MurmurHash3), so that a sum over pieces does not cancel what CRC keeps linear.
+ */
 function scramble(bits: number): number {
   let mixed = bits;
   mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85eb_ca6b);

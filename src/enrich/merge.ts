@@ -67,9 +67,9 @@ function mergeActor(event: Identity | undefined, span: Identity | undefined): Id
 }
 
 /**
- * An event fills what it leaves out from the access of its span: the event wins field by field. Why something was refused
- * is taken from the span only while the two agree on how it ended. The times are the span's unless the event states a
- * duration of its own.
+ * An event fills what it leaves out from the access of its span: the event wins field by field. Why something was
+ * refused is taken from the span only while the two agree on how it ended. The times are the span's unless the event
+ * states a duration of its own.
  */
 export function mergeEvent(event: Access, span: Access): Merged {
   const unstated = new Set(event.unstated);

@@ -42,7 +42,9 @@ function statusOf(tree: TraceTree, verdicts: Verdicts, index: number): PathStep[
   return verdict?.outcome === 'failure' || tree.spans[index]?.statusCode === STATUS_CODE.error ? 'error' : 'ok';
 }
 
-/** The steps of `audit.path[]`; offsets count from the root's corrected start, or from the first span without a root. */
+/**
+ * The steps of `audit.path[]`; offsets count from the root's corrected start, or from the first span without a root.
+ */
 export function pathSteps(
   tree: TraceTree,
   timeline: Timeline,

@@ -3,11 +3,11 @@ import { attributeTrace } from '../access/actor.ts';
 import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import type { TraceView } from '../access/trace-view.ts';
-import type { LogRecord, Span, TraceEvidence } from '../core/evidence.ts';
+import type { LogRecord, Span } from '../core/evidence.ts';
 import type { EvidenceCounts, Settle, SettledRecord } from '../core/settlement.ts';
 import { ascending, type DistinctEvidence, distinctEvidence } from './dedupe.ts';
-import { type EventAccess, type Finding, identify } from './findings.ts';
-import { rankOf, spanRecordId } from './identity.ts';
+import { type EventAccess, identify } from './findings.ts';
+import { rankOf } from './identity.ts';
 import { buildRecord, type EnrichSettings } from './record-builder.ts';
 import { gatherFacts } from './trace-facts.ts';
 import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
@@ -59,28 +59,6 @@ function viewOf(
   };
 }
 
-/** Ids of spans that were an access in a content that lost to one that is none: the nearest access stands for them. */
-function lostAccesses(
-  evidence: TraceEvidence,
-  distinct: DistinctEvidence,
-  tree: TraceTree,
-  list: readonly Finding[],
-  isAccess: (span: Span) => boolean,
-): [string, string][] {
-  const living = new Set(list.map((finding) => finding.id));
-  const standing = new Map(
-    list.filter((finding) => finding.standsForSpan).map((finding) => [finding.index, finding.id]),
-  );
-  return [...distinct.rivals].flatMap(([spanId, rivals]): [string, string][] => {
-    const id = spanRecordId(evidence.namespace, evidence.traceId, spanId);
-    if (living.has(id) || !rivals.some(isAccess)) return [];
-    let at = tree.indexOf.get(spanId) ?? NONE;
-    while (at !== NONE && !standing.has(at)) at = tree.parent[at] ?? NONE;
-    const standsFor = standing.get(at) ?? list[0]?.id;
-    return standsFor === undefined ? [] : [[id, standsFor]];
-  });
-}
-
 /** Where each piece given went; the four add up to the number of pieces given. */
 function countUse(
   given: number,
@@ -103,7 +81,8 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
     const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
     const tree = buildTree(distinct.spans);
     const { spanAccesses, eventAccesses, excluded } = judge(rules, tree, distinct);
-    const { list, superseded } = identify(evidence.namespace, evidence.traceId, tree, spanAccesses, eventAccesses);
+    const rivalAccesses = [...distinct.rivals].filter(([, rivals]) => rivals.some(isAccess)).map(([spanId]) => spanId);
+    const { list, superseded } = identify(evidence, tree, { spanAccesses, eventAccesses, rivalAccesses });
     const logs = distinct.logs.map((piece) => piece.log);
     const logsBySpan = groupBySpan(logs);
     const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, logsBySpan);
@@ -124,11 +103,10 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
       });
     });
     records.sort((left, right) => Number(left.timestampNs - right.timestampNs) || ascending(left.id, right.id));
-    const lost = lostAccesses(evidence, distinct, tree, list, isAccess);
     return {
       rank: rankOf(distinct.pieces, distinct.bitsSum),
       records,
-      superseded: new Map([...superseded, ...lost].sort(([left], [right]) => ascending(left, right))),
+      superseded,
       counts: countUse(evidence.spans.length + evidence.logs.length, distinct.duplicates, used, excluded),
     };
   };

@@ -16,9 +16,10 @@ function isAsynchronous(tree: TraceTree, above: number, index: number): boolean 
 }
 
 /**
- * How far a child's clock is off its parent's: 0 when the child fits into the parent. A longer child can only be moved to
- * its parent's start. A shorter one is centred, as if the way there took as long as the way back. One that starts
- * after its parent's end is left alone unless the parent waited for it, because work may go on in the background.
+ * How far a child's clock is off its parent's: 0 when the child fits into the parent. A longer child can only be
+ * moved to its parent's start. A shorter one is centred, as if the way there took as long as the way back. One that
+ * starts after its parent's end is left alone unless the parent waited for it, because work may go on in the
+ * background.
  */
 function skewOf(parentStart: number, parentEnd: number, start: number, end: number, parentWaits: boolean): number {
   if (start >= parentStart && end <= parentEnd) return 0;
@@ -29,8 +30,8 @@ function skewOf(parentStart: number, parentEnd: number, start: number, end: numb
 }
 
 /**
- * Corrects clock skew between hosts for display, latency shares and the critical path, by the rule Jaeger made known. Times
- * in `@timestamp` and `event.duration` stay as sent.
+ * Corrects clock skew between hosts for display, latency shares and the critical path, by the rule Jaeger made known.
+ * Times in `@timestamp` and `event.duration` stay as sent.
  */
 export function correctSkew(tree: TraceTree): Timeline {
   const start = tree.start.slice();

@@ -26,8 +26,9 @@ function createdOf(access: Access): bigint {
 }
 
 /**
- * The times of a record, as sent: skew correction never touches them. What has no start begins at its end, at its observation, or with its
- * trace (`earliestNs`), whichever is known first: never when it was received, which a second delivery would change.
+ * The times of a record, as sent: skew correction never touches them. What has no start begins at its end, at its
+ * observation, or with its trace (`earliestNs`), whichever is known first: never when it was received, which a second
+ * delivery would change.
  */
 export function timesOf(access: Access, earliestNs: bigint): AccessTimes {
   const startNs = clampNs(access.startNs || access.endNs || createdOf(access) || earliestNs);

@@ -49,9 +49,9 @@ function standingFindings(tree: TraceTree, list: readonly Finding[]): (Finding |
 }
 
 /**
- * The topmost access above each access. Above a trusted access only trusted ones count: else a browser could hide what a
- * person did by claiming to be its parent. Where several events share a span that is no access itself, what happened
- * below belongs to the first of them.
+ * The topmost access above each access. Above a trusted access only trusted ones count: else a browser could hide
+ * what a person did by claiming to be its parent. Where several events share a span that is no access itself, what
+ * happened below belongs to the first of them.
  */
 function entriesOf(
   tree: TraceTree,

@@ -6,8 +6,8 @@ import { clampNs, DURATION_NS_MAX } from './times.ts';
 export const NONE = -1;
 
 /**
- * The spans of one trace by index, parents before their children. Everything is in typed arrays and every walk is a loop: a trace may be
- * 20,000 spans wide or deep. Indexes depend on the set of spans alone.
+ * The spans of one trace by index, parents before their children. Everything is in typed arrays and every walk is a
+ * loop: a trace may be 20,000 spans wide or deep. Indexes depend on the set of spans alone.
  */
 export interface TraceTree {
   readonly spans: readonly Span[];
@@ -40,8 +40,8 @@ export interface TraceTree {
 }
 
 /**
- * The start of a span. One without a start begins where it ends; one without any time begins with its trace, which is the
- * best guess that does not depend on when it arrived; a trace without any time is at the epoch.
+ * The start of a span. One without a start begins where it ends; one without any time begins with its trace, which is
+ * the best guess that does not depend on when it arrived; a trace without any time is at the epoch.
  */
 function startOf(span: Span, earliestNs: bigint): bigint {
   return clampNs(span.startNs || span.endNs || earliestNs);
@@ -56,7 +56,10 @@ function earliestOf(spans: readonly Span[]): bigint {
   return earliestNs ?? 0n;
 }
 
-/** Parent index of each span, with one link cut in every cycle: an untrusted span's, then that of the smallest span id. */
+/**
+ * Parent index of each span, with one link cut in every cycle: an untrusted span's, then that of the smallest span
+ * id.
+ */
 function linkParents(
   spans: readonly Span[],
   indexOf: ReadonlyMap<string, number>,

@@ -1,3 +1,4 @@
+import { compact, section } from '../access/attributes.ts';
 import type { Resource } from '../core/evidence.ts';
 import type { AuditRecord } from '../core/record.ts';
 import { textOf } from './identity.ts';
@@ -45,32 +46,28 @@ export function clockOwner(resource: Resource): string {
 }
 
 export function whereSections(resource: Resource): WhereSections {
-  const name = serviceName(resource);
-  const namespace = resourceText(resource, 'service.namespace');
-  const version = resourceText(resource, 'service.version');
-  const node = resourceText(resource, 'service.instance.id');
-  const host = resourceText(resource, 'host.name');
-  const container = resourceText(resource, 'container.id');
-  const cluster = resourceText(resource, 'k8s.cluster.name');
-  const clusterNamespace = resourceText(resource, 'k8s.namespace.name');
-  const pod = resourceText(resource, 'k8s.pod.name');
-  return {
-    ...(name && {
-      service: {
-        name,
-        ...(namespace && { namespace }),
-        ...(version && { version }),
-        ...(node && { node: { name: node } }),
-      },
-    }),
-    ...(host && { host: { name: host } }),
-    ...(container && { container: { id: container } }),
-    ...((cluster ?? clusterNamespace ?? pod) && {
-      orchestrator: {
-        ...(cluster && { cluster: { name: cluster } }),
-        ...(clusterNamespace && { namespace: clusterNamespace }),
-        ...(pod && { resource: { name: pod } }),
-      },
-    }),
+  const text = (key: string): string | undefined => resourceText(resource, key);
+  const named = (key: string): { name: string } | undefined => {
+    const name = text(key);
+    return name === undefined ? undefined : { name };
   };
+  const service = named('service.name');
+  const container = text('container.id');
+  return compact({
+    service:
+      service &&
+      compact({
+        ...service,
+        namespace: text('service.namespace'),
+        version: text('service.version'),
+        node: named('service.instance.id'),
+      }),
+    host: named('host.name'),
+    container: container === undefined ? undefined : { id: container },
+    orchestrator: section({
+      cluster: named('k8s.cluster.name'),
+      namespace: text('k8s.namespace.name'),
+      resource: named('k8s.pod.name'),
+    }),
+  });
 }

@@ -96,8 +96,8 @@ function whyOfOrigin(facts: TraceFacts, finding: Finding, origin: Origin): Why |
 }
 
 /**
- * Why: what a rule or check of the access itself says; for a refusal the check below that refused; the failing span below;
- * an event beside it that tells of a refusal; else what the status says.
+ * Why: what a rule or check of the access itself says; for a refusal the check below that refused; the failing span
+ * below; an event beside it that tells of a refusal; else what the status says.
  */
 export function whyOf(facts: TraceFacts, finding: Finding, origin: Origin | undefined): Why {
   const own = ownWhy(facts, finding);
