@@ -36,25 +36,34 @@ export function compileMask(settings: MaskSettings): Mask {
   };
 }
 
-/** A message on the way to attributes and values. `unit` is one that is overwritten whole when it cannot be decoded. */
+/**
+ * A part of a request on the way to attributes and values. When something in it cannot be decoded, then
+ * - `unit`: its framing was checked by the scan and stays, its attributes and values are overwritten
+ * - `whole`: all of it is overwritten
+ * - `message`: so is the unit or whole around it
+ */
 interface Shape {
-  readonly kind: 'message' | 'unit' | 'attribute' | 'value';
+  readonly kind: 'unit' | 'whole' | 'message' | 'attribute' | 'value';
   /** By field number; only what leads to attributes and values. */
   readonly fields: (Shape | undefined)[];
 }
 
 const ATTRIBUTE: Shape = { kind: 'attribute', fields: [] };
 const VALUE: Shape = { kind: 'value', fields: [] };
-const UNITS: ReadonlySet<string> = new Set(['Resource', 'Scope', 'Span', 'LogRecord', 'Metric']);
+const WHOLE = /^(?:Resource|Scope|\w+Point)$/;
+const INNER = /^(?:Event|Link|Exemplar)$/;
 
 function shapeOf(message: Message): Shape {
   if (message.name === 'KeyValue') return ATTRIBUTE;
   if (message.name === 'AnyValue') return VALUE;
-  const shape: Shape = { kind: UNITS.has(message.name) ? 'unit' : 'message', fields: [] };
+  const kind = WHOLE.test(message.name) ? 'whole' : INNER.test(message.name) ? 'message' : 'unit';
+  const shape: Shape = { kind, fields: [] };
   for (const { number, type } of message.fields.values()) {
     if (typeof type === 'string' || 'names' in type) continue;
+    const child = shapeOf(type);
+    if (child.fields.length === 0 && child !== ATTRIBUTE && child !== VALUE) continue;
     while (shape.fields.length <= number) shape.fields.push(undefined);
-    shape.fields[number] = shapeOf(type);
+    shape.fields[number] = child;
   }
   return shape;
 }
@@ -66,13 +75,25 @@ const SHAPES: Readonly<Record<Signal, Shape>> = {
 };
 
 /**
+ * Telling what cannot be decoded takes an exception each time. From this many on in one request, a sender's fault or malice,
+ * the rest is overwritten unread.
+ */
+const UNDECODABLE_MAX = 1000;
+
+/**
  * Overwrites secrets in place, before anything reaches a disk: every masked byte becomes `*`, so lengths, framing and UTF-8
- * stay as they are; masked numbers become 0. Returns how many values were masked. Never throws: when an attribute or a body cannot be
- * decoded, all of them in that span, log record, resource or scope are overwritten, since nobody can tell what is in them.
+ * stay as they are; masked numbers become 0. Returns how many values were masked. Never throws: when an attribute or a body
+ * cannot be decoded, all of them in that span, log record, resource or scope are overwritten, since nobody can tell what is
+ * in them; and so is a payload that the scan would not have passed.
  */
 export function maskSecrets(payload: Buffer, signal: Signal, mask: Mask): number {
   const masker = new Masker(payload, mask);
-  masker.unit(payload.length, SHAPES[signal]);
+  try {
+    masker.unit(payload.length, SHAPES[signal]);
+  } catch (thrown) {
+    if (!(thrown instanceof WireError)) throw thrown;
+    payload.fill(STAR);
+  }
   return masker.masked;
 }
 
@@ -86,6 +107,7 @@ type Mode = 'search' | 'all' | 'authorization' | 'url';
 
 class Masker {
   masked = 0;
+  #undecodable = 0;
   readonly #buffer: Buffer;
   readonly #mask: Mask;
   readonly #cursor: WireCursor;
@@ -96,16 +118,21 @@ class Masker {
     this.#cursor = new WireCursor(buffer);
   }
 
-  /** Masks the message from the cursor to `end`, whatever is in it. */
+  /** Masks the part of kind `unit` or `whole` from the cursor to `end`. */
   unit(end: number, shape: Shape): void {
     const start = this.#cursor.position;
-    try {
-      this.#fields(end, shape);
-    } catch (thrown) {
-      if (!(thrown instanceof WireError)) throw thrown;
-      this.#blank(start, end, shape);
-      this.#cursor.position = end;
+    if (this.#undecodable < UNDECODABLE_MAX) {
+      try {
+        this.#fields(end, shape);
+        return;
+      } catch (thrown) {
+        if (!(thrown instanceof WireError)) throw thrown;
+        this.#undecodable++;
+      }
     }
+    this.#cursor.position = start;
+    if (shape.kind === 'whole') this.#blank(end);
+    else this.#blankFields(end, shape);
   }
 
   #fields(end: number, shape: Shape): void {
@@ -118,7 +145,7 @@ class Masker {
         continue;
       }
       const childEnd = cursor.delimitedEnd(end);
-      if (child.kind === 'unit') this.unit(childEnd, child);
+      if (child.kind === 'unit' || child.kind === 'whole') this.unit(childEnd, child);
       else if (child.kind === 'message') this.#fields(childEnd, child);
       else if (child.kind === 'value') this.#value(childEnd, 'search', 0);
       else if (this.#isHarmless(childEnd)) cursor.position = childEnd;
@@ -236,29 +263,24 @@ class Masker {
     this.masked++;
   }
 
-  /** Overwrites all attributes and values of a message, read or not, and the rest of it where its framing breaks. */
-  #blank(start: number, end: number, shape: Shape): void {
+  #blankFields(end: number, shape: Shape): void {
     const cursor = this.#cursor;
-    cursor.position = start;
-    let fieldStart = start;
-    try {
-      while (cursor.position < end) {
-        fieldStart = cursor.position;
-        const tag = cursor.tag(end);
-        const child = (tag & 7) === WIRE.delimited ? shape.fields[tag >>> 3] : undefined;
-        if (child === undefined) {
-          cursor.skip(tag, end);
-          continue;
-        }
-        const childEnd = cursor.delimitedEnd(end);
-        this.#buffer.fill(STAR, cursor.position, childEnd);
-        cursor.position = childEnd;
-        this.masked++;
+    while (cursor.position < end) {
+      const tag = cursor.tag(end);
+      const child = (tag & 7) === WIRE.delimited ? shape.fields[tag >>> 3] : undefined;
+      if (child === undefined) {
+        cursor.skip(tag, end);
+        continue;
       }
-    } catch (thrown) {
-      if (!(thrown instanceof WireError)) throw thrown;
-      this.#buffer.fill(STAR, fieldStart, end);
-      this.masked++;
+      const childEnd = cursor.delimitedEnd(end);
+      if (child.kind === 'unit' || child.kind === 'whole') this.unit(childEnd, child);
+      else this.#blank(childEnd);
     }
+  }
+
+  #blank(end: number): void {
+    this.#buffer.fill(STAR, this.#cursor.position, end);
+    this.#cursor.position = end;
+    this.masked++;
   }
 }
