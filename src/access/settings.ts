@@ -66,13 +66,21 @@ export interface AccessSettings {
   readonly secretParameters: readonly string[];
 }
 
-const LOGIN_PATHS = ['*/login', '*/signin', '*/sign-in', '*/logon', '*/authenticate'];
-const LOGOUT_PATHS = ['*/logout', '*/signout', '*/sign-out', '*/logoff'];
-const STATIC_FILES = [
-  ...['*.css', '*.js', '*.mjs', '*.map', '*.wasm', '*.webmanifest', '*/robots.txt', '*/favicon.ico'],
-  ...['*.png', '*.jpg', '*.jpeg', '*.gif', '*.svg', '*.webp', '*.avif', '*.ico', '*.woff', '*.woff2', '*.ttf', '*.eot'],
-];
-const STATIC_FOLDERS = ['/static/*', '/assets/*', '/public/*', '/_next/static/*', '/webjars/*', '/dist/*'];
+function words(text: string): string[] {
+  return text.split(' ');
+}
+
+function headers(field: IdentityHeader['field'], names: string): IdentityHeader[] {
+  return words(names).map((header) => ({ header, field }));
+}
+
+const LOGIN_PATHS = words('*/login */signin */sign-in */logon */authenticate');
+const LOGOUT_PATHS = words('*/logout */signout */sign-out */logoff');
+const STATIC_FILES = words(
+  '*.css *.js *.mjs *.map *.wasm *.webmanifest *.png *.jpg *.jpeg *.gif *.svg *.webp *.avif *.ico *.woff *.woff2 *.ttf ' +
+    '*.eot */robots.txt',
+);
+const STATIC_FOLDERS = words('/static/* /assets/* /public/* /_next/static/* /webjars/* /dist/*');
 const SERVED = { 'http.request.method': ['GET', 'HEAD'], 'event.outcome': 'success' };
 
 export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
@@ -90,10 +98,9 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
       name: 'health check by path',
       when: {
         'http.request.method': ['GET', 'HEAD'],
-        'url.path': [
-          ...['/health', '/health/*', '/healthz', '/livez', '/readyz', '/ping', '/metrics', '/actuator/health*'],
-          ...['*/healthz', '*/livez', '*/readyz'],
-        ],
+        'url.path': words(
+          '/health /health/* /healthz /livez /readyz /ping /metrics /actuator/health* */healthz */livez */readyz',
+        ),
       },
     },
     {
@@ -115,10 +122,10 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
       name: 'database chatter',
       when: {
         'db.system.name': '*',
-        'event.action': [
-          ...['BEGIN', 'START', 'COMMIT', 'END', 'ROLLBACK', 'SAVEPOINT', 'RELEASE', 'SET', 'SHOW', 'RESET', 'DISCARD'],
-          ...['DEALLOCATE', 'PING', 'ping', 'HELLO', 'hello', 'isMaster', 'CLIENT', 'INFO', 'SELECT_DB', 'close'],
-        ],
+        'event.action': words(
+          'BEGIN START COMMIT END ROLLBACK SAVEPOINT RELEASE SET SHOW RESET DISCARD DEALLOCATE PING ping HELLO hello ' +
+            'isMaster CLIENT INFO close',
+        ),
       },
     },
     {
@@ -153,58 +160,25 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
   ],
   accessEvents: ['access', 'access.*', '*.access', 'audit', 'audit.*', '*.audit'],
   identityHeaders: [
-    ...([
-      'x-forwarded-user',
-      'x-auth-request-user',
-      'x-authenticated-userid',
-      'x-remote-user',
-      'x-webauth-user',
-    ] as const),
-    ...(['x-user-id', 'x-user', 'x-ms-client-principal-id', 'x-amzn-oidc-identity', 'tailscale-user-login'] as const),
-  ]
-    .map((header): IdentityHeader => ({ header, field: 'id' }))
-    .concat([
-      { header: 'x-forwarded-preferred-username', field: 'name' },
-      { header: 'x-auth-request-preferred-username', field: 'name' },
-      { header: 'x-user-name', field: 'name' },
-      { header: 'x-ms-client-principal-name', field: 'name' },
-      { header: 'x-forwarded-email', field: 'email' },
-      { header: 'x-auth-request-email', field: 'email' },
-      { header: 'x-user-email', field: 'email' },
-      { header: 'x-goog-authenticated-user-email', field: 'email' },
-      { header: 'cf-access-authenticated-user-email', field: 'email' },
-      { header: 'x-user-roles', field: 'roles' },
-      { header: 'x-user-role', field: 'roles' },
-      { header: 'x-auth-request-groups', field: 'roles' },
-      { header: 'x-forwarded-groups', field: 'roles' },
-      { header: 'authorization', field: 'token' },
-      { header: 'x-amzn-oidc-data', field: 'token' },
-      { header: 'x-goog-iap-jwt-assertion', field: 'token' },
-      { header: 'cf-access-jwt-assertion', field: 'token' },
-    ]),
-  secretParameters: [
-    ...[
-      '*token*',
-      '*secret*',
-      '*password*',
-      'passwd',
-      'pwd',
-      '*signature*',
-      'sig',
-      '*api_key*',
-      '*api-key*',
-      '*apikey*',
-    ],
-    ...[
-      '*access_key*',
-      '*accesskey*',
-      '*credential*',
-      'authorization_code',
-      'session',
-      'session*id',
-      'sid',
-      'jwt',
-      'otp',
-    ],
+    ...headers(
+      'id',
+      'x-forwarded-user x-auth-request-user x-authenticated-userid x-remote-user x-webauth-user x-user-id x-user ' +
+        'x-ms-client-principal-id x-amzn-oidc-identity tailscale-user-login',
+    ),
+    ...headers(
+      'name',
+      'x-forwarded-preferred-username x-auth-request-preferred-username x-user-name x-ms-client-principal-name',
+    ),
+    ...headers(
+      'email',
+      'x-forwarded-email x-auth-request-email x-user-email x-goog-authenticated-user-email ' +
+        'cf-access-authenticated-user-email',
+    ),
+    ...headers('roles', 'x-user-roles x-user-role x-auth-request-groups x-forwarded-groups'),
+    ...headers('token', 'authorization x-amzn-oidc-data x-goog-iap-jwt-assertion cf-access-jwt-assertion'),
   ],
+  secretParameters: words(
+    '*token* *secret* *password* passwd pwd *signature* sig *api_key* *api-key* *apikey* *access_key* *accesskey* ' +
+      '*credential* authorization_code session session*id sid jwt otp',
+  ),
 };
