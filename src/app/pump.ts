@@ -164,43 +164,61 @@ class RunningPump implements Pump {
 
   /** One shard's loop: while a batch is written, the next one is settled. */
   async #run(shard: ShardHandle): Promise<void> {
-    const { clock, settings } = this.#options;
+    const { clock } = this.#options;
     let finishing: Promise<void> = Promise.resolve();
     while (!this.#stopping) {
       const wakes = this.#wakes;
-      const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax);
+      const batches = await this.#gather(shard);
       await finishing;
-      if (batch !== undefined) finishing = this.#finish(shard, batch);
+      if (batches.length > 0) finishing = this.#finish(shard, batches);
       const nowMs = clock.nowMs();
       if (Math.abs(nowMs - this.#lookedAtMs) >= SLEEP_MAX_MS) {
         this.#lookedAtMs = nowMs;
         await this.refreshStatus();
       }
-      if (batch !== undefined) await nextTurn();
-      else {
-        const dueAtMs = (await shard.nextDueAtMs(nowMs)) ?? Number.POSITIVE_INFINITY;
-        await this.#sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
-      }
+      if (batches.length > 0) continue;
+      const dueAtMs = (await shard.nextDueAtMs(nowMs)) ?? Number.POSITIVE_INFINITY;
+      await this.#sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
     }
     await finishing;
+  }
+
+  /** What is due, up to a write's worth: a take is kept short for the sake of the event loop, a write large for the store's. */
+  async #gather(shard: ShardHandle): Promise<SettledBatch[]> {
+    const { clock, settings } = this.#options;
+    const batches: SettledBatch[] = [];
+    let records = 0;
+    while (records < settings.batchRecordsMax) {
+      const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax - records);
+      if (batch === undefined) break;
+      batches.push(batch);
+      records += sum(batch.traces, (trace) => trace.writes.length);
+      await nextTurn();
+    }
+    return batches;
   }
 
   /**
    * The order matters: the records are durable in the store before the journal says so, and the journal is durable before
    * the shard lets go of the evidence. A crash in between repeats the same writes, which changes nothing.
    */
-  async #finish(shard: ShardHandle, batch: SettledBatch): Promise<void> {
-    const positions = await this.#takeTurn(() => this.#write(batch));
+  async #finish(shard: ShardHandle, batches: readonly SettledBatch[]): Promise<void> {
+    const positions = await this.#takeTurn(() => this.#write(batches));
     if (positions === undefined) return;
-    this.#count(batch);
-    await shard.stored(batch.number, positions);
+    let start = 0;
+    for (const batch of batches) {
+      this.#count(batch);
+      const end = start + batch.entries.length;
+      await shard.stored(batch.number, positions.slice(start, end));
+      start = end;
+    }
   }
 
-  /** The positions of the batch's journal entries; undefined when the pump was stopped before the store took the batch. */
-  async #write(batch: SettledBatch): Promise<JournalPosition[] | undefined> {
+  /** The positions of the batches' journal entries; undefined when the pump was stopped before the store took them. */
+  async #write(batches: readonly SettledBatch[]): Promise<JournalPosition[] | undefined> {
     const { store, journal, quarantine, counters } = this.#options;
-    const writes = batch.traces.flatMap((trace) => trace.writes);
-    const superseding = await this.#retry(() => this.#supersede(batch.superseded));
+    const writes = batches.flatMap((batch) => batch.traces.flatMap((trace) => trace.writes));
+    const superseding = await this.#retry(() => this.#supersede(batches.flatMap((batch) => batch.superseded)));
     if (superseding === undefined) return undefined;
     writes.push(...superseding);
     const result = await this.#retry(async () =>
@@ -209,14 +227,14 @@ class RunningPump implements Pump {
     if (result === undefined) return undefined;
     const records = new Map(writes.map((write) => [write.id, write.record]));
     const rejected = result.rejected.map(({ id, reason }) => ({ stage: 'store', reason, id, body: records.get(id) }));
-    const aside = [...batch.quarantined, ...rejected];
+    const aside = [...batches.flatMap((batch) => batch.quarantined), ...rejected];
     const isAside = await this.#retry(async () => {
       if (aside.length > 0)
         await quarantine.add(aside.map(({ stage, reason, id, body }) => ({ stage, reason, id, body })));
       return true;
     });
     if (isAside === undefined) return undefined;
-    const positions = await this.#retry(() => journal.append(batch.entries));
+    const positions = await this.#retry(() => journal.append(batches.flatMap((batch) => batch.entries)));
     if (positions === undefined) return undefined;
     counters.add('written', result.written);
     counters.add('outranked', result.outranked);

@@ -29,5 +29,5 @@ export const JOIN_DEFAULTS: JoinSettings = {
   lateWaitMaxMs: 600_000,
   heldMs: 24 * 3_600_000,
   indexBytesMax: 512 * 1024 * 1024,
-  takeEvidenceMax: 4_000,
+  takeEvidenceMax: 500,
 };
