@@ -1,13 +1,23 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { DuckDBInstance } from '@duckdb/node-api';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { EVERYTHING } from '../../src/query/ast.ts';
 import { DuckDbStore } from '../../src/store/duckdb/store.ts';
 import { describeDifferential } from '../conformance/differential.ts';
 import { describeStore } from '../conformance/store.ts';
+import { makeRecord, toWrite } from '../fixtures/records.ts';
+
+const LIMITS = { memoryBytes: 500_000_000, threads: 2 };
+const ALL = { query: EVERYTHING, inner: true };
 
 async function open() {
   const folder = await mkdtemp(join(tmpdir(), 'spantrail-duckdb-'));
-  const store = await DuckDbStore.open({ file: join(folder, 'records.duckdb'), memoryBytes: 500_000_000, threads: 2 });
+  const store = await DuckDbStore.open({ file: join(folder, 'new', 'records.duckdb'), ...LIMITS });
   return {
     store,
     dispose: async () => {
@@ -19,3 +29,119 @@ async function open() {
 
 describeStore('duckdb', open);
 describeDifferential('duckdb', open);
+
+describe('the database file', () => {
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'spantrail-duckdb-'));
+  });
+  afterAll(() => rm(folder, { recursive: true }));
+
+  async function openFile(file: string): Promise<DuckDbStore> {
+    const store = await DuckDbStore.open({ file, ...LIMITS });
+    await store.setUp().catch(async (error: unknown) => {
+      await store.close();
+      throw error;
+    });
+    return store;
+  }
+
+  it('keeps records over a restart and is for its owner only', async () => {
+    const file = join(folder, 'kept.duckdb');
+    const record = makeRecord();
+    const first = await openFile(file);
+    await first.write([toWrite(record), toWrite(makeRecord({ event: { id: 'b' } }))]);
+    await first.close();
+    expect((await stat(file)).mode & 0o077).toBe(0);
+    const second = await openFile(file);
+    expect(await second.write([toWrite(record, { rank: 2n })])).toMatchObject({ written: 1 });
+    expect(await second.get(record.event.id)).toEqual(record);
+    expect(await second.revisions(record.event.id)).toHaveLength(2);
+    expect(await second.count(ALL)).toBe(2);
+    await second.close();
+  });
+
+  it('has every acknowledged record after its process was killed', async () => {
+    const file = join(folder, 'killed.duckdb');
+    const child = spawn(process.execPath, [join(import.meta.dirname, 'crash-writer.ts'), file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const exited = once(child, 'exit');
+    let acknowledged = 0;
+    for await (const line of createInterface({ input: child.stdout })) {
+      acknowledged = Number(line);
+      if (acknowledged >= 700) child.kill('SIGKILL');
+    }
+    await exited;
+    const store = await openFile(file);
+    const count = await store.count(ALL);
+    expect(count).toBeGreaterThanOrEqual(acknowledged);
+    expect(count % 100).toBe(0);
+    await store.close();
+  });
+
+  it.each([
+    {
+      name: 'text',
+      make: (file: string) => writeFile(file, 'not a database'.repeat(1000)),
+      message: /cannot open the DuckDB file .*: it is no DuckDB file that this version can read$/,
+    },
+    {
+      name: 'a database of something else',
+      make: (file: string) => prepare(file, 'CREATE TABLE cats (name VARCHAR)'),
+      message: /is a DuckDB database of something else; name another file$/,
+    },
+    {
+      name: 'a database of a newer version',
+      make: (file: string) =>
+        prepare(
+          file,
+          "CREATE TABLE meta (name VARCHAR, value VARCHAR); INSERT INTO meta VALUES ('tables_version', '999')",
+        ),
+      message: /written by a newer Spantrail \(tables 999, this one knows 1\)/,
+    },
+  ])('refuses $name in one line', async ({ name, make, message }) => {
+    const file = join(folder, `${name}.duckdb`);
+    await make(file);
+    await expect(openFile(file)).rejects.toMatchObject({ code: 'storage', message: expect.stringMatching(message) });
+  });
+
+  it('refuses a file that another process has open', async () => {
+    const file = join(folder, 'locked.duckdb');
+    const child = spawn(process.execPath, [join(import.meta.dirname, 'crash-writer.ts'), file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const exited = once(child, 'exit');
+    await once(child.stdout, 'data');
+    await expect(openFile(file)).rejects.toMatchObject({
+      code: 'storage',
+      message: expect.stringMatching(/another process has it open$/),
+    });
+    child.kill('SIGKILL');
+    await exited;
+  });
+
+  it('takes text without a UTF-8 form, and a batch after one that failed', async () => {
+    const store = await openFile(join(folder, 'odd.duckdb'));
+    const odd = makeRecord({ user: { id: 'cut \ud83d', name: '\\ud83d' }, message: '\udc00 alice' });
+    await store.write([toWrite(odd)]);
+    const kept = await store.get(odd.event.id);
+    expect(kept?.user).toEqual({ id: 'cut \ufffd', name: '\\ud83d' });
+    const broken = toWrite(makeRecord({ event: { id: 'b' } }), { rank: 2n ** 64n });
+    await expect(store.write([toWrite(makeRecord({ event: { id: 'c' } })), broken])).rejects.toMatchObject({
+      code: 'store_unavailable',
+    });
+    expect(await store.count(ALL)).toBe(1);
+    expect(await store.write([toWrite(makeRecord({ event: { id: 'd' } }))])).toMatchObject({ written: 1 });
+    expect(await store.count(ALL)).toBe(2);
+    await store.close();
+  });
+});
+
+async function prepare(file: string, sql: string): Promise<void> {
+  const instance = await DuckDBInstance.create(file);
+  const connection = await instance.connect();
+  await connection.run(sql);
+  connection.closeSync();
+  instance.closeSync();
+}

@@ -47,15 +47,45 @@ export async function search(
   const key = valueSql(field);
   const where = [selectionSql(selection, bindings)];
   if (cursor !== undefined) where.push(afterSql(field, key, sort, decodeCursor(cursor, sort), bindings));
-  const sql = `SELECT doc FROM records WHERE ${where.join(' AND ')}
+  const sql = `SELECT rowid FROM records WHERE ${where.join(' AND ')}
     ORDER BY ${key} ${sort.direction} NULLS LAST, id ASC LIMIT ${bindings.add(limit + 1)}`;
-  const found = await documents(connection, sql, bindings);
+  const found = await inSnapshot(connection, async () => {
+    const rows = await query(connection, sql, bindings);
+    return documentsAt(
+      connection,
+      rows.map(([row]) => BigInt(String(row))),
+    );
+  });
   const records = found.slice(0, limit);
   const last = records.at(-1);
   if (found.length <= limit || !last) return { records };
   const value = fieldValues(last, field.name)[0];
   const id = last.event.id;
   return { records, next: encodeCursor(sort, value === undefined ? { id } : { id, value }) };
+}
+
+/**
+ * The documents of these rows, in this order. In a statement of its own, between the lowest and the highest row: sorting
+ * with the documents, or joining them back, reads and unpacks those of all rows.
+ */
+async function documentsAt(connection: DuckDBConnection, rows: readonly bigint[]): Promise<AuditRecord[]> {
+  if (rows.length === 0) return [];
+  const ordered = rows.toSorted((a, b) => (a < b ? -1 : 1));
+  // Row numbers of DuckDB's own, never a value from outside: as literals they are planned several times faster.
+  const sql = `SELECT rowid, doc FROM records
+    WHERE rowid BETWEEN ${ordered[0]} AND ${ordered.at(-1)} AND rowid IN (${rows.join(', ')})`;
+  const texts = new Map((await query(connection, sql)).map(([row, doc]) => [BigInt(String(row)), String(doc)]));
+  return rows.map((row) => JSON.parse(texts.get(row) ?? 'null') as AuditRecord);
+}
+
+/** Row numbers hold within one transaction only. */
+async function inSnapshot<T>(connection: DuckDBConnection, work: () => Promise<T>): Promise<T> {
+  await connection.run('BEGIN TRANSACTION READ ONLY');
+  try {
+    return await work();
+  } finally {
+    await connection.run('ROLLBACK');
+  }
 }
 
 /** The rows that come after a position: by key, then by id, rows without a key last. */

@@ -34,11 +34,14 @@ const ITERATE_RECORDS = 2000;
 /** Log that DuckDB keeps before it moves it into the database file, which holds up the commit that crosses it. */
 const CHECKPOINT_THRESHOLD = '128MiB';
 
+/** File format of new databases: the first that has zstd. */
+const STORAGE_VERSION = 'v1.2.0';
+
 interface Connections {
   readonly instance: DuckDBInstance;
-  /** Writes and reads have one each, so that a long read never makes a write wait. */
   readonly writes: DuckDBConnection;
-  readonly reads: DuckDBConnection;
+  /** Connections that no read is using. A read has one to itself, so that none waits for another, nor a write for it. */
+  readonly idle: DuckDBConnection[];
 }
 
 /** The embedded store: one DuckDB file. Only one process may have it open. */
@@ -148,8 +151,14 @@ export class DuckDbStore implements Store {
   }
 
   async #read<T>(work: (connection: DuckDBConnection) => Promise<T>): Promise<T> {
+    const { instance, idle } = this.#connections;
     try {
-      return await work(this.#connections.reads);
+      const connection = idle.pop() ?? (await instance.connect());
+      try {
+        return await work(connection);
+      } finally {
+        idle.push(connection);
+      }
     } catch (error) {
       if (error instanceof AppError) throw error;
       throw new AppError('store_unavailable', `DuckDB could not answer: ${firstLine(error)}`, { cause: error });
@@ -170,19 +179,20 @@ async function connect({ file, memoryBytes, threads }: DuckDbSettings): Promise<
       threads: String(threads),
       memory_limit: `${memoryBytes}B`,
       checkpoint_threshold: CHECKPOINT_THRESHOLD,
+      storage_compatibility_version: STORAGE_VERSION,
       autoinstall_known_extensions: 'false',
       autoload_known_extensions: 'false',
     });
     await chmod(file, 0o600);
-    return { instance, writes: await instance.connect(), reads: await instance.connect() };
+    return { instance, writes: await instance.connect(), idle: [] };
   } catch (error) {
     throw new AppError('storage', `cannot open the DuckDB file ${file}: ${whyNotOpened(error)}`, { cause: error });
   }
 }
 
-function disconnect({ instance, writes, reads }: Connections): void {
+function disconnect({ instance, writes, idle }: Connections): void {
   writes.closeSync();
-  reads.closeSync();
+  for (const connection of idle) connection.closeSync();
   instance.closeSync();
 }
 

@@ -11,9 +11,9 @@ const CHUNK_ROWS = 2048;
 
 /**
  * How far from the times that a batch names an earlier state of one of its records is looked for. Covers a state that
- * was stored right before a crash, and so never reached the journal, and then moved: by less than a trace lasts.
+ * was stored right before a crash, and so never reached the journal, and then moved by less than this.
  */
-const LOOKUP_MARGIN_NS = 600_000_000_000n;
+const LOOKUP_MARGIN_NS = 60_000_000_000n;
 
 /** Times further apart than this are looked up as separate ranges, so that row groups between them are not read. */
 const RANGE_GAP_NS = 3_600_000_000_000n;
