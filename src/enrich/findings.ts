@@ -21,7 +21,7 @@ export interface Finding {
   readonly trusted: boolean;
 }
 
-export interface Findings {
+interface Findings {
   /** In an order that depends on the set of evidence alone. */
   readonly list: readonly Finding[];
   /** Ids that a smaller set could have published and this one does not. */
@@ -135,7 +135,7 @@ function asSpan(finding: Finding, id: string, span: Span | undefined, spanAccess
 }
 
 /** The accesses that a trace's evidence states. */
-export interface Stated {
+interface Stated {
   /** By index into the tree. */
   readonly spanAccesses: readonly (Access | undefined)[];
   readonly eventAccesses: readonly EventAccess[];

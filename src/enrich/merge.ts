@@ -1,7 +1,7 @@
 import type { Access, AccessDraft, AccessSections, Identity } from '../access/access.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
 
-export interface Merged {
+interface Merged {
   readonly access: Access;
   /** Where the event and the span contradict each other, as text for `audit.join.conflicts`. */
   readonly conflicts: readonly string[];

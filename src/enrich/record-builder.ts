@@ -22,7 +22,7 @@ export interface EnrichSettings {
 }
 
 /** What was found out about an access with an eye on the whole trace. */
-export interface AccessContext {
+interface AccessContext {
   readonly actor: Actor;
   /** Where the request came from, as its outermost server saw it. */
   readonly source: Pick<AccessSections, 'source' | 'user_agent'>;

@@ -9,7 +9,7 @@ import { NONE, type TraceTree } from './trace-tree.ts';
 import { serviceName } from './where.ts';
 
 /** Database work in the spans below a span. */
-export interface DatabaseWork {
+interface DatabaseWork {
   readonly count: Int32Array;
   /** Sum of the statements' durations, nanoseconds. */
   readonly duration: Float64Array;

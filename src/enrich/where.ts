@@ -25,10 +25,10 @@ export const ENRICH_KEYS: readonly string[] = [
   'error.type',
 ];
 
-export type WhereSections = Pick<AuditRecord, 'service' | 'host' | 'container' | 'orchestrator'>;
+type WhereSections = Pick<AuditRecord, 'service' | 'host' | 'container' | 'orchestrator'>;
 
 /** The resource attribute as text; undefined when it is absent or empty. */
-export function resourceText(resource: Resource, key: string): string | undefined {
+function resourceText(resource: Resource, key: string): string | undefined {
   return textOf(resource.attributes.get(key)) || undefined;
 }
 

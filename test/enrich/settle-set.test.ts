@@ -1,0 +1,110 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { LogRecord, Span } from '../../src/core/evidence.ts';
+import type { Settlement } from '../../src/core/settlement.ts';
+import { span } from './evidence.ts';
+import { alice, event, REFUSED, REFUSED_CODE, recordOf, request, settled, statement, text } from './settling.ts';
+
+describe('any order, any repetition', () => {
+  const id = fc.integer({ min: 1, max: 7 }).map(String);
+  const trusted = fc.integer({ min: 0, max: 4 }).map((number) => number > 0);
+  const noted = fc.record({ trusted, sender: fc.constantFrom('grpc', 'http') });
+  const ms = fc.tuple(fc.nat(40), fc.nat(40));
+  const anySpan = fc
+    .record({
+      id,
+      parent: fc.oneof(fc.constant(''), id),
+      ms,
+      note: noted,
+      shape: fc.nat(4),
+      service: fc.constantFrom('web', 'orders'),
+    })
+    .map(({ shape, ...fields }) => {
+      if (shape === 0) return request(fields, 200, alice);
+      if (shape === 1) return request(fields, 403);
+      if (shape === 2) return statement({ ...fields, ...REFUSED }, REFUSED_CODE);
+      if (shape === 3) return statement(fields);
+      return span(fields);
+    });
+  const anyLog = fc
+    .record({
+      span: fc.oneof(fc.constant(''), id),
+      ms: fc.nat(3),
+      note: noted,
+      own: fc.constantFrom('', 'e1', 'e2'),
+      user: fc.constantFrom('alice', 'bob'),
+    })
+    .map(({ own, user, ...fields }) =>
+      event({ ...fields, attributes: { 'event.action': 'view', 'user.id': user, ...(own && { 'event.id': own }) } }),
+    );
+  const evidence = fc.record({ spans: fc.array(anySpan, { maxLength: 8 }), logs: fc.array(anyLog, { maxLength: 5 }) });
+  /** A second delivery: later, and from another address. */
+  const resent = <T extends Span | LogRecord>(piece: T): T => ({
+    ...piece,
+    note: { ...piece.note, receivedNs: piece.note.receivedNs + 1n, peer: '10.1.1.1' },
+  });
+  const shuffled = <T extends Span | LogRecord>(items: readonly T[]) =>
+    fc
+      .tuple(fc.shuffledSubarray([...items], { minLength: items.length }), fc.subarray([...items]))
+      .map(([all, again]) => [...again.map(resent), ...all]);
+
+  it('gives the same bytes', () => {
+    const given = evidence.chain((set) => fc.tuple(fc.constant(set), shuffled(set.spans), shuffled(set.logs)));
+    fc.assert(
+      fc.property(given, ([set, spans, logs]) => {
+        const { counts, ...once } = settled(set.spans, set.logs);
+        const { counts: again, ...repeated } = settled(spans, logs);
+        expect(text(repeated as Settlement)).toBe(text(once as Settlement));
+        expect(again).toEqual({
+          ...counts,
+          duplicate: counts.duplicate + spans.length + logs.length - set.spans.length - set.logs.length,
+        });
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it('ranks a larger set higher, counts every piece, and accounts for every id that a smaller set published', () => {
+    const given = evidence.chain((set) => fc.tuple(fc.constant(set), fc.subarray(set.spans), fc.subarray(set.logs)));
+    fc.assert(
+      fc.property(given, ([set, spans, logs]) => {
+        const all = settled(set.spans, set.logs);
+        const some = settled(spans, logs);
+        const ids = new Set(all.records.map((record) => record.id));
+        for (const { record } of all.records) expect(JSON.parse(JSON.stringify(record))).toStrictEqual(record);
+        expect(ids.size).toBe(all.records.length);
+        for (const { id: published } of some.records) {
+          if (!ids.has(published)) expect(ids).toContain(all.superseded.get(published));
+        }
+        for (const gone of all.superseded.keys()) expect(ids).not.toContain(gone);
+        if (all.rank === some.rank) expect(text({ ...some, counts: all.counts })).toBe(text(all));
+        else expect(all.rank > some.rank).toBe(true);
+        const { used, context, excluded, duplicate } = all.counts;
+        expect(used + context + excluded + duplicate).toBe(set.spans.length + set.logs.length);
+        expect(Math.min(used, context, excluded, duplicate)).toBeGreaterThanOrEqual(0);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe('traces of any size', () => {
+  it('settles a chain of 5,000 accesses and a fan of 20,000', () => {
+    const chain = Array.from({ length: 5000 }, (_, index) => {
+      const place = { id: String(index + 1), parent: index === 0 ? '' : String(index) };
+      return index % 10 === 0 ? request(place, 403) : span(place);
+    });
+    const deep = settled(chain);
+    expect(deep.records).toHaveLength(500);
+    expect(deep.records.filter(({ record }) => record.audit.entry)).toHaveLength(1);
+    expect(deep.records.every(({ record }) => (record.audit.path?.length ?? 0) <= 64)).toBe(true);
+    const fan = Array.from({ length: 20_000 }, (_, index) =>
+      (index % 10 === 0 ? statement : span)({ id: String(index + 2), parent: '1' }),
+    );
+    expect(recordOf(settled([request({ id: '1' }), ...fan]), 'GET').audit.db?.count).toBe(2_000);
+  });
+
+  it('has nothing to say of nothing', () => {
+    expect(settled([])).toMatchObject({ records: [], counts: { used: 0, context: 0, excluded: 0, duplicate: 0 } });
+  });
+});
