@@ -254,6 +254,40 @@ describe('bounds', () => {
   });
 });
 
+describe('beyond the horizon', () => {
+  it('evidence that is gone takes no record with it', () => {
+    const world = new World({ segmentFrames: 1 });
+    world.send([span(1), span(2, 1)]);
+    world.pass(1000);
+    world.send([span(3, 1)]);
+    world.shard.dropBefore(2);
+    world.send([4, 5, 6].map((number) => span(number, 1)));
+    world.pass(20_000);
+    expect(world.reasons()).toEqual(['complete', 'late']);
+    const states = [...world.visible()].map(([id, record]) => [id.slice(-1), record.audit.join.state]);
+    expect(states).toEqual([
+      ['1', 'complete'],
+      ['2', 'complete'],
+      ...['3', '4', '5', '6'].map((id) => [id, 'partial']),
+    ]);
+    expect(world.shard.spansOf(traceIdOf(1)).map((read) => read.name)).toEqual(['s6', 's5', 's4', 's3']);
+    expect(world.shard.spansOf(traceIdOf(2))).toEqual([]);
+  });
+
+  it('a restart forgets what the journal remembers of traces whose evidence is gone', () => {
+    const world = new World({ segmentFrames: 1 });
+    world.send([span(1)]);
+    world.send([span(1, undefined, 2)]);
+    world.pass(1000);
+    world.frames.shift();
+    world.restart();
+    expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesHeld: 1, evidenceHeld: 1, evidencePending: 0 });
+    world.send([span(2, 1, 2)]);
+    world.pass(20_000);
+    expect(world.store.get(`${traceIdOf(2)}/${spanIdOf(2)}`)?.record.audit).toMatchObject({ revision: 2 });
+  });
+});
+
 describe('what cannot be settled', () => {
   it('is set aside, counted and journalled, and stops no other trace', () => {
     const world = new World();

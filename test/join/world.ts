@@ -137,6 +137,7 @@ export class World {
   /** Batches in the order in which they were stored. */
   readonly batches: NonNullable<ReturnType<JoinShard['take']>>[] = [];
   shard: JoinShard;
+  #appended = 0;
   readonly #options: WorldOptions;
 
   constructor(options: WorldOptions = {}) {
@@ -154,7 +155,7 @@ export class World {
   }
 
   append(signal: StoredFrame['signal'], payload: Buffer, namespace = 'default'): StoredFrame {
-    const number = this.frames.length;
+    const number = this.#appended++;
     const perSegment = this.#options.segmentFrames ?? 4;
     const position = { segment: 1 + Math.floor(number / perSegment), offset: 32 + (number % perSegment) * 100 };
     const frame = { signal, payload, note: noteAt(this.nowMs, namespace), position, length: payload.length };
