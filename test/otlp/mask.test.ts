@@ -1,0 +1,226 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { AttributeValue, FrameNote, Span } from '../../src/core/evidence.ts';
+import { compileKeys, PayloadReader } from '../../src/otlp/decode.ts';
+import { compileMask, maskSecrets } from '../../src/otlp/mask.ts';
+import { scanLogs, scanTraces } from '../../src/otlp/scan.ts';
+import { anyValue, delimited, encodeLogs, encodeMetrics, encodeTraces, keyValues, spanMessage } from './encode.ts';
+import { ORACLE, oracleDecode } from './oracle.ts';
+import { chooser, encodeUnusually } from './unusual.ts';
+
+const MASK = compileMask({
+  attributes: ['http.request.header.authorization', 'password', 'api_key', 'x-secret-*', 'proxy-authorization'],
+  queryParameters: ['token', 'api-key', 'sig*'],
+});
+const NOTE: FrameNote = { receivedNs: 0n, namespace: 'd', sender: 'grpc', trusted: true, vouches: false, peer: '' };
+const IDS = { traceId: 'a1'.repeat(16), spanId: 'b2'.repeat(8) };
+const SECRET = 'hunter2';
+
+/** The last span of the payload. */
+function spanAfter(payload: Buffer): Span | undefined {
+  let start = 0;
+  scanTraces(payload, ({ itemStart }) => {
+    start = itemStart;
+  });
+  return new PayloadReader(payload, 'traces', NOTE, compileKeys(['*'])).span(start);
+}
+
+/** What one attribute of a span is after masking, and how many values were masked. */
+function masked(key: string, value: unknown): [AttributeValue | undefined, number] {
+  const payload = encodeTraces([{ spans: [{ ...IDS, attributes: { [key]: value } }] }]);
+  const count = maskSecrets(payload, 'traces', MASK);
+  return [spanAfter(payload)?.attributes.get(key), count];
+}
+
+const base64 = (text: string) => Buffer.from(text).toString('base64');
+const JWT_KEPT = `${Buffer.from('{"alg":"RS256"}').toString('base64url')}.${Buffer.from('{"sub":"alice"}').toString('base64url')}.`;
+const AUTHORIZATION = 'http.request.header.authorization';
+
+describe('a masked value', () => {
+  it.each<[string, unknown, unknown, number]>([
+    ['password', SECRET, '*******', 1],
+    ['PassWord', SECRET, '*******', 1],
+    ['api-key', SECRET, '*******', 1],
+    ['API_KEY', SECRET, '*******', 1],
+    ['X_Secret_Thing', SECRET, '*******', 1],
+    ['password', 'pä🔑', '*******', 1],
+    ['password', '', '', 0],
+    ['password', ['a', 'bc', true, 5, 1.5, 2n ** 60n], ['*', '**', true, 0, 0, 0], 5],
+    ['password', { a: 'b', c: { d: ['e'] } }, { a: '*', c: { d: ['*'] } }, 2],
+    ['password', Buffer.from('abc'), base64('***'), 1],
+    ['list', [{ password: SECRET, kept: 'x' }], [{ password: '*******', kept: 'x' }], 1],
+    ['passwords', SECRET, SECRET, 0],
+    ['x.password', SECRET, SECRET, 0],
+    ['note', 'password=hunter2', 'password=hunter2', 0],
+    ['x'.repeat(200), SECRET, SECRET, 0],
+  ])('%s (case %#)', (key, value, expected, count) => expect(masked(key, value)).toEqual([expected, count]));
+});
+
+describe('credentials of HTTP keep who it was and lose the proof', () => {
+  it.each([
+    [`Bearer ${JWT_KEPT}c2lnbmF0dXJl`, `Bearer ${JWT_KEPT}************`],
+    [`bearer  ${JWT_KEPT}c2ln`, `bearer  ${JWT_KEPT}****`],
+    [`Bearer ${JWT_KEPT}`, `Bearer ${JWT_KEPT}`],
+    [`Bearer ${JWT_KEPT}a.b.c`, `Bearer ${'*'.repeat(JWT_KEPT.length + 5)}`],
+    ['Bearer opaque-token', 'Bearer ************'],
+    ['Bearer a.b.c', 'Bearer *****'],
+    [`Basic ${base64('alice:secret')}`, `Basic ${base64('alice:******')}`],
+    [`basic ${base64('al:s')}`, `basic ${base64('al:*')}`],
+    [`Basic ${base64('al:s').replace(/=+$/, '')}`, `Basic ${base64('al:*').replace(/=+$/, '')}`],
+    [`Basic ${base64('ö:a:b')}`, `Basic ${base64('ö:***')}`],
+    [`Basic ${base64('no colon')}`, `Basic ${'*'.repeat(12)}`],
+    ['Basic not!base64', 'Basic **********'],
+    ['Digest username="alice", response="0"', `Digest ${'*'.repeat(30)}`],
+    ['no-scheme-at-all', '****************'],
+    ['Bearer', '******'],
+    ['  Token  abc', '  Token  ***'],
+  ])('%s', (value, expected) => {
+    expect(masked(AUTHORIZATION, value)[0]).toBe(expected);
+    expect(masked('proxy_authorization', [value])[0]).toEqual([expected]);
+  });
+
+  it('in bytes as well as in text', () => {
+    expect(masked(AUTHORIZATION, Buffer.from('Bearer abc'))).toEqual([base64('Bearer ***'), 1]);
+  });
+
+  it('and nested in a list all is proof', () => {
+    expect(masked(AUTHORIZATION, { any: 'thing' })).toEqual([{ any: '*****' }, 1]);
+  });
+});
+
+describe('secret query parameters', () => {
+  it.each([
+    ['url.query', 'token=abc', 'token=***'],
+    ['url.query', 'a=1&TOKEN=abc&b=2', 'a=1&TOKEN=***&b=2'],
+    ['url.query', 'api_key=abc;x&b=token', 'api_key=*****&b=token'],
+    ['url.query', 't%6Fken=abc&%74oken=d', 't%6Fken=***&%74oken=*'],
+    ['url.query', 'signature=a&sigh=b&Sig=', 'signature=*&sigh=*&Sig='],
+    ['url.query', 'a=1;token=b', 'a=1;token=*'],
+    ['url.query', 'token&tokens=1&token==2', 'token&tokens=1&token=**'],
+    ['url.query', '', ''],
+    ['url.full', 'https://h/token=1/x?token=1#y', 'https://h/token=1/x?token=*#y'],
+    ['url.full', 'https://h/cb#token=abc&b=1', 'https://h/cb#token=***&b=1'],
+    ['url.full', 'https://bob:pw@h/?q=ä', 'https://bob:**@h/?q=ä'],
+    ['url.full', 'https://h/a:b@c', 'https://h/a:b@c'],
+    ['http.url', 'http://h?token=ü%20', 'http://h?token=*****'],
+    ['http.target', '/a?token=1', '/a?token=*'],
+    ['HTTP.Request.Header.Referer', 'http://h?token=1', 'http://h?token=*'],
+    ['other', 'http://h?token=1', 'http://h?token=1'],
+  ])('%s %s', (key, value, expected) => {
+    expect(masked(key, value)).toEqual([expected, expected === value ? 0 : 1]);
+    expect(masked(key, [value])[0]).toEqual([expected]);
+  });
+
+  it('may be masked with their whole attribute', () => {
+    const payload = encodeTraces([{ spans: [{ ...IDS, attributes: { 'url.query': 'a=1' } }] }]);
+    maskSecrets(payload, 'traces', compileMask({ attributes: ['url.*'], queryParameters: [] }));
+    expect(spanAfter(payload)?.attributes.get('url.query')).toBe('***');
+  });
+});
+
+describe('no place is forgotten', () => {
+  const attributes = { password: SECRET, deep: [{ deeper: { password: SECRET } }], kept: 'open' };
+  const home = { attributes, scope: { name: 's', attributes } };
+  it.each([
+    [
+      'traces',
+      10,
+      encodeTraces([{ ...home, spans: [{ ...IDS, attributes, events: [{ attributes }], links: [{ attributes }] }] }]),
+    ],
+    ['logs', 8, encodeLogs([{ ...home, logs: [{ ...IDS, attributes, body: attributes }] }])],
+    ['metrics', 6, encodeMetrics([{ ...home, metrics: [{ name: 'm', points: [{ value: 1, attributes }] }] }])],
+  ] as const)('in %s', (signal, count, payload) => {
+    const before = JSON.stringify(oracleDecode(ORACLE[signal], payload));
+    const length = payload.length;
+    expect(maskSecrets(payload, signal, MASK)).toBe(count);
+    expect(payload).toHaveLength(length);
+    expect(JSON.stringify(oracleDecode(ORACLE[signal], payload))).toBe(before.replaceAll(SECRET, '*******'));
+  });
+
+  it('a log body that is text stays', () => {
+    const payload = encodeLogs([{ logs: [{ body: `password ${SECRET}` }] }]);
+    expect(maskSecrets(payload, 'logs', MASK)).toBe(0);
+  });
+
+  it('whatever the encoding, and what is not secret stays', () => {
+    const payload = encodeTraces([
+      { ...home, spans: [{ ...IDS, attributes, events: [{ attributes }], links: [{ attributes }] }] },
+    ]);
+    const message = oracleDecode(ORACLE.traces, payload);
+    const expected: unknown = JSON.parse(JSON.stringify(message).replaceAll(SECRET, '*******'));
+    fc.assert(
+      fc.property(fc.integer(), (seed) => {
+        const unusual = encodeUnusually(ORACLE.traces, message, chooser(seed));
+        const length = unusual.length;
+        maskSecrets(unusual, 'traces', MASK);
+        expect(unusual).toHaveLength(length);
+        expect(unusual.includes(SECRET)).toBe(false);
+        expect(JSON.parse(JSON.stringify(oracleDecode(ORACLE.traces, unusual)))).toEqual(expected);
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe('what cannot be decoded is overwritten, not kept unread', () => {
+  const broken = delimited(9, Buffer.concat([delimited(1, 'x'), delimited(2, Buffer.from([0x2a, 0x7f]))]));
+  const spanWith = (...fields: Buffer[]) => delimited(2, Buffer.concat([spanMessage(IDS), ...fields]));
+  const secret = keyValues(9, { password: SECRET });
+
+  it('with the other attributes of its span; its neighbours are masked as usual', () => {
+    const neighbour = spanWith(keyValues(9, { kept: 'open', password: SECRET }));
+    const payload = delimited(1, delimited(2, Buffer.concat([spanWith(broken, secret), neighbour])));
+    expect(maskSecrets(payload, 'traces', MASK)).toBe(3);
+    expect(payload.includes(SECRET)).toBe(false);
+    expect(scanTraces(payload)).toMatchObject({ ok: true, items: 2, rejected: 0 });
+    expect(spanAfter(payload)?.attributes).toEqual(
+      new Map([
+        ['kept', 'open'],
+        ['password', '*******'],
+      ]),
+    );
+  });
+
+  it('in a resource', () => {
+    const resource = Buffer.concat([delimited(1, Buffer.from([0xff])), keyValues(1, { password: SECRET })]);
+    const payload = delimited(1, Buffer.concat([delimited(1, resource), delimited(2, spanWith())]));
+    maskSecrets(payload, 'traces', MASK);
+    expect(payload.includes(SECRET)).toBe(false);
+    expect(scanTraces(payload)).toMatchObject({ ok: true, items: 1 });
+  });
+
+  it('in a log body nested too deeply', () => {
+    let body: unknown = { password: SECRET };
+    for (let level = 0; level < 2000; level++) body = [body];
+    const payload = encodeLogs([{ logs: [{ body }] }]);
+    maskSecrets(payload, 'logs', MASK);
+    expect(payload.includes(SECRET)).toBe(false);
+    expect(scanLogs(payload)).toMatchObject({ ok: true, items: 1 });
+  });
+
+  it('in a payload full of it', () => {
+    const payload = delimited(
+      1,
+      delimited(2, Buffer.concat(Array.from({ length: 3000 }, () => spanWith(broken, secret)))),
+    );
+    maskSecrets(payload, 'traces', MASK);
+    expect(payload.includes(SECRET)).toBe(false);
+    expect(scanTraces(payload)).toMatchObject({ ok: true, items: 3000, rejected: 0 });
+  });
+
+  it('in a payload that the scan refuses', () => {
+    const payload = Buffer.concat([
+      encodeTraces([{ spans: [{ attributes: { password: SECRET } }] }]),
+      Buffer.from([0x0f]),
+    ]);
+    maskSecrets(payload, 'traces', MASK);
+    expect(payload.includes(SECRET)).toBe(false);
+  });
+});
+
+it('a secret is found behind a key that stands after it', () => {
+  const keyLast = delimited(9, Buffer.concat([delimited(2, anyValue(SECRET)), delimited(1, 'password')]));
+  const payload = delimited(1, delimited(2, delimited(2, Buffer.concat([spanMessage(IDS), keyLast]))));
+  expect(maskSecrets(payload, 'traces', MASK)).toBe(1);
+  expect(spanAfter(payload)?.attributes.get('password')).toBe('*******');
+});
