@@ -16,6 +16,10 @@ const NAMESPACE = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 /** What a client is told to wait when an append failed or too much is in flight: long enough for a disk or a peak to pass. */
 export const RETRY_AFTER_MS = 1000;
 
+/** What a client is told when too much is in flight, and when a fault of ours kept its request from being handled. */
+export const BUSY_MESSAGE = 'too much is being received at once; nothing was kept, send it again later';
+export const FAULT_MESSAGE = 'the request could not be handled; send it again later';
+
 export interface AdmissionOptions {
   /** Resolves when the frame is durable. */
   readonly wal: { append(frame: Frame): Promise<unknown> };
@@ -32,7 +36,7 @@ export interface AdmissionOptions {
   readonly onAppendFailure: (cause: unknown) => void;
 }
 
-export interface RequestSource {
+interface RequestSource {
   readonly transport: 'grpc' | 'http';
   /** IP address. */
   readonly peer: string;
@@ -45,7 +49,7 @@ export interface RequestSource {
 /**
  * - `accepted`: durable (or nothing in it needed to be); `rejected` of the `items` were refused for `reason`
  * - `invalid`: never acceptable, do not retry; `field` is the part of the request that `message` complains about
- * - `unavailable`: nothing was kept; send the same request again after `retryAfterMs`
+ * - `unavailable`: not acknowledged; send the same request again after `retryAfterMs`
  */
 export type AdmitResult =
   | { readonly kind: 'accepted'; readonly items: number; readonly rejected: number; readonly reason: string }
@@ -82,7 +86,7 @@ export function createAdmission(options: AdmissionOptions): Admit {
         await options.wal.append({ signal, note, payload });
       } catch (cause) {
         options.onAppendFailure(cause);
-        const message = 'the request could not be made durable; nothing was kept, send it again later';
+        const message = 'the request could not be made durable; send it again later';
         return { kind: 'unavailable', message, retryAfterMs: RETRY_AFTER_MS };
       }
     }

@@ -5,7 +5,7 @@ import { Metadata, ResponderBuilder, ServerInterceptingCall, ServerListenerBuild
 import { assert } from '../core/assert.ts';
 import type { Counters } from '../core/metrics.ts';
 import { encodeStatus } from '../otlp/response.ts';
-import { RETRY_AFTER_MS } from './admission.ts';
+import { BUSY_MESSAGE, RETRY_AFTER_MS } from './admission.ts';
 import type { InFlight, Reservation } from './in-flight.ts';
 import { CONTENT_ENCODINGS, inflate, looksCompressed } from './inflate.ts';
 
@@ -58,6 +58,8 @@ export interface CallLimits {
   readonly stallMs: number;
   /** What the requests of each method path are counted as. */
   readonly signals: ReadonlyMap<string, string>;
+  /** Filled with each call's reservation, by the metadata object that its handler gets too. */
+  readonly reservations: WeakMap<Metadata, Reservation>;
 }
 
 /**
@@ -93,6 +95,10 @@ export function guardCalls(limits: CallLimits): ServerInterceptor {
       limits.counters.add('requests', 1, { transport: 'grpc', signal, status: sentStatus(stream) });
     });
     const listener = new ServerListenerBuilder()
+      .withOnReceiveMetadata((metadata, next) => {
+        limits.reservations.set(metadata, reservation);
+        next(metadata);
+      })
       .withOnReceiveMessage((message: Buffer, next) => {
         if (refused) return;
         if (!looksCompressed(message, encoding)) return next(message);
@@ -113,8 +119,7 @@ function watchReads(
   refuse: (refusal: Refusal) => void,
 ): void {
   stream.on('data', (chunk: Buffer) => {
-    if (!reservation.add(chunk.length))
-      refuse(unavailable('too much is being received; send it again later', RETRY_AFTER_MS));
+    if (!reservation.add(chunk.length)) refuse(unavailable(BUSY_MESSAGE, RETRY_AFTER_MS));
     // Answered before it ended (refused above, or over the cap in grpc-js): the rest is not wanted.
     if (stream.headersSent) stream.close(constants.NGHTTP2_NO_ERROR);
   });
@@ -139,7 +144,7 @@ async function inflateMessage(
     case 'too_large':
       return tooLarge(bytesMax);
     case 'busy':
-      return unavailable('too much is being received; send it again later', RETRY_AFTER_MS);
+      return unavailable(BUSY_MESSAGE, RETRY_AFTER_MS);
     case 'corrupt':
       return badRequest('body', result.message);
   }

@@ -5,9 +5,9 @@ import type { Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import { encodeExportResponse } from '../otlp/response.ts';
 import type { Admit, AdmitResult } from './admission.ts';
-import { NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
+import { FAULT_MESSAGE, NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
 import { badRequest, guardCalls, type Refusal, unavailable } from './grpc-calls.ts';
-import type { InFlight } from './in-flight.ts';
+import type { InFlight, Reservation } from './in-flight.ts';
 import { type Listening, listen, peerAddress } from './listen.ts';
 
 export interface GrpcServerOptions {
@@ -27,7 +27,7 @@ export interface GrpcServerOptions {
   readonly methods?: readonly UnaryMethod[];
 }
 
-export interface UnaryMethod {
+interface UnaryMethod {
   /** `/package.Service/Method` */
   readonly path: string;
   /** What its requests are counted as. */
@@ -35,7 +35,7 @@ export interface UnaryMethod {
   readonly handle: (message: Buffer, peer: string, metadata: Metadata) => Promise<UnaryAnswer>;
 }
 
-export type UnaryAnswer = { readonly kind: 'message'; readonly message: Buffer } | Refusal;
+type UnaryAnswer = { readonly kind: 'message'; readonly message: Buffer } | Refusal;
 
 /** The services of opentelemetry-proto's collector packages; each has the one method Export. */
 const EXPORT_PATHS: readonly (readonly [string, Signal])[] = [
@@ -57,16 +57,19 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Liste
     ...EXPORT_PATHS.map(([path, signal]) => exportMethod(path, signal, options.admit)),
     ...(options.methods ?? []),
   ];
-  const guard = guardCalls({ ...options, signals: new Map(methods.map((method) => [method.path, method.signal])) });
+  const reservations = new WeakMap<Metadata, Reservation>();
+  const signals = new Map(methods.map((method) => [method.path, method.signal]));
   const grpc = new Server({
-    interceptors: [guard],
+    interceptors: [guardCalls({ ...options, signals, reservations })],
     'grpc.max_receive_message_length': options.requestBytesMax,
     'grpc.max_concurrent_streams': STREAMS_MAX,
     'grpc.keepalive_time_ms': KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
   });
-  for (const method of methods)
-    grpc.register(method.path, unaryHandler(method, options.onFault), asBuffer, asBuffer, 'unary');
+  for (const method of methods) {
+    const handle = unaryHandler(method, reservations, options.onFault);
+    grpc.register(method.path, handle, asBuffer, asBuffer, 'unary');
+  }
 
   // The sockets are ours, so that a taken port has a proper error and a shutdown past its grace can cut connections.
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
@@ -103,17 +106,24 @@ async function closeGrpc(
   clearTimeout(force);
 }
 
-function unaryHandler(method: UnaryMethod, onFault: (thrown: unknown) => void) {
+function unaryHandler(
+  method: UnaryMethod,
+  reservations: WeakMap<Metadata, Reservation>,
+  onFault: (thrown: unknown) => void,
+) {
   return (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>): void => {
     const answer = (result: UnaryAnswer): void => {
       if (result.kind === 'message') callback(null, result.message);
       else callback({ code: result.code, details: result.message, metadata: result.metadata });
     };
     const peer = peerAddress(call.getPeer().replace(/:\d+$/, ''));
-    method.handle(call.request, peer, call.metadata).then(answer, (thrown) => {
+    const work = method.handle(call.request, peer, call.metadata);
+    // Clients that give up while the disk is slow send again: what they gave up on still takes its memory.
+    reservations.get(call.metadata)?.holdUntil(work);
+    work.then(answer, (thrown) => {
       // A fault of ours must not cost the sender's data: clients drop what is answered with UNKNOWN or INTERNAL.
       onFault(thrown);
-      answer(unavailable('the request could not be handled; send it again later', RETRY_AFTER_MS));
+      answer(unavailable(FAULT_MESSAGE, RETRY_AFTER_MS));
     });
   };
 }

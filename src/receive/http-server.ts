@@ -7,7 +7,7 @@ import type { Counters } from '../core/metrics.ts';
 import { transcodeJson } from '../otlp/json.ts';
 import { type Encoding, encodeExportResponse, encodeStatus } from '../otlp/response.ts';
 import type { Admit, AdmitResult } from './admission.ts';
-import { NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
+import { BUSY_MESSAGE, FAULT_MESSAGE, NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
 import { compileOrigins, corsHeaders, isPreflight, type OriginCheck, PREFLIGHT_HEADERS } from './cors.ts';
 import { type BodyResult, readBody } from './http-body.ts';
 import type { InFlight } from './in-flight.ts';
@@ -128,7 +128,7 @@ async function answer(
     return exportReply(signal, encoding, await admitBody(request, signal, encoding, body.bytes, options.admit));
   } catch (thrown) {
     options.onFault(thrown);
-    return unavailable(encodingOf(request), 'the request could not be handled; send it again later', RETRY_AFTER_MS);
+    return unavailable(encodingOf(request), FAULT_MESSAGE, RETRY_AFTER_MS);
   } finally {
     reservation.release();
   }
@@ -177,7 +177,7 @@ function bodyFailure(
     case 'too_large':
       return fail('too_large', encoding, `the request is larger than ${bytesMax} bytes; send smaller batches`);
     case 'busy':
-      return unavailable(encoding, 'too much is being received; send it again later', RETRY_AFTER_MS);
+      return unavailable(encoding, BUSY_MESSAGE, RETRY_AFTER_MS);
     case 'corrupt':
       return fail('bad_request', encoding, result.message);
     case 'unsupported_encoding': {

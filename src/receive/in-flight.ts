@@ -10,10 +10,12 @@ export interface InFlight {
 }
 
 export interface Reservation {
-  /** Takes more bytes; false (and nothing is taken) when the bound is reached: the request must be refused. */
+  /** Takes more bytes; false (and nothing is taken) when the bound is reached or this was given back: stop reading. */
   add(bytes: number): boolean;
-  /** Gives everything back. May be called more than once; afterwards `add` takes nothing and says yes. */
+  /** Gives everything back, once what `holdUntil` waits for is done. May be called more than once. */
   release(): void;
+  /** The bytes are still in use until this settles, even if the sender is gone and `release` was called. */
+  holdUntil(work: Promise<unknown>): void;
 }
 
 export function createInFlight(bytesMax: number): InFlight {
@@ -25,18 +27,27 @@ export function createInFlight(bytesMax: number): InFlight {
     reserve() {
       let own = 0;
       let open = true;
+      let holders = 1;
+      const letGo = (): void => {
+        holders--;
+        if (holders > 0) return;
+        total -= own;
+        own = 0;
+      };
       return {
         add(bytes) {
-          if (!open) return true;
-          if (total + bytes > bytesMax) return false;
+          if (!open || total + bytes > bytesMax) return false;
           total += bytes;
           own += bytes;
           return true;
         },
         release() {
+          if (open) letGo();
           open = false;
-          total -= own;
-          own = 0;
+        },
+        holdUntil(work) {
+          holders++;
+          work.then(letGo, letGo);
         },
       };
     },

@@ -6,6 +6,7 @@ import type { PipelineAnswer } from '../../src/api/contract.ts';
 import { type LoadResult, percentile, runLoad } from './load.ts';
 import { type ProbeResult, sleep, startProbes } from './probe.ts';
 import { pinThisProcess, type Receiver, startReceiver } from './receiver.ts';
+import { runSink } from './sink.ts';
 
 const HELP = `npm run bench -- [options] [-- further arguments of serve]
 
@@ -57,6 +58,7 @@ function readOptions() {
       'warm-up': { type: 'string', default: '3' },
       cores: { type: 'string', default: cpus().length > 1 ? '0' : '' },
       sink: { type: 'boolean', default: false },
+      'run-sink': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -66,6 +68,7 @@ function readOptions() {
 async function main(): Promise<void> {
   const options = readOptions();
   if (options.help) return void process.stdout.write(HELP);
+  if (options['run-sink']) return runSink();
   const folder = await mkdtemp(join(tmpdir(), 'spantrail-bench-'));
   const receiver = await startUnderTest(options, folder);
   try {
@@ -82,7 +85,7 @@ async function main(): Promise<void> {
 type Options = ReturnType<typeof readOptions>;
 
 function startUnderTest(options: Options, folder: string): Promise<Receiver> {
-  if (options.sink) return startReceiver(join(import.meta.dirname, 'sink.ts'), [], options.cores);
+  if (options.sink) return startReceiver(import.meta.filename, ['--run-sink'], options.cores);
   const anyPorts = ['--grpc-port', '0', '--http-port', '0', '--api-port', '0'];
   const main = join(import.meta.dirname, '../../src/cli/main.ts');
   const args = ['serve', '--store', options.store, '--data-dir', folder, ...anyPorts, ...options.serveArguments];

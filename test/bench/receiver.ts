@@ -16,12 +16,14 @@ export interface Receiver {
 
 /** Linux counts CPU time in hundredths of a second everywhere that Node runs. */
 const TICKS_A_SECOND = 100;
+/** Of util-linux; without it nothing is pinned. */
+const TASKSET = 'taskset';
 const STDERR_CHARS_KEPT = 4000;
 
 /** Starts `node script ...` on the given CPU cores (all when empty) and waits for its JSON line of ports on stdout. */
 export async function startReceiver(script: string, args: readonly string[], cores: string): Promise<Receiver> {
   const command = [process.execPath, script, ...args];
-  const pinned = cores && hasTaskset() ? ['taskset', '-c', cores, ...command] : command;
+  const pinned = cores && hasTaskset() ? [TASKSET, '-c', cores, ...command] : command;
   const [program = process.execPath, ...rest] = pinned;
   const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
   let tail = '';
@@ -65,10 +67,9 @@ function readPorts(child: ChildProcess, tail: () => string): Promise<{ grpc: num
 
 /** Pins this process, so that what it costs to make the load is not taken from the receiver's core. */
 export function pinThisProcess(cores: string): void {
-  if (cores && hasTaskset())
-    execFileSync('taskset', ['-a', '-p', '-c', cores, String(process.pid)], { stdio: 'ignore' });
+  if (cores && hasTaskset()) execFileSync(TASKSET, ['-a', '-p', '-c', cores, String(process.pid)], { stdio: 'ignore' });
 }
 
 function hasTaskset(): boolean {
-  return ['/usr/bin/taskset', '/bin/taskset'].some((path) => existsSync(path));
+  return ['/usr/bin', '/bin'].some((folder) => existsSync(`${folder}/${TASKSET}`));
 }

@@ -6,7 +6,7 @@ import { delimited, keyValues, spanMessage, type TestSpan } from '../otlp/encode
  * 677 bytes a span. Of a trace's eight spans five are accesses: two SERVER spans and three database CLIENT spans.
  */
 export const TRACES_A_REQUEST = 64;
-export const SPANS_A_TRACE = 8;
+const SPANS_A_TRACE = 8;
 export const SPANS_A_REQUEST = TRACES_A_REQUEST * SPANS_A_TRACE;
 
 /** gRPC's length-prefixed message: one flag byte and four bytes of length. */

@@ -240,6 +240,22 @@ describe('OTLP over gRPC', () => {
     await expect.poll(() => inFlight.bytes).toBe(0);
   });
 
+  it('holds what is being appended though its sender gave up', async () => {
+    const appends: (() => void)[] = [];
+    const wal = { append: () => new Promise<void>((resolve) => appends.push(resolve)) };
+    const { grpc, inFlight, counters } = await start({ wal });
+    const session = connectHttp2(`http://127.0.0.1:${grpc.port}`).on('error', () => undefined);
+    const stream = session.request({ ':method': 'POST', ':path': PATHS.traces, 'content-type': 'application/grpc' });
+    stream.on('error', () => undefined).end(frame(good));
+    await expect.poll(() => appends.length).toBe(1);
+    session.destroy();
+    const cancelled = { transport: 'grpc', signal: 'traces', status: 'CANCELLED' };
+    await expect.poll(() => counters.total('requests', cancelled)).toBe(1);
+    expect(inFlight.bytes).toBe(frame(good).length);
+    appends[0]?.();
+    await expect.poll(() => inFlight.bytes).toBe(0);
+  });
+
   it.each<[string, (socket: Socket) => void]>([
     ['HTTP/1.1', (socket) => socket.write('POST /v1/traces HTTP/1.1\r\nhost: x\r\n\r\n')],
     ['noise', (socket) => socket.write(Buffer.alloc(1000, 7))],
@@ -255,11 +271,11 @@ describe('OTLP over gRPC', () => {
 
   it('forgets requests whose sender goes away, and frees what they held', async () => {
     const { grpc, inFlight, counters } = await start();
-    const socket = connectHttp2(`http://127.0.0.1:${grpc.port}`).on('error', () => undefined);
-    const stream = socket.request({ ':method': 'POST', ':path': PATHS.traces, 'content-type': 'application/grpc' });
+    const session = connectHttp2(`http://127.0.0.1:${grpc.port}`).on('error', () => undefined);
+    const stream = session.request({ ':method': 'POST', ':path': PATHS.traces, 'content-type': 'application/grpc' });
     stream.on('error', () => undefined).write(frame(good).subarray(0, 30));
     await expect.poll(() => inFlight.bytes).toBe(30);
-    socket.destroy();
+    session.destroy();
     await expect.poll(() => inFlight.bytes).toBe(0);
     expect(counters.total('requests', { transport: 'grpc', signal: 'traces', status: 'CANCELLED' })).toBe(1);
   });
