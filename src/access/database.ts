@@ -57,7 +57,10 @@ const REFUSALS: readonly (readonly [RegExp, RegExp, Refusal])[] = [
 ];
 
 const SQLSTATE = /^(?=.*\d)[0-9A-Z]{5}$/;
-const SQLSTATE_IN_TEXT = /SQL-?STATE\W{0,3}\s?([0-9A-Z]{5})\b|\((\d[0-9A-Z]{4})\)/i;
+const SQLSTATE_IN_TEXT = /SQL-?STATE\W{0,3}\s?([0-9A-Z]{5})\b|\((?:code: )?(\d[0-9A-Z]{4})\)/i;
+/** All that newer Node instrumentation says of an error besides its code. */
+const SAYS_NOTHING = /^PostgreSQL error of type /;
+const REFUSAL_WORDS = { permission: 'permission denied', authentication: 'authentication failed' } as const;
 
 /** Calls of a client to a database: one access each, to the table when one is named, else to the database. */
 export function readDatabase(span: Span): Draft | undefined {
@@ -153,9 +156,12 @@ function refusalOf(span: Span, system: string, error: ErrorText | undefined): { 
 
 function resultOf(error: ErrorText | undefined, code: string | undefined, refusal: Refusal | undefined): Result {
   if (error === undefined && refusal === undefined) return SUCCEEDED;
-  const said = headline(error?.message) ?? (error?.type === code ? undefined : error?.type);
-  const reason =
-    code === undefined || said?.includes(code) ? said : said === undefined ? `error ${code}` : `${said} (${code})`;
+  const line = headline(error?.message);
+  const isTelling = line !== undefined && !(refusal && SAYS_NOTHING.test(line));
+  const otherwise = refusal ? REFUSAL_WORDS[refusal.kind] : error?.type === code ? undefined : error?.type;
+  const said = isTelling ? line : otherwise;
+  const isSaid = code === undefined || said?.includes(code);
+  const reason = isSaid ? said : said === undefined ? `error ${code}` : `${said} (${code})`;
   return failed(refusal === undefined ? 'none' : 'deny', reason, error ?? compact({ type: code }));
 }
 

@@ -192,6 +192,12 @@ const DATABASE: Case[] = [
     },
   ],
   [
+    'newer Node pg: all it tells is the code',
+    { 'db.system.name': 'postgresql', 'db.namespace': 'shop', 'db.query.text': 'SELECT * FROM orders' },
+    { ...CLIENT, error: "PostgreSQL error of type 'error' occurred (code: 42501)" },
+    { decision: 'deny', reason: 'permission denied (42501)', type: 'access,denied' },
+  ],
+  [
     'Java: refused, told by SQLSTATE',
     {
       'db.system.name': 'postgresql',
