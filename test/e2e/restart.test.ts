@@ -1,12 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { encodeLogs, encodeTraces } from '../otlp/encode.ts';
+import { explicitEvent, makeTraces, type Trace } from './clinic-evidence.ts';
 import { type RunningProcess, startProcess } from './spantrail.ts';
-
-const NANOS_PER_MILLI = 1_000_000n;
 
 let folder: string;
 let running: RunningProcess | undefined;
@@ -23,54 +20,6 @@ const start = async (environment: Record<string, string> = {}, ...more: string[]
   running = await startProcess(['--data-dir', join(folder, 'data'), ...more], environment);
   return running;
 };
-
-interface Trace {
-  readonly traceId: string;
-  readonly rootId: string;
-  readonly payload: Buffer;
-}
-
-/** A request of alice: GET /patients/:id with a statement below it. */
-function makeTrace(index: number): Trace {
-  const traceId = randomBytes(16).toString('hex');
-  const [rootId, statementId] = [randomBytes(8).toString('hex'), randomBytes(8).toString('hex')];
-  const startNs = BigInt(Date.now() - 1000 + index) * NANOS_PER_MILLI;
-  const payload = encodeTraces([
-    {
-      attributes: { 'service.name': 'records' },
-      spans: [
-        {
-          traceId,
-          spanId: rootId,
-          name: 'GET /patients/:id',
-          kind: 2,
-          startNs,
-          endNs: startNs + 20n * NANOS_PER_MILLI,
-          attributes: {
-            'http.request.method': 'GET',
-            'http.route': '/patients/:id',
-            'url.path': `/patients/${index}`,
-            'http.response.status_code': 200,
-            'http.request.header.x-forwarded-user': ['alice'],
-          },
-        },
-        {
-          traceId,
-          spanId: statementId,
-          parentSpanId: rootId,
-          name: 'SELECT clinic',
-          kind: 3,
-          startNs: startNs + 2n * NANOS_PER_MILLI,
-          endNs: startNs + 9n * NANOS_PER_MILLI,
-          attributes: { 'db.system.name': 'postgresql', 'db.query.text': 'SELECT * FROM patients WHERE id = $1' },
-        },
-      ],
-    },
-  ]);
-  return { traceId, rootId, payload };
-}
-
-const makeTraces = (count: number) => Array.from({ length: count }, (_, index) => makeTrace(index));
 
 function expectEveryRecordOnce(
   records: readonly { trace?: { id: string }; event: { id: string } }[],
@@ -140,30 +89,7 @@ describe('late evidence', () => {
     await spantrail.settled();
     await spantrail.stop('SIGKILL');
     const again = await start();
-    const timeNs = BigInt(Date.now()) * NANOS_PER_MILLI;
-    const event = encodeLogs([
-      {
-        attributes: { 'service.name': 'records' },
-        logs: [
-          {
-            traceId: trace.traceId,
-            spanId: trace.rootId,
-            timeNs,
-            observedNs: timeNs,
-            eventName: 'patient.access',
-            attributes: {
-              'user.id': 'alice',
-              'event.action': 'open-chart',
-              'event.outcome': 'success',
-              'audit.purpose': 'treatment',
-              'audit.target.id': 'patients/0',
-              'audit.target.type': 'patient',
-            },
-          },
-        ],
-      },
-    ]);
-    expect(await again.send('logs', event)).toBe(200);
+    expect(await again.send('logs', explicitEvent(trace))).toBe(200);
     await again.settled();
     const [record, ...others] = await again.search('audit.entry: true');
     expect(others).toEqual([]);
