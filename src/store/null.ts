@@ -22,7 +22,7 @@ export class NullStore implements Store {
     for (const { id, namespace, rank, record } of batch) {
       const index = `spantrail-audit-${namespace}-${record['@timestamp'].slice(0, 10).replaceAll('-', '.')}`;
       lines += `{"index":{"_index":${JSON.stringify(index)},"_id":"${id}","version":${rank},"version_type":"external_gte"}}\n`;
-      lines += `${JSON.stringify(record)}\n`;
+      lines += `${documentText(record)}\n`;
     }
     const bytes = Buffer.from(lines);
     this.#checksum = crc32(bytes, this.#checksum);

@@ -48,7 +48,8 @@ interface Connections {
 export class DuckDbStore implements Store {
   readonly capabilities: Capabilities = { name: 'duckdb', searchableAfterMs: 0, exactAggregations: true };
   readonly #settings: DuckDbSettings;
-  #connections: Connections;
+  /** Absent after a fatal error, until the next write opens the file again. */
+  #connections: Connections | undefined;
   /** The last write; the next one starts after it. */
   #lastWrite: Promise<unknown> = Promise.resolve();
 
@@ -63,15 +64,15 @@ export class DuckDbStore implements Store {
   }
 
   async setUp(): Promise<void> {
-    await this.#inTurn(() => setUpTables(this.#connections.writes, this.#settings.file));
+    await this.#inTurn(async () => setUpTables((await this.#connected()).writes, this.#settings.file));
   }
 
   write(batch: readonly RecordWrite[]): Promise<WriteResult> {
     return this.#inTurn(async () => {
       try {
-        return await writeBatch(this.#connections.writes, batch);
+        return await writeBatch((await this.#connected()).writes, batch);
       } catch (error) {
-        if (isFatal(error)) await this.#reconnect();
+        if (isFatal(error)) this.#letGo();
         throw new AppError('store_unavailable', `DuckDB did not take the batch: ${firstLine(error)}`, { cause: error });
       }
     });
@@ -138,19 +139,32 @@ export class DuckDbStore implements Store {
   async close(): Promise<void> {
     await this.#inTurn(async () => {
       // Not needed for safety: what a failed checkpoint leaves in the log is read again at the next start.
-      await this.#connections.writes.run('CHECKPOINT').catch(() => undefined);
-      disconnect(this.#connections);
+      await this.#connections?.writes.run('CHECKPOINT').catch(() => undefined);
+      this.#letGo();
     });
   }
 
-  /** After a fatal error (a full disk at commit) DuckDB refuses everything until the file is opened again. */
-  async #reconnect(): Promise<void> {
-    disconnect(this.#connections);
-    this.#connections = await connect(this.#settings);
-    await setUpTables(this.#connections.writes, this.#settings.file);
+  /** After a fatal error (a disk that is full at a checkpoint) DuckDB refuses everything until the file is opened again. */
+  async #connected(): Promise<Connections> {
+    if (this.#connections) return this.#connections;
+    const connections = await connect(this.#settings);
+    await setUpTables(connections.writes, this.#settings.file);
+    this.#connections = connections;
+    return connections;
+  }
+
+  #letGo(): void {
+    if (!this.#connections) return;
+    const { instance, writes, idle } = this.#connections;
+    this.#connections = undefined;
+    writes.closeSync();
+    for (const connection of idle) connection.closeSync();
+    instance.closeSync();
   }
 
   async #read<T>(work: (connection: DuckDBConnection) => Promise<T>): Promise<T> {
+    if (!this.#connections)
+      throw new AppError('store_unavailable', 'the DuckDB file is closed; it opens with the next write');
     const { instance, idle } = this.#connections;
     try {
       const connection = idle.pop() ?? (await instance.connect());
@@ -188,12 +202,6 @@ async function connect({ file, memoryBytes, threads }: DuckDbSettings): Promise<
   } catch (error) {
     throw new AppError('storage', `cannot open the DuckDB file ${file}: ${whyNotOpened(error)}`, { cause: error });
   }
-}
-
-function disconnect({ instance, writes, idle }: Connections): void {
-  writes.closeSync();
-  for (const connection of idle) connection.closeSync();
-  instance.closeSync();
 }
 
 async function setUpTables(connection: DuckDBConnection, file: string): Promise<void> {
