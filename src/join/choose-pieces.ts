@@ -8,8 +8,8 @@ const PIECES_PER_SPAN_MAX = 4;
  * of its pieces, so that order of arrival and duplicates do not matter. Logs without a span come last. Only when one id
  * alone has more pieces than may be decoded does the place in the write-ahead log decide.
  */
-export function choosePieces(pieces: Piece[], spansMax: number): { chosen: Piece[]; isCut: boolean } {
-  if (pieces.length <= spansMax) return { chosen: pieces, isCut: false };
+export function choosePieces(pieces: Piece[], spansMax: number): Piece[] {
+  if (pieces.length <= spansMax) return pieces;
   const piecesMax = spansMax * PIECES_PER_SPAN_MAX;
   const sorted = [...pieces].sort(byId);
   let end = 0;
@@ -21,7 +21,8 @@ export function choosePieces(pieces: Piece[], spansMax: number): { chosen: Piece
     ids++;
   }
   if (end === 0) end = piecesMax;
-  return { chosen: sorted.slice(0, end), isCut: end < sorted.length };
+  // In the order of the log, so that each frame is opened once.
+  return sorted.slice(0, end).sort(byPlace);
 }
 
 function endOfGroup(sorted: readonly Piece[], start: number): number {
@@ -36,11 +37,9 @@ function byId(a: Piece, b: Piece): number {
   const aHasSpan = a.spanHigh !== 0 || a.spanLow !== 0;
   const bHasSpan = b.spanHigh !== 0 || b.spanLow !== 0;
   if (aHasSpan !== bHasSpan) return aHasSpan ? -1 : 1;
-  return (
-    a.spanHigh - b.spanHigh ||
-    a.spanLow - b.spanLow ||
-    a.segment - b.segment ||
-    a.offset - b.offset ||
-    a.itemStart - b.itemStart
-  );
+  return a.spanHigh - b.spanHigh || a.spanLow - b.spanLow || byPlace(a, b);
+}
+
+function byPlace(a: Piece, b: Piece): number {
+  return a.segment - b.segment || a.offset - b.offset || a.itemStart - b.itemStart;
 }

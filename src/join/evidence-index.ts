@@ -7,7 +7,9 @@ import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
 import type { SetAside } from './batch.ts';
 import type { TraceJoin } from './trace-join.ts';
-import { hashTrace, type PieceIds, TRACE } from './trace-table.ts';
+import { hashTrace } from './trace-slots.ts';
+import type { PieceIds } from './trace-table.ts';
+import { TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
 
 export interface EvidenceIndexOptions {

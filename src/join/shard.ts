@@ -2,7 +2,7 @@ import type { LogRecord, Span } from '../core/evidence.ts';
 import type { SettleReason } from '../core/record.ts';
 import type { Settle, SettledTrace, Settlement } from '../core/settlement.ts';
 import type { StoredFrame } from '../wal/frame.ts';
-import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
+import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
 import {
   countFresh,
@@ -19,7 +19,8 @@ import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
 import { EvidenceReader } from './evidence-reader.ts';
 import type { JoinSettings } from './settings.ts';
 import { TraceJoin } from './trace-join.ts';
-import { type Piece, type SegmentCount, since, TRACE } from './trace-table.ts';
+import type { SegmentCount } from './trace-table.ts';
+import { since, TRACE } from './trace-words.ts';
 
 export interface JoinShardOptions extends EvidenceIndexOptions {
   readonly settings: JoinSettings;
@@ -183,8 +184,10 @@ export class JoinShard {
   spansOf(traceId: string): Span[] {
     const spans: Span[] = [];
     for (const trace of this.#index.find(traceId)) {
-      const pieces = this.#join.table.pieces(trace, this.#firstSegment).filter((piece) => !piece.isLog);
-      this.#reader.read(choosePieces(pieces, this.#options.settings.spansMax).chosen, spans, []);
+      const idsMax = this.#options.settings.spansMax;
+      const { pieces } = this.#join.table.look(trace, { firstSegment: this.#firstSegment, idsMax, take: false });
+      const listed = pieces.filter((piece) => !piece.isLog);
+      this.#reader.read(choosePieces(listed, idsMax), spans, []);
     }
     return spans.map((span) => ({ ...span, raw: NO_BYTES }));
   }
@@ -210,44 +213,40 @@ export class JoinShard {
   /** Settles one trace into the draft. */
   #settleTrace(trace: number, reason: SettleReason, draft: Draft): { records: number; pieces: number } {
     const { table } = this.#join;
-    const pieces = table.takePieces(trace, this.#firstSegment);
+    const idsMax = this.#options.settings.spansMax;
+    const look = table.look(trace, { firstSegment: this.#firstSegment, idsMax, take: true });
     this.#join.clearRestored(trace);
     const { namespace, traceId } = this.#index.nameOf(trace);
-    const { chosen, isCut } = choosePieces(pieces, this.#options.settings.spansMax);
+    const chosen = choosePieces(look.pieces, idsMax);
     const spans: Span[] = [];
     const logs: LogRecord[] = [];
     const unreadable = this.#reader.read(chosen, spans, logs);
     draft.quarantined.push(...unreadable);
-    const isGone = pieces.length < table.traces.get(trace, TRACE.pieces);
+    const isCut = chosen.length < look.readable;
+    const isGone = look.readable < table.traces.get(trace, TRACE.pieces);
     const hasLost = isGone || spans.length + logs.length < chosen.length;
-    const fresh = pieces.filter((piece) => piece.isNew).length - unreadable.length;
+    const fresh = look.fresh - unreadable.length;
     const settled = this.#settle({ namespace, traceId, spans, logs });
     const settlement = settled instanceof SettleFailure ? undefined : settled;
     if (settled instanceof SettleFailure) {
-      draft.quarantined.push({ ...this.#reader.setAside(pieces, 'settle', settled.thrown), pieces: fresh });
+      draft.quarantined.push({ ...this.#reader.setAside(chosen, 'settle', settled.thrown), pieces: fresh });
     } else this.#count(trace, fresh, settled, draft);
-    const through = newestOf(pieces);
     const journal = this.#index.journalOf(trace);
-    draft.taken.push({ namespace, traceId, reason, settlement, through, isCut, hasLost, journal });
+    draft.taken.push({ namespace, traceId, reason, settlement, through: look.newest, isCut, hasLost, journal });
     draft.traces.taken.push(trace);
-    return { records: settlement?.records.length ?? 0, pieces: pieces.length };
+    return { records: settlement?.records.length ?? 0, pieces: chosen.length };
   }
 
   /** Settles log records that name no trace, each by itself; they share the journal entry of their frame. */
   #settleUntraced(trace: number, draft: Draft): { records: number; pieces: number } {
     const { table } = this.#join;
-    const pieces = table.takePieces(trace, this.#firstSegment, UNTRACED_TAKE_MAX);
-    const isLast = pieces.length === table.traces.get(trace, TRACE.pending);
-    const shared = {
-      traceId: '',
-      reason: 'untraced',
-      through: newestOf(pieces),
-      isCut: false,
-      hasLost: false,
-    } as const;
+    const limits = { idsMax: Number.POSITIVE_INFINITY, newMax: UNTRACED_TAKE_MAX };
+    const look = table.look(trace, { firstSegment: this.#firstSegment, ...limits, take: true });
+    const isLast = look.fresh === table.traces.get(trace, TRACE.pending);
+    const shared = { traceId: '', reason: 'untraced', through: look.newest, isCut: false, hasLost: false } as const;
     const writes: SettledTrace['writes'][number][] = [];
     let namespace = '';
-    for (const piece of pieces) {
+    for (const piece of look.pieces) {
       const logs: LogRecord[] = [];
       draft.quarantined.push(...this.#reader.read([piece], [], logs));
       if (logs.length === 0) continue;
@@ -266,7 +265,7 @@ export class JoinShard {
     const { traceId, through } = shared;
     const entry = { namespace, traceId, through, rank: 0n, revision: 1, settledAtMs: draft.settledAtMs, records: [] };
     if (isLast) draft.untracedEntries.push(entry);
-    return { records: writes.length, pieces: pieces.length };
+    return { records: writes.length, pieces: look.fresh };
   }
 
   #settle(evidence: Parameters<Settle>[0]): Settlement | SettleFailure {
@@ -297,12 +296,4 @@ class SettleFailure {
 
 function addCounts(totals: number[], amounts: readonly number[]): void {
   for (const [index, amount] of amounts.entries()) totals[index] = (totals[index] ?? 0) + amount;
-}
-
-function newestOf(pieces: readonly Piece[]): FramePosition {
-  let newest: FramePosition = { segment: 0, offset: 0 };
-  for (const { segment, offset } of pieces) {
-    if (comparePositions({ segment, offset }, newest) > 0) newest = { segment, offset };
-  }
-  return newest;
 }

@@ -1,7 +1,8 @@
 import { SETTLE_REASONS, type SettleReason } from '../core/record.ts';
 import type { JoinSettings } from './settings.ts';
 import { LIST, TraceLists } from './trace-lists.ts';
-import { since, TRACE, TraceTable } from './trace-table.ts';
+import { TraceTable } from './trace-table.ts';
+import { since, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
 
 /** Bits of a trace's flags; above them, a byte for the number of settles and a byte for the reason why it is due. */

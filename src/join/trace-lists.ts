@@ -1,4 +1,4 @@
-import { TRACE } from './trace-table.ts';
+import { TRACE } from './trace-words.ts';
 import { NONE, type WordPool } from './word-pool.ts';
 
 /** A timer fires at most this much late. */

@@ -1,38 +1,13 @@
 import { assert } from '../core/assert.ts';
+import type { FramePosition } from '../wal/segment-format.ts';
+import { TraceSlots } from './trace-slots.ts';
+import { TRACE, TRACE_WORDS } from './trace-words.ts';
 import { NONE, WordPool } from './word-pool.ts';
 
 /**
  * The index from trace id to evidence: three pools of fixed-size items (traces, pieces of evidence, frames of the
  * write-ahead log) and an open-addressing hash over the traces. 92 bytes and a hash slot a trace, 28 a piece, 32 a frame.
  */
-
-/** Words of a trace. Times are the low 32 bits of epoch milliseconds: compare them by difference only (see `since`). */
-export const TRACE = {
-  id: 0,
-  namespace: 4,
-  /** Newest piece of evidence. */
-  head: 5,
-  pieces: 6,
-  pending: 7,
-  flags: 8,
-  /** Where its last entry in the settle journal is; an offset of zero is nowhere. */
-  journalSegment: 9,
-  journalOffset: 10,
-  previous: 11,
-  next: 12,
-  list: 13,
-  firstMs: 14,
-  lastMs: 15,
-  rootMs: 16,
-  settledMs: 17,
-  dueMs: 18,
-  /** How its evidence was counted so far, in the order of EVIDENCE_USES. */
-  counts: 19,
-  /** Until the first settle after a restart, in the place of two counts: the newest evidence of the journalled settle. */
-  throughSegment: 19,
-  throughOffset: 20,
-} as const;
-const TRACE_WORDS = 23;
 
 const PIECE = { spanHigh: 0, spanLow: 1, parentHigh: 2, parentLow: 3, frame: 4, item: 5, next: 6 } as const;
 const PIECE_WORDS = 7;
@@ -45,9 +20,8 @@ const IS_TAKEN = 0x8000_0000;
 const FRAME = { segment: 0, offset: 1, receivedMs: 2, pieces: 3, pending: 4, previous: 5, next: 6 } as const;
 const FRAME_WORDS = 7;
 
-const HASH_SLOTS_FIRST = 1024;
-/** Slots fill up to four fifths: at two words a slot that is 10 to 20 bytes a trace. */
-const HASH_LOAD_MAX = 0.8;
+/** The sort key of evidence without a span. */
+const NO_SPAN = Number.POSITIVE_INFINITY;
 
 /** Where a piece of evidence lies and what it is, without its content. */
 export interface Piece {
@@ -59,6 +33,18 @@ export interface Piece {
   readonly segment: number;
   readonly offset: number;
   readonly itemStart: number;
+}
+
+/** What one look at a trace found. */
+export interface TraceLook {
+  /** Newest first. */
+  readonly pieces: Piece[];
+  /** Pieces not settled and stored before, listed or not. */
+  readonly fresh: number;
+  /** Pieces that are not gone, listed or not. */
+  readonly readable: number;
+  /** Where the newest of them lies. */
+  readonly newest: FramePosition;
 }
 
 /** How many pieces of one segment are in the index, and how many of them are not settled and stored yet. */
@@ -75,26 +61,11 @@ export interface PieceIds {
   parentLow: number;
 }
 
-/** Milliseconds from one 32-bit time to another; right while they are less than 24 days apart. */
-export function since(laterMs: number, earlierMs: number): number {
-  return (laterMs - earlierMs) | 0;
-}
-
-/** Mixes a trace id (four words) and its namespace number into 32 bits. */
-export function hashTrace(id: Uint32Array, namespace: number): number {
-  let hash = namespace;
-  for (let index = 0; index < 4; index++) {
-    hash = Math.imul(hash ^ (id[index] as number), 0x9e37_79b1);
-    hash ^= hash >>> 15;
-  }
-  return Math.imul(hash, 0x85eb_ca6b) >>> 0;
-}
-
 export class TraceTable {
   readonly traces = new WordPool(TRACE_WORDS);
   readonly #pieces = new WordPool(PIECE_WORDS);
   readonly #frames = new WordPool(FRAME_WORDS);
-  #slots = new Uint32Array(HASH_SLOTS_FIRST * 2);
+  readonly #slots = new TraceSlots(this.traces);
   readonly #segments = new Map<number, SegmentCount>();
   #pendingPieces = 0;
   /** Frames with pending evidence, in order of arrival. */
@@ -113,14 +84,12 @@ export class TraceTable {
   get usedBytes(): number {
     const { traces } = this;
     const frameBytes = this.#frames.live * this.#frames.itemBytes;
-    return (
-      traces.live * traces.itemBytes + this.#pieces.live * this.#pieces.itemBytes + frameBytes + this.#slots.byteLength
-    );
+    return traces.live * traces.itemBytes + this.#pieces.live * this.#pieces.itemBytes + frameBytes + this.#slots.bytes;
   }
 
   get allocatedBytes(): number {
     const pools = this.traces.allocatedBytes + this.#pieces.allocatedBytes + this.#frames.allocatedBytes;
-    return pools + this.#slots.byteLength;
+    return pools + this.#slots.bytes;
   }
 
   /** Bytes that would be free without this trace (its frames and hash slots left out). */
@@ -143,20 +112,14 @@ export class TraceTable {
   }
 
   find(id: Uint32Array, namespace: number): number {
-    const slot = this.#slotOf(hashTrace(id, namespace), id, namespace);
-    return this.#slots[slot * 2 + 1] as number;
+    return this.#slots.find(id, namespace);
   }
 
   add(id: Uint32Array, namespace: number): number {
-    if (this.traces.live + 1 > (this.#slots.length / 2) * HASH_LOAD_MAX) this.#growSlots();
-    const hash = hashTrace(id, namespace);
-    const slot = this.#slotOf(hash, id, namespace);
-    assert(this.#slots[slot * 2 + 1] === NONE, 'a trace is added once');
     const trace = this.traces.allocate();
     for (let index = 0; index < 4; index++) this.traces.set(trace, TRACE.id + index, id[index] as number);
     this.traces.set(trace, TRACE.namespace, namespace);
-    this.#slots[slot * 2] = hash;
-    this.#slots[slot * 2 + 1] = trace;
+    this.#slots.insert(trace, id, namespace);
     return trace;
   }
 
@@ -175,7 +138,7 @@ export class TraceTable {
       this.#pieces.release(piece);
       piece = next;
     }
-    this.#removeSlot(trace);
+    this.#slots.remove(trace);
     this.traces.release(trace);
   }
 
@@ -210,17 +173,34 @@ export class TraceTable {
     if (this.#frames.add(frame, FRAME.pending, 1) === 1) this.#appendFrame(frame);
   }
 
-  /** The pieces of a trace, newest first, without stored ones in segments before `firstSegment`. */
-  pieces(trace: number, firstSegment: number): Piece[] {
-    return this.#walk(trace, firstSegment, false, Number.POSITIVE_INFINITY);
-  }
-
   /**
-   * As `pieces`, and marks the new ones as on their way to the store. With a limit, at most that many new ones and no
-   * other.
+   * Looks at the pieces of a trace. With `take`, all new ones are marked as on their way to the store; with `newMax`, at most
+   * that many new ones are looked at, and no other. Stored ones in segments before `firstSegment` are gone. Of a trace of
+   * more than `idsMax` pieces only those of about as many smallest span ids are listed, so that a huge one is no burden.
    */
-  takePieces(trace: number, firstSegment: number, newMax = Number.POSITIVE_INFINITY): Piece[] {
-    return this.#walk(trace, firstSegment, true, newMax);
+  look(trace: number, options: { firstSegment: number; idsMax: number; take: boolean; newMax?: number }): TraceLook {
+    const { firstSegment, idsMax, newMax } = options;
+    const keyMax = this.traces.get(trace, TRACE.pieces) > idsMax ? this.#keyOfRank(trace, idsMax) : NO_SPAN;
+    const pieces: Piece[] = [];
+    let [fresh, readable, newestSegment, newestOffset] = [0, 0, 0, 0];
+    let piece = this.traces.get(trace, TRACE.head);
+    for (; piece !== NONE && (newMax === undefined || fresh < newMax); piece = this.#pieces.get(piece, PIECE.next)) {
+      const item = this.#pieces.get(piece, PIECE.item);
+      const isNew = (item & IS_PENDING) !== 0;
+      const frame = this.#pieces.get(piece, PIECE.frame);
+      const segment = this.#frames.get(frame, FRAME.segment);
+      if (!isNew && (segment < firstSegment || newMax !== undefined)) continue;
+      if (isNew) fresh++;
+      if (isNew && options.take) this.#pieces.set(piece, PIECE.item, item | IS_TAKEN);
+      readable++;
+      const offset = this.#frames.get(frame, FRAME.offset);
+      if (segment > newestSegment || (segment === newestSegment && offset > newestOffset)) {
+        newestSegment = segment;
+        newestOffset = offset;
+      }
+      if (this.#key(piece) <= keyMax) pieces.push(this.#piece(piece, item, segment, offset));
+    }
+    return { pieces, fresh, readable, newest: { segment: newestSegment, offset: newestOffset } };
   }
 
   /** What was taken is stored now. Returns how many pieces that were. */
@@ -263,27 +243,37 @@ export class TraceTable {
     return true;
   }
 
-  #walk(trace: number, firstSegment: number, isTaken: boolean, newMax: number): Piece[] {
-    const found: Piece[] = [];
+  #piece(piece: number, item: number, segment: number, offset: number): Piece {
+    return {
+      isLog: (item & IS_LOG) !== 0,
+      isNew: (item & IS_PENDING) !== 0,
+      spanHigh: this.#pieces.get(piece, PIECE.spanHigh),
+      spanLow: this.#pieces.get(piece, PIECE.spanLow),
+      segment,
+      offset,
+      itemStart: item & ITEM_MASK,
+    };
+  }
+
+  /** In the order of span ids, though a few neighbouring ids may share a key; those without a span come last. */
+  #key(piece: number): number {
+    const key = this.#pieces.get(piece, PIECE.spanHigh) * 2 ** 32 + this.#pieces.get(piece, PIECE.spanLow);
+    return key === 0 ? NO_SPAN : key;
+  }
+
+  /** The key of which the trace has `rank` distinct ones up to it. */
+  #keyOfRank(trace: number, rank: number): number {
+    const keys = new Float64Array(this.traces.get(trace, TRACE.pieces));
     let piece = this.traces.get(trace, TRACE.head);
-    for (; piece !== NONE && found.length < newMax; piece = this.#pieces.get(piece, PIECE.next)) {
-      const item = this.#pieces.get(piece, PIECE.item);
-      const isNew = (item & IS_PENDING) !== 0;
-      const frame = this.#pieces.get(piece, PIECE.frame);
-      const segment = this.#frames.get(frame, FRAME.segment);
-      if (!isNew && (segment < firstSegment || newMax !== Number.POSITIVE_INFINITY)) continue;
-      if (isNew && isTaken) this.#pieces.set(piece, PIECE.item, item | IS_TAKEN);
-      found.push({
-        isLog: (item & IS_LOG) !== 0,
-        isNew,
-        spanHigh: this.#pieces.get(piece, PIECE.spanHigh),
-        spanLow: this.#pieces.get(piece, PIECE.spanLow),
-        segment,
-        offset: this.#frames.get(frame, FRAME.offset),
-        itemStart: item & ITEM_MASK,
-      });
+    for (let index = 0; piece !== NONE; index++, piece = this.#pieces.get(piece, PIECE.next))
+      keys[index] = this.#key(piece);
+    keys.sort();
+    let distinct = 0;
+    for (let index = 0; index < keys.length; index++) {
+      if (index > 0 && keys[index] === keys[index - 1]) continue;
+      if (++distinct === rank) return keys[index] ?? NO_SPAN;
     }
-    return found;
+    return NO_SPAN;
   }
 
   #segment(segment: number): SegmentCount {
@@ -321,52 +311,6 @@ export class TraceTable {
     else this.#frames.set(previous, FRAME.next, next);
     if (next === NONE) this.#newestFrame = previous;
     else this.#frames.set(next, FRAME.previous, previous);
-  }
-
-  /** The slot that holds this trace, or the empty slot where it belongs. */
-  #slotOf(hash: number, id: Uint32Array, namespace: number): number {
-    const mask = this.#slots.length / 2 - 1;
-    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const trace = this.#slots[slot * 2 + 1] as number;
-      if (trace === NONE) return slot;
-      if (this.#slots[slot * 2] === hash && this.#isTrace(trace, id, namespace)) return slot;
-    }
-  }
-
-  #isTrace(trace: number, id: Uint32Array, namespace: number): boolean {
-    for (let index = 0; index < 4; index++) if (this.traces.get(trace, TRACE.id + index) !== id[index]) return false;
-    return this.traces.get(trace, TRACE.namespace) === namespace;
-  }
-
-  #growSlots(): void {
-    const old = this.#slots;
-    this.#slots = new Uint32Array(old.length * 2);
-    const mask = this.#slots.length / 2 - 1;
-    for (let at = 0; at < old.length; at += 2) {
-      if (old[at + 1] === NONE) continue;
-      let slot = (old[at] as number) & mask;
-      while (this.#slots[slot * 2 + 1] !== NONE) slot = (slot + 1) & mask;
-      this.#slots[slot * 2] = old[at] as number;
-      this.#slots[slot * 2 + 1] = old[at + 1] as number;
-    }
-  }
-
-  /** Empties a trace's slot and moves back what had to step aside for it, so that no search ends early. */
-  #removeSlot(trace: number): void {
-    const slots = this.#slots;
-    const mask = slots.length / 2 - 1;
-    const id = Uint32Array.from({ length: 4 }, (_, index) => this.traces.get(trace, TRACE.id + index));
-    const namespace = this.traces.get(trace, TRACE.namespace);
-    let hole = this.#slotOf(hashTrace(id, namespace), id, namespace);
-    for (let slot = (hole + 1) & mask; slots[slot * 2 + 1] !== NONE; slot = (slot + 1) & mask) {
-      const home = (slots[slot * 2] as number) & mask;
-      if (((slot - home) & mask) < ((slot - hole) & mask)) continue;
-      slots[hole * 2] = slots[slot * 2] as number;
-      slots[hole * 2 + 1] = slots[slot * 2 + 1] as number;
-      hole = slot;
-    }
-    slots[hole * 2] = 0;
-    slots[hole * 2 + 1] = NONE;
   }
 }
 

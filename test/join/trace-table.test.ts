@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { TRACE, TraceTable } from '../../src/join/trace-table.ts';
+import { TraceTable } from '../../src/join/trace-table.ts';
+import { TRACE } from '../../src/join/trace-words.ts';
 
 const NO_IDS = { spanHigh: 1, spanLow: 1, parentHigh: 0, parentLow: 0 };
 
