@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import type { FrameNote, LogRecord, Span } from '../core/evidence.ts';
 import { fullOriginText, logDigest, pieceBits } from './identity.ts';
 
-/** One distinct log record: the copy chosen, its digest, and the names of all who sent the same content. */
+/** One distinct log record: the copy chosen, its digest, and who sent the content where it came in several ways. */
 export interface LogPiece {
   readonly log: LogRecord;
   readonly digest: string;
@@ -106,12 +106,13 @@ function distinctLogs(given: readonly LogRecord[], tally: Tally): LogPiece[] {
     copies.sort((left, right) => compareCopies(left, right) || compareArrival(left.note, right.note));
     const [log] = copies;
     if (log === undefined) continue;
-    copies.forEach((copy, index) => {
+    const distinct = copies.filter((copy, index) => {
       const before = copies[index - 1];
-      if (before === undefined || compareCopies(before, copy) !== 0) tallyPiece(copy, tally);
+      return before === undefined || compareCopies(before, copy) !== 0;
     });
+    for (const copy of distinct) tallyPiece(copy, tally);
     tally.duplicates += copies.length - 1;
-    const senders = new Set(copies.map((copy) => copy.note.sender));
+    const senders = new Set(distinct.length > 1 ? distinct.map((copy) => copy.note.sender) : []);
     pieces.push({ log, digest, senders: [...senders].sort(ascending) });
   }
   return pieces.sort((left, right) => ascending(left.digest, right.digest));

@@ -179,6 +179,7 @@ export function identify(
     if (first === undefined) continue;
     if (second === undefined) {
       list.push(asSpan(fromEvent(first, index), id, tree.spans[index], spanAccesses[index]));
+      // Another event may have shared the span until a later version of it named another span.
       for (const alias of [first.ownId, ...first.aliases]) aliases.set(alias, id);
       continue;
     }

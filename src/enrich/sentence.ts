@@ -8,15 +8,16 @@ const ROLES_MAX = 3;
 /** How a sentence tells common actions: the past tense and the infinitive, each with its preposition. */
 const VERBS: ReadonlyMap<string, readonly string[]> = new Map(
   Object.entries({
-    'read/read': 'get head select read find query view list search scan hget mget fetch',
-    'wrote/write': 'put write set hset',
+    'read/read':
+      'get head select read find query view list search scan hget mget fetch getobject headobject listobjectsv2',
+    'wrote/write': 'put write set hset putobject',
     'posted to/post to': 'post',
     'asked for the options of/ask for the options of': 'options',
     'changed/change': 'patch',
     'updated/update': 'update',
     'inserted into/insert into': 'insert',
     'created/create': 'create',
-    'deleted/delete': 'delete del',
+    'deleted/delete': 'delete del deleteobject',
     'dropped/drop': 'drop',
     'altered/alter': 'alter',
     'emptied/empty': 'truncate',
@@ -63,14 +64,15 @@ function whoIn(record: Omit<AuditRecord, 'message'>): string {
   return `${type}${oneLine(name, NAME_CHARS_MAX)}${roles.length > 0 ? ` (${roles.join(', ')})` : ''}`;
 }
 
-/** What was accessed, as short as it is still clear: an endpoint without its service, else the name. */
+/**
+ * What was accessed, as short as it is still clear: without the service or the messaging system that the rest names.
+ */
 function targetIn(record: Omit<AuditRecord, 'message'>): string {
   const { target } = record.audit;
-  const service = target.service ?? record.service?.name;
-  const isEndpoint = target.type === 'endpoint';
-  const text = isEndpoint ? target.id : (target.name ?? target.id);
-  const short = isEndpoint && service && text.startsWith(`${service} `) ? text.slice(service.length + 1) : text;
-  return oneLine(short, NAME_CHARS_MAX);
+  const text = target.type === 'endpoint' ? target.id : (target.name ?? target.id);
+  const known = [target.service ?? record.service?.name, record.messaging?.system];
+  const prefix = known.find((name) => name !== undefined && text.startsWith(`${name} `));
+  return oneLine(prefix === undefined ? text : text.slice(prefix.length + 1), NAME_CHARS_MAX);
 }
 
 function requestIn(record: Omit<AuditRecord, 'message'>, target: string, named: string): string {
