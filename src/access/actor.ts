@@ -53,14 +53,15 @@ function foldDown<T>(view: TraceView, step: (span: Span, above: T | undefined) =
  * for it, neither there nor elsewhere in the trace. `accesses` are all accesses of the trace.
  */
 export function attributeTrace(view: TraceView, accesses: readonly Access[], rules: AccessRules): Attributor {
-  const claims = accesses.filter((access) => access.claimedAccount !== undefined && !access.from.note.vouches);
+  const claims = accesses.filter((access) => access.claimedAccount !== undefined);
   const claimingSpans = new Set(claims.map(({ spanId }) => spanId));
-  const claimingEvidence = new Set<Span | LogRecord>(claims.map(({ from }) => from));
+  const claimingLogs = new Set<Span | LogRecord>(claims.map(({ from }) => from));
+  const isClaim = (isClaiming: boolean, { note }: Span | LogRecord): boolean => isClaiming && !note.vouches;
 
   const onSpan = (span: Span): Found | undefined =>
-    claimingSpans.has(span.spanId) && !span.note.vouches ? undefined : identityOnSpan(span, rules);
+    isClaim(claimingSpans.has(span.spanId), span) ? undefined : identityOnSpan(span, rules);
   const inLog = (log: LogRecord): Found | undefined => {
-    if (!log.note.trusted || claimingEvidence.has(log)) return undefined;
+    if (!log.note.trusted || isClaim(claimingLogs.has(log), log)) return undefined;
     const identity = identityOfAttributes(fieldsOf(log));
     return identity && { identity, attribution: 'log', vouched: log.note.vouches };
   };
@@ -79,7 +80,7 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
   const find = (access: Access): Found | undefined => {
     const span = spanOf(access, view);
     const inTrace = span && nearest(span);
-    const stated = claimingEvidence.has(access.from) ? undefined : explicit(access);
+    const stated = isClaim(access.claimedAccount !== undefined, access.from) ? undefined : explicit(access);
     if (stated) return withMore(stated, inTrace);
     return (
       inTrace ??

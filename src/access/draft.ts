@@ -6,7 +6,7 @@ import { compact, type ErrorText, exceptionOfSpan, NAMES, textOf } from './attri
 /** What a recogniser finds out; ids, times and the evidence are the same for all and are added by recognise.ts. */
 export type Draft = Omit<AccessDraft, 'spanId' | 'ownId' | 'evidence' | 'startNs' | 'endNs'>;
 
-/** May a recogniser treat this attribute, query parameter or path parameter as fit to be stored? */
+/** Tells query and path parameters whose values must not be stored by their names. */
 export interface Recognition {
   readonly isSecret: (name: string) => boolean;
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { attributeTrace } from '../../src/access/actor.ts';
 import { recogniseLog, recogniseSpan } from '../../src/access/recognise.ts';
 import type { LogRecord, Span } from '../../src/core/evidence.ts';
-import { log, NOTE, RULES, type SpanParts, span, type Values, viewOf } from './evidence.ts';
+import { accessOf, log, NOTE, RULES, type SpanParts, span, type Values, viewOf } from './evidence.ts';
 
 const VOUCHED = { ...NOTE, vouches: true };
 const UNTRUSTED = { ...NOTE, trusted: false };
@@ -275,6 +275,17 @@ describe('claimed is not proven', () => {
     const actors = actorsOf([entry({ 'user.name': 'alice' }), statement()], [failed]);
     for (const id of ['e', 'd', 'event']) expect(actors.get(id)?.identity.id).not.toBe('alice');
     expect(actors.get('event')).toMatchObject({ type: 'anonymous', claimed: 'alice' });
+  });
+
+  it('an event that vouches for its own word does not vouch for the span it is merged with', () => {
+    const spans = [entry(claim), statement()];
+    const event = log({ 'event.reason': 'expired', 'audit.target.id': 'x' }, { spanId: 'e', note: VOUCHED });
+    const [onSpan, inEvent, inner] = [...spans.slice(0, 1), event, ...spans.slice(1)].map((each) => accessOf(each));
+    if (!onSpan || !inEvent || !inner) throw new Error('three accesses');
+    const merged = { ...inEvent, claimedAccount: onSpan.claimedAccount ?? '' };
+    const attributor = attributeTrace(viewOf(spans, [event]), [merged, inner], RULES);
+    expect(attributor.actorOf(merged)).toMatchObject({ type: 'anonymous', claimed: 'alice' });
+    expect(attributor.actorOf(inner)).toMatchObject({ attribution: 'service' });
   });
 
   it('a sender that vouches is believed', () => {
