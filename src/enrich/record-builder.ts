@@ -47,6 +47,7 @@ function eventSection({ finding, times, why }: Parts): AuditRecord['event'] {
     (first, piece) => (piece.note.receivedNs < first ? piece.note.receivedNs : first),
     access.from.note.receivedNs,
   );
+  const end = formatTimestamp(times.endNs);
   return {
     id: finding.id,
     action: access.action,
@@ -56,8 +57,8 @@ function eventSection({ finding, times, why }: Parts): AuditRecord['event'] {
     outcome: access.outcome,
     ...(why.reason !== undefined && { reason: why.reason }),
     start: formatTimestamp(times.startNs),
-    end: formatTimestamp(times.endNs),
-    created: formatTimestamp(times.createdNs),
+    end,
+    created: times.createdNs === times.endNs ? end : formatTimestamp(times.createdNs),
     ingested: formatTimestamp(ingestedNs),
     duration: times.duration,
   };
