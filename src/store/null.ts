@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
+import { documentText } from './document.ts';
 import type { AggregationRow, Capabilities, Facet, HistogramBucket, Page, Store, WriteResult } from './port.ts';
 
 /**

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { FIELDS } from '../../src/core/fields.ts';
 import { parseQuery } from '../../src/query/parse.ts';
 import { printQuery } from '../../src/query/print.ts';
-import { queryArbitrary } from '../conformance/queries.ts';
+import { queryArbitrary, queryTextArbitrary } from '../conformance/queries.ts';
 
 const NOW_MS = Date.parse('2026-11-22T12:00:00Z');
 
@@ -121,6 +121,14 @@ describe('query text', () => {
         expect(result).toEqual({ ok: true, query });
       }),
       { numRuns: 1000 },
+    );
+  });
+
+  it('leaves canonical text as it is', () => {
+    fc.assert(
+      fc.property(queryTextArbitrary, (text) => {
+        expect(understood(text)).toBe(text);
+      }),
     );
   });
 
