@@ -6,6 +6,9 @@ export const TICK_MS = 32;
 /** Slots of the timing wheel, a power of two: it turns once in 131 s; whatever is due later is put off when its slot comes. */
 const WHEEL_SLOTS = 4096;
 
+/** Timers stop firing while this many traces are due, so that after a long stop the event loop is not kept for all at once. */
+const DUE_AHEAD_MAX = 4096;
+
 /** The lists besides the wheel's slots. A trace is in one list at a time, and the list is the trace's state. */
 export const LIST = {
   /** In none: it is being settled, or was just made. */
@@ -76,7 +79,13 @@ export class TraceLists {
     while (this.#tick < last && this.#counts.open > 0) {
       this.#tick++;
       const list = LIST.wheel + (this.#tick % WHEEL_SLOTS);
-      for (let trace = this.first(list); trace !== NONE; trace = this.first(list)) fire(trace);
+      for (let trace = this.first(list); trace !== NONE; trace = this.first(list)) {
+        if (this.#counts.due >= DUE_AHEAD_MAX) {
+          this.#tick--;
+          return;
+        }
+        fire(trace);
+      }
     }
     this.#tick = Math.max(this.#tick, last);
   }

@@ -20,6 +20,8 @@ const IS_TAKEN = 0x8000_0000;
 const FRAME = { segment: 0, offset: 1, receivedMs: 2, pieces: 3, pending: 4, previous: 5, next: 6 } as const;
 const FRAME_WORDS = 7;
 
+const SCRATCH_WORDS = 4096;
+
 /** The sort key of evidence without a span. */
 const NO_SPAN = Number.POSITIVE_INFINITY;
 
@@ -66,6 +68,8 @@ export class TraceTable {
   readonly #pieces = new WordPool(PIECE_WORDS);
   readonly #frames = new WordPool(FRAME_WORDS);
   readonly #slots = new TraceSlots(this.traces);
+  /** Room for the span ids of one trace, as long as it is not huge. */
+  readonly #scratch = new Uint32Array(SCRATCH_WORDS);
   readonly #segments = new Map<number, SegmentCount>();
   #pendingPieces = 0;
   /** Frames with pending evidence, in order of arrival. */
@@ -224,21 +228,22 @@ export class TraceTable {
   parentsResolved(trace: number): boolean {
     let size = 16;
     while (size < this.traces.get(trace, TRACE.pieces) * 2) size *= 2;
-    const seen = new Uint32Array(size * 2);
+    const isSmall = size * 2 <= this.#scratch.length;
+    const seen = isSmall ? this.#scratch.fill(0, 0, size * 2) : new Uint32Array(size * 2);
     const head = this.traces.get(trace, TRACE.head);
     for (let piece = head; piece !== NONE; piece = this.#pieces.get(piece, PIECE.next)) {
       if ((this.#pieces.get(piece, PIECE.item) & IS_LOG) !== 0) continue;
       const high = this.#pieces.get(piece, PIECE.spanHigh);
       const low = this.#pieces.get(piece, PIECE.spanLow);
-      const slot = idSlot(seen, high, low);
+      const slot = idSlot(seen, size - 1, high, low);
       seen[slot] = high;
       seen[slot + 1] = low;
     }
     for (let piece = head; piece !== NONE; piece = this.#pieces.get(piece, PIECE.next)) {
       const high = this.#pieces.get(piece, PIECE.parentHigh);
       const low = this.#pieces.get(piece, PIECE.parentLow);
-      if ((high !== 0 || low !== 0) && seen[idSlot(seen, high, low)] !== high) return false;
-      if ((high !== 0 || low !== 0) && seen[idSlot(seen, high, low) + 1] !== low) return false;
+      if ((high !== 0 || low !== 0) && seen[idSlot(seen, size - 1, high, low)] !== high) return false;
+      if ((high !== 0 || low !== 0) && seen[idSlot(seen, size - 1, high, low) + 1] !== low) return false;
     }
     return true;
   }
@@ -315,8 +320,7 @@ export class TraceTable {
 }
 
 /** Where an id is, or would be, in a set of ids kept as pairs of words. */
-function idSlot(seen: Uint32Array, high: number, low: number): number {
-  const mask = seen.length / 2 - 1;
+function idSlot(seen: Uint32Array, mask: number, high: number, low: number): number {
   let slot = (Math.imul(high ^ low, 0x9e37_79b1) >>> 7) & mask;
   while (
     (seen[slot * 2] !== 0 || seen[slot * 2 + 1] !== 0) &&

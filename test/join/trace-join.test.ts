@@ -341,3 +341,18 @@ describe('shards', () => {
     );
   });
 });
+
+describe('after a long stop', () => {
+  it('everything that is overdue is settled, however much it is', () => {
+    const world = new World({ settings: { takeEvidenceMax: 100_000 }, segmentFrames: 100 });
+    for (let first = 1; first <= 6000; first += 1000) {
+      world.send(Array.from({ length: 1000 }, (_, index) => span(1, undefined, first + index)));
+    }
+    world.nowMs += 600_000;
+    const batches: number[] = [];
+    for (let batch = world.shard.take(world.nowMs, 100_000); batch; batch = world.shard.take(world.nowMs, 100_000)) {
+      batches.push(batch.traces.length);
+    }
+    expect(batches).toEqual([4096, 1904]);
+  });
+});
