@@ -1,4 +1,6 @@
+import { describeError } from '../core/errors.ts';
 import type { Signal } from '../core/evidence.ts';
+import { quoteLongIntegers } from './json-integers.ts';
 import { type Enumeration, type Message, type MessageField, REQUESTS, type Scalar } from './schema.ts';
 import { VALUE_DEPTH_MAX } from './wire.ts';
 import { WireWriter } from './writer.ts';
@@ -25,29 +27,15 @@ export function transcodeJson(signal: Signal, body: Uint8Array): TranscodeResult
   }
 }
 
-/** Integers that a JavaScript number cannot hold exactly may stand in the text without quotes; reading them takes longer. */
-const LONG_INTEGER = /[:,[\s-]\d{16}/;
-
 function parse(body: Uint8Array): unknown {
-  // A byte order mark is not JSON, but some clients write one.
-  const text = new TextDecoder().decode(body);
+  // The decoder leaves out a byte order mark, which is not JSON but what some clients write.
+  const text = new TextDecoder().decode(quoteLongIntegers(body));
   try {
-    return LONG_INTEGER.test(text) ? JSON.parse(text, keepLongIntegers) : JSON.parse(text);
+    return JSON.parse(text);
   } catch (thrown) {
-    // Nesting that exhausts the stack is a RangeError.
-    throw new JsonError(thrown instanceof SyntaxError ? `not valid JSON: ${thrown.message}` : 'nested too deeply');
+    throw new JsonError(`not valid JSON: ${describeError(thrown)}`);
   }
 }
-
-/** A reviver. Its third argument has the text of the number as it was written (ECMAScript "JSON.parse source text access"). */
-function keepLongIntegers(_key: string, value: unknown, context?: { source?: string }): unknown {
-  if (typeof value !== 'number' || Number.isSafeInteger(value)) return value;
-  const source = context?.source ?? '';
-  return /^-?\d+$/.test(source) && source.length <= LONG_INTEGER_CHARS_MAX ? BigInt(source) : value;
-}
-
-/** No 64-bit integer is longer; making bigints of longer ones would cost time for nothing. */
-const LONG_INTEGER_CHARS_MAX = 20;
 
 const ID = /^(?:[0-9a-f]{2})*$/i;
 const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}$/;
@@ -159,8 +147,8 @@ function writeScalar(writer: WireWriter, value: unknown, number: number, type: S
 
 function integer(value: unknown, min: bigint, max: bigint): bigint {
   const given =
-    typeof value === 'bigint' || Number.isInteger(value) || (typeof value === 'string' && INTEGER.test(value))
-      ? BigInt(value as bigint | number | string)
+    Number.isInteger(value) || (typeof value === 'string' && INTEGER.test(value))
+      ? BigInt(value as number | string)
       : undefined;
   if (given === undefined || given < min || given > max) throw mismatch(`an integer from ${min} to ${max}`, value);
   return given;
@@ -168,7 +156,6 @@ function integer(value: unknown, min: bigint, max: bigint): bigint {
 
 function double(value: unknown): number {
   if (typeof value === 'number') return value;
-  if (typeof value === 'bigint') return Number(value);
   if (value === 'NaN' || value === 'Infinity' || value === '-Infinity') return Number(value);
   if (typeof value === 'string' && DECIMAL.test(value)) return Number(value);
   throw mismatch('a number, "NaN", "Infinity" or "-Infinity"', value);
@@ -194,7 +181,6 @@ function mismatch(wanted: string, value: unknown): JsonError {
 }
 
 const KIND_TEXT: Readonly<Record<string, string>> = {
-  bigint: 'another number',
   boolean: 'a boolean',
   number: 'another number',
   object: 'an object',

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Signal } from '../../src/core/evidence.ts';
 import { transcodeJson } from '../../src/otlp/json.ts';
+import { quoteLongIntegers } from '../../src/otlp/json-integers.ts';
 import { scanLogs, scanTraces } from '../../src/otlp/scan.ts';
 import { ORACLE, oracleDecode, type Plain } from './oracle.ts';
 
@@ -356,8 +357,28 @@ describe('what is wrong is named with its place and what would be right', () => 
       inSpan({ attributes: [{ value: { arrayValue: { values: [1] } } }] }),
       `${at}.attributes[0].value.arrayValue.values[0]: must be an object`,
     ],
-  ])('%j', (document, expected) => {
+  ])('case %#', (document, expected) => {
     const message = refused(document);
     expect(message.slice(0, expected.length)).toBe(expected);
+  });
+});
+
+describe('long integers', () => {
+  it.each([
+    ['[1234567890123456]', '["1234567890123456"]'],
+    ['[-1234567890123456, 1]', '["-1234567890123456", 1]'],
+    ['{"a":12345678901234567890}', '{"a":"12345678901234567890"}'],
+    ['[123456789012345]', '[123456789012345]'],
+    [
+      '[1234567890123456.5,0.1234567890123456789,1234567890123456e1]',
+      '[1234567890123456.5,0.1234567890123456789,1234567890123456e1]',
+    ],
+    ['["1234567890123456","\\\\",1,"\\"1234567890123456"]', '["1234567890123456","\\\\",1,"\\"1234567890123456"]'],
+    ['1234567890123456', '"1234567890123456"'],
+    ['"1234567890123456', '"1234567890123456'],
+    ['"\\', '"\\'],
+    ['', ''],
+  ])('%s', (json, expected) => {
+    expect(Buffer.from(quoteLongIntegers(Buffer.from(json))).toString()).toBe(expected);
   });
 });
