@@ -16,7 +16,7 @@ import {
   sortField,
 } from '../paging.ts';
 import type { Aggregation, AggregationRow, Facet, HistogramBucket, Page, Selection, Sort } from '../port.ts';
-import { Bindings, selectionSql, storedValue, valueSql } from './sql.ts';
+import { Bindings, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
 
 /** Rows of a statement, BIGINT as bigint and lists as arrays. */
 export async function query(
@@ -65,15 +65,12 @@ export async function search(
 }
 
 /**
- * The documents of these rows, in this order. In a statement of its own, between the lowest and the highest row: sorting
- * with the documents, or joining them back, reads and unpacks those of all rows.
+ * The documents of these rows, in this order. In a statement of its own: sorting with the documents, or joining them back,
+ * reads and unpacks those of all rows.
  */
 async function documentsAt(connection: DuckDBConnection, rows: readonly bigint[]): Promise<AuditRecord[]> {
   if (rows.length === 0) return [];
-  const ordered = rows.toSorted((a, b) => (a < b ? -1 : 1));
-  // Row numbers of DuckDB's own, never a value from outside: as literals they are planned several times faster.
-  const sql = `SELECT rowid, doc FROM records
-    WHERE rowid BETWEEN ${ordered[0]} AND ${ordered.at(-1)} AND rowid IN (${rows.join(', ')})`;
+  const sql = `SELECT rowid, doc FROM records WHERE ${rowsSql(rows)}`;
   const texts = new Map((await query(connection, sql)).map(([row, doc]) => [BigInt(String(row)), String(doc)]));
   return rows.map((row) => JSON.parse(texts.get(row) ?? 'null') as AuditRecord);
 }

@@ -27,6 +27,15 @@ function typeOf(value: QueryValue): DuckDBType {
   return typeof value === 'boolean' ? BOOLEAN : VARCHAR;
 }
 
+/**
+ * A condition for these rows (one or more) of a table, by DuckDB's own row numbers, which hold within one transaction. They
+ * are no values from outside: as literals, and between their lowest and highest, other rows are not even unpacked.
+ */
+export function rowsSql(rows: readonly bigint[]): string {
+  const ordered = rows.toSorted((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  return `rowid BETWEEN ${ordered[0]} AND ${ordered.at(-1)} AND rowid IN (${ordered.join(', ')})`;
+}
+
 /** The condition of a selection over the table `records`. */
 export function selectionSql(selection: Selection, bindings: Bindings): string {
   const { query, fromNs, toNs, namespace, inner } = selection;

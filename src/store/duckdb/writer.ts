@@ -5,6 +5,7 @@ import { ipKey, letterLine } from '../../query/text.ts';
 import { documentText } from '../document.ts';
 import type { WriteResult } from '../port.ts';
 import { INSERT_STAGED, STAGING_FIELDS } from './schema.ts';
+import { rowsSql } from './sql.ts';
 
 /** Rows of one data chunk: DuckDB's vector size. */
 const CHUNK_ROWS = 2048;
@@ -113,14 +114,16 @@ async function replaceIn(connection: DuckDBConnection, { firstNs, lastNs }: Time
   const bounds = [firstNs, lastNs];
   const types = [BIGINT, BIGINT];
   const found = await connection.runAndReadAll(
-    `SELECT s.id, s.rank, r.rank FROM records r JOIN staging s ON r.id = s.id WHERE r."@timestamp" BETWEEN $1 AND $2`,
+    `SELECT s.id, s.rank, r.rank, r.rowid FROM records r JOIN staging s ON r.id = s.id WHERE r."@timestamp" BETWEEN $1 AND $2`,
     bounds,
     types,
   );
   if (found.currentRowCount === 0) return [];
-  const matches = found
-    .getRows()
-    .map(([id, staged, stored]) => ({ id: String(id), ahead: BigInt(String(staged)) - BigInt(String(stored)) }));
+  const matches = found.getRows().map(([id, staged, stored, row]) => ({
+    id: String(id),
+    ahead: BigInt(String(staged)) - BigInt(String(stored)),
+    row: BigInt(String(row)),
+  }));
   if (matches.some((match) => match.ahead <= 0n)) {
     await connection.run(
       `DELETE FROM staging WHERE id IN (SELECT s.id FROM staging s JOIN records r ON r.id = s.id
@@ -129,11 +132,10 @@ async function replaceIn(connection: DuckDBConnection, { firstNs, lastNs }: Time
       types,
     );
   }
-  if (matches.some((match) => match.ahead > 0n)) {
-    // What is still staged is ahead of every stored state that it meets.
-    const replaced = `FROM records WHERE "@timestamp" BETWEEN $1 AND $2 AND id IN (SELECT id FROM staging)`;
-    await connection.run(`INSERT INTO revisions SELECT id, rank, doc ${replaced}`, bounds, types);
-    await connection.run(`DELETE ${replaced}`, bounds, types);
+  const replaced = matches.filter((match) => match.ahead > 0n).map((match) => match.row);
+  if (replaced.length > 0) {
+    await connection.run(`INSERT INTO revisions SELECT id, rank, doc FROM records WHERE ${rowsSql(replaced)}`);
+    await connection.run(`DELETE FROM records WHERE ${rowsSql(replaced)}`);
   }
   return matches.filter((match) => match.ahead < 0n).map((match) => match.id);
 }
