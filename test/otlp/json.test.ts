@@ -302,6 +302,18 @@ describe('values', () => {
     expect(spanOf({ startTimeUnixNano: 1.5e18 })).toEqual({ startTimeUnixNano: '1500000000000000000' });
   });
 
+  it('of any size arrive whole', () => {
+    for (let length = 900; length < 1100; length++) {
+      const span = { name: 'x'.repeat(length), status: { message: 'y'.repeat(length % 130) || 'y' } };
+      expect(spanOf(span)).toEqual(span);
+    }
+  });
+
+  it('may be many lists, one after the other', () => {
+    const values = Array.from({ length: 100 }, () => ({ arrayValue: { values: [{ boolValue: true }] } }));
+    expect(attributeValue({ arrayValue: { values } })).toEqual({ arrayValue: { values } });
+  });
+
   it('may be nested as deeply as in protobuf, not deeper', () => {
     const nested = (depth: number): object => (depth === 0 ? {} : { arrayValue: { values: [nested(depth - 1)] } });
     expect(attributeValue(nested(32))).toEqual(nested(32));

@@ -209,13 +209,19 @@ describe('what cannot be decoded is overwritten, not kept unread', () => {
   });
 
   it('in a payload that the scan refuses', () => {
-    const payload = Buffer.concat([
-      encodeTraces([{ spans: [{ attributes: { password: SECRET } }] }]),
-      Buffer.from([0x0f]),
-    ]);
-    maskSecrets(payload, 'traces', MASK);
-    expect(payload.includes(SECRET)).toBe(false);
+    const payload = encodeTraces([{ spans: [{ attributes: { password: SECRET } }] }]);
+    const refused = Buffer.concat([Buffer.from([0x0f]), payload]);
+    maskSecrets(refused, 'traces', MASK);
+    expect(refused.includes(SECRET)).toBe(false);
   });
+});
+
+it('a secret is found in a list that a value holds besides a number', () => {
+  const value = Buffer.concat([anyValue(1), anyValue({ password: SECRET })]);
+  const attribute = delimited(9, Buffer.concat([delimited(1, 'k'), delimited(2, value)]));
+  const payload = delimited(1, delimited(2, delimited(2, Buffer.concat([spanMessage(IDS), attribute]))));
+  expect(maskSecrets(payload, 'traces', MASK)).toBe(1);
+  expect(spanAfter(payload)?.attributes.get('k')).toEqual({ password: '*******' });
 });
 
 it('a secret is found behind a key that stands after it', () => {
