@@ -274,6 +274,19 @@ describe('beyond the horizon', () => {
     expect(world.shard.spansOf(traceIdOf(2))).toEqual([]);
   });
 
+  it('what comes after the evidence is gone still makes its records, and changes no richer one', () => {
+    const world = new World({ segmentFrames: 1 });
+    world.send([span(1), span(2, 1), span(3, 1)]);
+    world.pass(1000);
+    const before = world.visible();
+    world.send([span(4, 1)]);
+    world.shard.dropBefore(2);
+    world.pass(20_000);
+    const added = `${traceIdOf(1)}/${spanIdOf(4)}`;
+    expect([...world.visible().keys()]).toEqual([...before.keys(), added]);
+    expect(new Map([...world.visible()].filter(([id]) => id !== added))).toEqual(before);
+  });
+
   it('a restart forgets what the journal remembers of traces whose evidence is gone', () => {
     const world = new World({ segmentFrames: 1 });
     world.send([span(1)]);
