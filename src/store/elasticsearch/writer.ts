@@ -9,12 +9,15 @@ import { type IndexPeriod, indexName, indexPattern, revisionsIndexOf, setUpAlias
 /** Documents of one look-up: bounds its answer to some megabytes. */
 const LOOKUP_DOCUMENTS_MAX = 1_000;
 
+/** Indices that a look-up names one by one: a request line has 4 KiB. */
+const LOOKUP_INDICES_MAX = 30;
+
 /** Digits of the largest rank (63 bits), so that ids of kept states sort by rank. */
 const RANK_DIGITS = 19;
 
 /**
  * Writes records. The version of a document is its rank, so the server itself turns down what is outranked, whatever
- * order and however often batches arrive. A first revision costs one request and no look-up.
+ * order and however often batches arrive. A first revision costs one cheap search and its part of a bulk request.
  *
  * A revision goes in this order, each step durable before the next: (1) the state it replaces is kept, create-only, under
  * its rank; (2) the new state is written; (3) copies in other indices are deleted, when the record moved to another day.
@@ -129,7 +132,9 @@ export class Writer {
       const known = new Set(found.map((state) => state.id));
       const lost = revisions.filter((write) => !known.has(write.id));
       held.push(...found, ...(await this.#find(lost, indexPattern('audit'))));
-      held.push(...(await this.#find(firsts, [...new Set(firsts.map((write) => this.#indexOf(write)))].join(','))));
+      const indices = new Set(firsts.map((write) => this.#indexOf(write)));
+      const narrow = indices.size > LOOKUP_INDICES_MAX ? indexPattern('audit') : [...indices].join(',');
+      held.push(...(await this.#find(firsts, narrow)));
     }
     return held;
   }
