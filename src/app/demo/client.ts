@@ -1,0 +1,37 @@
+import type { RecordsAnswer } from '../../api/contract.ts';
+import { AppError } from '../../core/errors.ts';
+import type { AuditRecord } from '../../core/record.ts';
+
+/** What the demo asks of Spantrail's HTTP API. */
+export interface Client {
+  search(selection: { q: string; from: string; inner: boolean }): Promise<readonly AuditRecord[]>;
+  /** Calls `visit` with each entry as it is recorded; rejects when the server ends the stream. */
+  follow(visit: (record: AuditRecord) => void): Promise<never>;
+}
+
+const PAGE_RECORDS = 200;
+
+export function createClient(url: string, signal: AbortSignal): Client {
+  return {
+    async search({ q, from, inner }) {
+      const parameters = new URLSearchParams({ q, from, inner: String(inner), limit: String(PAGE_RECORDS) });
+      const response = await fetch(`${url}/api/v1/records?${parameters}`, { signal });
+      if (!response.ok) throw new AppError('internal', `${q}: ${await response.text()}`);
+      const { records } = (await response.json()) as RecordsAnswer;
+      return records;
+    },
+    async follow(visit) {
+      const { body } = await fetch(`${url}/api/v1/tail`, { signal });
+      let text = '';
+      for await (const chunk of (body ?? new ReadableStream()).pipeThrough(new TextDecoderStream())) {
+        const events = (text + chunk).split('\n\n');
+        text = events.pop() ?? '';
+        for (const event of events) {
+          const [name, data] = event.split('\n');
+          if (name === 'event: record' && data) visit(JSON.parse(data.slice('data: '.length)) as AuditRecord);
+        }
+      }
+      throw new AppError('unavailable', 'Spantrail ended');
+    },
+  };
+}
