@@ -18,12 +18,12 @@ import { Wal } from '../wal/wal.ts';
 import { createBudget } from './budget.ts';
 import { compileNetworks } from './network.ts';
 import { createObservers } from './observers.ts';
+import { traced } from './own-spans.ts';
 import { describePipeline } from './pipeline.ts';
 import { PUMP_DEFAULTS, type Pump, startPump } from './pump.ts';
 import { replayInto } from './replay.ts';
 import { startShards, walFolder } from './shards.ts';
 import { openStore } from './stores.ts';
-import { startTelemetry, traced } from './telemetry.ts';
 
 /**
  * The only file that names adapters: it wires the stages in the order of the flow, and takes them down sink to source.
@@ -97,7 +97,14 @@ async function start(settings: Settings, { log, environment, version }: Surround
     state.pump?.wake();
   });
 
-  const budget = createBudget(settings.wal.unsettledBytesMax, () => state.pump?.status().unsettledBytes ?? 0);
+  const budget = createBudget(() => {
+    const status = state.pump?.status();
+    return [
+      { used: status?.unsettledBytes ?? 0, max: settings.wal.unsettledBytesMax },
+      // The index makes room by letting stored traces go and settling early; over twice its size it no longer can.
+      { used: status?.indexBytes ?? 0, max: 2 * settings.join.indexBytesMax },
+    ];
+  });
   const inFlight = createInFlight(settings.receive.inFlightBytesMax);
   const admit = createAdmission({
     wal: disk.wal,
@@ -129,15 +136,19 @@ async function start(settings: Settings, { log, environment, version }: Surround
   });
   teardown.add(() => http.close(CLOSE_GRACE_MS));
 
-  const telemetry = startTelemetry({
-    environment,
-    version,
-    counters,
-    refreshGauges: () => void state.pump?.refreshStatus(),
-    ownPorts: [grpc.port, http.port],
-    log,
-  });
-  teardown.add(() => telemetry.shutdown());
+  // Loading the SDK takes longer than all the rest of the start; nothing waits for it.
+  const telemetry = import('./telemetry.ts').then(({ startTelemetry }) =>
+    startTelemetry({
+      environment,
+      version,
+      counters,
+      refreshGauges: async () => void (await state.pump?.refreshStatus()),
+      ownPorts: [grpc.port, http.port],
+      log,
+    }),
+  );
+  telemetry.catch((error: unknown) => log.error({ error }, 'own telemetry did not start'));
+  teardown.add(async () => (await telemetry).shutdown());
 
   const api: RunningApi = await startApi(settings.api, {
     store,
@@ -150,7 +161,7 @@ async function start(settings: Settings, { log, environment, version }: Surround
       return describePipeline({ settings, counters, status, replaying: state.replaying, refusing: budget().refuse });
     },
     ready: () => !state.stopping && !budget().refuse,
-    metricsText: () => telemetry.metricsText(),
+    metricsText: async () => (await telemetry).metricsText(),
     reportFailure: (error) => log.error({ error }, 'request failed'),
   });
   teardown.add(() => api.close());

@@ -154,6 +154,7 @@ class RunningPump implements Pump {
     counters.set('traces_open', this.#status.tracesOpen);
     counters.set('traces_held', this.#status.tracesHeld);
     counters.set('evidence_pending', this.#status.evidencePending);
+    counters.set('replayed', this.#status.replayed);
     counters.set('wal_bytes', this.#status.walBytes);
     counters.set('wal_unsettled_bytes', this.#status.unsettledBytes);
     counters.set('wal_lag_ms', this.#status.lagMs);

@@ -1,12 +1,9 @@
-import { type Meter, metrics, type ObservableResult, SpanStatusCode, trace } from '@opentelemetry/api';
+import { type Meter, metrics, type ObservableResult } from '@opentelemetry/api';
 import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
 import { NodeSDK, resources, tracing } from '@opentelemetry/sdk-node';
 import type { Logger } from 'pino';
-import { describeError } from '../core/errors.ts';
 import { type Counters, METRICS, type MetricName } from '../core/metrics.ts';
-
-import type { Store } from '../store/port.ts';
 
 /** Spantrail's own traces and metrics. */
 export interface Telemetry {
@@ -19,7 +16,7 @@ export interface TelemetryOptions {
   readonly version: string;
   readonly counters: Counters;
   /** Called before each reading, to bring gauges up to date. */
-  readonly refreshGauges: () => void;
+  readonly refreshGauges: () => Promise<void>;
   /** Ports that Spantrail itself receives on: exporting there would record itself. */
   readonly ownPorts: readonly number[];
   readonly log: Logger;
@@ -43,7 +40,7 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   const serializer = new PrometheusSerializer();
   return {
     metricsText: async () => {
-      options.refreshGauges();
+      await options.refreshGauges();
       const { resourceMetrics } = await reader.collect();
       return serializer.serialize(resourceMetrics);
     },
@@ -82,23 +79,4 @@ function observe(meter: Meter, { counters }: TelemetryOptions): void {
       }
     });
   }
-}
-
-/** The store with a span around each batch, so that slow writes show in our own traces. */
-export function traced(store: Pick<Store, 'write' | 'get'>): Pick<Store, 'write' | 'get'> {
-  const tracer = trace.getTracer('spantrail');
-  return {
-    get: (id) => store.get(id),
-    write: (batch) =>
-      tracer.startActiveSpan('store.write', { attributes: { 'spantrail.records': batch.length } }, async (span) => {
-        try {
-          return await store.write(batch);
-        } catch (error) {
-          span.setStatus({ code: SpanStatusCode.ERROR, message: describeError(error) });
-          throw error;
-        } finally {
-          span.end();
-        }
-      }),
-  };
 }

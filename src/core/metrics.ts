@@ -26,6 +26,11 @@ export const METRICS = {
     kind: 'gauge',
     text: 'Traces in the index, stored ones inside the horizon included.',
   },
+  replayed: {
+    unit: '{item}',
+    kind: 'gauge',
+    text: 'Evidence accepted by an earlier run that this one found not stored yet.',
+  },
   evidence_pending: { unit: '{item}', kind: 'gauge', text: 'Evidence that is not settled and stored yet.' },
   wal_bytes: { unit: 'By', kind: 'gauge', text: 'Bytes of write-ahead log on disk.' },
   wal_unsettled_bytes: {
