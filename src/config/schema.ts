@@ -92,6 +92,10 @@ const receive = z
       ])
       .describe('Query parameters whose values are overwritten in URLs before they are stored anywhere.'),
   })
+  .refine((receive) => receive.inFlightBytesMax >= 2 * receive.maxRequestBytes, {
+    path: ['inFlightBytesMax'],
+    message: 'must be at least twice maxRequestBytes: a request is counted as it was sent and inflated',
+  })
   .prefault({});
 
 const wal = z

@@ -62,6 +62,7 @@ describe('settings', () => {
     ['namespace: ${env:NOBODY}', 'namespace: environment variable NOBODY is not set'],
     ['namespace: Ünit', 'namespace: must be 1 to 63 of a-z, 0-9, _ and -, and start with a letter or digit'],
     ['- a\n- b', 'must hold settings by name, for example "dataDir: /var/lib/spantrail"'],
+    ['receive:\n  inFlightBytesMax: 1MiB', /^receive.inFlightBytesMax: must be at least twice maxRequestBytes/],
     ['a: [', /^Flow sequence in block collection must be sufficiently indented|line 1/],
   ])('say what is wrong and what would be right: %j', (text, message) => {
     const found = failure(text);
