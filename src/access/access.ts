@@ -35,6 +35,14 @@ export interface Actor {
   readonly verified: boolean;
   /** The account that a failed authentication claimed; then `identity` is empty and `type` is `anonymous`. */
   readonly claimed?: string;
+  /** The evidence that names the actor; empty when nobody is known. */
+  readonly named: readonly Naming[];
+}
+
+/** A piece of evidence and how it names someone. */
+export interface Naming {
+  readonly by: Span | LogRecord;
+  readonly as: 'explicit' | 'span' | 'header' | 'log' | 'agent' | 'service';
 }
 
 export interface AccessTarget {

@@ -1,6 +1,6 @@
 import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { ActorType, Attribution } from '../core/record.ts';
-import type { Access, AccessSections, Actor, Identity } from './access.ts';
+import type { Access, AccessSections, Actor, Identity, Naming } from './access.ts';
 import { compact, NAMES, serviceOf, textOf } from './attributes.ts';
 import { clientSections } from './http.ts';
 import { identityOfAttributes, identityOfHeaders } from './identity.ts';
@@ -20,6 +20,7 @@ interface Found {
   readonly identity: Identity;
   readonly attribution: Attribution;
   readonly vouched: boolean;
+  readonly named: readonly Naming[];
 }
 
 type Source = Pick<AccessSections, 'source' | 'user_agent'>;
@@ -48,9 +49,10 @@ function foldDown<T>(view: TraceView, step: (span: Span, above: T | undefined) =
 
 /**
  * Finds who made the accesses of one trace, in the order of record.md: stated outright, on the span, in captured headers, on the
- * nearest ancestor, in a log record, anywhere in the trace, an AI agent, the calling service. Senders that are not trusted
- * supply nobody. What a failed authentication says about its caller is a claim: it names nobody unless the sender vouches
- * for it, neither there nor elsewhere in the trace. `accesses` are all accesses of the trace.
+ * nearest ancestor, in a log record, anywhere in the trace, an AI agent, the calling service. An ancestor's explicit event speaks
+ * for that ancestor. Senders that are not trusted supply nobody. What a failed authentication says about its caller is a claim:
+ * it names nobody unless the sender vouches for it, neither there nor elsewhere in the trace. `accesses` are all accesses of the
+ * trace, in an order that depends on the set alone.
  */
 export function attributeTrace(view: TraceView, accesses: readonly Access[], rules: AccessRules): Attributor {
   const claims = accesses.filter((access) => access.claimedAccount !== undefined);
@@ -60,15 +62,20 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
 
   const onSpan = (span: Span): Found | undefined =>
     isClaim(claimingSpans.has(span.spanId), span) ? undefined : identityOnSpan(span, rules);
+  const stated = (access: Access): Found | undefined =>
+    isClaim(access.claimedAccount !== undefined, access.from) ? undefined : explicit(access);
   const inLog = (log: LogRecord): Found | undefined => {
     if (!log.note.trusted || isClaim(claimingLogs.has(log), log)) return undefined;
     const identity = identityOfAttributes(fieldsOf(log));
-    return identity && { identity, attribution: 'log', vouched: log.note.vouches };
+    return identity && found(identity, 'log', log);
   };
-  const nearest = foldDown<Found>(
-    view,
-    (span, above) => onSpan(span) ?? (above && { ...above, attribution: 'ancestor' }),
-  );
+  const events = eventsBySpan(accesses, stated);
+  const nearest = foldDown<Found>(view, (span, above) => {
+    const event = events.get(span.spanId);
+    const known = onSpan(span) ?? (above && { ...above, attribution: 'ancestor' });
+    return event ? { ...withMore(event, known), attribution: 'log' } : known;
+  });
+  const logAt = foldDown<Found>(view, (span, above) => firstOf(view.logsOf(span.spanId), inLog) ?? above);
   const agentAt = foldDown<Found>(
     view,
     (span, above) => agentOn(span) ?? (above && { ...above, attribution: 'ancestor' }),
@@ -80,11 +87,12 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
   const find = (access: Access): Found | undefined => {
     const span = spanOf(access, view);
     const inTrace = span && nearest(span);
-    const stated = isClaim(access.claimedAccount !== undefined, access.from) ? undefined : explicit(access);
-    if (stated) return withMore(stated, inTrace);
+    const itself = stated(access);
+    if (itself) return withMore(itself, inTrace);
     return (
+      (access.source === 'span' ? onSpan(access.from) : undefined) ??
       inTrace ??
-      firstOf(view.logsOf(access.spanId), inLog) ??
+      (span ? logAt(span) : firstOf(view.logsOf(access.spanId), inLog)) ??
       anywhere() ??
       agentAt(span) ??
       callingService(access, span, serverAt(span), view)
@@ -98,6 +106,25 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
       return compact({ source: stated.source ?? seen.source, user_agent: stated.user_agent ?? seen.user_agent });
     },
   };
+}
+
+/**
+ * Whom the explicit events on each span name. Where they name several people (a loop over requests) they speak only for
+ * themselves.
+ */
+function eventsBySpan(
+  accesses: readonly Access[],
+  stated: (access: Access) => Found | undefined,
+): ReadonlyMap<string, Found | undefined> {
+  const bySpan = new Map<string, Found | undefined>();
+  for (const access of accesses) {
+    const said = access.source === 'event' && access.spanId !== '' ? stated(access) : undefined;
+    if (said === undefined) continue;
+    const known = bySpan.get(access.spanId);
+    const agrees = !bySpan.has(access.spanId) || known?.identity.id === said.identity.id;
+    bySpan.set(access.spanId, agrees ? (known ?? said) : undefined);
+  }
+  return bySpan;
 }
 
 function spanOf(access: Access, view: TraceView): Span | undefined {
@@ -118,31 +145,38 @@ function firstOf<T>(
   attribution?: Attribution,
 ): Found | undefined {
   for (const item of items) {
-    const found = find(item);
-    if (found !== undefined) return attribution === undefined ? found : { ...found, attribution };
+    const person = find(item);
+    if (person !== undefined) return attribution === undefined ? person : { ...person, attribution };
   }
   return undefined;
 }
 
-function explicit(access: Access): Found | undefined {
-  const { note } = access.from;
-  if (access.actor === undefined || !note.trusted) return undefined;
-  return { identity: access.actor, attribution: 'explicit', vouched: note.vouches };
+function found(identity: Identity, as: Naming['as'], by: Span | LogRecord): Found {
+  const attribution = as === 'agent' ? 'span' : as;
+  return { identity, attribution, vouched: by.note.vouches, named: [{ by, as }] };
+}
+
+function explicit({ actor, from }: Access): Found | undefined {
+  return actor === undefined || !from.note.trusted ? undefined : found(actor, 'explicit', from);
 }
 
 function identityOnSpan(span: Span, rules: AccessRules): Found | undefined {
   if (!span.note.trusted) return undefined;
-  const vouched = span.note.vouches;
   const onSpan = identityOfAttributes(span.attributes);
-  if (onSpan !== undefined) return { identity: onSpan, attribution: 'span', vouched };
+  if (onSpan !== undefined) return found(onSpan, 'span', span);
   const inHeaders = identityOfHeaders(span.attributes, rules.identityHeaders);
-  return inHeaders && { identity: inHeaders, attribution: 'header', vouched };
+  return inHeaders && found(inHeaders, 'header', span);
 }
 
 /** A stated actor with what the trace knows of the same one besides: roles, mail address. */
 function withMore(stated: Found, inTrace: Found | undefined): Found {
   if (inTrace === undefined || inTrace.identity.id !== stated.identity.id) return stated;
-  return { ...stated, identity: { ...inTrace.identity, ...stated.identity } };
+  const more = inTrace.named.filter(({ by }) => !stated.named.some((naming) => naming.by === by));
+  return {
+    ...stated,
+    identity: { ...inTrace.identity, ...stated.identity },
+    named: more.length > 0 ? [...stated.named, ...more] : stated.named,
+  };
 }
 
 /** The AI agent that a span names, for when no person is known. */
@@ -150,8 +184,7 @@ function agentOn(span: Span): Found | undefined {
   if (!span.note.trusted) return undefined;
   const name = textOf(span.attributes, NAMES.agentName);
   const id = textOf(span.attributes, NAMES.agentId) ?? name;
-  if (id === undefined) return undefined;
-  return { identity: compact({ id, name }), attribution: 'span', vouched: span.note.vouches };
+  return id === undefined ? undefined : found(compact({ id, name }), 'agent', span);
 }
 
 /**
@@ -170,7 +203,7 @@ function callingService(
   if (caller === undefined || !caller.note.trusted) return undefined;
   const id = serviceOf(caller);
   if (id === undefined || (server !== undefined && wasAsked && id === serviceOf(server))) return undefined;
-  return { identity: { id, name: id, type: 'service' }, attribution: 'service', vouched: caller.note.vouches };
+  return found({ id, name: id, type: 'service' }, 'service', caller);
 }
 
 function sourceOn(span: Span): Source | undefined {
@@ -179,14 +212,14 @@ function sourceOn(span: Span): Source | undefined {
   return seen.source === undefined ? undefined : seen;
 }
 
-function toActor(access: Access, found: Found | undefined, isAgent: boolean): Actor {
+function toActor(access: Access, person: Found | undefined, isAgent: boolean): Actor {
   const claimed = access.claimedAccount;
-  const verified = found?.vouched ?? false;
-  if (found === undefined || (claimed !== undefined && !verified)) {
-    const nobody = { identity: {}, type: 'anonymous', attribution: 'none', verified: false } as const;
+  const verified = person?.vouched ?? false;
+  if (person === undefined || (claimed !== undefined && !verified)) {
+    const nobody = { identity: {}, type: 'anonymous', attribution: 'none', verified: false, named: [] } as const;
     return claimed === undefined ? nobody : { ...nobody, claimed };
   }
-  const { identity, attribution } = found;
+  const { identity, attribution, named } = person;
   const type: ActorType = identity.type ?? (isAgent ? 'agent' : 'user');
-  return { identity, type, attribution, verified };
+  return { identity, type, attribution, verified, named };
 }

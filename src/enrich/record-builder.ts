@@ -1,13 +1,13 @@
 import type { AccessSections, Actor } from '../access/access.ts';
 import { clip, compact, section } from '../access/attributes.ts';
 import { formatTimestamp } from '../core/clock.ts';
+import type { LogRecord, Span } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX, STACK_TRACE_CHARS_MAX } from '../core/limits.ts';
 import { type AuditRecord, type EvidencePiece, type JoinState, type PathStep, SCHEMA_VERSION } from '../core/record.ts';
 import type { SettledRecord } from '../core/settlement.ts';
 import { criticalPath, selfTime } from './critical-path.ts';
 import { originSection } from './error-origin.ts';
 import type { Finding } from './findings.ts';
-import { logDigest } from './identity.ts';
 import { pathIndexes, pathSteps } from './path.ts';
 import { describeAccess } from './sentence.ts';
 import { type AccessTimes, timesOf } from './times.ts';
@@ -174,17 +174,19 @@ function databaseSection({ facts, finding }: Parts): AuditRecord['audit']['db'] 
   });
 }
 
-function evidenceOf({ finding, origin }: Parts): EvidencePiece[] {
-  const own = [...finding.evidence];
-  if (origin && !own.some((piece) => piece.id === origin.span.spanId)) {
-    const source = origin.finding?.access.preset ?? 'span';
-    own.push({ signal: 'traces', source, sender: origin.span.note.sender, id: origin.span.spanId });
-  }
-  const reported = origin?.failure.reported;
-  if (reported) {
-    own.push({ signal: 'logs', source: 'log.exception', sender: reported.note.sender, id: logDigest(reported) });
-  }
-  return own.slice(0, LIST_ITEMS_MAX);
+/** What the record rests on: what states the access, what explains its failure, what names its actor. */
+function evidenceOf({ facts, finding, origin, actor }: Parts): EvidencePiece[] {
+  const pieces = [...finding.evidence];
+  const add = (piece: Span | LogRecord, source: string): void => {
+    const isSpan = 'kind' in piece;
+    const id = isSpan ? piece.spanId : facts.logIds.get(piece);
+    if (id === undefined || pieces.some((known) => known.id === id)) return;
+    pieces.push({ signal: isSpan ? 'traces' : 'logs', source, sender: piece.note.sender, id });
+  };
+  if (origin) add(origin.span, origin.finding?.access.preset ?? 'span');
+  if (origin?.failure.reported) add(origin.failure.reported, 'log.exception');
+  for (const { by, as } of actor.named) add(by, `actor.${as}`);
+  return pieces.slice(0, LIST_ITEMS_MAX);
 }
 
 function auditSection(parts: Parts, settings: EnrichSettings): AuditRecord['audit'] {

@@ -85,7 +85,9 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
     const { list, superseded } = identify(evidence, tree, { spanAccesses, eventAccesses, rivalAccesses });
     const logs = distinct.logs.map((piece) => piece.log);
     const logsBySpan = groupBySpan(logs);
-    const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, logsBySpan);
+    const logIds = new Map(distinct.logs.map(({ log, digest }) => [log, digest]));
+    for (const { access } of eventAccesses) if (access.ownId !== '') logIds.set(access.from, access.ownId);
+    const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, { logsBySpan, logIds });
     const accesses = list.map((finding) => finding.access);
     const people = attributeTrace(viewOf(tree, logs, logsBySpan), accesses, rules);
 
@@ -96,8 +98,10 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
       const origin = originOf(facts, finding);
       if (origin) used.add(origin.span);
       if (origin?.failure.reported) used.add(origin.failure.reported);
+      const actor = people.actorOf(access);
+      for (const { by } of actor.named) used.add(by);
       return buildRecord(facts, finding, settings, {
-        actor: people.actorOf(access),
+        actor,
         source: people.sourceOf(access),
         rivals: distinct.rivals.get(access.spanId)?.length ?? 0,
       });

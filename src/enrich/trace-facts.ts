@@ -36,6 +36,8 @@ export interface TraceFacts {
   /** Below each entry the first access that states a refused check, else the first event that states a refusal. */
   readonly refusals: ReadonlyMap<Finding, Finding>;
   readonly logsBySpan: ReadonlyMap<string, readonly LogRecord[]>;
+  /** What each log record is known by: the event's own id, else its digest. */
+  readonly logIds: ReadonlyMap<LogRecord, string>;
   /** From the first start to the last end, on the corrected clock, nanoseconds. */
   readonly duration: number;
   readonly errorCount: number;
@@ -149,7 +151,7 @@ export function gatherFacts(
   traceId: string,
   tree: TraceTree,
   list: readonly Finding[],
-  logsBySpan: ReadonlyMap<string, readonly LogRecord[]>,
+  { logsBySpan, logIds }: Pick<TraceFacts, 'logsBySpan' | 'logIds'>,
 ): TraceFacts {
   const standing = standingFindings(tree, list);
   const verdicts: Verdicts = (index) => standing[index]?.access;
@@ -170,6 +172,7 @@ export function gatherFacts(
     entries,
     ...checksOf(list, entries),
     logsBySpan,
+    logIds,
     duration: spread(timeline),
     errorCount,
     services: servicesOf(tree),

@@ -238,6 +238,33 @@ describe('the order of sources', () => {
     expect(actorsOf(spans, [said('bob')]).get('event')?.identity).toEqual({ id: 'bob' });
   });
 
+  it("an event speaks for its span to what is below, before the span's own word and any log record of the trace", () => {
+    const said = (id: string, spanId: string, more: Values = {}) =>
+      log({ 'user.id': id, 'audit.target.id': `of ${id}`, ...more }, { spanId });
+    const branch = (id: string, values: Values = {}) => [
+      span(values, { id, parent: 'e' }),
+      statement({}, { id: `${id}-d`, parent: id }),
+    ];
+    const spans = [entry({ 'user.id': 'carol' }), ...branch('a'), ...branch('b', bob), ...branch('c'), ...branch('f')];
+    const logs = [log({ 'user.id': 'dave' }), said('alice', 'a'), said('alice', 'b'), said('x', 'f'), said('y', 'f')];
+    const actors = actorsOf(spans, logs);
+    const below = ['a-d', 'b-d', 'c-d', 'f-d'].map((id) => actors.get(id)?.identity.id);
+    expect(below).toEqual(['alice', 'alice', 'carol', 'carol']);
+    expect(actors.get('a-d')).toMatchObject({ attribution: 'ancestor', named: [{ by: logs[1], as: 'explicit' }] });
+    expect(actors.get('c-d')?.named).toEqual([{ by: spans[0], as: 'span' }]);
+  });
+
+  it('of several log records, the one of the nearest ancestor counts', () => {
+    const spans = [
+      ...[entry(), span({}, { id: 'a', parent: 'e' }), span({}, { id: 'b', parent: 'e' })],
+      ...[statement({}, { id: 'x', parent: 'a' }), statement({}, { id: 'y', parent: 'b' })],
+    ];
+    const logs = [log(alice, { spanId: 'a' }), log(bob, { spanId: 'b' })];
+    const actors = actorsOf(spans, logs);
+    expect(actors.get('x')).toMatchObject({ identity: { id: 'alice' }, attribution: 'log' });
+    expect(actors.get('y')).toMatchObject({ identity: { id: 'bob' }, attribution: 'log' });
+  });
+
   it('is proof only when the sender of the identity vouches', () => {
     expect(actorsOf([entry(alice, { note: VOUCHED }), statement()]).get('d')).toMatchObject({ verified: true });
     expect(actorsOf([entry(alice), statement({}, { note: VOUCHED })]).get('d')).toMatchObject({ verified: false });

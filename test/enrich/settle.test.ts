@@ -80,6 +80,31 @@ describe('an allowed request with a statement', () => {
   });
 });
 
+describe('evidence that names the actor', () => {
+  const gateway = span({ id: '1', service: 'web', attributes: { 'http.request.header.x-user-id': ['alice'] } });
+  const event1 = event({ span: '2', attributes: { 'user.id': 'bob', 'audit.target.id': 'x', 'event.id': 'own' } });
+
+  it('is used and stands in the record, once', () => {
+    const settlement = settled([gateway, statement({ id: '3', parent: '1' })]);
+    expect(recordOf(settlement, 'SELECT').audit).toMatchObject({
+      actor: { attribution: 'ancestor' },
+      evidence: [{ id: spanId('3') }, { signal: 'traces', source: 'actor.header', sender: 'grpc', id: spanId('1') }],
+    });
+    expect(settlement.counts).toMatchObject({ used: 2, context: 0 });
+    expect(recordOf(settled([request({ id: '1' }, 200, alice)]), 'GET').audit.evidence).toHaveLength(1);
+  });
+
+  it('may be the event of an ancestor, by its own id', () => {
+    const spans = [gateway, span({ id: '2', parent: '1' }), statement({ id: '3', parent: '2' })];
+    const { user, audit } = recordOf(settled(spans, [event1]), 'SELECT');
+    expect(user?.id).toBe('bob');
+    expect(audit.evidence).toMatchObject([
+      { id: spanId('3') },
+      { signal: 'logs', source: 'actor.explicit', id: 'own' },
+    ]);
+  });
+});
+
 describe('a refusal deep below', () => {
   const spans = [
     request({ id: '1', service: 'web' }, 403, alice),
