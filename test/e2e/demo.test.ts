@@ -49,6 +49,7 @@ describe('the demo', () => {
       printed += String(chunk);
       if (printed.includes('alice logged in')) break;
     }
+    expect(printed).toContain('alice logged in');
     const [url = ''] = /http:\/\/127\.0\.0\.1:\d+/.exec(printed) ?? [];
     expect((await fetch(`${url}/healthz`)).status).toBe(200);
     child.kill('SIGINT');

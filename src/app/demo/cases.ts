@@ -1,13 +1,16 @@
 import type { AuditRecord } from '../../core/record.ts';
 
-/** What the day must have left behind: a query of the user's kind, and what its newest record must say. */
+/** What the day must have left behind: a query, and what one of its records must say. */
 export interface ExpectedCase {
   readonly title: string;
   readonly query: string;
   readonly inner?: true;
   /** Shown in full after the day. */
   readonly shown?: true;
-  readonly countMin: number;
+  /** How many records must fit the query; 1 when left out. */
+  readonly countMin?: number;
+  /** Suggested to the user, in these words. */
+  readonly question?: string;
   readonly holds: (record: AuditRecord) => boolean;
 }
 
@@ -19,12 +22,12 @@ export const EXPECTED: readonly ExpectedCase[] = [
     title: 'allowed: a nurse reads a patient',
     query: 'user.id: alice and audit.target.id: patients/7 and event.action: GET',
     shown: true,
-    countMin: 1,
     holds: (record) => record.event.outcome === 'success' && isWhole(record) && isNurse(record),
   },
   {
-    title: 'refused: the database does not let a clerk read notes, SQLSTATE 42501',
-    query: 'user.id: carl and audit.target.id: patients/7 and audit.decision: deny',
+    title: 'refused: the database does not let a clerk do what a nurse may, SQLSTATE 42501',
+    query: 'user.id: carl and audit.decision: deny',
+    question: 'What was carl refused, and by whom?',
     shown: true,
     countMin: 2,
     holds: (record) => isWhole(record) && /permission denied.*42501/.test(record.event.reason ?? ''),
@@ -33,33 +36,31 @@ export const EXPECTED: readonly ExpectedCase[] = [
     title: 'failed: the laboratory does not answer a doctor',
     query: 'user.id: dora and audit.target.id: patients/12 and event.outcome: failure',
     shown: true,
-    countMin: 1,
     holds: (record) => isWhole(record) && record.audit.error_origin?.service === 'records',
   },
   {
     title: 'slow: one statement takes more than a second',
     query: 'user.id: dora and event.duration >= 1s and event.outcome: success',
     shown: true,
-    countMin: 1,
     holds: (record) => isWhole(record) && (record.audit.db?.duration ?? 0) >= SECOND_NS,
   },
   {
     title: 'guessed passwords count as attempts on the account, not as its owner',
-    query: 'event.category: authentication and event.outcome: failure and audit.actor.claimed: dora',
+    query: 'audit.actor.claimed: dora',
+    question: 'Who tried to get into the account of dora, and from where?',
     countMin: 6,
     holds: (record) => record.user === undefined && record.source?.ip === '203.0.113.66',
   },
   {
     title: 'statements are found by the person and the patient of the request above them',
-    query: 'user.id: alice and audit.entry_target: patients/7 and db.operation: UPDATE',
+    query: 'user.id: alice and audit.entry_target: patients/7',
+    question: 'What did alice do with patient 7, down to the statements?',
     inner: true,
-    countMin: 1,
-    holds: (record) => record.audit.entry === false && record.db?.statement !== undefined,
+    holds: (record) => !record.audit.entry && record.db?.operation === 'UPDATE',
   },
   {
     title: 'what the gateway does by itself is told in its own name',
     query: 'audit.actor.type: service and user.id: gateway',
-    countMin: 1,
     holds: (record) => record.audit.actor.attribution === 'service',
   },
 ];
@@ -67,18 +68,3 @@ export const EXPECTED: readonly ExpectedCase[] = [
 function isNurse(record: AuditRecord): boolean {
   return record.user?.roles?.includes('nurse') === true;
 }
-
-/** Three things to ask after the day. */
-export const QUESTIONS: readonly { readonly question: string; readonly query: string; readonly flags: string }[] = [
-  { question: 'Who was refused, and by what?', query: 'audit.decision: deny and user.id: *', flags: '' },
-  {
-    question: 'What did alice do with patient 7, down to the statements?',
-    query: 'user.id: alice and audit.entry_target: patients/7',
-    flags: ' --inner',
-  },
-  {
-    question: 'Who tried to get into the account of dora, and from where?',
-    query: 'audit.actor.claimed: dora',
-    flags: '',
-  },
-];

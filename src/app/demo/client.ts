@@ -21,15 +21,19 @@ export function createClient(url: string, signal: AbortSignal): Client {
       return records;
     },
     async follow(visit) {
-      const { body } = await fetch(`${url}/api/v1/tail`, { signal });
-      let text = '';
-      for await (const chunk of (body ?? new ReadableStream()).pipeThrough(new TextDecoderStream())) {
-        const events = (text + chunk).split('\n\n');
-        text = events.pop() ?? '';
-        for (const event of events) {
-          const [name, data] = event.split('\n');
-          if (name === 'event: record' && data) visit(JSON.parse(data.slice('data: '.length)) as AuditRecord);
+      try {
+        const { body } = await fetch(`${url}/api/v1/tail`, { signal });
+        let text = '';
+        for await (const chunk of (body ?? new ReadableStream()).pipeThrough(new TextDecoderStream())) {
+          const events = (text + chunk).split('\n\n');
+          text = events.pop() ?? '';
+          for (const event of events) {
+            const [name, data] = event.split('\n');
+            if (name === 'event: record' && data) visit(JSON.parse(data.slice('data: '.length)) as AuditRecord);
+          }
         }
+      } catch (cause) {
+        throw new AppError('unavailable', 'Spantrail no longer answers', { cause });
       }
       throw new AppError('unavailable', 'Spantrail ended');
     },

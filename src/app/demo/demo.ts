@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AppError } from '../../core/errors.ts';
 import type { AuditRecord } from '../../core/record.ts';
-import { EXPECTED, type ExpectedCase, QUESTIONS } from './cases.ts';
+import { EXPECTED, type ExpectedCase } from './cases.ts';
 import { type Client, createClient } from './client.ts';
 import { createPainter } from './painter.ts';
 import { createProcesses, type Environment, type Part, type Processes } from './processes.ts';
@@ -109,12 +109,13 @@ async function demonstrate(stage: Stage): Promise<void> {
   if (options.once && missing.length > 0) {
     throw new AppError('internal', `${missing.length} of ${findings.length} expected records are not there`);
   }
-  print('\nThree questions to try:\n');
-  for (const { question, query, flags } of QUESTIONS) {
-    print(`  ${question}\n    npx spantrail search "${query}"${flags} --url ${url}\n`);
-  }
   if (options.once) return;
-  print(`They can be asked in another terminal, or on the page: ${url}/\nCtrl-C ends the demo and removes its data.`);
+  print('\nThree questions to try in another terminal:\n');
+  for (const { question, query, inner } of EXPECTED) {
+    if (question) print(`  ${question}\n    npx spantrail search "${query}"${inner ? ' --inner' : ''} --url ${url}\n`);
+  }
+  const rest = options.store === 'elasticsearch' ? 'its records stay in the namespace "demo"' : 'nothing of it stays';
+  print(`The same on a page: ${url}/\nCtrl-C ends the demo; ${rest}.`);
   await Promise.race([once(signal, 'abort'), tail]);
 }
 
@@ -150,7 +151,7 @@ async function check(client: Client, from: string): Promise<Finding[]> {
   const find = async (expected: ExpectedCase): Promise<Finding> => {
     const records = await client.search({ q: expected.query, from, inner: expected.inner === true });
     const record = records.find(expected.holds);
-    return { expected, record, found: record !== undefined && records.length >= expected.countMin };
+    return { expected, record, found: record !== undefined && records.length >= (expected.countMin ?? 1) };
   };
   let findings: Finding[] = [];
   for (let waitedMs = 0; waitedMs <= SETTLED_MS; waitedMs += POLL_MS) {

@@ -34,6 +34,11 @@ const program = fileURLToPath(new URL('../../cli/spantrail.mjs', import.meta.url
 /** `onWarning` gets what the processes write on stderr after they are up. */
 export function createProcesses(signal: AbortSignal, onWarning: (text: string) => void): Processes {
   const children: ChildProcess[] = [];
+  let isStopped = false;
+  const checkStarting = () => {
+    signal.throwIfAborted();
+    if (isStopped) throw new AppError('internal', 'the demo is over');
+  };
 
   async function up<Ready>(name: string, child: ChildProcess, first: Promise<unknown[]>): Promise<Part<Ready>> {
     children.push(child);
@@ -55,8 +60,8 @@ export function createProcesses(signal: AbortSignal, onWarning: (text: string) =
   }
 
   return {
-    clinic(file, environment, instrumented = true) {
-      signal.throwIfAborted();
+    async clinic(file, environment, instrumented = true) {
+      checkStarting();
       const child = fork(new URL(`${file}.ts`, folder), {
         env: environment,
         execArgv: instrumented ? ['--import', new URL('instrument.ts', folder).href] : [],
@@ -64,8 +69,8 @@ export function createProcesses(signal: AbortSignal, onWarning: (text: string) =
       });
       return up(file, child, once(child, 'message', { signal }));
     },
-    spantrail(args, environment) {
-      signal.throwIfAborted();
+    async spantrail(args, environment) {
+      checkStarting();
       const child = spawn(process.execPath, [program, ...args], {
         env: environment,
         stdio: ['ignore', 'pipe', 'pipe'],
@@ -78,6 +83,7 @@ export function createProcesses(signal: AbortSignal, onWarning: (text: string) =
       );
     },
     async stop() {
+      isStopped = true;
       await Promise.all(children.map(end));
     },
   };
