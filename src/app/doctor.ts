@@ -1,6 +1,7 @@
-import { access, constants, stat } from 'node:fs/promises';
-import { createConnection } from 'node:net';
-import { dirname } from 'node:path';
+import { access, constants, stat, statfs } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { dirname, resolve } from 'node:path';
+import type { PipelineAnswer } from '../api/contract.ts';
 import type { Settings } from '../config/schema.ts';
 import { describeError } from '../core/errors.ts';
 import { openStore } from './stores.ts';
@@ -17,57 +18,69 @@ export interface DoctorOptions {
   readonly terminal: { write(text: string): void; readonly environment: Readonly<Record<string, string | undefined>> };
 }
 
-interface PipelineState {
-  readonly pending: { readonly evidence: number; readonly lag_ms: number };
-  readonly store: { readonly state: string; readonly error?: string };
-  readonly refusing: boolean;
-  readonly counters: readonly { readonly name: string; readonly value: number }[];
-}
-
 const PROBE_TIMEOUT_MS = 2000;
 
 /** Looks at everything that a running Spantrail needs and prints a line for each. True when nothing is bad. */
 export async function runDoctor({ settings, url, terminal }: DoctorOptions): Promise<boolean> {
-  const pipeline = await askPipeline(url ?? `http://${settings.api.host}:${settings.api.port}`);
+  const { host, port } = settings.api;
+  const pipeline = await askPipeline(url ?? `http://${host.includes(':') ? `[${host}]` : host}:${port}`);
   const findings: Finding[] = [
     { state: 'ok', text: `Node ${process.versions.node}` },
-    await checkFolder(settings.dataDir),
-    ...(pipeline ? describePipeline(pipeline) : await checkStopped(settings)),
+    ...(await checkFolder(settings)),
+    ...(pipeline ? describePipeline(pipeline) : await checkStopped(settings, url)),
   ];
   const marks = { ok: 'ok  ', note: 'note', bad: 'BAD ' };
   for (const { state, text } of findings) terminal.write(`${marks[state]}  ${text}\n`);
   return findings.every((finding) => finding.state !== 'bad');
 }
 
-async function checkFolder(folder: string): Promise<Finding> {
+async function checkFolder({ dataDir, wal }: Settings): Promise<Finding[]> {
+  const folder = resolve(dataDir);
+  let place = folder;
   try {
-    const { mode, uid } = await stat(folder);
-    await access(folder, constants.R_OK | constants.W_OK | constants.X_OK);
-    if (mode & 0o077) return { state: 'note', text: `data folder ${folder} can be read by others; chmod 700 it` };
-    return { state: 'ok', text: `data folder ${folder} (owner ${uid}, private)` };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') {
-      return { state: 'bad', text: `data folder ${folder}: ${describeError(error)}` };
+    while (!(await exists(place))) place = dirname(place);
+    const { mode, uid } = await stat(place);
+    await access(place, constants.R_OK | constants.W_OK | constants.X_OK);
+    const { bavail, bsize } = await statfs(place);
+    const space: Finding = describeSpace(bavail * bsize, wal.unsettledBytesMax + wal.horizonBytesMax);
+    if (place !== folder) return [{ state: 'ok', text: `data folder ${folder} will be created` }, space];
+    if (mode & 0o077) {
+      return [{ state: 'note', text: `data folder ${folder} can be read by others; chmod 700 it` }, space];
     }
-  }
-  try {
-    await access(dirname(folder), constants.W_OK);
-    return { state: 'ok', text: `data folder ${folder} will be created` };
-  } catch {
-    return { state: 'bad', text: `data folder ${folder} does not exist and ${dirname(folder)} cannot be written to` };
+    return [{ state: 'ok', text: `data folder ${folder} (owner ${uid}, private)` }, space];
+  } catch (error) {
+    const words = `data folder ${folder} cannot be used: ${describeError(error)}`;
+    return [{ state: 'bad', text: `${words}; give one that this user can read and write with --data-dir` }];
   }
 }
 
-async function askPipeline(base: string): Promise<PipelineState | undefined> {
+async function exists(path: string): Promise<boolean> {
+  try {
+    if (!(await stat(path)).isDirectory()) throw new Error(`${path} is not a folder`);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return false;
+  }
+}
+
+function describeSpace(free: number, wanted: number): Finding {
+  const gibibytes = (bytes: number) => `${(bytes / 2 ** 30).toFixed(1)} GiB`;
+  if (free >= wanted) return { state: 'ok', text: `disk: ${gibibytes(free)} free` };
+  const text = `disk: ${gibibytes(free)} free; the write-ahead log may take ${gibibytes(wanted)} (settings under wal)`;
+  return { state: 'note', text };
+}
+
+async function askPipeline(base: string): Promise<PipelineAnswer | undefined> {
   try {
     const response = await fetch(new URL('/api/v1/pipeline', base), { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
-    return response.ok ? ((await response.json()) as PipelineState) : undefined;
+    return response.ok ? ((await response.json()) as PipelineAnswer) : undefined;
   } catch {
     return undefined;
   }
 }
 
-function describePipeline(pipeline: PipelineState): Finding[] {
+function describePipeline(pipeline: PipelineAnswer): Finding[] {
   const total = (name: string) =>
     pipeline.counters.filter((sample) => sample.name === name).reduce((sum, sample) => sum + sample.value, 0);
   const quarantined = total('quarantined');
@@ -83,13 +96,17 @@ function describePipeline(pipeline: PipelineState): Finding[] {
       state: 'ok',
       text: `pending: ${pipeline.pending.evidence} pieces of evidence, lag ${pipeline.pending.lag_ms} ms`,
     },
+    ...(pipeline.replaying
+      ? [{ state: 'note' as const, text: 'the write-ahead log is being replayed; nothing is settled before its end' }]
+      : []),
     ...(quarantined > 0
       ? [{ state: 'note' as const, text: `${quarantined} items are in quarantine, see quarantine/ in the data folder` }]
       : []),
   ];
 }
 
-async function checkStopped(settings: Settings): Promise<Finding[]> {
+async function checkStopped(settings: Settings, url: string | undefined): Promise<Finding[]> {
+  if (url !== undefined) return [{ state: 'bad', text: `no Spantrail answers at ${url}` }];
   const listeners = [
     { ...settings.receive.grpc, text: 'OTLP gRPC', flag: '--grpc-port' },
     { ...settings.receive.http, text: 'OTLP HTTP', flag: '--http-port' },
@@ -103,21 +120,18 @@ async function checkStopped(settings: Settings): Promise<Finding[]> {
 }
 
 async function checkPort(listener: { host: string; port: number; text: string; flag: string }): Promise<Finding> {
-  if (listener.port === 0) return { state: 'ok', text: `${listener.text}: any free port` };
-  const taken = await new Promise<boolean>((resolve) => {
-    const socket = createConnection({ host: listener.host, port: listener.port, timeout: PROBE_TIMEOUT_MS });
-    socket
-      .once('connect', () => resolve(true))
-      .once('error', () => resolve(false))
-      .once('timeout', () => resolve(false));
-    socket.once('connect', () => socket.destroy());
+  const { host, port, text, flag } = listener;
+  if (port === 0) return { state: 'ok', text: `${text}: any free port` };
+  const server = createServer();
+  const failure = await new Promise<NodeJS.ErrnoException | undefined>((done) => {
+    server.once('error', done).listen({ host, port, exclusive: true }, () => server.close(() => done(undefined)));
   });
-  return taken
-    ? {
-        state: 'bad',
-        text: `${listener.text}: port ${listener.port} is in use by something else; choose another with ${listener.flag}`,
-      }
-    : { state: 'ok', text: `${listener.text}: port ${listener.port} is free` };
+  if (!failure) return { state: 'ok', text: `${text}: port ${port} is free` };
+  const words =
+    failure.code === 'EADDRINUSE'
+      ? `port ${port} is in use by something else; choose another with ${flag}`
+      : `cannot listen on ${host} port ${port}: ${failure.message}`;
+  return { state: 'bad', text: `${text}: ${words}` };
 }
 
 async function checkStore(settings: Settings): Promise<Finding> {
@@ -125,8 +139,7 @@ async function checkStore(settings: Settings): Promise<Finding> {
   if (settings.store.type !== 'elasticsearch') return { state: 'ok', text: `store ${settings.store.type}` };
   try {
     const store = await openStore(settings);
-    await store.get('doctor');
-    await store.close();
+    await store.get('doctor').finally(() => store.close());
     return { state: 'ok', text: `Elasticsearch answers at ${settings.store.elasticsearch.urls.join(', ')}` };
   } catch (error) {
     return { state: 'bad', text: describeError(error) };

@@ -1,29 +1,38 @@
 import { readFileSync } from 'node:fs';
+import type { Writable } from 'node:stream';
 import { Command, CommanderError, Option } from 'commander';
 import { readEnvironment } from '../config/environment.ts';
 import { AppError, describeError, ERROR_CODES } from '../core/errors.ts';
+import { QueryMistake } from './client.ts';
 import { addConfigCommands } from './config.ts';
+import { caretLines, printable } from './format.ts';
 import { addQueryCommands } from './query.ts';
 import { addServerCommands } from './server.ts';
 
 /** What every command gets: where it writes and what it may read. */
 export interface Terminal {
   write(text: string): void;
+  /** A line for the person, beside the output. */
   warn(text: string): void;
+  /** Standard output itself, for streams that must wait for a slow reader. */
+  readonly output: Writable;
   readonly colours: boolean;
+  /** Characters of a line; undefined when the output is no terminal. */
+  readonly columns: number | undefined;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
 }
 
 const EXIT_USAGE = 2;
 const EXIT_FAILURE = 1;
+const NO_COLOUR = '--no-color';
 
 function createProgram(terminal: Terminal): Command {
   const program = new Command('spantrail')
     .description('An OTLP endpoint for accountability: one audit record per access, joined with its trace.')
     .version(terminal.version)
-    .addOption(new Option('--no-color', 'no colours, also with NO_COLOR set or when the output is no terminal'))
-    .showHelpAfterError('(spantrail --help lists the commands)')
+    .addOption(new Option(NO_COLOUR, 'no colours, also with NO_COLOR set or when the output is no terminal'))
+    .showHelpAfterError('(--help after the command lists what it takes)')
     .addHelpText(
       'after',
       `
@@ -44,36 +53,49 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unav
 
 async function run(terminal: Terminal): Promise<number> {
   try {
-    await createProgram(terminal).parseAsync();
+    // Taken out here, so that it may stand anywhere on the line.
+    await createProgram(terminal).parseAsync(process.argv.filter((word) => word !== NO_COLOUR));
     return 0;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
-    if (error instanceof AppError) {
-      terminal.warn(error.message);
-      return ERROR_CODES[error.code].exit;
-    }
-    if ((error as NodeJS.ErrnoException).code === 'EPIPE') return 0;
-    terminal.warn(`unexpected failure: ${describeError(error)}`);
-    if (terminal.environment['SPANTRAIL_DEBUG'] && error instanceof Error) terminal.warn(error.stack ?? '');
-    return EXIT_FAILURE;
+    return explain(error, terminal);
   }
+}
+
+/** Says what went wrong, never where in the code. Answers the exit code. */
+function explain(error: unknown, terminal: Terminal): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  if (error instanceof AppError) {
+    const where = error instanceof QueryMistake ? `\n${caretLines(error.query, error.column).join('\n')}` : '';
+    terminal.warn(`${error.message}${where}`);
+    return ERROR_CODES[error.code].exit;
+  }
+  if ((error as NodeJS.ErrnoException).code === 'EPIPE') return 0;
+  terminal.warn(`unexpected failure: ${describeError(error)}`);
+  if (terminal.environment['SPANTRAIL_DEBUG'] && error instanceof Error) terminal.warn(error.stack ?? '');
+  return EXIT_FAILURE;
 }
 
 const environment = readEnvironment();
 const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
-
-// A reader that went away (`| head`) is no failure.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(0);
-  throw error;
-});
-
-process.exitCode = await run({
-  write: (text) => void process.stdout.write(text),
-  warn: (text) => void process.stderr.write(`spantrail: ${text}\n`),
-  colours: process.stdout.isTTY === true && !environment['NO_COLOR'] && !process.argv.includes('--no-color'),
+const { stdout, stderr } = process;
+const terminal: Terminal = {
+  write: (text) => void stdout.write(text),
+  warn: (text) => void stderr.write(`spantrail: ${text.split('\n').map(printable).join('\n')}\n`),
+  output: stdout,
+  colours:
+    stdout.isTTY === true &&
+    !environment['NO_COLOR'] &&
+    environment['TERM'] !== 'dumb' &&
+    !process.argv.includes(NO_COLOUR),
+  columns: stdout.isTTY ? stdout.columns : undefined,
   environment,
   version,
-});
+};
+
+// A reader that went away (`| head`) is no failure; a socket of the server that did is not the same thing.
+stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(explain(error, terminal)));
+process.on('uncaughtException', (error) => process.exit(explain(error, terminal) || EXIT_FAILURE));
+
+process.exitCode = await run(terminal);

@@ -1,12 +1,11 @@
-import { createWriteStream } from 'node:fs';
-import { Readable } from 'node:stream';
+import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { PAGE_RECORDS_MAX, type RecordsAnswer, type TraceAnswer } from '../api/contract.ts';
-import { AppError } from '../core/errors.ts';
+import { PAGE_RECORDS_MAX, type PipelineAnswer, type RecordsAnswer, type TraceAnswer } from '../api/contract.ts';
+import { AppError, describeError } from '../core/errors.ts';
 import type { AuditRecord } from '../core/record.ts';
-import { type Client, createClient } from './client.ts';
-import { createPaint, sentenceLine } from './format.ts';
+import { type Client, createClient, type Parameters } from './client.ts';
+import { createPaint, jsonLine, type Paint, printableChunks, sentenceLine } from './format.ts';
 import type { Terminal } from './main.ts';
 import { findRecord, findRevisions, recordText } from './show.ts';
 import { traceText } from './trace.ts';
@@ -26,94 +25,154 @@ interface SelectionOptions extends Connection {
 const DEFAULT_URL = 'http://127.0.0.1:4320';
 
 function connect(options: Connection, terminal: Terminal): Client {
-  return createClient(options.url ?? terminal.environment['SPANTRAIL_URL'] ?? DEFAULT_URL);
+  return createClient(options.url ?? (terminal.environment['SPANTRAIL_URL'] || DEFAULT_URL));
 }
 
 /** The commands that ask a running Spantrail. */
 export function addQueryCommands(program: Command, terminal: Terminal): void {
   const paint = createPaint(terminal.colours);
-  const url = () => new Option('--url <url>', `a running Spantrail (or SPANTRAIL_URL; ${DEFAULT_URL})`);
-  const selecting = (command: Command) =>
-    command
-      .argument('[query...]', 'KQL, e.g. user.id: alice and audit.decision: deny; all records without one')
-      .option('--from <time>', 'earliest: RFC 3339, or back from now like -15m, -2h, -7d')
-      .option('--to <time>', 'before this time')
-      .option('--namespace <name>', 'only this namespace')
-      .option('--inner', 'inner accesses too (statements, calls), not only entries')
-      .addOption(url());
+  addSearch(program, terminal, paint);
+  addTail(program, terminal, paint);
+  addExport(program, terminal);
 
-  selecting(program.command('search'))
-    .description('Accesses that fit a query, newest first')
-    .option('--limit <n>', 'at most this many', toCount, 50)
-    .option('--sort <field>', 'a field, with :asc or :desc', '@timestamp:desc')
-    .option('--json', 'one JSON document a line')
-    .action(async (words: string[], options: SelectionOptions & { limit: number; sort: string }) => {
-      const found = await search(connect(options, terminal), words.join(' '), options);
-      for (const record of found.records) {
-        terminal.write(options.json ? `${JSON.stringify(record)}\n` : `${sentenceLine(record, paint)}\n`);
-      }
-      if (!options.json && found.records.length === 0)
-        terminal.warn('nothing fits; --inner also looks at inner accesses');
-      if (!options.json && found.more)
-        terminal.warn(`more than ${options.limit} fit; --limit shows more, "export" all`);
-    });
-
-  program
-    .command('show')
+  asking(program.command('show'))
     .description('One record: who, what, outcome and why, with its path')
-    .argument('<id>', 'record id, or its first digits')
+    .argument('<id>', 'record id, or its first digits as lists show them')
     .option('--revisions', 'every earlier state too, oldest first')
     .option('--json', 'the JSON document')
-    .addOption(url())
     .action(async (id: string, options: Connection & { revisions?: boolean }) => {
       const client = connect(options, terminal);
       const records = options.revisions ? await findRevisions(client, id) : [await findRecord(client, id)];
       for (const record of records) {
-        terminal.write(options.json ? `${JSON.stringify(record)}\n` : `${recordText(record, paint)}\n`);
+        terminal.write(options.json ? jsonLine(record) : `${recordText(record, paint)}\n`);
       }
     });
 
-  program
-    .command('trace')
+  asking(program.command('trace'))
     .description('The whole request as a waterfall, with its accesses and the refusal marked')
     .argument('<id>', 'trace id (32 digits), or the id of one of its records')
     .option('--json', 'the JSON document')
-    .addOption(url())
     .action(async (id: string, options: Connection) => {
       const client = connect(options, terminal);
       const answer = await client.get<TraceAnswer>(`/api/v1/traces/${await toTraceId(client, id)}`);
-      terminal.write(options.json ? `${JSON.stringify(answer)}\n` : traceText(answer, paint));
+      terminal.write(options.json ? jsonLine(answer) : traceText(answer, paint, terminal.columns));
     });
+}
 
-  selecting(program.command('tail'))
-    .description('Follow accesses as they are recorded')
+function asking(command: Command): Command {
+  return command.addOption(new Option('--url <url>', `a running Spantrail (or SPANTRAIL_URL; ${DEFAULT_URL})`));
+}
+
+function selecting(command: Command): Command {
+  return asking(command)
+    .argument('[query...]', 'KQL, e.g. user.id: alice and audit.decision: deny; all records without one')
+    .option('--namespace <name>', 'only this namespace')
+    .option('--inner', 'inner accesses too (statements, calls), not only entries');
+}
+
+function ranged(command: Command): Command {
+  return selecting(command)
+    .option('--from <time>', 'earliest: RFC 3339, or back from now like -15m, -2h, -7d')
+    .option('--to <time>', 'before this time');
+}
+
+function addSearch(program: Command, terminal: Terminal, paint: Paint): void {
+  ranged(program.command('search'))
+    .description('Accesses that fit a query, newest first')
+    .option('--limit <n>', 'at most this many', toCount, 50)
+    .option('--sort <field>', 'a field, with :asc or :desc', '@timestamp:desc')
     .option('--json', 'one JSON document a line')
+    .addHelpText(
+      'after',
+      `
+Examples (quotes keep the shell from reading the query):
+  spantrail search 'audit.decision: deny' --from -1d        what was refused since yesterday
+  spantrail search 'audit.target.id: "patients/7"' --inner  who touched it, statements too
+  spantrail search 'event.duration >= 2s' --sort event.duration:desc
+  spantrail search 'user.id: (alice or bob) and not source.ip: 10.0.0.0/8'
+  spantrail search permission denied                        these words in any sentence`,
+    )
+    .action(async (words: string[], options: SelectionOptions & { limit: number; sort: string }) => {
+      const client = connect(options, terminal);
+      const found = await search(client, words.join(' '), options);
+      for (const record of found.records) {
+        terminal.write(options.json ? jsonLine(record) : `${sentenceLine(record, paint)}\n`);
+      }
+      if (options.json) return;
+      if (found.records.length === 0) terminal.warn(await whyNothing(client, words.join(' '), options));
+      if (found.more) terminal.warn(`more than ${options.limit} fit; --limit shows more, "export" all`);
+    });
+}
+
+function addTail(program: Command, terminal: Terminal, paint: Paint): void {
+  selecting(program.command('tail'))
+    .description('Follow accesses as they are recorded, until Ctrl-C')
+    .option('--json', 'one JSON document a line')
+    .addHelpText('after', `\nExample:\n  spantrail tail 'audit.decision: deny'    refusals as they happen`)
     .action(async (words: string[], options: SelectionOptions) => {
-      const response = await connect(options, terminal).open('/api/v1/tail', parameters(words.join(' '), options));
-      for await (const { event, data } of serverSentEvents(response)) {
+      const stopping = new AbortController();
+      const stop = () => stopping.abort();
+      process.once('SIGINT', stop).once('SIGTERM', stop);
+      const client = connect(options, terminal);
+      const stream = await client.open('/api/v1/tail', parameters(words.join(' '), options), stopping.signal);
+      terminal.warn('following; Ctrl-C ends');
+      for await (const { event, data } of serverSentEvents(stream)) {
         if (event === 'missed') terminal.warn(`${data} accesses came too fast and are not shown; they are stored`);
         else if (event === 'record') {
-          terminal.write(options.json ? `${data}\n` : `${sentenceLine(JSON.parse(data) as AuditRecord, paint)}\n`);
+          const record = JSON.parse(data) as AuditRecord;
+          terminal.write(options.json ? jsonLine(record) : `${sentenceLine(record, paint)}\n`);
         }
       }
-      throw new AppError('unavailable', 'the server ended the stream');
+      if (!stopping.signal.aborted) throw new AppError('unavailable', 'the server ended the stream');
     });
+}
 
-  selecting(program.command('export'))
+function addExport(program: Command, terminal: Terminal): void {
+  ranged(program.command('export'))
     .description('Everything that fits a query, oldest first, as NDJSON or CSV')
     .addOption(new Option('--format <format>', 'ndjson or csv').choices(['ndjson', 'csv']).default('ndjson'))
-    .option('--output <file>', 'write to this file instead of the terminal')
+    .option('--output <file>', 'write to this file, readable by you alone, instead of the terminal')
+    .addHelpText(
+      'after',
+      `\nExample:\n  spantrail export 'user.id: alice' --from -30d --inner --format csv --output alice.csv`,
+    )
     .action(async (words: string[], options: SelectionOptions & { format: string; output?: string }) => {
-      const response = await connect(options, terminal).open('/api/v1/export', {
+      const source = await connect(options, terminal).open('/api/v1/export', {
         ...parameters(words.join(' '), options),
         format: options.format,
       });
-      if (!response.body) return;
-      const source = Readable.fromWeb(response.body);
-      if (options.output === undefined)
-        for await (const chunk of source) terminal.write(String(Buffer.from(chunk as Uint8Array)));
-      else await pipeline(source, createWriteStream(options.output, { mode: 0o600 }));
+      if (options.output !== undefined) await writePrivately(options.output, source);
+      else if (terminal.columns === undefined) await pipeline(source, terminal.output, { end: false });
+      else await pipeline(printableChunks(source), terminal.output, { end: false });
     });
+}
+
+/** Audit data is for the one who asked: the file is 0600, also when it was there before. */
+async function writePrivately(path: string, source: AsyncIterable<Uint8Array>): Promise<void> {
+  try {
+    const file = await open(path, 'w', 0o600);
+    if ((await file.stat()).isFile()) await file.chmod(0o600);
+    await pipeline(source, file.createWriteStream());
+  } catch (cause) {
+    if (cause instanceof AppError)
+      throw new AppError(cause.code, `${path} is not complete: ${cause.message}`, { cause });
+    throw new AppError('storage', `${path} cannot be written: ${describeError(cause)}`, { cause });
+  }
+}
+
+/** What to do when no record fits: where they may be instead. */
+async function whyNothing(client: Client, q: string, options: SelectionOptions): Promise<string> {
+  const holds = async (wanted: Parameters) => {
+    const page = await client.get<RecordsAnswer>('/api/v1/records', { ...wanted, inner: 'true', limit: 1 });
+    return page.records.length > 0;
+  };
+  if (!options.inner && (await holds(parameters(q, options))))
+    return 'no entry fits, but inner accesses do: add --inner';
+  if (await holds({})) return 'nothing fits';
+  const { pending } = await client.get<PipelineAnswer>('/api/v1/pipeline');
+  return pending.evidence > 0
+    ? `no record yet, but ${pending.evidence} pieces of evidence are being joined: try again in some seconds`
+    : 'no record yet: point a Collector or SDK at OTLP port 4317 (gRPC) or 4318 (HTTP), or see "spantrail demo"';
 }
 
 function toCount(text: string): number {
@@ -149,28 +208,24 @@ async function search(
   return { records, more: cursor !== undefined };
 }
 
-async function toTraceId(client: Client, id: string): Promise<string> {
-  const { records } = await client.get<RecordsAnswer>('/api/v1/records', {
-    q: `event.id: "${id}"`,
-    inner: true,
-    limit: 1,
-  });
-  if (records[0]) {
-    const traceId = records[0].trace?.id;
-    if (traceId === undefined) throw new AppError('not_found', `record ${id} belongs to no trace`);
-    return traceId;
+async function toTraceId(client: Client, text: string): Promise<string> {
+  const id = text.toLowerCase();
+  if (/^[0-9a-f]{32}$/.test(id)) {
+    const q = `event.id: ${id}`;
+    const { records } = await client.get<RecordsAnswer>('/api/v1/records', { q, inner: true, limit: 1 });
+    if (!records[0]) return id;
   }
-  if (/^[0-9a-f]{32}$/i.test(id)) return id;
-  return (await findRecord(client, id)).trace?.id ?? id;
+  const record = await findRecord(client, id);
+  if (!record.trace) throw new AppError('not_found', `record ${record.event.id} belongs to no trace`);
+  return record.trace.id;
 }
 
 /** Events of a `text/event-stream` (the part of the HTML standard that our server sends). */
-async function* serverSentEvents(response: Response): AsyncIterable<{ event: string; data: string }> {
-  if (!response.body) return;
+async function* serverSentEvents(stream: AsyncIterable<Uint8Array>): AsyncIterable<{ event: string; data: string }> {
   const decoder = new TextDecoder();
   let text = '';
-  for await (const chunk of Readable.fromWeb(response.body)) {
-    text += decoder.decode(chunk as Uint8Array, { stream: true });
+  for await (const chunk of stream) {
+    text += decoder.decode(chunk, { stream: true });
     let end = text.indexOf('\n\n');
     while (end >= 0) {
       const lines = text.slice(0, end).split('\n');

@@ -34,7 +34,7 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
     .option('--grpc-port <n>', 'OTLP over gRPC (4317; 0 for any)', toPort)
     .option('--http-port <n>', 'OTLP over HTTP (4318; 0 for any)', toPort)
     .option('--api-port <n>', 'HTTP API and page (4320; 0 for any)', toPort)
-    .option('--workers <n>', 'threads that join and settle', toPort)
+    .option('--workers <n>', 'threads that join and settle (1 to 64)', toWorkers)
     .action(async (options: ServeOptions) => {
       const { serve } = await import('../app/lifecycle.ts');
       await serve(toSettings(options, terminal), terminal);
@@ -56,7 +56,7 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
       const { runDoctor } = await import('../app/doctor.ts');
       const healthy = await runDoctor({
         settings: toSettings(options, terminal),
-        url: options.url ?? terminal.environment['SPANTRAIL_URL'],
+        url: options.url ?? (terminal.environment['SPANTRAIL_URL'] || undefined),
         terminal,
       });
       if (!healthy) throw new AppError('internal', 'something needs attention, see above');
@@ -75,15 +75,23 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
 }
 
 function toPort(text: string): number {
-  const value = Number(text);
-  if (!Number.isInteger(value) || value < 0 || value > 65_535) throw new InvalidArgumentError('must be 0 to 65535');
+  return toWholeNumber(text, 0, 65_535);
+}
+
+function toWorkers(text: string): number {
+  return toWholeNumber(text, 1, 64);
+}
+
+function toWholeNumber(text: string, least: number, most: number): number {
+  const value = /^\d+$/.test(text) ? Number(text) : -1;
+  if (value < least || value > most) throw new InvalidArgumentError(`must be ${least} to ${most}`);
   return value;
 }
 
 function toSettings(options: ServeOptions, terminal: Terminal): Settings {
   const impliedStore = options.store ?? (options.elasticsearchUrl === undefined ? undefined : 'elasticsearch');
   return loadSettings({
-    file: options.config ?? terminal.environment['SPANTRAIL_CONFIG'],
+    file: options.config ?? (terminal.environment['SPANTRAIL_CONFIG'] || undefined),
     environment: terminal.environment,
     overrides: {
       dataDir: options.dataDir,

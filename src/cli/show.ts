@@ -4,12 +4,17 @@ import type { AuditRecord } from '../core/record.ts';
 import type { Client } from './client.ts';
 import { formatDuration, type Paint, printable, sentenceLine } from './format.ts';
 
+/** Fewer digits of an id would fit by chance. */
+const PREFIX_LENGTH_MIN = 6;
+
 /** The record with this id, or with the id that alone starts like this. */
-export async function findRecord(client: Client, id: string): Promise<AuditRecord> {
-  try {
-    return await client.get<AuditRecord>(`/api/v1/records/${encodeURIComponent(id)}`);
-  } catch (error) {
-    if (!(error instanceof AppError) || error.code !== 'not_found' || !/^[0-9a-f]{6,31}$/.test(id)) throw error;
+export async function findRecord(client: Client, text: string): Promise<AuditRecord> {
+  const id = text.toLowerCase();
+  if (!/^[0-9a-f]{1,32}$/.test(id))
+    throw new AppError('not_found', `"${text}" is no record id: those are 32 hex digits`);
+  if (id.length === 32) return client.get<AuditRecord>(`/api/v1/records/${id}`);
+  if (id.length < PREFIX_LENGTH_MIN) {
+    throw new AppError('usage', `"${text}" is too short; give at least ${PREFIX_LENGTH_MIN} digits of the record id`);
   }
   const { records } = await client.get<RecordsAnswer>('/api/v1/records', {
     q: `event.id: ${id}*`,
@@ -17,14 +22,14 @@ export async function findRecord(client: Client, id: string): Promise<AuditRecor
     limit: 2,
   });
   const [record, other] = records;
-  if (!record) throw new AppError('not_found', `no record with id ${id}`);
-  if (other) throw new AppError('usage', `several records start with ${id}; give more of the id`);
+  if (!record) throw new AppError('not_found', `no record with an id that starts with ${id}`);
+  if (other) throw new AppError('usage', `several records have an id that starts with ${id}; give more of it`);
   return record;
 }
 
 export async function findRevisions(client: Client, id: string): Promise<readonly AuditRecord[]> {
   const record = await findRecord(client, id);
-  const answer = await client.get<RevisionsAnswer>(`/api/v1/records/${encodeURIComponent(record.event.id)}/revisions`);
+  const answer = await client.get<RevisionsAnswer>(`/api/v1/records/${record.event.id}/revisions`);
   return answer.revisions;
 }
 
