@@ -53,6 +53,8 @@ export interface TakenTrace {
   readonly isCut: boolean;
   /** Evidence is gone or unreadable: that the settle does not yield an id any more means nothing. */
   readonly hasLost: boolean;
+  /** Pieces that went in and had been settled and stored before. */
+  readonly stored: number;
   /** Where the journal remembers the last settle. */
   readonly journal: JournalPosition | undefined;
 }
@@ -118,7 +120,9 @@ export function stampTrace(
   previous: JournalEntry | undefined,
   nowMs: number,
 ): StampedTrace {
-  const { namespace, traceId, reason, through, isCut, hasLost } = taken;
+  const { namespace, traceId, reason, through, isCut } = taken;
+  // After a restart the index does not know what was beyond the horizon before, but the last rank counts its pieces.
+  const hasLost = taken.hasLost || (previous !== undefined && taken.stored < piecesOf(previous.rank));
   // What a cut trace shows can change without its rank growing; within this trace a later look still counts more.
   const isOvertaken = isCut && previous !== undefined && settlement.rank < previous.rank;
   const rank = isOvertaken ? previous.rank + 1n : settlement.rank;
@@ -159,6 +163,11 @@ export function stampTrace(
     entry: { namespace, traceId, through, rank: highestRank, revision, settledAtMs: nowMs, records },
     superseded,
   };
+}
+
+/** The distinct pieces that a rank stands for (record.md, Identity). */
+function piecesOf(rank: bigint): number {
+  return Number(rank >> 32n);
 }
 
 /** The uses of evidence, in the order in which new pieces are counted. */

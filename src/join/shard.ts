@@ -87,6 +87,7 @@ export class JoinShard {
   #replaying = true;
   #firstSegment = 0;
   #batchNumber = 0;
+  /** The newest time that was passed in, for calls that bring none. */
   #lastNowMs = 0;
 
   constructor(options: JoinShardOptions) {
@@ -98,6 +99,7 @@ export class JoinShard {
 
   /** Adds this shard's evidence of a durable frame to the index. `isReplay` for frames read back at the start. */
   ingest(frame: StoredFrame, nowMs: number, isReplay = false): void {
+    this.#lastNowMs = nowMs;
     const bad = this.#index.ingest(frame, nowMs, isReplay);
     if (bad !== undefined) this.#quarantined.push(bad);
   }
@@ -128,7 +130,7 @@ export class JoinShard {
     if (this.#replaying) return undefined;
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs, this.#firstSegment);
-    const traces = { taken: [], untraced: [] };
+    const traces: InFlight = { taken: [], untraced: [] };
     const lists = { taken: [], untraced: [], untracedEntries: [], traces };
     const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, counts: [0, 0, 0, 0] };
     let records = 0;
@@ -142,7 +144,7 @@ export class JoinShard {
       records += settled.records;
       pieces += settled.pieces;
     }
-    if (pieces === 0 && draft.quarantined.length === 0) return undefined;
+    if (traces.taken.length + traces.untraced.length + draft.quarantined.length === 0) return undefined;
     this.#batchNumber++;
     this.#quarantined = [];
     this.#inFlight.set(this.#batchNumber, traces);
@@ -214,6 +216,7 @@ export class JoinShard {
   #settleTrace(trace: number, reason: SettleReason, draft: Draft): { records: number; pieces: number } {
     const { table } = this.#join;
     const idsMax = this.#options.settings.spansMax;
+    const isGone = this.#join.prune(trace, this.#firstSegment);
     const look = table.look(trace, { firstSegment: this.#firstSegment, idsMax, take: true });
     this.#join.clearRestored(trace);
     const { namespace, traceId } = this.#index.nameOf(trace);
@@ -223,7 +226,6 @@ export class JoinShard {
     const unreadable = this.#reader.read(chosen, spans, logs);
     draft.quarantined.push(...unreadable);
     const isCut = chosen.length < look.readable;
-    const isGone = look.readable < table.traces.get(trace, TRACE.pieces);
     const hasLost = isGone || spans.length + logs.length < chosen.length;
     const fresh = look.fresh - unreadable.length;
     const settled = this.#settle({ namespace, traceId, spans, logs });
@@ -232,7 +234,8 @@ export class JoinShard {
       draft.quarantined.push({ ...this.#reader.setAside(chosen, 'settle', settled.thrown), pieces: fresh });
     } else this.#count(trace, fresh, settled, draft);
     const journal = this.#index.journalOf(trace);
-    draft.taken.push({ namespace, traceId, reason, settlement, through: look.newest, isCut, hasLost, journal });
+    const stored = look.readable - look.fresh;
+    draft.taken.push({ namespace, traceId, reason, settlement, through: look.newest, isCut, hasLost, stored, journal });
     draft.traces.taken.push(trace);
     return { records: settlement?.records.length ?? 0, pieces: chosen.length };
   }
@@ -243,7 +246,14 @@ export class JoinShard {
     const limits = { idsMax: Number.POSITIVE_INFINITY, newMax: UNTRACED_TAKE_MAX };
     const look = table.look(trace, { firstSegment: this.#firstSegment, ...limits, take: true });
     const isLast = look.fresh === table.traces.get(trace, TRACE.pending);
-    const shared = { traceId: '', reason: 'untraced', through: look.newest, isCut: false, hasLost: false } as const;
+    const shared = {
+      traceId: '',
+      reason: 'untraced',
+      through: look.newest,
+      isCut: false,
+      hasLost: false,
+      stored: 0,
+    } as const;
     const writes: SettledTrace['writes'][number][] = [];
     let namespace = '';
     for (const piece of look.pieces) {

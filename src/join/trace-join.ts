@@ -6,7 +6,7 @@ import { since, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
 
 /** Bits of a trace's flags; above them, a byte for the number of settles and a byte for the reason why it is due. */
-const FLAG = { root: 1, settled: 2, restored: 4, untraced: 8, settling: 16 } as const;
+const FLAG = { root: 1, settled: 2, restored: 4, untraced: 8, settling: 16, lost: 32 } as const;
 const SETTLES_SHIFT = 8;
 const REASON_SHIFT = 16;
 const BYTE = 0xff;
@@ -87,7 +87,8 @@ export class TraceJoin {
     this.#mark(trace, FLAG.settled | FLAG.restored);
     this.table.traces.set(trace, TRACE.settledMs, settledAtMs);
     this.#setByte(trace, SETTLES_SHIFT, this.#byte(trace, SETTLES_SHIFT) + 1);
-    this.#lists.move(trace, LIST.held);
+    // What was received before the journal was read is not stored: it keeps its timer.
+    if (this.table.traces.get(trace, TRACE.pending) === 0) this.#lists.move(trace, LIST.held);
   }
 
   /** Does the trace still carry the position up to which the journal says it is stored? */
@@ -126,6 +127,14 @@ export class TraceJoin {
     this.#mark(trace, FLAG.settling);
     const reason = SETTLE_REASONS[(this.table.traces.get(trace, TRACE.flags) >>> REASON_SHIFT) & BYTE];
     return reason === undefined ? undefined : { trace, reason };
+  }
+
+  /** Lets go of the pieces of a settling trace that cannot be read any more. Has the trace lost any, now or before? */
+  prune(trace: number, firstSegment: number): boolean {
+    const pruned = this.table.prune(trace, firstSegment);
+    this.#releasingBytes -= pruned * this.table.pieceBytes;
+    if (pruned > 0) this.#mark(trace, FLAG.lost);
+    return this.#has(trace, FLAG.lost);
   }
 
   /** What was taken of the trace is stored: hold it, or let it become due again for what has come meanwhile. */
@@ -204,7 +213,8 @@ export class TraceJoin {
     const { idleMs, lateWaitMaxMs, graceMs } = this.#settings;
     const settles = Math.max(this.#byte(trace, SETTLES_SHIFT), 1);
     const waitMs = Math.min(idleMs * 2 ** (settles - 1), Math.max(lateWaitMaxMs, idleMs));
-    const sinceSettleMs = since(now, this.table.traces.get(trace, TRACE.settledMs));
+    // In the future when the clock of an earlier run was ahead.
+    const sinceSettleMs = Math.max(since(now, this.table.traces.get(trace, TRACE.settledMs)), 0);
     return now + Math.max(waitMs - sinceSettleMs, graceMs);
   }
 

@@ -133,17 +133,31 @@ export class TraceTable {
     while (piece !== NONE) {
       const next = this.#pieces.get(piece, PIECE.next);
       this.#setStored(trace, piece);
-      const frame = this.#pieces.get(piece, PIECE.frame);
-      const segment = this.#frames.get(frame, FRAME.segment);
-      const count = this.#segment(segment);
-      count.held--;
-      if (count.held === 0) this.#segments.delete(segment);
-      if (this.#frames.add(frame, FRAME.pieces, -1) === 0) this.#frames.release(frame);
-      this.#pieces.release(piece);
+      this.#releasePiece(piece);
       piece = next;
     }
     this.#slots.remove(trace);
     this.traces.release(trace);
+  }
+
+  /** Forgets the stored evidence of a trace in segments before this one. Returns how many pieces that were. */
+  prune(trace: number, firstSegment: number): number {
+    let pruned = 0;
+    let before = NONE;
+    for (let piece = this.traces.get(trace, TRACE.head), next = NONE; piece !== NONE; piece = next) {
+      next = this.#pieces.get(piece, PIECE.next);
+      const isStored = (this.#pieces.get(piece, PIECE.item) & IS_PENDING) === 0;
+      if (!isStored || this.#frames.get(this.#pieces.get(piece, PIECE.frame), FRAME.segment) >= firstSegment) {
+        before = piece;
+        continue;
+      }
+      if (before === NONE) this.traces.set(trace, TRACE.head, next);
+      else this.#pieces.set(before, PIECE.next, next);
+      this.#releasePiece(piece);
+      pruned++;
+    }
+    this.traces.add(trace, TRACE.pieces, -pruned);
+    return pruned;
   }
 
   addFrame(segment: number, offset: number, receivedMs: number): number {
@@ -288,6 +302,16 @@ export class TraceTable {
       this.#segments.set(segment, count);
     }
     return count;
+  }
+
+  #releasePiece(piece: number): void {
+    const frame = this.#pieces.get(piece, PIECE.frame);
+    const segment = this.#frames.get(frame, FRAME.segment);
+    const count = this.#segment(segment);
+    count.held--;
+    if (count.held === 0) this.#segments.delete(segment);
+    if (this.#frames.add(frame, FRAME.pieces, -1) === 0) this.#frames.release(frame);
+    this.#pieces.release(piece);
   }
 
   #setStored(trace: number, piece: number): void {

@@ -200,9 +200,19 @@ export class World {
 
   /** What is left after a crash: the write-ahead log, the journal and the store. */
   restart(): void {
+    this.beginRestart();
+    this.endRestart();
+  }
+
+  /** Until the end of the restart, what is sent comes before the replay. */
+  beginRestart(): void {
     this.shard = this.#newShard();
+  }
+
+  /** Replays the journal and the first frames. */
+  endRestart(frames = this.frames.length): void {
     for (const { entry, position } of this.journal) this.shard.restore(entry, position);
-    for (const frame of this.frames) this.shard.ingest(frame, this.nowMs, true);
+    for (const frame of this.frames.slice(0, frames)) this.shard.ingest(frame, this.nowMs, true);
     this.shard.endReplay(this.nowMs);
   }
 

@@ -1,0 +1,104 @@
+import { describe, expect, it } from 'vitest';
+import { type Item, spanIdOf, traceIdOf, World } from './world.ts';
+
+const SERVER = 2;
+
+function span(number: number, parent?: number, trace = 1): Item {
+  const ids = { traceId: traceIdOf(trace), spanId: spanIdOf(number) };
+  return {
+    signal: 'traces',
+    span: { ...ids, name: `s${number}`, kind: SERVER, ...(parent && { parentSpanId: spanIdOf(parent) }) },
+  };
+}
+
+describe('evidence that comes while the settle journal is replayed', () => {
+  it('is settled as late evidence of its trace, not held as if it were stored', () => {
+    const world = new World();
+    world.send([span(1)]);
+    world.pass(1000);
+    const replayed = world.frames.length;
+    world.beginRestart();
+    world.send([span(2, 1)]);
+    world.endRestart(replayed);
+    expect(world.shard.stats(world.nowMs).evidencePending).toBe(1);
+    world.pass(60_000);
+    expect(world.shard.stats(world.nowMs).evidencePending).toBe(0);
+    expect([...world.visible().keys()].sort()).toEqual([1, 2].map((n) => `${traceIdOf(1)}/${spanIdOf(n)}`));
+  });
+});
+
+describe('time', () => {
+  it('does not jump ahead after a write that took long while evidence came', () => {
+    const world = new World();
+    world.send([span(1)]);
+    world.nowMs += 1000;
+    const batch = world.shard.take(world.nowMs, 10);
+    for (let second = 0; second < 30; second++) {
+      world.nowMs += 1000;
+      world.send([span(1, undefined, 100 + second)]);
+    }
+    world.send([span(2, 9, 2)]);
+    world.shard.stored(batch?.number ?? 0, [{ segment: 1, offset: 32 }]);
+    world.pass(5000);
+    expect(world.shard.stats(world.nowMs).evidencePending).toBe(1);
+    world.pass(5100);
+    expect(world.shard.stats(world.nowMs).evidencePending).toBe(0);
+  });
+
+  it('that was wrong in an earlier run does not put off late evidence', () => {
+    const world = new World();
+    world.nowMs += 86_400_000;
+    world.send([span(1)]);
+    world.pass(1000);
+    world.nowMs -= 86_400_000;
+    world.restart();
+    world.send([span(2, 1)]);
+    world.pass(60_000);
+    expect(world.shard.stats(world.nowMs).evidencePending).toBe(0);
+  });
+});
+
+describe('a trace that never ends', () => {
+  it('is settled though what its settle would look at first is beyond the horizon', () => {
+    const world = new World({ settings: { spansMax: 4 }, segmentFrames: 1 });
+    const apart = (number: number): Item => ({
+      signal: 'traces',
+      span: { traceId: traceIdOf(1), spanId: String(number).padEnd(16, '0'), name: `s${number}`, kind: SERVER },
+    });
+    for (let number = 1; number <= 8; number++) world.send([apart(number)]);
+    world.pass(60_000);
+    world.send([apart(9)]);
+    world.shard.dropBefore(world.frames.length);
+    world.pass(600_000);
+    expect(world.shard.stats(world.nowMs).evidencePending).toBe(0);
+    expect(world.visible().has(`${traceIdOf(1)}/${String(9).padEnd(16, '0')}`)).toBe(true);
+  });
+
+  it('does not keep what is beyond the horizon in the index', () => {
+    const world = new World({ settings: { spansMax: 4, lateWaitMaxMs: 10_000 }, segmentFrames: 1 });
+    for (let number = 1; number <= 200; number++) {
+      world.send([span(number, number > 1 ? 1 : undefined)]);
+      world.pass(11_000);
+      world.shard.dropBefore(world.frames.length - 10);
+    }
+    expect(world.shard.stats(world.nowMs).evidenceHeld).toBeLessThan(20);
+  });
+});
+
+describe('a restart that finds a part of a trace beyond the horizon', () => {
+  it('does not take records of that part back when more evidence comes', () => {
+    const world = new World({ segmentFrames: 1 });
+    world.send([span(1)]);
+    world.send([span(2, 1)]);
+    world.pass(1000);
+    world.send([span(3, 1)]);
+    world.pass(60_000);
+    expect(world.visible().size).toBe(3);
+    world.frames.splice(0, 2);
+    world.shard.dropBefore(3);
+    world.restart();
+    for (let number = 4; number <= 8; number++) world.send([span(number, 1)]);
+    world.pass(60_000);
+    expect(world.visible().size).toBe(8);
+  });
+});
