@@ -32,7 +32,7 @@ export const PUMP_DEFAULTS: PumpSettings = {
   retryMaxMs: 30_000,
 };
 
-/** A shard is looked after at least this often, also when nothing is due: what is held expires, segments go. */
+/** A shard is looked after at least this often, also when nothing is due or no write comes through: segments go. */
 const SLEEP_MAX_MS = 1_000;
 
 /** News about the shards is looked at together, this long after the first: no trace can be due much sooner. */
@@ -99,7 +99,6 @@ class RunningPump implements Pump {
   #ignored = 0;
   #stopping = false;
   #wakeTimer: NodeJS.Timeout | undefined;
-  #lookedAtMs = 0;
   /** The store and the journal have one writer: batches of several shards take turns. */
   #writing: Promise<unknown> = Promise.resolve();
   #storeFailure: string | undefined;
@@ -110,7 +109,7 @@ class RunningPump implements Pump {
   constructor(options: PumpOptions) {
     this.#options = options;
     this.#status = this.#summarise([], options.wal.segments());
-    this.#loops = options.shards.map((shard) => this.#run(shard));
+    this.#loops = [...options.shards.map((shard) => this.#run(shard)), this.#watch()];
   }
 
   wake(): void {
@@ -172,28 +171,35 @@ class RunningPump implements Pump {
       const batches = await this.#gather(shard);
       await finishing;
       if (batches.length > 0) finishing = this.#finish(shard, batches);
-      const nowMs = clock.nowMs();
-      if (Math.abs(nowMs - this.#lookedAtMs) >= SLEEP_MAX_MS) {
-        this.#lookedAtMs = nowMs;
-        await this.refreshStatus();
-      }
       if (batches.length > 0) continue;
+      const nowMs = clock.nowMs();
       const dueAtMs = (await shard.nextDueAtMs(nowMs)) ?? Number.POSITIVE_INFINITY;
       await this.#sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
     }
     await finishing;
   }
 
-  /** What is due, up to a write's worth: a take is kept short for the sake of the event loop, a write large for the store's. */
+  /** By itself, because the shards' loops wait for the store: refusal is decided by these figures just while it is away. */
+  async #watch(): Promise<void> {
+    while (!this.#stopping) {
+      await this.refreshStatus();
+      await this.#sleepUntilStopped(SLEEP_MAX_MS);
+    }
+  }
+
+  /**
+   * What is due, up to a write's worth: a take is kept short for the sake of the event loop, a write large for the store's.
+   * A trace without a record and what is set aside count as one, so that a write ends also where there is none.
+   */
   async #gather(shard: ShardHandle): Promise<SettledBatch[]> {
     const { clock, settings } = this.#options;
     const batches: SettledBatch[] = [];
-    let records = 0;
-    while (records < settings.batchRecordsMax) {
-      const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax - records);
+    let size = 0;
+    while (size < settings.batchRecordsMax) {
+      const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax - size);
       if (batch === undefined) break;
       batches.push(batch);
-      records += sum(batch.traces, (trace) => trace.writes.length);
+      size += sum(batch.traces, (trace) => Math.max(trace.writes.length, 1)) + batch.quarantined.length;
       await nextTurn();
     }
     return batches;
@@ -309,7 +315,8 @@ class RunningPump implements Pump {
     const held = (segment: number) => sum(stats, (shard) => shard.segments.get(segment)?.held ?? 0);
     let storedBytes = sum(segments, ({ segment, bytes }) => (pending(segment) === 0 ? bytes : 0));
     let dropped = 0;
-    for (const { segment, bytes, lastReceivedNs, sealed } of segments) {
+    // The newest stays, so that numbers are never used twice.
+    for (const { segment, bytes, lastReceivedNs, sealed } of segments.slice(0, -1)) {
       const isOld = clock.nowMs() - nsToMs(lastReceivedNs) > settings.horizonAgeMs;
       const isWanted = held(segment) > 0 && !isOld && storedBytes <= settings.horizonBytesMax;
       if (!sealed || pending(segment) > 0 || isWanted) break;
