@@ -2,7 +2,7 @@ import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { ActorType, Attribution } from '../core/record.ts';
 import type { Access, AccessSections, Actor, Identity, Naming } from './access.ts';
 import { compact, NAMES, serviceOf, textOf } from './attributes.ts';
-import { clientSections } from './http.ts';
+import { clientSections, sourceSections } from './http.ts';
 import { identityOfAttributes, identityOfHeaders } from './identity.ts';
 import { fieldsOf } from './log-fields.ts';
 import type { AccessRules } from './rules.ts';
@@ -24,28 +24,6 @@ interface Found {
 }
 
 type Source = Pick<AccessSections, 'source' | 'user_agent'>;
-
-/**
- * For a span, a value made of the span and of what its parent has. Every span is looked at once, without recursion, so that
- * a chain of any length takes linear time.
- */
-function foldDown<T>(view: TraceView, step: (span: Span, above: T | undefined) => T | undefined) {
-  const known = new Map<string, T | undefined>();
-  return (start: Span | undefined): T | undefined => {
-    const path: Span[] = [];
-    let span = start;
-    while (span !== undefined && !known.has(span.spanId)) {
-      path.push(span);
-      span = view.parentOf(span);
-    }
-    let value = span && known.get(span.spanId);
-    for (const below of path.reverse()) {
-      value = step(below, value);
-      known.set(below.spanId, value);
-    }
-    return value;
-  };
-}
 
 /**
  * Finds who made the accesses of one trace, in the order of record.md: stated outright, on the span, in captured headers, on the
@@ -70,42 +48,66 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
     return identity && found(identity, 'log', log);
   };
   const events = eventsBySpan(accesses, stated);
+  const { spans, parent, logs, logsBySpan } = view;
   const nearest = foldDown<Found>(view, (span, above) => {
     const event = events.get(span.spanId);
-    const known = onSpan(span) ?? (above && { ...above, attribution: 'ancestor' });
+    const known = onSpan(span) ?? asAncestor(above);
     return event ? { ...withMore(event, known), attribution: 'log' } : known;
   });
-  const logAt = foldDown<Found>(view, (span, above) => firstOf(view.logsOf(span.spanId), inLog) ?? above);
-  const agentAt = foldDown<Found>(
-    view,
-    (span, above) => agentOn(span) ?? (above && { ...above, attribution: 'ancestor' }),
-  );
-  const serverAt = foldDown<Span>(view, (span, above) => (span.kind === SPAN_KIND.server ? span : above));
-  const sourceAt = foldDown<Source>(view, (span, above) => above ?? sourceOn(span));
-  const anywhere = once(() => firstOf(view.logs, inLog) ?? firstOf(view.spansRootFirst, onSpan, 'trace'));
+  const inLogs = (spanId: string): Found | undefined => firstOf(logsBySpan.get(spanId) ?? [], inLog);
+  const nearestLog = logs.length > 0 ? foldDown<Found>(view, (span, above) => inLogs(span.spanId) ?? above) : [];
+  const agents = foldDown<Found>(view, (span, above) => agentOn(span) ?? asAncestor(above));
+  const servers = foldDown<number>(view, (span, above, index) => (span.kind === SPAN_KIND.server ? index : above));
+  const sources = foldDown<Source>(view, (span, above) => above ?? sourceOn(span));
+  const anywhere = once(() => firstOf(logs, inLog) ?? firstOf(spans, onSpan, 'trace'));
+  const callerOf = (access: Access, index: number): Found | undefined => {
+    const server = servers[index];
+    return callingService(access, spans[index], spans[server ?? -1], spans[parent[server ?? -1] ?? -1]);
+  };
 
-  const find = (access: Access): Found | undefined => {
-    const span = spanOf(access, view);
-    const inTrace = span && nearest(span);
+  const find = (access: Access, index: number): Found | undefined => {
     const itself = stated(access);
-    if (itself) return withMore(itself, inTrace);
+    if (itself) return withMore(itself, nearest[index]);
     return (
-      (access.source === 'span' ? onSpan(access.from) : undefined) ??
-      inTrace ??
-      (span ? logAt(span) : firstOf(view.logsOf(access.spanId), inLog)) ??
+      (access.source === 'span' && events.size > 0 ? onSpan(access.from) : undefined) ??
+      nearest[index] ??
+      (index < 0 ? inLogs(access.spanId) : nearestLog[index]) ??
       anywhere() ??
-      agentAt(span) ??
-      callingService(access, span, serverAt(span), view)
+      agents[index] ??
+      callerOf(access, index)
     );
   };
+  const indexOf = ({ spanId }: Access): number => view.indexOf.get(spanId) ?? -1;
   return {
-    actorOf: (access) => toActor(access, find(access), agentAt(spanOf(access, view)) !== undefined),
+    actorOf: (access) => {
+      const index = indexOf(access);
+      return toActor(access, find(access, index), agents[index] !== undefined);
+    },
     sourceOf: (access) => {
-      const stated = access.source === 'event' && access.from.note.trusted ? access.sections : {};
-      const seen = sourceAt(spanOf(access, view)) ?? access.sections;
-      return compact({ source: stated.source ?? seen.source, user_agent: stated.user_agent ?? seen.user_agent });
+      const said: Source = access.source === 'event' && access.from.note.trusted ? access.sections : {};
+      const { source, user_agent: agent } = sources[indexOf(access)] ?? access.sections;
+      return sourceSections(said.source ?? source, said.user_agent ?? agent);
     },
   };
+}
+
+/**
+ * For each span a value made of the span and of what its parent has. Parents come first, so that one pass is enough, however
+ * long a chain is.
+ */
+function foldDown<T>(
+  { spans, parent }: TraceView,
+  step: (span: Span, above: T | undefined, index: number) => T | undefined,
+): readonly (T | undefined)[] {
+  const values: (T | undefined)[] = [];
+  spans.forEach((span, index) => {
+    values.push(step(span, values[parent[index] ?? -1], index));
+  });
+  return values;
+}
+
+function asAncestor(above: Found | undefined): Found | undefined {
+  return above === undefined || above.attribution === 'ancestor' ? above : { ...above, attribution: 'ancestor' };
 }
 
 /**
@@ -125,10 +127,6 @@ function eventsBySpan(
     bySpan.set(access.spanId, agrees ? (known ?? said) : undefined);
   }
   return bySpan;
-}
-
-function spanOf(access: Access, view: TraceView): Span | undefined {
-  return access.source === 'span' ? access.from : view.spanOf(access.spanId);
 }
 
 function once<T>(compute: () => T): () => T {
@@ -195,11 +193,11 @@ function callingService(
   access: Access,
   span: Span | undefined,
   server: Span | undefined,
-  view: TraceView,
+  aboveServer: Span | undefined,
 ): Found | undefined {
   if (span === undefined) return undefined;
   const wasAsked = access.source === 'event' || span.kind === SPAN_KIND.server;
-  const caller = wasAsked && server !== undefined ? view.parentOf(server) : span;
+  const caller = wasAsked && server !== undefined ? aboveServer : span;
   if (caller === undefined || !caller.note.trusted) return undefined;
   const id = serviceOf(caller);
   if (id === undefined || (server !== undefined && wasAsked && id === serviceOf(server))) return undefined;

@@ -1,5 +1,5 @@
 import { isIP, SocketAddress } from 'node:net';
-import type { Attributes, AttributeValue, LogRecord, Span } from '../core/evidence.ts';
+import type { Attributes, AttributeValue, LogRecord, Span, SpanEvent } from '../core/evidence.ts';
 import { FIELD_CHARS_MAX, LIST_ITEMS_MAX, STACK_TRACE_CHARS_MAX } from '../core/limits.ts';
 
 /**
@@ -110,9 +110,16 @@ export function clip(text: string, charsMax = FIELD_CHARS_MAX): string {
   return text.slice(0, last >= 0xd800 && last <= 0xdbff ? charsMax - 1 : charsMax);
 }
 
+/** Nearly all values have letters at both ends, so that there is nothing to trim. */
+function trimmed(text: string): string {
+  const first = text.charCodeAt(0);
+  const last = text.charCodeAt(text.length - 1);
+  return first > 0x20 && first < 0x7f && last > 0x20 && last < 0x7f ? text : text.trim();
+}
+
 /** A scalar as trimmed, clipped text; the first item of a list; undefined for what is empty or has no text form. */
 export function asText(value: AttributeValue | undefined, charsMax = FIELD_CHARS_MAX): string | undefined {
-  if (typeof value === 'string') return clip(value.trim(), charsMax) || undefined;
+  if (typeof value === 'string') return clip(trimmed(value), charsMax) || undefined;
   if (Array.isArray(value))
     return value.length > 0 && !Array.isArray(value[0]) ? asText(value[0], charsMax) : undefined;
   if (value === undefined || value === null || typeof value === 'object') return undefined;
@@ -188,13 +195,31 @@ function exceptionIn(attributes: Attributes): ErrorText | undefined {
 }
 
 /** The exception of a span: its last exception event, as the one that ended it. */
-export function exceptionOfSpan(span: Span): ErrorText | undefined {
-  return span.events.map((event) => exceptionIn(event.attributes)).findLast((found) => found !== undefined);
+export function exceptionOfSpan({ events }: Span): ErrorText | undefined {
+  for (let index = events.length - 1; index >= 0; index--) {
+    const found = exceptionIn((events[index] as SpanEvent).attributes);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 /** The exception that a log record reports; such a record is context of its span, not an access. */
 export function exceptionOf(log: LogRecord): ErrorText | undefined {
   return exceptionIn(log.attributes);
+}
+
+/** Keeps the answers for texts that repeat; all are dropped when there are too many. */
+export function remember<T>(answer: (text: string) => T, textsMax = 1000): (text: string) => T {
+  const known = new Map<string, T>();
+  return (text) => {
+    let value = known.get(text);
+    if (value === undefined && !known.has(text)) {
+      value = answer(text);
+      if (known.size >= textsMax) known.clear();
+      known.set(text, value);
+    }
+    return value as T;
+  };
 }
 
 type Compact<T> = { [K in keyof T as undefined extends T[K] ? never : K]: T[K] } & {

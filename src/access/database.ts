@@ -1,7 +1,7 @@
 import { SPAN_KIND, type Span } from '../core/evidence.ts';
-import type { AccessTarget } from './access.ts';
-import { clip, compact, type ErrorText, NAMES, textOf } from './attributes.ts';
-import { type Draft, errorOf, failed, headline, type Result, SUCCEEDED } from './draft.ts';
+import type { AccessSections, AccessTarget } from './access.ts';
+import { clip, compact, type ErrorText, NAMES, remember, textOf } from './attributes.ts';
+import { type Draft, errorOf, failed, headline, type Result, SUCCEEDED, targetOf } from './draft.ts';
 import { readStatement, type Statement } from './statement.ts';
 
 /** ECS event types by verb, or by what a driver calls the operation; the first that fits. */
@@ -14,6 +14,10 @@ const TYPES_BY_VERB: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(?:insert|put|add|index$|[lrxz]?push|copy)/i, ['creation']],
   [/^(?:update|replace|merge|upsert|bulk|findandmodify|findoneand|[hm]?set|incr|decr|append)/i, ['change']],
 ];
+
+const typesOfVerb = remember(
+  (operation): readonly string[] => TYPES_BY_VERB.find(([pattern]) => pattern.test(operation))?.[1] ?? ['access'],
+);
 
 interface Refusal {
   readonly kind: 'permission' | 'authentication';
@@ -76,37 +80,44 @@ export function readDatabase(span: Span): Draft | undefined {
   const namespace = namespaceOf(span);
   const collection = collectionOf(span, statement, namespace);
   const account = refusal?.kind === 'authentication' ? (user ?? accountIn(error?.message)) : undefined;
-  const types = TYPES_BY_VERB.find(([pattern]) => pattern.test(operation))?.[1] ?? ['access'];
+  const types = typesOfVerb(operation);
   return {
     preset: 'db.client',
     action: operation,
     category: refusal?.kind === 'authentication' ? ['database', 'authentication'] : ['database'],
     type: result.decision === 'deny' ? [...types, 'denied'] : types,
     kind: 'event',
-    target: targetOf(system, namespace, collection, account),
+    target: databaseTarget(system, namespace, collection, account),
     ...result,
-    ...(user === undefined ? {} : { effective: { name: user } }),
-    ...(account === undefined ? {} : { claimedAccount: account }),
-    sections: {
-      db: compact({ system, namespace, collection, operation, statement: statement?.text, status_code: code }),
-    },
+    ...(user === undefined ? undefined : { effective: { name: user } }),
+    ...(account === undefined ? undefined : { claimedAccount: account }),
+    sections: { db: databaseSection({ system, namespace, collection, operation, statement: statement?.text, code }) },
   };
 }
 
-function targetOf(
+type Said = Readonly<Record<'namespace' | 'collection' | 'statement' | 'code', string | undefined>>;
+
+function databaseSection(said: Said & { readonly system: string; readonly operation: string }) {
+  const db: NonNullable<AccessSections['db']> = { system: said.system };
+  if (said.namespace !== undefined) db.namespace = said.namespace;
+  if (said.collection !== undefined) db.collection = said.collection;
+  db.operation = said.operation;
+  if (said.statement !== undefined) db.statement = clip(said.statement);
+  if (said.code !== undefined) db.status_code = said.code;
+  return db;
+}
+
+function databaseTarget(
   system: string,
   namespace: string | undefined,
   collection: string | undefined,
   account: string | undefined,
 ): AccessTarget {
-  const database = [system, namespace].filter(Boolean).join('/');
-  if (account !== undefined) return { type: 'account', id: account, name: account, service: database };
-  const name = [namespace, collection].filter(Boolean).join('.');
-  return compact({
-    type: collection === undefined ? 'database' : 'table',
-    id: clip(name === '' ? system : `${system}/${name}`),
-    name: clip(name) || undefined,
-  });
+  if (account !== undefined)
+    return targetOf('account', account, account, namespace ? `${system}/${namespace}` : system);
+  const name = namespace && collection ? `${namespace}.${collection}` : namespace || collection || '';
+  const type = collection === undefined ? 'database' : 'table';
+  return targetOf(type, name === '' ? system : `${system}/${name}`, clip(name) || undefined);
 }
 
 /** `shop|public` (database and schema of the stable conventions) is `shop`; other schemas stay: `shop.billing`. */
@@ -118,26 +129,31 @@ function namespaceOf(span: Span): string | undefined {
 
 /** The table as the instrumentation names it, else from the statement; a schema that repeats the namespace goes. */
 function collectionOf(span: Span, statement: Statement | undefined, namespace: string | undefined): string | undefined {
-  const named = textOf(span.attributes, NAMES.dbCollection)
-    ?.replaceAll(/["`[\]]/g, '')
-    .replace(/^(?:public|dbo)\./i, '');
-  const table = named ?? statement?.table;
+  const named = textOf(span.attributes, NAMES.dbCollection);
+  const table = named === undefined ? statement?.table : plainName(named);
   return namespace !== undefined && table?.startsWith(`${namespace}.`) ? table.slice(namespace.length + 1) : table;
 }
+
+const plainName = remember((name) => name.replaceAll(/["`[\]]/g, '').replace(/^(?:public|dbo)\./i, ''));
 
 /** The stated operation, the statement's verb, or what the span's name begins with (`pg.query:SELECT shop`, `redis-GET`). */
 function operationOf(span: Span, statement: Statement | undefined): string {
   const stated = textOf(span.attributes, NAMES.dbOperation) ?? statement?.operation;
-  const [named = ''] = (textOf(span.attributes, NAMES.dbSummary) ?? span.name.replace(/^[\w-]+\.query:/, '')).split(
-    /[\s:]/,
-  );
-  const operation = clip(stated ?? (named.split(/[.-]/).at(-1) || 'query'), 256);
-  return /^(?:select|insert|update|delete|merge|replace|create|alter|drop|truncate|grant|revoke|begin|commit|rollback|set)\b/i.test(
-    operation,
-  )
-    ? operation.toUpperCase()
-    : operation;
+  return asOperation(stated ?? namedOperation(textOf(span.attributes, NAMES.dbSummary) ?? span.name));
 }
+
+function namedOperation(name: string): string {
+  const [first = ''] = name.replace(/^[\w-]+\.query:/, '').split(/[\s:]/);
+  return first.split(/[.-]/).at(-1) || 'query';
+}
+
+const SQL_VERB =
+  /^(?:select|insert|update|delete|merge|replace|create|alter|drop|truncate|grant|revoke|begin|commit|rollback|set)\b/i;
+
+const asOperation = remember((named) => {
+  const operation = clip(named, 256);
+  return SQL_VERB.test(operation) ? operation.toUpperCase() : operation;
+});
 
 /** The code of the failure, and whether it says that the database refused. */
 function refusalOf(span: Span, system: string, error: ErrorText | undefined): { code?: string; refusal?: Refusal } {
@@ -148,7 +164,7 @@ function refusalOf(span: Span, system: string, error: ErrorText | undefined): { 
   if (code === '42501') return { code, refusal: { kind: 'permission' } };
   if (code !== undefined && SQLSTATE.test(code) && code.startsWith('28'))
     return { code, refusal: { kind: 'authentication' } };
-  if (error === undefined) return compact({ code });
+  if (error === undefined) return code === undefined ? {} : { code };
   const text = [code, error.type, error.message].filter(Boolean).join(' ');
   const refusal = REFUSALS.find(([product, words]) => product.test(system) && words.test(text))?.[2];
   return compact({ code: code ?? refusal?.code, refusal });

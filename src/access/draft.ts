@@ -1,7 +1,7 @@
 import { type Span, STATUS_CODE } from '../core/evidence.ts';
 import type { Decision, Outcome, WhySource } from '../core/record.ts';
-import type { AccessDraft } from './access.ts';
-import { compact, type ErrorText, exceptionOfSpan, NAMES, textOf } from './attributes.ts';
+import type { AccessDraft, AccessTarget } from './access.ts';
+import { clip, compact, type ErrorText, exceptionOfSpan, NAMES, textOf } from './attributes.ts';
 
 /** What a recogniser finds out; ids, times and the evidence are the same for all and are added by recognise.ts. */
 export type Draft = Omit<AccessDraft, 'spanId' | 'ownId' | 'evidence' | 'startNs' | 'endNs'>;
@@ -9,6 +9,20 @@ export type Draft = Omit<AccessDraft, 'spanId' | 'ownId' | 'evidence' | 'startNs
 /** Tells query and path parameters whose values must not be stored by their names. */
 export interface Recognition {
   readonly isSecret: (name: string) => boolean;
+}
+
+/** What is known of these with blanks between, clipped. */
+export function joined(...parts: (string | undefined)[]): string {
+  let text = '';
+  for (const part of parts) if (part) text += text === '' ? part : ` ${part}`;
+  return clip(text);
+}
+
+export function targetOf(type: string, id: string, name?: string, service?: string): AccessTarget {
+  const target: { -readonly [Key in keyof AccessTarget]: AccessTarget[Key] } = { type, id: clip(id) };
+  if (name !== undefined) target.name = name;
+  if (service !== undefined) target.service = service;
+  return target;
 }
 
 /** What a span says went wrong; undefined when nothing did. Messages lose the values that databases quote in them. */

@@ -1,6 +1,6 @@
 import { SPAN_KIND, type Span } from '../core/evidence.ts';
-import { clip, compact, countOf, NAMES, serviceOf, textOf } from './attributes.ts';
-import { type Draft, errorOf, failed, headline, type Result, resultOfStatus, typesOf } from './draft.ts';
+import { compact, countOf, NAMES, serviceOf, textOf } from './attributes.ts';
+import { type Draft, errorOf, failed, headline, type Result, resultOfStatus, targetOf, typesOf } from './draft.ts';
 import { rpcNames } from './rpc.ts';
 
 /** ECS event types by what an operation's name begins with; the first that fits. */
@@ -27,7 +27,7 @@ export function readFile(span: Span): Draft | undefined {
     category: ['file'],
     type: typesOf(typeOfOperation(action), result),
     kind: 'event',
-    target: compact({ type: 'file', id: path, name, service: serviceOf(span) }),
+    target: targetOf('file', path, name, serviceOf(span)),
     ...result,
     sections: { file: { path, name } },
   };
@@ -50,12 +50,7 @@ export function readObjectStore(span: Span): Draft | undefined {
     category: ['file'],
     type: typesOf(typeOfOperation(action), result),
     kind: 'event',
-    target: compact({
-      type: 'object',
-      id: clip([bucket, key].filter(Boolean).join('/') || 'S3'),
-      name: key,
-      service: 'S3',
-    }),
+    target: targetOf('object', [bucket, key].filter(Boolean).join('/') || 'S3', key, 'S3'),
     ...result,
     sections: compact({
       rpc: compact({ system, service, method }),

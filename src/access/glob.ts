@@ -10,15 +10,28 @@ export function globOf(pattern: string): Glob {
  * for every pattern, because settling must not stall on what a sender wrote.
  */
 export function fitsGlob(glob: Glob, text: string): boolean {
-  const [first = '', ...others] = glob;
-  const last = others.pop();
-  if (last === undefined) return text === first;
+  const first = glob[0] as string;
+  const end = glob.length - 1;
+  if (end === 0) return text === first;
   if (!text.startsWith(first)) return false;
   let position = first.length;
-  for (const piece of others) {
+  for (let index = 1; index < end; index++) {
+    const piece = glob[index] as string;
     const found = text.indexOf(piece, position);
     if (found < 0) return false;
     position = found + piece.length;
   }
+  const last = glob[end] as string;
   return text.length - last.length >= position && text.endsWith(last);
+}
+
+/** A test for a list of patterns of which one must fit; patterns without `*` cost one look-up together. */
+export function anyGlob(patterns: readonly string[]): (text: string) => boolean {
+  const exact = new Set(patterns.filter((pattern) => !pattern.includes('*')));
+  const globs = patterns.filter((pattern) => pattern.includes('*')).map(globOf);
+  return (text) => {
+    if (exact.has(text)) return true;
+    for (const glob of globs) if (fitsGlob(glob, text)) return true;
+    return false;
+  };
 }

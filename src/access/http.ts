@@ -1,7 +1,18 @@
 import { SPAN_KIND, type Span, STATUS_CODE } from '../core/evidence.ts';
 import type { AccessSections } from './access.ts';
-import { clip, compact, countOf, ipOf, NAMES, section, serviceOf, textOf } from './attributes.ts';
-import { type Draft, errorOf, failed, headline, type Recognition, type Result, SUCCEEDED, typesOf } from './draft.ts';
+import { clip, compact, countOf, ipOf, NAMES, serviceOf, textOf } from './attributes.ts';
+import {
+  type Draft,
+  errorOf,
+  failed,
+  headline,
+  joined,
+  type Recognition,
+  type Result,
+  SUCCEEDED,
+  targetOf,
+  typesOf,
+} from './draft.ts';
 import { foldPath, readRoute, redactQuery } from './route.ts';
 
 const TYPE_BY_METHOD: Readonly<Record<string, string>> = { PUT: 'change', PATCH: 'change', DELETE: 'deletion' };
@@ -10,7 +21,7 @@ const TYPE_BY_METHOD: Readonly<Record<string, string>> = { PUT: 'change', PATCH:
 export function locationOf(span: Span): { path?: string; query?: string } {
   const path = textOf(span.attributes, NAMES.urlPath);
   const query = textOf(span.attributes, NAMES.urlQuery);
-  if (path !== undefined) return compact({ path, query });
+  if (path !== undefined) return query === undefined ? { path } : { path, query };
   const target = textOf(span.attributes, NAMES.httpTarget) ?? textOf(span.attributes, NAMES.urlFull);
   if (target === undefined) return {};
   const local = target.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, '').replace(/#.*$/, '');
@@ -30,7 +41,7 @@ export function readHttpServer(span: Span, { isSecret }: Recognition): Draft | u
   const service = serviceOf(span);
   const route = textOf(span.attributes, NAMES.httpRoute);
   const location = locationOf(span);
-  const read = route && location.path ? readRoute(route, location.path, isSecret) : { path: location.path };
+  const { row, path } = route && location.path ? readRoute(route, location.path, isSecret) : { path: location.path };
   const place = route ?? (location.path === undefined ? span.name : foldPath(location.path));
   const result = resultOfHttp(span, status, service);
   return {
@@ -40,44 +51,64 @@ export function readHttpServer(span: Span, { isSecret }: Recognition): Draft | u
     category: status === 401 ? ['web', 'authentication'] : ['web'],
     type: typesOf(TYPE_BY_METHOD[action] ?? 'access', result),
     kind: 'event',
-    target: compact({
-      type: 'endpoint',
-      id: clip(('row' in read ? read.row : undefined) ?? [service, place].filter(Boolean).join(' ')),
-      name: clip([service, action, place].filter(Boolean).join(' ')),
-      service,
-    }),
+    target: targetOf('endpoint', row ?? joined(service, place), joined(service, `${action} ${place}`), service),
     ...result,
-    sections: compact({
+    sections: {
       http: httpSection(span, action, status, route),
-      url: section({
-        path: read.path,
-        query: location.query === undefined ? undefined : redactQuery(location.query, isSecret),
-        domain: textOf(span.attributes, NAMES.serverAddress)?.replace(/:\d+$/, ''),
-        scheme: textOf(span.attributes, NAMES.urlScheme),
-      }),
+      ...urlSections(span, path, location.query, isSecret),
       ...clientSections(span),
-    }),
+    },
   };
 }
 
 function httpSection(span: Span, method: string, status: number | undefined, route: string | undefined) {
   const sent = countOf(span.attributes, NAMES.httpRequestBytes);
   const answered = countOf(span.attributes, NAMES.httpResponseBytes);
-  return compact({
-    request: compact({ method, body: section({ bytes: sent }) }),
-    response: section({ status_code: status, body: section({ bytes: answered }) }),
-    route,
-  });
+  const http: NonNullable<AccessSections['http']> = { request: { method } };
+  if (sent !== undefined) http.request = { method, body: { bytes: sent } };
+  if (status !== undefined || answered !== undefined) http.response = {};
+  if (http.response && status !== undefined) http.response.status_code = status;
+  if (http.response && answered !== undefined) http.response.body = { bytes: answered };
+  if (route !== undefined) http.route = route;
+  return http;
+}
+
+function urlSections(
+  { attributes }: Span,
+  path: string | undefined,
+  query: string | undefined,
+  isSecret: (name: string) => boolean,
+): Pick<AccessSections, 'url'> {
+  const domain = textOf(attributes, NAMES.serverAddress)?.replace(/:\d+$/, '');
+  const scheme = textOf(attributes, NAMES.urlScheme);
+  if (path === undefined && query === undefined && domain === undefined && scheme === undefined) return {};
+  const url: NonNullable<AccessSections['url']> = {};
+  if (path !== undefined) url.path = clip(path);
+  if (query !== undefined) url.query = clip(redactQuery(query, isSecret));
+  if (domain !== undefined) url.domain = domain;
+  if (scheme !== undefined) url.scheme = scheme;
+  return { url };
 }
 
 /** Who called, as the server span saw it. */
-export function clientSections(span: Span): AccessSections {
+export function clientSections(span: Span): Pick<AccessSections, 'source' | 'user_agent'> {
   const original = textOf(span.attributes, NAMES.userAgent);
   const ip = ipOf(textOf(span.attributes, NAMES.clientAddress));
-  return compact({
-    source: ip === undefined ? undefined : compact({ ip, port: countOf(span.attributes, NAMES.clientPort) }),
-    user_agent: original === undefined ? undefined : { original },
-  });
+  const port = ip === undefined ? undefined : countOf(span.attributes, NAMES.clientPort);
+  return sourceSections(
+    ip === undefined ? undefined : port === undefined ? { ip } : { ip, port },
+    original === undefined ? undefined : { original },
+  );
+}
+
+export function sourceSections(
+  source: AccessSections['source'],
+  agent: AccessSections['user_agent'],
+): Pick<AccessSections, 'source' | 'user_agent'> {
+  const sections: Pick<AccessSections, 'source' | 'user_agent'> = {};
+  if (source) sections.source = source;
+  if (agent) sections.user_agent = agent;
+  return sections;
 }
 
 function resultOfHttp(span: Span, status: number | undefined, service: string | undefined): Result {
@@ -87,7 +118,10 @@ function resultOfHttp(span: Span, status: number | undefined, service: string | 
     // Without a status the answer was never seen: the client may have gone away.
     return status === undefined ? { ...SUCCEEDED, outcome: 'unknown' } : SUCCEEDED;
   }
-  const said = [status, service && `from ${service}`].filter((part) => part !== undefined).join(' ');
+  const said =
+    service === undefined
+      ? `${status ?? ''}`
+      : joined(status === undefined ? undefined : `${status}`, `from ${service}`);
   const detail = headline(error?.message);
   const reason = status === undefined ? (detail ?? error?.type) : detail ? `${said}: ${detail}` : said;
   return failed(status === 401 || status === 403 ? 'deny' : 'none', reason, error);

@@ -1,6 +1,6 @@
 import { SPAN_KIND, type Span } from '../core/evidence.ts';
-import { clip, compact, NAMES, textOf } from './attributes.ts';
-import { type Draft, resultOfStatus, typesOf } from './draft.ts';
+import { compact, NAMES, textOf } from './attributes.ts';
+import { type Draft, joined, resultOfStatus, targetOf, typesOf } from './draft.ts';
 
 /** Operation types of the conventions, older ones included, as the three things that can be done to a destination. */
 const ACTIONS: Readonly<Record<string, Action>> = {
@@ -37,11 +37,7 @@ export function readMessaging(span: Span): Draft | undefined {
     category: ['api'],
     type: typesOf(action === 'publish' ? 'creation' : 'access', result),
     kind: 'event',
-    target: compact({
-      type: 'topic',
-      id: clip(destination),
-      name: clip([system, destination].filter(Boolean).join(' ')),
-    }),
+    target: targetOf('topic', destination, joined(system, destination)),
     ...result,
     sections: {
       messaging: compact({

@@ -12,7 +12,7 @@ import { readLogEvent, timesOfEvent } from './log-event.ts';
 import { fieldsOf } from './log-fields.ts';
 import { readMessaging } from './messaging.ts';
 import { readRpcServer } from './rpc.ts';
-import { type AccessRules, eventNameOf, fillTemplate, findRule, type Subject } from './rules.ts';
+import { type AccessRules, eventNameOf, fillTemplate, findRule, fitsRule, type Subject } from './rules.ts';
 import type { AddRule } from './settings.ts';
 
 const CONTEXT: Verdict = { kind: 'context' };
@@ -142,16 +142,15 @@ function rename(subject: Subject, draft: Draft, rules: AccessRules): Draft {
   let renamed = draft;
   for (const compiled of rules.rename) {
     const current = { ...subject, draft: renamed };
-    const rule = findRule([compiled], current);
-    if (rule === undefined) continue;
-    const fill = (template: string | undefined) =>
-      template === undefined ? undefined : fillTemplate(template, current);
+    if (!fitsRule(compiled, current)) continue;
+    const { action, target = {} } = compiled.rule;
+    const fill = (template: string | undefined) => template && fillTemplate(template, current);
     renamed = {
       ...renamed,
-      action: fill(rule.action) ?? renamed.action,
+      action: fill(action) ?? renamed.action,
       target: {
         ...renamed.target,
-        ...compact({ type: fill(rule.target?.type), id: fill(rule.target?.id), name: fill(rule.target?.name) }),
+        ...compact({ type: fill(target.type), id: fill(target.id), name: fill(target.name) }),
       },
     };
   }

@@ -1,3 +1,4 @@
+import { remember } from './attributes.ts';
 import { fitsGlob, type Glob } from './glob.ts';
 
 /** One segment of a route: literal text, one or more parameters with what stands around them, or the rest of the path. */
@@ -39,23 +40,14 @@ function segmentsOf(path: string): string[] {
   return path.split('/').filter((segment) => segment !== '');
 }
 
-/** Services have few routes, which repeat: they are kept once parsed, and all dropped when there are this many. */
-const PARSED_MAX = 1000;
-const parsed = new Map<string, readonly Segment[]>();
-
-function parseRoute(route: string): readonly Segment[] {
-  let segments = parsed.get(route);
-  if (segments === undefined) {
-    const plain = route
-      .replace(NAMED_GROUP, '{$1}')
-      .replace(OPTIONAL_FORMAT, '')
-      .replace(/^\^|\$$/g, '');
-    segments = segmentsOf(plain).map(segmentOf);
-    if (parsed.size >= PARSED_MAX) parsed.clear();
-    parsed.set(route, segments);
-  }
-  return segments;
-}
+/** Services have few routes, which repeat. */
+const parseRoute = remember((route): readonly Segment[] => {
+  const plain = route
+    .replace(NAMED_GROUP, '{$1}')
+    .replace(OPTIONAL_FORMAT, '')
+    .replace(/^\^|\$$/g, '');
+  return segmentsOf(plain).map(segmentOf);
+});
 
 function fits(segment: Segment, text: string | undefined): boolean {
   if (text === undefined) return false;
@@ -94,17 +86,17 @@ export function readRoute(
   while (whole.length > segments.length && isOptional(whole.at(-1))) whole.pop();
   // A proxy may have taken off a prefix that the route still names.
   while (whole.length > segments.length && whole[0]?.kind === 'literal') whole.shift();
-  const parameters = whole.flatMap((segment, index) => (segment.kind === 'literal' ? [] : [{ ...segment, index }]));
-  const [first] = parameters;
-  const last = parameters.at(-1);
-  const start = alignment(whole, segments);
-  if (first === undefined || last === undefined || start < 0) return { path };
-  const secret = new Set(parameters.filter(({ names }) => names.some(isSecret)).map(({ index }) => start + index));
-  if (secret.size > 0)
-    return { path: `/${segments.map((text, index) => (secret.has(index) ? '***' : text)).join('/')}` };
-  const from = Math.max(0, start + first.index - 1);
-  const to = last.kind === 'rest' ? segments.length : start + last.index + 1;
-  return { row: segments.slice(from, to).join('/'), path };
+  const first = whole.findIndex(({ kind }) => kind !== 'literal');
+  const start = first < 0 ? -1 : alignment(whole, segments);
+  if (start < 0) return { path };
+  const isHidden = (segment: Segment | undefined): boolean =>
+    segment !== undefined && segment.kind !== 'literal' && segment.names.some(isSecret);
+  if (whole.some(isHidden)) {
+    return { path: `/${segments.map((text, index) => (isHidden(whole[index - start]) ? '***' : text)).join('/')}` };
+  }
+  const last = whole.findLastIndex(({ kind }) => kind !== 'literal');
+  const to = whole[last]?.kind === 'rest' ? segments.length : start + last + 1;
+  return { row: segments.slice(Math.max(0, start + first - 1), to).join('/'), path };
 }
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;

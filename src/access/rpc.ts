@@ -1,6 +1,16 @@
 import { SPAN_KIND, type Span } from '../core/evidence.ts';
-import { clip, compact, NAMES, section, serviceOf, textOf } from './attributes.ts';
-import { type Draft, errorOf, failed, headline, type Result, resultOfStatus, typesOf } from './draft.ts';
+import { compact, NAMES, section, serviceOf, textOf } from './attributes.ts';
+import {
+  type Draft,
+  errorOf,
+  failed,
+  headline,
+  joined,
+  type Result,
+  resultOfStatus,
+  targetOf,
+  typesOf,
+} from './draft.ts';
 import { clientSections } from './http.ts';
 
 /** Status codes of gRPC by number (grpc/grpc, doc/statuscodes.md). */
@@ -58,12 +68,7 @@ export function readRpcServer(span: Span): Draft | undefined {
     category: status === 'UNAUTHENTICATED' ? ['api', 'authentication'] : ['api'],
     type: typesOf('access', result),
     kind: 'event',
-    target: compact({
-      type: 'rpc method',
-      id: clip(called),
-      name: clip([from, called].filter(Boolean).join(' ')),
-      service: from,
-    }),
+    target: targetOf('rpc method', called, joined(from, called), from),
     ...result,
     sections: compact({ rpc: section({ system, service, method, status_code: status }), ...clientSections(span) }),
   };

@@ -1,8 +1,8 @@
 import { AppError } from '../core/errors.ts';
 import type { Attributes, LogRecord, Span } from '../core/evidence.ts';
-import { asText, clip, NAMES, spellingsOf } from './attributes.ts';
+import { asText, clip, NAMES, remember, spellingsOf } from './attributes.ts';
 import type { Draft } from './draft.ts';
-import { fitsGlob, type Glob, globOf } from './glob.ts';
+import { anyGlob } from './glob.ts';
 import { locationOf } from './http.ts';
 import { type HeaderSources, headerKeys } from './identity.ts';
 import {
@@ -21,16 +21,11 @@ export interface Subject {
   readonly draft?: Draft;
 }
 
-interface Condition {
-  readonly key: string;
-  /** The attributes to look at, in every spelling. */
-  readonly names: readonly string[];
-  readonly wanted: readonly Glob[];
-  readonly unwanted: readonly Glob[];
-}
+type Condition = (subject: Subject) => boolean;
 
 export interface Compiled<Rule extends RuleMatch> {
   readonly rule: Rule;
+  /** Those that look at an attribute come first: they cost least. */
   readonly conditions: readonly Condition[];
 }
 
@@ -57,9 +52,30 @@ export const TYPES: ReadonlySet<string> = new Set(
     ' ',
   ),
 );
-const PSEUDO: ReadonlySet<string> = new Set(PSEUDO_KEYS);
 const SPAN_KINDS = ['unspecified', 'internal', 'server', 'client', 'producer', 'consumer'];
 const TEMPLATE = /\$\{([^{}]*)\}/g;
+
+/**
+ * What the keys that are no attributes stand for: text, empty for none, or a list; undefined when an attribute of that name is to
+ * be looked for, because the built-in recognition made nothing of the evidence.
+ */
+const PSEUDO_VALUES: ReadonlyMap<string, (subject: Subject) => string | readonly string[] | undefined> = new Map(
+  Object.entries({
+    'span.name': ({ span }) => span?.name ?? '',
+    'span.kind': ({ span }) => (span && SPAN_KINDS[span.kind]) ?? '',
+    'scope.name': ({ evidence }) => evidence.scope.name,
+    'log.event_name': ({ evidence, span }) => (span ? '' : (eventNameOf(evidence) ?? '')),
+    'event.name': ({ evidence }) => eventNameOf(evidence) ?? '',
+    'url.path': ({ span, draft }) => draft?.sections.url?.path ?? (span && locationOf(span).path) ?? '',
+    'event.action': ({ draft }) => draft?.action,
+    'event.outcome': ({ draft }) => draft?.outcome,
+    'event.category': ({ evidence, draft }) =>
+      draft && [...draft.category, ...attributeValues(evidence.attributes, 'event.category')],
+    'audit.target.type': ({ draft }) => draft?.target.type,
+    'audit.target.id': ({ draft }) => draft?.target.id,
+    'audit.target.name': ({ draft }) => draft && (draft.target.name ?? ''),
+  } satisfies Record<(typeof PSEUDO_KEYS)[number], (subject: Subject) => string | readonly string[] | undefined>),
+);
 
 function refuse(list: string, name: string, problem: string): never {
   throw new AppError('config', `access rule ${list}/${name || '(without a name)'}: ${problem}`);
@@ -68,23 +84,50 @@ function refuse(list: string, name: string, problem: string): never {
 function compileMatch<Rule extends RuleMatch>(list: string, rule: Rule): Compiled<Rule> {
   const entries = Object.entries(rule.when);
   if (entries.length === 0) refuse(list, rule.name, '`when` is empty and would fit everything; name at least one key.');
-  const conditions = entries.map(([key, given]) => {
+  const keys = entries
+    .map(([key]) => key)
+    .sort((left, right) => Number(PSEUDO_VALUES.has(left)) - Number(PSEUDO_VALUES.has(right)));
+  const conditions = keys.map((key) => {
+    const given = rule.when[key] ?? [];
     const patterns = typeof given === 'string' ? [given] : given;
     if (key === '' || patterns.length === 0) refuse(list, rule.name, `\`when\` has no pattern for "${key}".`);
     checkKey(list, rule.name, key);
-    const isNegative = (pattern: string) => pattern.startsWith('!');
-    return {
-      key,
-      names: spellingsOf(key),
-      wanted: patterns.filter((pattern) => !isNegative(pattern)).map(globOf),
-      unwanted: patterns.filter(isNegative).map((pattern) => globOf(pattern.slice(1))),
-    };
+    return compileCondition(key, patterns);
   });
   return { rule, conditions };
 }
 
+function compileCondition(key: string, patterns: readonly string[]): Condition {
+  const wanted = patterns.filter((pattern) => !pattern.startsWith('!'));
+  const unwanted = patterns.filter((pattern) => pattern.startsWith('!')).map((pattern) => pattern.slice(1));
+  const isWanted = wanted.length > 0 ? holdsAny(key, anyGlob(wanted)) : () => true;
+  const isUnwanted = unwanted.length > 0 ? holdsAny(key, anyGlob(unwanted)) : () => false;
+  return (subject) => isWanted(subject) && !isUnwanted(subject);
+}
+
+/** Does a value of the key fit? Of several spellings the first that is there counts, the evidence's own before its resource's. */
+function holdsAny(key: string, fits: (text: string) => boolean): Condition {
+  const names = spellingsOf(key);
+  const fitsText = (text: string | undefined): boolean => text !== undefined && text !== '' && fits(text);
+  const inAttributes = (attributes: Attributes): boolean | undefined => {
+    for (const name of names) {
+      const value = attributes.get(name);
+      if (value === undefined) continue;
+      return Array.isArray(value) ? value.some((item) => fitsText(asText(item))) : fitsText(asText(value));
+    }
+    return undefined;
+  };
+  const read = PSEUDO_VALUES.get(key);
+  return (subject) => {
+    const values = read?.(subject);
+    if (values !== undefined) return typeof values === 'string' ? fitsText(values) : values.some(fitsText);
+    const { attributes, resource } = subject.evidence;
+    return inAttributes(attributes) ?? inAttributes(resource.attributes) ?? false;
+  };
+}
+
 function checkKey(list: string, name: string, key: string): void {
-  if (/^(?:span|log|scope)\./.test(key) && !PSEUDO.has(key)) {
+  if (/^(?:span|log|scope)\./.test(key) && !PSEUDO_VALUES.has(key)) {
     refuse(list, name, `there is no key "${key}"; attributes aside, rules know ${PSEUDO_KEYS.join(', ')}.`);
   }
 }
@@ -133,9 +176,10 @@ export function compileRules(settings: AccessSettings): AccessRules {
     ...settings.rename.flatMap((rule) => checkTemplates('rename', rule)),
     ...settings.add.flatMap((rule) => checkTemplates('add', rule)),
   ];
-  const mentioned = [...include, ...exclude, ...rename, ...add, ...authentication].flatMap(({ conditions }) =>
-    conditions.map(({ key }) => key),
+  const mentioned = [...include, ...exclude, ...rename, ...add, ...authentication].flatMap(({ rule }) =>
+    Object.keys(rule.when),
   );
+  const isSecret = anyGlob(settings.secretParameters);
   const headers = settings.identityHeaders.map(({ header, field }) => ({ field, keys: headerKeys(header) }));
   return {
     include,
@@ -144,20 +188,15 @@ export function compileRules(settings: AccessSettings): AccessRules {
     add,
     authentication,
     identityHeaders: headers,
-    isAccessEvent: anyFits(settings.accessEvents, (name) => name),
-    isSecret: anyFits(settings.secretParameters, (name) => name.toLowerCase()),
+    isAccessEvent: remember(anyGlob(settings.accessEvents)),
+    isSecret: remember((parameter) => isSecret(parameter.toLowerCase())),
     keys: keysOf([...mentioned, ...templated], headers),
   };
 }
 
-function anyFits(patterns: readonly string[], prepare: (text: string) => string): (text: string) => boolean {
-  const globs = patterns.map(globOf);
-  return (text) => globs.some((glob) => fitsGlob(glob, prepare(text)));
-}
-
 /** Attribute keys in every spelling: what recognition and attribution read, and what rules ask for. */
 function keysOf(asked: readonly string[], headers: HeaderSources): string[] {
-  const attributes = asked.filter((key) => !PSEUDO.has(key)).flatMap(spellingsOf);
+  const attributes = asked.filter((key) => !PSEUDO_VALUES.has(key)).flatMap(spellingsOf);
   const read = Object.values(NAMES).flat();
   return [...new Set([...read, 'audit.*', ...headers.flatMap(({ keys }) => keys), ...attributes])];
 }
@@ -172,85 +211,35 @@ function attributeValues(attributes: Attributes, key: string): string[] {
   return [];
 }
 
-function pseudoValues({ evidence, span, draft }: Subject, key: string): readonly (string | undefined)[] | undefined {
-  switch (key) {
-    case 'span.name':
-      return [span?.name];
-    case 'span.kind':
-      return [span && SPAN_KINDS[span.kind]];
-    case 'scope.name':
-      return [evidence.scope.name];
-    case 'log.event_name':
-      return [span ? undefined : eventNameOf(evidence)];
-    case 'event.name':
-      return [eventNameOf(evidence)];
-    case 'url.path':
-      return [draft?.sections.url?.path ?? (span && locationOf(span).path)];
-    case 'event.action':
-      return draft && [draft.action];
-    case 'event.outcome':
-      return draft && [draft.outcome];
-    case 'event.category':
-      return draft && [...draft.category, ...attributeValues(evidence.attributes, key)];
-    case 'audit.target.type':
-      return draft && [draft.target.type];
-    case 'audit.target.id':
-      return draft && [draft.target.id];
-    case 'audit.target.name':
-      return draft && [draft.target.name];
-    default:
-      return undefined;
-  }
-}
-
 /** The name of a log record's event, or the one that a span states. */
 export function eventNameOf(evidence: Span | LogRecord): string | undefined {
   const field = 'eventName' in evidence ? evidence.eventName.trim() : '';
   return field !== '' ? field : attributeValues(evidence.attributes, 'event.name')[0];
 }
 
-function valuesOf(subject: Subject, key: string): readonly string[] {
-  const pseudo = pseudoValues(subject, key);
-  if (pseudo !== undefined) return pseudo.filter((value): value is string => value !== undefined && value !== '');
-  const own = attributeValues(subject.evidence.attributes, key);
-  return own.length > 0 ? own : attributeValues(subject.evidence.resource.attributes, key);
-}
-
-function fits({ key, names, wanted, unwanted }: Condition, subject: Subject): boolean {
-  const values = PSEUDO.has(key) ? pseudoValues(subject, key) : undefined;
-  const holds = (globs: readonly Glob[]): boolean => {
-    if (globs.length === 0) return false;
-    if (values !== undefined) return values.some((value) => fitsAny(globs, value));
-    const { attributes, resource } = subject.evidence;
-    return holdsAny(attributes, names, globs) ?? holdsAny(resource.attributes, names, globs) ?? false;
-  };
-  return !holds(unwanted) && (wanted.length === 0 || holds(wanted));
-}
-
-function fitsAny(globs: readonly Glob[], text: string | undefined): boolean {
-  return text !== undefined && text !== '' && globs.some((glob) => fitsGlob(glob, text));
-}
-
-/** Does a value of the first attribute that is there fit? Undefined when none is there. */
-function holdsAny(attributes: Attributes, names: readonly string[], globs: readonly Glob[]): boolean | undefined {
-  for (const name of names) {
-    const value = attributes.get(name);
-    if (value === undefined) continue;
-    return Array.isArray(value) ? value.some((item) => fitsAny(globs, asText(item))) : fitsAny(globs, asText(value));
-  }
-  return undefined;
+function valueIn(subject: Subject, key: string): string | undefined {
+  const values = PSEUDO_VALUES.get(key)?.(subject);
+  if (values !== undefined) return (typeof values === 'string' ? values : values.find(Boolean)) || undefined;
+  const { attributes, resource } = subject.evidence;
+  return attributeValues(attributes, key)[0] ?? attributeValues(resource.attributes, key)[0];
 }
 
 /** The first rule that the subject fits. */
 export function findRule<Rule extends RuleMatch>(rules: readonly Compiled<Rule>[], subject: Subject): Rule | undefined {
-  return rules.find(({ conditions }) => conditions.every((condition) => fits(condition, subject)))?.rule;
+  for (const compiled of rules) if (fitsRule(compiled, subject)) return compiled.rule;
+  return undefined;
+}
+
+export function fitsRule({ conditions }: Compiled<RuleMatch>, subject: Subject): boolean {
+  for (const fits of conditions) if (!fits(subject)) return false;
+  return true;
 }
 
 /** The text with `${key}` replaced by the subject's value of that key; undefined when one of them has no value. */
 export function fillTemplate(template: string, subject: Subject): string | undefined {
   let isWhole = true;
   const text = template.replace(TEMPLATE, (_, key: string) => {
-    const [value] = valuesOf(subject, key);
+    const value = valueIn(subject, key);
     isWhole &&= value !== undefined;
     return value ?? '';
   });

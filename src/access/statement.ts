@@ -1,3 +1,5 @@
+import { remember } from './attributes.ts';
+
 /** What a statement says, without the values in it. */
 export interface Statement {
   /** The statement with every literal as `?` and without comments. */
@@ -262,22 +264,17 @@ function readCommand(statement: string): Statement {
   return operation ? { text, operation } : { text };
 }
 
-/** Statements repeat: results are kept, and all dropped when there are this many. */
-const KNOWN_MAX = 1000;
-const known = new Map<string, Statement>();
-
 /** Reads one statement; `system` is `db.system.name`. Linear in the statement, which is at most a field's length. */
 export function readStatement(statement: string, system: string): Statement {
-  const key = `${system} ${statement}`;
-  let read = known.get(key);
-  if (read === undefined) {
-    read = KEY_VALUE.test(system)
-      ? readCommand(statement)
-      : /^\s*[{[]/.test(statement)
-        ? { text: redactJson(statement) }
-        : readSql(statement, system);
-    if (known.size >= KNOWN_MAX) known.clear();
-    known.set(key, read);
-  }
-  return read;
+  return readerFor(system)(statement);
 }
+
+/** Systems are few and their statements repeat. */
+const readerFor = remember(
+  (system) =>
+    remember((statement): Statement => {
+      if (KEY_VALUE.test(system)) return readCommand(statement);
+      return /^\s*[{[]/.test(statement) ? { text: redactJson(statement) } : readSql(statement, system);
+    }, 250),
+  10,
+);

@@ -24,11 +24,29 @@ export function nsToMs(nanoseconds: bigint): number {
 /** Largest instant that a JavaScript Date, DuckDB and date_nanos all hold: 2262-04-11T23:47:16.854775807Z. */
 export const TIMESTAMP_NS_MAX = 9_223_372_036_854_775_807n;
 
+const DAY_NS = 86_400_000_000_000n;
+
+/** The day that was written last: making a Date costs more than all the rest, and most timestamps of a moment share it. */
+let day = { startNs: 0n, text: '1970-01-01' };
+
 /** RFC 3339 in UTC with nine fraction digits, e.g. `2026-11-22T10:19:13.000000001Z`. Out-of-range instants are clamped. */
 export function formatTimestamp(nanoseconds: bigint): string {
   const clamped = nanoseconds < 0n ? 0n : nanoseconds > TIMESTAMP_NS_MAX ? TIMESTAMP_NS_MAX : nanoseconds;
-  const seconds = new Date(Number(clamped / 1_000_000_000n) * 1000).toISOString().slice(0, 19);
-  return `${seconds}.${String(clamped % 1_000_000_000n).padStart(9, '0')}Z`;
+  let restNs = Number(clamped - day.startNs);
+  if (restNs < 0 || restNs >= 86_400e9) {
+    const startNs = clamped - (clamped % DAY_NS);
+    day = { startNs, text: new Date(nsToMs(startNs)).toISOString().slice(0, 10) };
+    restNs = Number(clamped - startNs);
+  }
+  const seconds = Math.floor(restNs / 1e9);
+  const minutes = Math.floor(seconds / 60);
+  const time = `${twoDigits(Math.floor(minutes / 60))}:${twoDigits(minutes % 60)}:${twoDigits(seconds % 60)}`;
+  // The leading 1 keeps the zeros.
+  return `${day.text}T${time}.${String(1e9 + (restNs - seconds * 1e9)).slice(1)}Z`;
+}
+
+function twoDigits(number: number): string {
+  return number < 10 ? `0${number}` : `${number}`;
 }
 
 const TIMESTAMP = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?(Z|[+-]\d\d:?\d\d)?$/;

@@ -1,3 +1,5 @@
+import { clip } from '../access/attributes.ts';
+import { assert } from '../core/assert.ts';
 import { SPAN_KIND } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { CriticalStep } from '../core/record.ts';
@@ -16,7 +18,11 @@ interface Visit {
 }
 
 function childrenOf(tree: TraceTree, index: number): number[] {
-  return [...tree.childList.subarray(tree.childStart[index], tree.childStart[index + 1])];
+  const children: number[] = [];
+  for (let child = tree.childStart[index] ?? 0; child < (tree.childStart[index + 1] ?? 0); child += 1) {
+    children.push(child);
+  }
+  return children;
 }
 
 /** Own time of a span that no child covers: its duration without the union of its children, nanoseconds. */
@@ -24,9 +30,8 @@ export function selfTime(tree: TraceTree, timeline: Timeline, index: number): nu
   const end = timeline.end[index] ?? 0;
   let covered = timeline.start[index] ?? 0;
   let own = 0;
-  const children = childrenOf(tree, index).sort(
-    (left, right) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0),
-  );
+  const children = childrenOf(tree, index);
+  if (children.length > 1) children.sort((left, right) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0));
   for (const child of children) {
     const childStart = Math.min(timeline.start[child] ?? 0, end);
     if (childStart > covered) own += childStart - covered;
@@ -36,10 +41,13 @@ export function selfTime(tree: TraceTree, timeline: Timeline, index: number): nu
 }
 
 function visit(tree: TraceTree, timeline: Timeline, index: number, floor: number, end: number): Visit {
-  const producer = tree.spans[index]?.kind === SPAN_KIND.producer;
-  const children = childrenOf(tree, index)
-    .filter((child) => !(producer && tree.spans[child]?.kind === SPAN_KIND.consumer))
-    .sort((left, right) => (timeline.end[right] ?? 0) - (timeline.end[left] ?? 0) || left - right);
+  let children = childrenOf(tree, index);
+  if (tree.spans[index]?.kind === SPAN_KIND.producer) {
+    children = children.filter((child) => tree.spans[child]?.kind !== SPAN_KIND.consumer);
+  }
+  if (children.length > 1) {
+    children.sort((left, right) => (timeline.end[right] ?? 0) - (timeline.end[left] ?? 0) || left - right);
+  }
   return { index, floor, end, children, next: 0, cursor: end };
 }
 
@@ -82,14 +90,17 @@ function walk(tree: TraceTree, timeline: Timeline, from: number): Map<number, nu
  * of their start.
  */
 export function criticalPath(tree: TraceTree, timeline: Timeline, from: number): CriticalStep[] {
-  const longest = [...walk(tree, timeline, from)]
-    .sort(([left, leftTime], [right, rightTime]) => rightTime - leftTime || left - right)
-    .slice(0, LIST_ITEMS_MAX)
-    .sort(([left], [right]) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0) || left - right);
-  return longest.flatMap(([index, spent]) => {
+  const longest = [...walk(tree, timeline, from)];
+  if (longest.length > LIST_ITEMS_MAX) {
+    longest.sort(([left, leftTime], [right, rightTime]) => rightTime - leftTime || left - right);
+    longest.length = LIST_ITEMS_MAX;
+  }
+  longest.sort(([left], [right]) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0) || left - right);
+  return longest.map(([index, spent]) => {
     const span = tree.spans[index];
-    if (span === undefined) return [];
+    assert(span, 'the walk visits spans of the tree');
     const service = serviceName(span.resource);
-    return [{ ...(service && { service }), name: span.name, span_id: span.spanId, self_time: spent }];
+    const [name, id] = [clip(span.name), span.spanId];
+    return service ? { service, name, span_id: id, self_time: spent } : { name, span_id: id, self_time: spent };
   });
 }

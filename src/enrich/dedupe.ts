@@ -9,13 +9,13 @@ export interface LogPiece {
   readonly senders: readonly string[];
 }
 
-/** The set behind a multiset of evidence. Everything is in an order that depends on the set alone. */
+/** The set behind a multiset of evidence. */
 export interface DistinctEvidence {
-  /** One content a span id, by span id. */
+  /** One content a span id, in no particular order. */
   readonly spans: readonly Span[];
   /** For span ids that came with several contents: those that lost, best first. */
   readonly rivals: ReadonlyMap<string, readonly Span[]>;
-  /** By digest. */
+  /** In the order of their digests. */
   readonly logs: readonly LogPiece[];
   /** Distinct pieces (content, origin, sender, trust) and the sum of their bits, for the rank. */
   readonly pieces: number;
@@ -138,13 +138,15 @@ export function distinctEvidence(
   const rivals = new Map<string, readonly Span[]>();
   const spans: Span[] = [];
   for (const [spanId, known] of bySpanId) {
-    const [winner, ...losers] = Array.isArray(known) ? distinctContents(known, isAccess, tally) : [known];
-    if (winner === undefined) continue;
-    if (!Array.isArray(known)) tallyPiece(winner, tally);
-    spans.push(winner);
+    if (!Array.isArray(known)) {
+      tallyPiece(known, tally);
+      spans.push(known);
+      continue;
+    }
+    const [winner, ...losers] = distinctContents(known, isAccess, tally);
+    if (winner) spans.push(winner);
     if (losers.length > 0) rivals.set(spanId, losers);
   }
-  spans.sort((left, right) => ascending(left.spanId, right.spanId));
   const logs = distinctLogs(givenLogs, tally);
   return { spans, rivals, logs, ...tally };
 }

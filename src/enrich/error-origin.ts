@@ -1,4 +1,4 @@
-import { type ErrorText, exceptionOf } from '../access/attributes.ts';
+import { clip, type ErrorText, exceptionOf } from '../access/attributes.ts';
 import { errorOf } from '../access/draft.ts';
 import { type LogRecord, type Span, STATUS_CODE } from '../core/evidence.ts';
 import type { AuditRecord } from '../core/record.ts';
@@ -51,8 +51,7 @@ export function errorOrigins(tree: TraceTree, verdicts: Verdicts): Int32Array {
     const failing = isFailing(index);
     if (!failing && (span.statusCode === STATUS_CODE.ok || verdicts(index)?.outcome === 'success')) continue;
     let best = NONE;
-    for (let at = tree.childStart[index] ?? 0; at < (tree.childStart[index + 1] ?? 0); at += 1) {
-      const child = tree.childList[at] ?? NONE;
+    for (let child = tree.childStart[index] ?? 0; child < (tree.childStart[index + 1] ?? 0); child += 1) {
       if (origins[child] === NONE || (span.note.trusted && !tree.spans[child]?.note.trusted)) continue;
       if (best === NONE || isBetter(index, child, best)) best = child;
     }
@@ -66,9 +65,9 @@ export function originSection(span: Span, failure: Failure): NonNullable<AuditRe
   const service = serviceName(span.resource);
   return {
     ...(service && { service }),
-    name: span.name,
+    name: clip(span.name),
     span_id: span.spanId,
-    ...(failure.type && { type: failure.type }),
-    ...(failure.message && { message: failure.message }),
+    ...(failure.type && { type: clip(failure.type) }),
+    ...(failure.message && { message: clip(failure.message) }),
   };
 }

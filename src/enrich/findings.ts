@@ -196,6 +196,7 @@ export function identify(
 }
 
 function withoutLiving(aliases: ReadonlyMap<string, string>, list: readonly Finding[]): Map<string, string> {
+  if (aliases.size === 0) return new Map();
   const living = new Set(list.map((finding) => finding.id));
   const gone = [...aliases].filter(([id, standsFor]) => !living.has(id) && living.has(standsFor));
   return new Map(gone.sort(([left], [right]) => ascending(left, right)));

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { remember } from '../access/attributes.ts';
 import type { AttributeValue, FrameNote, LogRecord, Resource, Scope } from '../core/evidence.ts';
 import { RESOURCE_KEYS } from './where.ts';
 
@@ -8,7 +9,9 @@ const ID_HEX_DIGITS = 32;
 const PIECES_MAX = 0x7fff_ffff;
 
 function digest(...parts: readonly string[]): string {
-  return hash('sha256', parts.map((part) => `${part.length}:${part}`).join(','), 'hex').slice(0, ID_HEX_DIGITS);
+  let text = '';
+  for (const part of parts) text += text === '' ? `${part.length}:${part}` : `,${part.length}:${part}`;
+  return hash('sha256', text, 'hex').slice(0, ID_HEX_DIGITS);
 }
 
 /**
@@ -80,9 +83,10 @@ function scramble(bits: number): number {
 
 /** 32 bits that stand for one distinct piece of evidence: its bytes and who says so. */
 export function pieceBits(raw: Uint8Array, note: FrameNote): number {
-  const said = crc32(`${note.sender} ${note.trusted} ${note.vouches}`);
-  return scramble(crc32(raw, said));
+  return scramble(crc32(raw, saidBy(`${note.sender} ${note.trusted} ${note.vouches}`)));
 }
+
+const saidBy = remember((text) => crc32(text));
 
 /**
  * Rank of an evidence set: its size in the upper 31 bits, so that a superset always ranks higher; in the lower 32 an

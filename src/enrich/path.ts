@@ -1,3 +1,5 @@
+import { clip } from '../access/attributes.ts';
+import { assert } from '../core/assert.ts';
 import { STATUS_CODE } from '../core/evidence.ts';
 import { PATH_STEPS_MAX } from '../core/limits.ts';
 import type { Decision, Outcome, PathStep } from '../core/record.ts';
@@ -43,29 +45,22 @@ function statusOf(tree: TraceTree, verdicts: Verdicts, index: number): PathStep[
 }
 
 /**
- * The steps of `audit.path[]`; offsets count from the root's corrected start, or from the first span without a root.
+ * The step of `audit.path[]` that a span is; its offset counts from the root's corrected start, or from the first span without
+ * a root.
  */
-export function pathSteps(
-  tree: TraceTree,
-  timeline: Timeline,
-  verdicts: Verdicts,
-  indexes: readonly number[],
-): PathStep[] {
+export function pathStep(tree: TraceTree, timeline: Timeline, verdicts: Verdicts, index: number): PathStep {
+  const span = tree.spans[index];
+  assert(span, 'a path leads over spans of the tree');
   const zero = tree.root === NONE ? 0 : (timeline.start[tree.root] ?? 0);
-  return indexes.flatMap((index) => {
-    const span = tree.spans[index];
-    if (span === undefined) return [];
-    const service = serviceName(span.resource);
-    const step: PathStep = {
-      ...(service && { service }),
-      name: span.name,
-      kind: KIND_NAMES[span.kind] ?? 'unspecified',
-      span_id: span.spanId,
-      start_offset: (timeline.start[index] ?? 0) - zero,
-      duration: (timeline.end[index] ?? 0) - (timeline.start[index] ?? 0),
-      status: statusOf(tree, verdicts, index),
-    };
-    if (timeline.shift[index] !== 0) step.skew_corrected = true;
-    return step;
-  });
+  const start = timeline.start[index] ?? 0;
+  const service = serviceName(span.resource);
+  const step = (service === undefined ? {} : { service }) as PathStep;
+  step.name = clip(span.name);
+  step.kind = KIND_NAMES[span.kind] ?? 'unspecified';
+  step.span_id = span.spanId;
+  step.start_offset = start - zero;
+  step.duration = (timeline.end[index] ?? 0) - start;
+  step.status = statusOf(tree, verdicts, index);
+  if (timeline.shift[index] !== 0) step.skew_corrected = true;
+  return step;
 }

@@ -1,19 +1,26 @@
-import type { AccessSections, Actor } from '../access/access.ts';
-import { clip, compact, section } from '../access/attributes.ts';
+import type { Access, AccessSections, AccessTarget, Actor, Identity } from '../access/access.ts';
+import { clip, section } from '../access/attributes.ts';
 import { formatTimestamp } from '../core/clock.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX, STACK_TRACE_CHARS_MAX } from '../core/limits.ts';
-import { type AuditRecord, type EvidencePiece, type JoinState, type PathStep, SCHEMA_VERSION } from '../core/record.ts';
+import {
+  type AuditRecord,
+  type Check,
+  type EvidencePiece,
+  type JoinState,
+  type PathStep,
+  SCHEMA_VERSION,
+} from '../core/record.ts';
 import type { SettledRecord } from '../core/settlement.ts';
 import { criticalPath, selfTime } from './critical-path.ts';
 import { originSection } from './error-origin.ts';
 import type { Finding } from './findings.ts';
-import { pathIndexes, pathSteps } from './path.ts';
+import { pathIndexes } from './path.ts';
 import { describeAccess } from './sentence.ts';
 import { type AccessTimes, timesOf } from './times.ts';
 import type { TraceFacts } from './trace-facts.ts';
 import { NONE } from './trace-tree.ts';
-import { serviceName, whereSections } from './where.ts';
+import { placeOf } from './where.ts';
 import { failureAt, isFailed, type Origin, originOf, type Why, whyOf } from './why.ts';
 
 export interface EnrichSettings {
@@ -41,78 +48,85 @@ interface Parts extends AccessContext {
 
 function eventSection({ finding, times, why }: Parts): AuditRecord['event'] {
   const { access } = finding;
-  const decided = { allow: 'allowed', deny: 'denied', none: undefined }[access.decision];
-  const types = access.type.filter((type) => decided === undefined || (type !== 'allowed' && type !== 'denied'));
-  const ingestedNs = finding.pieces.reduce(
-    (first, piece) => (piece.note.receivedNs < first ? piece.note.receivedNs : first),
-    access.from.note.receivedNs,
-  );
+  let ingestedNs = access.from.note.receivedNs;
+  for (const { note } of finding.pieces) if (note.receivedNs < ingestedNs) ingestedNs = note.receivedNs;
+  const { id } = finding;
+  const { kind, outcome } = access;
+  const category = [...access.category];
+  const head = { id, action: clip(access.action), category, type: typesOf(access), kind, outcome };
   const end = formatTimestamp(times.endNs);
-  return {
-    id: finding.id,
-    action: access.action,
-    category: [...access.category],
-    type: decided === undefined ? types : [...types, decided],
-    kind: access.kind,
-    outcome: access.outcome,
-    ...(why.reason !== undefined && { reason: why.reason }),
-    start: formatTimestamp(times.startNs),
-    end,
-    created: times.createdNs === times.endNs ? end : formatTimestamp(times.createdNs),
-    ingested: formatTimestamp(ingestedNs),
-    duration: times.duration,
-  };
+  const start = times.endNs === times.startNs ? end : formatTimestamp(times.startNs);
+  const created = times.createdNs === times.endNs ? end : formatTimestamp(times.createdNs);
+  const tail = { start, end, created, ingested: formatTimestamp(ingestedNs), duration: times.duration };
+  return why.reason === undefined ? { ...head, ...tail } : { ...head, reason: clip(why.reason), ...tail };
 }
 
-function userSection({ identity }: Actor, login: { id?: string; name?: string } | undefined): AuditRecord['user'] {
-  return section({
-    id: identity.id,
-    name: identity.name,
-    email: identity.email,
-    roles: identity.roles && [...identity.roles],
-    group: identity.group === undefined ? undefined : { name: identity.group },
-    domain: identity.domain,
-    effective: identity.effective ?? login,
-  });
+/** The event types with what the decision says, which may be another than the one they were given with. */
+function typesOf({ type, decision }: Access): string[] {
+  if (decision === 'none') return [...type];
+  const others = type.filter((name) => name !== 'allowed' && name !== 'denied');
+  return [...others, decision === 'deny' ? 'denied' : 'allowed'];
 }
 
-function actorSection(actor: Actor): AuditRecord['audit']['actor'] {
-  const { type, attribution, verified, claimed, identity } = actor;
-  return compact({ type, attribution, verified, relation: identity.relation, claimed });
+function userSection({ identity }: Actor, login: Identity['effective']): AuditRecord['user'] {
+  const { id, name, email, roles, group, domain, effective = login } = identity;
+  const user: NonNullable<AuditRecord['user']> = {};
+  if (id !== undefined) user.id = clip(id);
+  if (name !== undefined) user.name = clip(name);
+  if (email !== undefined) user.email = email;
+  if (roles) user.roles = [...roles];
+  if (group !== undefined) user.group = { name: group };
+  if (domain !== undefined) user.domain = domain;
+  if (effective) user.effective = { ...effective };
+  return id !== undefined || name !== undefined || email !== undefined || effective ? user : undefined;
 }
 
-function idSections({ facts, finding }: Parts): Pick<AuditRecord, 'trace' | 'span' | 'parent' | 'transaction'> {
+function actorSection({ type, attribution, verified, claimed, identity }: Actor): AuditRecord['audit']['actor'] {
+  const actor: AuditRecord['audit']['actor'] = { type, attribution, verified };
+  if (identity.relation !== undefined) actor.relation = identity.relation;
+  if (claimed !== undefined) actor.claimed = clip(claimed);
+  return actor;
+}
+
+function addIds(record: AuditRecord, { facts, finding }: Parts): void {
   const { tree, traceId } = facts;
   const span = tree.spans[finding.index];
   const top = tree.spans[tree.top[finding.index] ?? NONE];
-  const transaction = top && tree.rooted[finding.index] === 1 ? { id: top.spanId } : undefined;
-  return compact({
-    trace: traceId === '' ? undefined : { id: traceId },
-    span: finding.access.spanId === '' ? undefined : { id: finding.access.spanId },
-    parent: span && span.parentSpanId !== '' ? { id: span.parentSpanId } : undefined,
-    transaction,
-  });
+  if (traceId !== '') record.trace = { id: traceId };
+  if (finding.access.spanId !== '') record.span = { id: finding.access.spanId };
+  if (span && span.parentSpanId !== '') record.parent = { id: span.parentSpanId };
+  if (top && tree.rooted[finding.index] === 1) record.transaction = { id: top.spanId };
 }
 
 function errorSection({ facts, finding }: Parts): AuditRecord['error'] {
   if (!isFailed(finding)) return undefined;
   const ofSpan = finding.standsForSpan && finding.index !== NONE ? failureAt(facts, finding.index) : undefined;
   const { type, message, stack } = { ...ofSpan, ...finding.access.error };
-  return section({ type, message, stack_trace: stack });
+  return section({
+    type: type && clip(type),
+    message: message && clip(message),
+    stack_trace: stack && clip(stack, STACK_TRACE_CHARS_MAX),
+  });
 }
 
-function relatedSection(
-  record: Pick<AuditRecord, 'user' | 'source' | 'host'>,
-  claimed: string | undefined,
-): AuditRecord['related'] {
-  const { user, source, host } = record;
-  const names = [user?.id, user?.name, user?.email, user?.effective?.id, user?.effective?.name, claimed];
-  const users = [...new Set(names.filter((name) => name !== undefined))];
-  return section({
-    user: users.length > 0 ? users : undefined,
-    ip: source?.ip === undefined ? undefined : [source.ip],
-    hosts: host === undefined ? undefined : [host.name],
-  });
+function relatedSection({ user, source, host }: AuditRecord, claimed: string | undefined): AuditRecord['related'] {
+  const users: string[] = [];
+  const add = (name: string | undefined): void => {
+    if (name !== undefined && !users.includes(name)) users.push(name);
+  };
+  if (user) {
+    add(user.id);
+    add(user.name);
+    add(user.email);
+    add(user.effective?.id);
+    add(user.effective?.name);
+  }
+  if (claimed !== undefined) add(clip(claimed));
+  const related: NonNullable<AuditRecord['related']> = {};
+  if (users.length > 0) related.user = users;
+  if (source?.ip !== undefined) related.ip = [source.ip];
+  if (host) related.hosts = [host.name];
+  return users.length > 0 || related.ip || host ? related : undefined;
 }
 
 function stateOf({ traceId, tree }: TraceFacts, finding: Finding): JoinState {
@@ -131,47 +145,43 @@ function conflictsOf({ facts, finding, times, rivals }: Parts): string[] | undef
   if (top && top.parentSpanId !== '' && tree.rooted[finding.index] === 1) {
     conflicts.push(`span ${top.spanId} is its own ancestor; its parent link was cut`);
   }
-  return conflicts.length > 0 ? conflicts.slice(0, LIST_ITEMS_MAX) : undefined;
-}
-
-function traceUrl(template: string, traceId: string, spanId: string): string | undefined {
-  if (template === '') return undefined;
-  return template.replaceAll('${trace_id}', traceId).replaceAll('${span_id}', spanId);
+  return conflicts.length > 0 ? conflicts.slice(0, LIST_ITEMS_MAX).map((text) => clip(text)) : undefined;
 }
 
 function traceSection({ facts, finding }: Parts, settings: EnrichSettings): AuditRecord['audit']['trace'] {
   const { tree, timeline } = facts;
   if (tree.spans.length === 0) return undefined;
-  const root = tree.spans[tree.root];
-  const ownsSpan = finding.standsForSpan && finding.index !== NONE;
-  const isEntry = !facts.entries.has(finding);
-  return compact({
-    root: root && compact({ service: serviceName(root.resource), name: root.name }),
-    duration: facts.duration,
-    span_count: tree.spans.length,
-    error_count: facts.errorCount,
-    services: [...facts.services],
-    self_time: ownsSpan ? selfTime(tree, timeline, finding.index) : undefined,
-    critical_path: ownsSpan && isEntry ? criticalPath(tree, timeline, finding.index) : undefined,
-    url: traceUrl(settings.traceUrlTemplate, facts.traceId, finding.access.spanId),
-  });
+  const { duration, errorCount, services, root } = facts;
+  const common = { duration, span_count: tree.spans.length, error_count: errorCount, services };
+  const trace: NonNullable<AuditRecord['audit']['trace']> = root ? { root, ...common } : common;
+  if (finding.standsForSpan && finding.index !== NONE) {
+    trace.self_time = selfTime(tree, timeline, finding.index);
+    if (!facts.entries.has(finding)) trace.critical_path = criticalPath(tree, timeline, finding.index);
+  }
+  if (settings.traceUrlTemplate !== '') trace.url = traceUrl(settings.traceUrlTemplate, facts.traceId, finding);
+  return trace;
+}
+
+function traceUrl(template: string, traceId: string, { access }: Finding): string {
+  return clip(template.replaceAll('${trace_id}', traceId).replaceAll('${span_id}', access.spanId));
 }
 
 function pathSection({ facts, finding, origin }: Parts): PathStep[] | undefined {
   if (finding.index === NONE) return undefined;
   const indexes = pathIndexes(facts.tree, facts.heads, origin?.index ?? finding.index);
-  return pathSteps(facts.tree, facts.timeline, facts.verdicts, indexes);
+  return indexes.map((index) => facts.stepAt(index));
 }
 
 function databaseSection({ facts, finding }: Parts): AuditRecord['audit']['db'] {
   const count = facts.databaseWork.count[finding.index] ?? 0;
   if (count === 0 || !finding.standsForSpan) return undefined;
   const slowest = facts.standing[facts.databaseWork.slowest[finding.index] ?? NONE]?.access;
-  return compact({
+  const work: NonNullable<AuditRecord['audit']['db']> = {
     count,
     duration: Math.min(facts.databaseWork.duration[finding.index] ?? 0, Number.MAX_SAFE_INTEGER),
-    slowest: slowest && (slowest.sections.db?.statement ?? slowest.target.name ?? slowest.target.id),
-  });
+  };
+  if (slowest) work.slowest = clip(slowest.sections.db?.statement ?? slowest.target.name ?? slowest.target.id);
+  return work;
 }
 
 /** What the record rests on: what states the access, what explains its failure, what names its actor. */
@@ -189,58 +199,72 @@ function evidenceOf({ facts, finding, origin, actor }: Parts): EvidencePiece[] {
   return pieces.slice(0, LIST_ITEMS_MAX);
 }
 
+function checksOf({ facts, finding }: Parts): Check[] | undefined {
+  const below = facts.checksBelow.get(finding);
+  const { checks = below } = finding.access;
+  if (checks === undefined) return undefined;
+  return (below && below !== checks ? [...checks, ...below] : [...checks]).slice(0, LIST_ITEMS_MAX);
+}
+
+function targetSection({ type, id, name, service }: AccessTarget): AuditRecord['audit']['target'] {
+  const target: AuditRecord['audit']['target'] = { type: clip(type), id: clip(id) };
+  if (name !== undefined) target.name = clip(name);
+  if (service !== undefined) target.service = clip(service);
+  return target;
+}
+
 function auditSection(parts: Parts, settings: EnrichSettings): AuditRecord['audit'] {
   const { facts, finding, actor, origin, why } = parts;
   const { access } = finding;
   const entry = facts.entries.get(finding);
-  const checks = [...(access.checks ?? []), ...(facts.checksBelow.get(finding) ?? [])].slice(0, LIST_ITEMS_MAX);
-  return compact({
-    schema_version: SCHEMA_VERSION,
-    entry: entry === undefined,
-    entry_id: entry?.id,
-    entry_action: entry?.access.action,
-    entry_target: entry?.access.target.id,
-    actor: actorSection(actor),
-    target: { ...access.target },
-    decision: access.decision,
-    why: { source: why.source },
-    denied_by: why.deniedBy,
-    checks: checks.length > 0 ? checks : undefined,
-    purpose: access.purpose,
-    change: access.change && { ...access.change },
-    trace: traceSection(parts, settings),
-    error_origin: origin && originSection(origin.span, origin.failure),
-    path: pathSection(parts),
-    db: databaseSection(parts),
-    join: compact({
-      state: stateOf(facts, finding),
-      spans: facts.tree.spans.length,
-      missing_parents: facts.tree.missingParents,
-      orphans: facts.tree.orphans,
-      conflicts: conflictsOf(parts),
-      // How and when it came to this settle is stamped on by those who know.
-      reason: facts.traceId === '' ? ('untraced' as const) : ('complete' as const),
-      late: false,
-    }),
-    revision: 1,
-    evidence: evidenceOf(parts),
-  });
-}
-
-/** Cuts every text of a record to what stores take. */
-function clipTexts<T>(value: T, key = ''): T {
-  if (typeof value === 'string') return clip(value, key === 'stack_trace' ? STACK_TRACE_CHARS_MAX : undefined) as T;
-  if (typeof value !== 'object' || value === null) return value;
-  const holder = value as Record<string, unknown>;
-  for (const name of Object.keys(holder)) {
-    const child = holder[name];
-    const clipped = clipTexts(child, name);
-    if (clipped !== child) holder[name] = clipped;
+  const checks = checksOf(parts);
+  const trace = traceSection(parts, settings);
+  const path = pathSection(parts);
+  const work = databaseSection(parts);
+  // Assigned one after the other: spreading what is there costs more than all the rest.
+  const audit = { schema_version: SCHEMA_VERSION, entry: entry === undefined } as AuditRecord['audit'];
+  if (entry) {
+    audit.entry_id = entry.id;
+    audit.entry_action = clip(entry.access.action);
+    audit.entry_target = clip(entry.access.target.id);
   }
-  return value;
+  audit.actor = actorSection(actor);
+  audit.target = targetSection(access.target);
+  audit.decision = access.decision;
+  audit.why = { source: why.source };
+  if (why.deniedBy !== undefined) audit.denied_by = clip(why.deniedBy);
+  if (checks) audit.checks = checks;
+  if (access.purpose !== undefined) audit.purpose = access.purpose;
+  if (access.change) audit.change = { ...access.change };
+  if (trace) audit.trace = trace;
+  if (origin) audit.error_origin = originSection(origin.span, origin.failure);
+  if (path) audit.path = path;
+  if (work) audit.db = work;
+  audit.join = joinSection(parts);
+  audit.revision = 1;
+  audit.evidence = evidenceOf(parts);
+  return audit;
 }
 
-/** The record of one access. */
+function joinSection(parts: Parts): AuditRecord['audit']['join'] {
+  const { traceId, tree } = parts.facts;
+  const { missingParents, orphans } = tree;
+  const state = stateOf(parts.facts, parts.finding);
+  const conflicts = conflictsOf(parts);
+  const join = {
+    state,
+    spans: tree.spans.length,
+    missing_parents: missingParents,
+    orphans,
+  } as AuditRecord['audit']['join'];
+  if (conflicts) join.conflicts = conflicts;
+  // How and when it came to this settle is stamped on by those who know.
+  join.reason = traceId === '' ? 'untraced' : 'complete';
+  join.late = false;
+  return join;
+}
+
+/** The record of one access. Records share what they have in common (places, steps of the path): only `audit` may be changed. */
 export function buildRecord(
   facts: TraceFacts,
   finding: Finding,
@@ -251,26 +275,22 @@ export function buildRecord(
   const times = timesOf(finding.access, facts.tree.baseNs);
   const parts: Parts = { ...context, facts, finding, times, origin, why: whyOf(facts, finding, origin) };
   const { access } = finding;
-  const sections = { ...access.sections, ...context.source };
-  const span = facts.tree.spans[finding.index];
   const event = eventSection(parts);
   const user = userSection(context.actor, access.effective);
-  const where = { ...(span && whereSections(span.resource)), ...whereSections(access.from.resource) };
-  const body: Omit<AuditRecord, 'message'> = compact({
-    '@timestamp': event.start,
-    data_stream: { namespace: facts.namespace },
-    event,
-    user,
-    rule: parts.why.rule && { ...parts.why.rule },
-    ...sections,
-    ...where,
-    ...idSections(parts),
-    error: errorSection(parts),
-    related: relatedSection(compact({ user, source: sections.source, ...where }), context.actor.claimed),
-    audit: auditSection(parts, settings),
-  });
-  const clipped = clipTexts(body);
-  const { '@timestamp': timestamp, ...rest } = clipped;
-  const record: AuditRecord = { '@timestamp': timestamp, message: clip(describeAccess(clipped)), ...rest };
+  const error = errorSection(parts);
+  const span = facts.tree.spans[finding.index];
+  const record = { '@timestamp': event.start, message: '', data_stream: { namespace: facts.namespace } } as AuditRecord;
+  record.event = event;
+  if (user) record.user = user;
+  if (parts.why.rule) record.rule = { ...parts.why.rule };
+  Object.assign(record, access.sections, context.source);
+  if (span && span.resource !== access.from.resource) Object.assign(record, placeOf(span.resource).sections);
+  Object.assign(record, placeOf(access.from.resource).sections);
+  addIds(record, parts);
+  if (error) record.error = error;
+  const related = relatedSection(record, context.actor.claimed);
+  if (related) record.related = related;
+  record.audit = auditSection(parts, settings);
+  record.message = clip(describeAccess(record));
   return { id: finding.id, timestampNs: times.startNs, record };
 }

@@ -36,9 +36,11 @@ const VERBS: ReadonlyMap<string, readonly string[]> = new Map(
 /** Actions that are about the actor's own account, which the sentence has named already. */
 const ABOUT_SELF = new Set(['login', 'logout']);
 
+const PLAIN_LINE = /^[!-~]+(?: [!-~]+)*$/;
+
 /** One line without control characters, at most so long. */
 function oneLine(text: string, charsMax: number): string {
-  const line = text.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim();
+  const line = PLAIN_LINE.test(text) ? text : text.replace(/[\s\p{Cc}\p{Cf}]+/gu, ' ').trim();
   return line.length > charsMax ? `${line.slice(0, charsMax - 1).replace(/[\ud800-\udbff]$/, '')}…` : line;
 }
 

@@ -2,7 +2,6 @@ import type { Access, Verdict } from '../access/access.ts';
 import { attributeTrace } from '../access/actor.ts';
 import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
-import type { TraceView } from '../access/trace-view.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import type { EvidenceCounts, Settle, SettledRecord } from '../core/settlement.ts';
 import { ascending, type DistinctEvidence, distinctEvidence } from './dedupe.ts';
@@ -10,7 +9,7 @@ import { type EventAccess, identify } from './findings.ts';
 import { rankOf } from './identity.ts';
 import { buildRecord, type EnrichSettings } from './record-builder.ts';
 import { gatherFacts } from './trace-facts.ts';
-import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
+import { buildTree, type TraceTree } from './trace-tree.ts';
 import { originOf } from './why.ts';
 
 /** What the rules say of each piece, asked once. */
@@ -45,20 +44,6 @@ function groupBySpan(logs: readonly LogRecord[]): Map<string, LogRecord[]> {
   return bySpan;
 }
 
-function viewOf(
-  tree: TraceTree,
-  logs: readonly LogRecord[],
-  bySpan: ReadonlyMap<string, readonly LogRecord[]>,
-): TraceView {
-  return {
-    parentOf: (span) => tree.spans[tree.parent[tree.indexOf.get(span.spanId) ?? NONE] ?? NONE],
-    spanOf: (spanId) => tree.spans[tree.indexOf.get(spanId) ?? NONE],
-    spansRootFirst: tree.spans,
-    logsOf: (spanId) => bySpan.get(spanId) ?? [],
-    logs,
-  };
-}
-
 /** Where each piece given went; the four add up to the number of pieces given. */
 function countUse(
   given: number,
@@ -89,7 +74,7 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
     for (const { access } of eventAccesses) if (access.ownId !== '') logIds.set(access.from, access.ownId);
     const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, { logsBySpan, logIds });
     const accesses = list.map((finding) => finding.access);
-    const people = attributeTrace(viewOf(tree, logs, logsBySpan), accesses, rules);
+    const people = attributeTrace({ ...tree, logs, logsBySpan }, accesses, rules);
 
     const used = new Set<Span | LogRecord>();
     const records: SettledRecord[] = list.map((finding) => {

@@ -1,6 +1,6 @@
 import { SPAN_KIND } from '../core/evidence.ts';
 import { NONE, type TraceTree } from './trace-tree.ts';
-import { clockOwner } from './where.ts';
+import { placeOf } from './where.ts';
 
 /** Starts and ends of a trace's spans on one clock: the root's. Same indexes and base as the tree. */
 export interface Timeline {
@@ -37,7 +37,7 @@ export function correctSkew(tree: TraceTree): Timeline {
   const start = tree.start.slice();
   const end = tree.end.slice();
   const shift = new Float64Array(tree.spans.length);
-  const clocks = tree.spans.map((span) => clockOwner(span.resource));
+  const clocks = tree.spans.map((span) => placeOf(span.resource).clock);
   tree.spans.forEach((span, index) => {
     const above = tree.parent[index] ?? NONE;
     if (above === NONE) return;

@@ -1,9 +1,10 @@
+import { clip } from '../access/attributes.ts';
 import { type LogRecord, STATUS_CODE } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
-import type { Check } from '../core/record.ts';
+import type { Check, PathStep } from '../core/record.ts';
 import { errorOrigins } from './error-origin.ts';
 import type { Finding } from './findings.ts';
-import { pathHeads, type Verdicts } from './path.ts';
+import { pathHeads, pathStep, type Verdicts } from './path.ts';
 import { correctSkew, type Timeline } from './skew.ts';
 import { NONE, type TraceTree } from './trace-tree.ts';
 import { serviceName } from './where.ts';
@@ -41,7 +42,10 @@ export interface TraceFacts {
   /** From the first start to the last end, on the corrected clock, nanoseconds. */
   readonly duration: number;
   readonly errorCount: number;
-  readonly services: readonly string[];
+  readonly services: string[];
+  readonly root: { service?: string; name: string } | undefined;
+  /** The step of a path that a span is; made once. */
+  readonly stepAt: (index: number) => PathStep;
 }
 
 function standingFindings(tree: TraceTree, list: readonly Finding[]): (Finding | undefined)[] {
@@ -139,11 +143,18 @@ function spread(timeline: Timeline): number {
 }
 
 function servicesOf(tree: TraceTree): string[] {
-  const names = new Set(tree.spans.map((span) => serviceName(span.resource)));
-  return [...names]
-    .filter((name) => name !== undefined)
-    .sort()
-    .slice(0, LIST_ITEMS_MAX);
+  const names: string[] = [];
+  for (const { resource } of tree.spans) {
+    const name = serviceName(resource);
+    if (name !== undefined && !names.includes(name)) names.push(name);
+  }
+  return names.sort().slice(0, LIST_ITEMS_MAX);
+}
+
+function rootOf(tree: TraceTree): TraceFacts['root'] {
+  const root = tree.spans[tree.root];
+  const service = root && serviceName(root.resource);
+  return root && { ...(service && { service }), name: clip(root.name) };
 }
 
 export function gatherFacts(
@@ -157,6 +168,7 @@ export function gatherFacts(
   const verdicts: Verdicts = (index) => standing[index]?.access;
   const timeline = correctSkew(tree);
   const entries = entriesOf(tree, list, standing);
+  const steps: (PathStep | undefined)[] = [];
   let errorCount = 0;
   for (let index = 0; index < tree.spans.length; index += 1) errorCount += Number(isFailing(tree, verdicts, index));
   return {
@@ -176,5 +188,10 @@ export function gatherFacts(
     duration: spread(timeline),
     errorCount,
     services: servicesOf(tree),
+    root: rootOf(tree),
+    stepAt: (index) => {
+      steps[index] ??= pathStep(tree, timeline, verdicts, index);
+      return steps[index];
+    },
   };
 }

@@ -19,9 +19,8 @@ export interface TraceTree {
   /** 1 where the topmost span is a root, 0 where it is a span whose parent never came. */
   readonly rooted: Uint8Array;
   readonly depth: Int32Array;
-  /** Children of span `i`: `childList[childStart[i]]` up to `childList[childStart[i + 1]]`, by start and span id. */
+  /** Children of span `i` are the indexes from `childStart[i]` up to `childStart[i + 1]`, by start and span id. */
   readonly childStart: Int32Array;
-  readonly childList: Int32Array;
   /** Earliest instant of the trace, epoch nanoseconds; starts and ends count from here. */
   readonly baseNs: bigint;
   readonly start: Float64Array;
@@ -40,20 +39,18 @@ export interface TraceTree {
 }
 
 /**
- * The start of a span. One without a start begins where it ends; one without any time begins with its trace, which is
+ * The start of each span. One without a start begins where it ends; one without any time begins with its trace, which is
  * the best guess that does not depend on when it arrived; a trace without any time is at the epoch.
  */
-function startOf(span: Span, earliestNs: bigint): bigint {
-  return clampNs(span.startNs || span.endNs || earliestNs);
-}
-
-function earliestOf(spans: readonly Span[]): bigint {
-  let earliestNs: bigint | undefined;
+function startsOf(spans: readonly Span[]): { baseNs: bigint; startsNs: bigint[] } {
+  const startsNs: bigint[] = [];
+  let baseNs = 0n;
   for (const span of spans) {
     const startNs = clampNs(span.startNs || span.endNs);
-    if (startNs > 0n && (earliestNs === undefined || startNs < earliestNs)) earliestNs = startNs;
+    if (startNs > 0n && (baseNs === 0n || startNs < baseNs)) baseNs = startNs;
+    startsNs.push(startNs);
   }
-  return earliestNs ?? 0n;
+  return { baseNs, startsNs };
 }
 
 /**
@@ -64,9 +61,10 @@ function linkParents(
   spans: readonly Span[],
   indexOf: ReadonlyMap<string, number>,
 ): { parent: Int32Array; cut: number[] } {
-  const parent = Int32Array.from(spans, (span) =>
-    span.parentSpanId ? (indexOf.get(span.parentSpanId) ?? NONE) : NONE,
-  );
+  const parent = new Int32Array(spans.length);
+  for (const [index, { parentSpanId }] of spans.entries()) {
+    parent[index] = parentSpanId === '' ? NONE : (indexOf.get(parentSpanId) ?? NONE);
+  }
   const cut: number[] = [];
   const visit = new Int32Array(spans.length);
   for (let from = 0; from < spans.length; from += 1) {
@@ -92,41 +90,30 @@ function isWeakerLink(span: Span | undefined, than: Span | undefined): boolean {
   return span.spanId < than.spanId;
 }
 
-/** Children of each span as one list with offsets; a parent's children keep the order of their indexes. */
-function linkChildren(parent: Int32Array): { childStart: Int32Array; childList: Int32Array } {
-  const childStart = new Int32Array(parent.length + 1);
-  for (const above of parent) if (above !== NONE) childStart[above + 1] = (childStart[above + 1] ?? 0) + 1;
-  for (let index = 0; index < parent.length; index += 1) {
-    childStart[index + 1] = (childStart[index + 1] ?? 0) + (childStart[index] ?? 0);
-  }
-  const next = childStart.slice();
-  const childList = new Int32Array(childStart[parent.length] ?? 0);
-  parent.forEach((above, index) => {
-    if (above === NONE) return;
-    childList[next[above] ?? 0] = index;
-    next[above] = (next[above] ?? 0) + 1;
-  });
-  return { childStart, childList };
-}
-
-/** Parents before children, level by level from the topmost spans. */
-function rootFirst(parent: Int32Array): number[] {
-  const { childStart, childList } = linkChildren(parent);
+/**
+ * Parents before children, level by level from the topmost spans; children keep the order of their indexes. Siblings end up
+ * next to each other: those of the span at place `i` begin at `childStart[i]`.
+ */
+function rootFirst(parent: Int32Array): { order: number[]; childStart: Int32Array } {
   const order: number[] = [];
-  parent.forEach((above, index) => {
-    if (above === NONE) order.push(index);
-  });
+  const firstChild = new Int32Array(parent.length).fill(NONE);
+  const nextSibling = new Int32Array(parent.length).fill(NONE);
+  for (let index = parent.length - 1; index >= 0; index -= 1) {
+    const above = parent[index] ?? NONE;
+    if (above === NONE) continue;
+    nextSibling[index] = firstChild[above] ?? NONE;
+    firstChild[above] = index;
+  }
+  for (let index = 0; index < parent.length; index += 1) if (parent[index] === NONE) order.push(index);
+  const childStart = new Int32Array(parent.length + 1);
   for (let at = 0; at < order.length; at += 1) {
-    const index = order[at] ?? 0;
-    for (let child = childStart[index] ?? 0; child < (childStart[index + 1] ?? 0); child += 1) {
-      order.push(childList[child] ?? 0);
+    childStart[at] = order.length;
+    for (let child = firstChild[order[at] ?? 0] ?? NONE; child !== NONE; child = nextSibling[child] ?? NONE) {
+      order.push(child);
     }
   }
-  return order;
-}
-
-function indexSpans(spans: readonly Span[]): Map<string, number> {
-  return new Map(spans.map((span, index) => [span.spanId, index]));
+  childStart[parent.length] = order.length;
+  return { order, childStart };
 }
 
 /** The root that stands for the trace among the topmost spans. */
@@ -136,52 +123,63 @@ function chooseRoot(spans: readonly Span[], roots: readonly number[]): number {
 
 /** Builds the tree from spans with distinct ids. */
 export function buildTree(distinct: readonly Span[]): TraceTree {
-  const baseNs = earliestOf(distinct);
+  const { baseNs, startsNs } = startsOf(distinct);
   const offset = (instantNs: bigint): number => Math.min(Number(instantNs - baseNs), DURATION_NS_MAX);
-  const byStart = distinct
-    .map((span) => ({ span, start: offset(startOf(span, baseNs)) }))
-    .sort((left, right) => left.start - right.start || ascending(left.span.spanId, right.span.spanId));
+  const byStart = distinct.map((span, index) => ({ span, start: offset(startsNs[index] || baseNs) }));
+  byStart.sort((left, right) => left.start - right.start || ascending(left.span.spanId, right.span.spanId));
   const sorted = byStart.map((entry) => entry.span);
-  const linked = linkParents(sorted, indexSpans(sorted));
-  const order = rootFirst(linked.parent);
-  const spans = order.flatMap((index) => sorted[index] ?? []);
-  const indexOf = indexSpans(spans);
+  const indexOf = new Map<string, number>();
+  for (const [index, { spanId }] of sorted.entries()) indexOf.set(spanId, index);
+  const linked = linkParents(sorted, indexOf);
+  const { order, childStart } = rootFirst(linked.parent);
+  const spans: Span[] = [];
   const position = new Int32Array(order.length);
-  order.forEach((index, at) => {
-    position[index] = at;
-  });
-  const parent = Int32Array.from(order, (index) => {
+  const parent = new Int32Array(order.length);
+  const start = new Float64Array(order.length);
+  const end = new Float64Array(order.length);
+  for (const [at, index] of order.entries()) {
+    const entry = byStart[index];
+    if (entry === undefined) continue;
     const above = linked.parent[index] ?? NONE;
-    return above === NONE ? NONE : (position[above] ?? NONE);
-  });
-  const start = Float64Array.from(order, (index) => byStart[index]?.start ?? 0);
-  const end = Float64Array.from(spans, (span, index) => Math.max(start[index] ?? 0, offset(clampNs(span.endNs))));
+    spans.push(entry.span);
+    indexOf.set(entry.span.spanId, at);
+    position[index] = at;
+    // The parent has its place already.
+    parent[at] = above === NONE ? NONE : (position[above] ?? NONE);
+    start[at] = entry.start;
+    end[at] = Math.max(entry.start, offset(clampNs(entry.span.endNs)));
+  }
   const cut = linked.cut.map((index) => position[index] ?? NONE).sort((left, right) => left - right);
-  return { spans, indexOf, parent, baseNs, start, end, cut, ...linkChildren(parent), ...shapeOf(spans, parent, cut) };
+  return { spans, indexOf, parent, baseNs, start, end, cut, childStart, ...shapeOf(spans, parent, indexOf) };
 }
 
 function shapeOf(
   spans: readonly Span[],
   parent: Int32Array,
-  cut: readonly number[],
+  indexOf: ReadonlyMap<string, number>,
 ): Pick<TraceTree, 'top' | 'rooted' | 'depth' | 'root' | 'roots' | 'missingParents' | 'orphans'> {
   const top = new Int32Array(spans.length);
   const rooted = new Uint8Array(spans.length);
   const depth = new Int32Array(spans.length);
-  const isCut = new Set(cut);
   const missing = new Set<string>();
   const roots: number[] = [];
-  spans.forEach((span, index) => {
+  for (const [index, { parentSpanId }] of spans.entries()) {
     const above = parent[index] ?? NONE;
-    top[index] = above === NONE ? index : (top[above] ?? index);
-    depth[index] = above === NONE ? 0 : (depth[above] ?? 0) + 1;
-    const isRoot = span.parentSpanId === '' || isCut.has(index);
-    rooted[index] = above === NONE ? Number(isRoot) : (rooted[above] ?? 0);
-    if (above !== NONE) return;
-    if (isRoot) roots.push(index);
-    else missing.add(span.parentSpanId);
-  });
+    if (above === NONE) {
+      // A span whose parent is there and not above it has lost its link in a cycle.
+      const isRoot = parentSpanId === '' || indexOf.has(parentSpanId);
+      if (isRoot) roots.push(index);
+      else missing.add(parentSpanId);
+      top[index] = index;
+      rooted[index] = Number(isRoot);
+    } else {
+      top[index] = top[above] ?? index;
+      rooted[index] = rooted[above] ?? 0;
+      depth[index] = (depth[above] ?? 0) + 1;
+    }
+  }
   const root = chooseRoot(spans, roots);
-  const orphans = top.reduce((sum, above) => sum + (above === root ? 0 : 1), 0);
+  let orphans = 0;
+  for (const above of top) if (above !== root) orphans += 1;
   return { top, rooted, depth, root, roots: roots.length, missingParents: missing.size, orphans };
 }

@@ -1,4 +1,4 @@
-import { compact, section } from '../access/attributes.ts';
+import { clip } from '../access/attributes.ts';
 import type { Resource } from '../core/evidence.ts';
 import type { AuditRecord } from '../core/record.ts';
 import { textOf } from './identity.ts';
@@ -25,49 +25,57 @@ export const ENRICH_KEYS: readonly string[] = [
   'error.type',
 ];
 
-type WhereSections = Pick<AuditRecord, 'service' | 'host' | 'container' | 'orchestrator'>;
+/** What a resource says about where something ran; records share it, so nobody may change it. */
+export interface Place {
+  readonly service?: string;
+  /** What tells one machine's clock from another's: the most specific thing the resource names. */
+  readonly clock: string;
+  readonly sections: Pick<AuditRecord, 'service' | 'host' | 'container' | 'orchestrator'>;
+}
 
-/** The resource attribute as text; undefined when it is absent or empty. */
-function resourceText(resource: Resource, key: string): string | undefined {
-  return textOf(resource.attributes.get(key)) || undefined;
+const places = new WeakMap<Resource, Place>();
+
+/** Thousands of spans share a resource, so that it is read once. */
+export function placeOf(resource: Resource): Place {
+  let place = places.get(resource);
+  if (place === undefined) {
+    place = readPlace(resource);
+    places.set(resource, place);
+  }
+  return place;
 }
 
 export function serviceName(resource: Resource): string | undefined {
-  return resourceText(resource, 'service.name');
+  return placeOf(resource).service;
 }
 
-/** What tells one machine's clock from another's: the most specific thing the resource names. */
-export function clockOwner(resource: Resource): string {
-  for (const key of ['host.name', 'k8s.pod.name', 'container.id', 'service.instance.id', 'service.name']) {
-    const value = resourceText(resource, key);
-    if (value !== undefined) return `${key} ${value}`;
-  }
-  return '';
-}
-
-export function whereSections(resource: Resource): WhereSections {
-  const text = (key: string): string | undefined => resourceText(resource, key);
+function readPlace(resource: Resource): Place {
+  const text = (key: string): string | undefined => clip(textOf(resource.attributes.get(key))) || undefined;
   const named = (key: string): { name: string } | undefined => {
     const name = text(key);
     return name === undefined ? undefined : { name };
   };
-  const service = named('service.name');
-  const container = text('container.id');
-  return compact({
-    service:
-      service &&
-      compact({
-        ...service,
-        namespace: text('service.namespace'),
-        version: text('service.version'),
-        node: named('service.instance.id'),
-      }),
-    host: named('host.name'),
-    container: container === undefined ? undefined : { id: container },
-    orchestrator: section({
-      cluster: named('k8s.cluster.name'),
-      namespace: text('k8s.namespace.name'),
-      resource: named('k8s.pod.name'),
-    }),
-  });
+  const sections: { -readonly [Key in keyof Place['sections']]: Place['sections'][Key] } = {};
+  const [name, namespace, version, node] = [
+    text('service.name'),
+    text('service.namespace'),
+    text('service.version'),
+    named('service.instance.id'),
+  ];
+  if (name !== undefined) {
+    sections.service = { name, ...(namespace && { namespace }), ...(version && { version }), ...(node && { node }) };
+  }
+  const [host, container, cluster] = [named('host.name'), text('container.id'), named('k8s.cluster.name')];
+  if (host) sections.host = host;
+  if (container) sections.container = { id: container };
+  const [pods, pod] = [text('k8s.namespace.name'), named('k8s.pod.name')];
+  if (cluster || pods || pod) {
+    sections.orchestrator = {
+      ...(cluster && { cluster }),
+      ...(pods && { namespace: pods }),
+      ...(pod && { resource: pod }),
+    };
+  }
+  const owner = ['host.name', 'k8s.pod.name', 'container.id', 'service.instance.id', 'service.name'].find(text);
+  return { ...(name && { service: name }), clock: owner === undefined ? '' : `${owner} ${text(owner)}`, sections };
 }

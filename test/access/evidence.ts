@@ -93,12 +93,7 @@ export function accessOf(evidence: Span | LogRecord, rules: AccessRules = RULES)
 
 /** A trace as the settle step shows it: spans are given root first. */
 export function viewOf(spans: readonly Span[], logs: readonly LogRecord[] = []): TraceView {
-  const byId = new Map(spans.map((entry) => [entry.spanId, entry]));
-  return {
-    parentOf: (child) => byId.get(child.parentSpanId),
-    spanOf: (spanId) => byId.get(spanId),
-    spansRootFirst: spans,
-    logsOf: (spanId) => logs.filter((entry) => entry.spanId === spanId),
-    logs,
-  };
+  const indexOf = new Map(spans.map((entry, index) => [entry.spanId, index]));
+  const parent = spans.map((entry) => indexOf.get(entry.parentSpanId) ?? -1);
+  return { spans, parent, indexOf, logsBySpan: Map.groupBy(logs, (entry) => entry.spanId), logs };
 }
