@@ -3,8 +3,8 @@ import type { ShardHandle } from '../join/shard-handle.ts';
 import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
 
-/** Frames handed to the shards before waiting for them: bounds the messages on their way to other threads. */
-const FRAMES_AHEAD_MAX = 256;
+/** Journal entries or frames handed to the shards before waiting for them: bounds the messages on their way to other threads. */
+const AHEAD_MAX = 256;
 
 export interface ReplayResult {
   readonly entries: number;
@@ -22,14 +22,19 @@ export async function replayInto(
   wal: Pick<Wal, 'replay'>,
   clock: Clock,
 ): Promise<ReplayResult> {
+  let ahead = 0;
+  const keepPace = (): Promise<void> | undefined => {
+    ahead++;
+    if (ahead % AHEAD_MAX !== 0) return undefined;
+    return Promise.all(shards.map((shard) => shard.nextDueAtMs(clock.nowMs()))).then(() => undefined);
+  };
   const { entries } = await journal.replay((entry, position) => {
     for (const shard of shards) shard.restore(entry, position);
+    return keepPace();
   });
-  let ahead = 0;
-  const { frames, bytes } = await wal.replay(async (frame) => {
+  const { frames, bytes } = await wal.replay((frame) => {
     for (const shard of shards) shard.ingest(frame, clock.nowMs(), true);
-    ahead++;
-    if (ahead % FRAMES_AHEAD_MAX === 0) await Promise.all(shards.map((shard) => shard.nextDueAtMs(clock.nowMs())));
+    return keepPace();
   });
   await Promise.all(shards.map((shard) => shard.endReplay(clock.nowMs())));
   return { entries, frames, bytes };

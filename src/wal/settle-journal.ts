@@ -156,9 +156,9 @@ export class SettleJournal {
     return decodeEntry(this.#reader.read(position));
   }
 
-  /** Every entry that was there at the open, oldest first. */
+  /** Every entry that was there at the open, oldest first; the next one after the visit is done. */
   async replay(
-    visit: (entry: JournalEntry, position: JournalPosition) => void,
+    visit: (entry: JournalEntry, position: JournalPosition) => void | Promise<void>,
   ): Promise<{ entries: number; bytes: number }> {
     return this.#log.replay((entry) => visit(decodeEntry(entry), entry.position));
   }

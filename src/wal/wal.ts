@@ -29,6 +29,9 @@ export interface WalOptions {
 
 const MEBIBYTE = 1024 * 1024;
 
+/** What a frame takes in memory besides its bytes (its objects, measured): most of it when a sender sends span by span. */
+const FRAME_MEMORY_BYTES = 512;
+
 /** Recent frames by position, within a budget of bytes; the oldest go first. */
 class FrameCache {
   readonly #bytesMax: number;
@@ -45,11 +48,11 @@ class FrameCache {
 
   add(frame: StoredFrame): void {
     this.#frames.set(positionKey(frame.position), frame);
-    this.#bytes += frame.length;
+    this.#bytes += frame.length + FRAME_MEMORY_BYTES;
     for (const [key, oldest] of this.#frames) {
       if (this.#bytes <= this.#bytesMax) break;
       this.#frames.delete(key);
-      this.#bytes -= oldest.length;
+      this.#bytes -= oldest.length + FRAME_MEMORY_BYTES;
     }
   }
 }

@@ -60,11 +60,11 @@ describe('append and replay', () => {
 
   it('keeps recent frames in memory within the budget and reads older ones from disk', async () => {
     const disk = new MemoryDisk();
-    const { wal } = await openWal(disk, { cacheBytesMax: 400, segmentBytes: 10_000 });
+    const { wal } = await openWal(disk, { cacheBytesMax: 2 * (200 + 512), segmentBytes: 10_000 });
     const stored: StoredFrame[] = [];
     wal.onDurable((frame) => stored.push(frame));
     for (const number of [1, 2, 3, 4, 5]) await wal.append(frameOf(number));
-    // Newest first: a frame that is read from disk takes the place of the oldest.
+    // A small frame counts with what its objects take. Newest first: a frame that is read from disk takes the place of the oldest.
     const cached = stored.reverse().map((frame) => wal.read(frame.position) === frame);
     expect(cached).toEqual([true, true, false, false, false]);
     for (const frame of stored) expect(wal.read(frame.position)).toEqual(frame);

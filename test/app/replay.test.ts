@@ -1,0 +1,34 @@
+import { expect, it } from 'vitest';
+import { replayInto } from '../../src/app/replay.ts';
+import { systemClock } from '../../src/core/clock.ts';
+import type { ShardHandle } from '../../src/join/shard-handle.ts';
+import type { SettleJournal } from '../../src/wal/settle-journal.ts';
+import { traceIdOf } from '../join/world.ts';
+
+it('the shards are waited for while the journal is replayed, too', async () => {
+  let waiting = 0;
+  let waitingMax = 0;
+  const shard: Pick<ShardHandle, 'restore' | 'nextDueAtMs' | 'endReplay'> = {
+    restore() {
+      waiting++;
+      waitingMax = Math.max(waitingMax, waiting);
+    },
+    async nextDueAtMs() {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      waiting = 0;
+      return undefined;
+    },
+    endReplay: async () => undefined,
+  };
+  const journal: Pick<SettleJournal, 'replay'> = {
+    async replay(visit) {
+      const trace = { namespace: 'default', traceId: traceIdOf(1), rank: 1n, revision: 1, records: [], settledAtMs: 0 };
+      const through = { segment: 1, offset: 32 };
+      for (let offset = 0; offset < 2000; offset++) await visit({ ...trace, through }, { segment: 1, offset });
+      return { entries: 2000, bytes: 0 };
+    },
+  };
+  const wal = { replay: async () => ({ frames: 0, bytes: 0 }) };
+  expect(await replayInto([shard as ShardHandle], journal, wal, systemClock)).toMatchObject({ entries: 2000 });
+  expect(waitingMax).toBeLessThanOrEqual(256);
+});
