@@ -49,16 +49,23 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
   };
   const events = eventsBySpan(accesses, stated);
   const { spans, parent, logs, logsBySpan } = view;
-  const nearest = foldDown<Found>(view, (span, above) => {
-    const event = events.get(span.spanId);
-    const known = onSpan(span) ?? asAncestor(above);
-    return event ? { ...withMore(event, known), attribution: 'log' } : known;
-  });
   const inLogs = (spanId: string): Found | undefined => firstOf(logsBySpan.get(spanId) ?? [], inLog);
-  const nearestLog = logs.length > 0 ? foldDown<Found>(view, (span, above) => inLogs(span.spanId) ?? above) : [];
-  const agents = foldDown<Found>(view, (span, above) => agentOn(span) ?? asAncestor(above));
-  const servers = foldDown<number>(view, (span, above, index) => (span.kind === SPAN_KIND.server ? index : above));
-  const sources = foldDown<Source>(view, (span, above) => above ?? sourceOn(span));
+  // For each span what it has itself or its nearest ancestor with one; parents come before their children.
+  const nearest: (Found | undefined)[] = [];
+  const nearestLog: (Found | undefined)[] = [];
+  const agents: (Found | undefined)[] = [];
+  const servers: (number | undefined)[] = [];
+  const sources: (Source | undefined)[] = [];
+  for (const [index, span] of spans.entries()) {
+    const above = parent[index] ?? -1;
+    const event = events.get(span.spanId);
+    const known = onSpan(span) ?? asAncestor(nearest[above]);
+    nearest.push(event ? { ...withMore(event, known), attribution: 'log' } : known);
+    if (logs.length > 0) nearestLog.push(inLogs(span.spanId) ?? nearestLog[above]);
+    agents.push(agentOn(span) ?? asAncestor(agents[above]));
+    servers.push(span.kind === SPAN_KIND.server ? index : servers[above]);
+    sources.push(sources[above] ?? sourceOn(span));
+  }
   const anywhere = once(() => firstOf(logs, inLog) ?? firstOf(spans, onSpan, 'trace'));
   const callerOf = (access: Access, index: number): Found | undefined => {
     const server = servers[index];
@@ -89,21 +96,6 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
       return sourceSections(said.source ?? source, said.user_agent ?? agent);
     },
   };
-}
-
-/**
- * For each span a value made of the span and of what its parent has. Parents come first, so that one pass is enough, however
- * long a chain is.
- */
-function foldDown<T>(
-  { spans, parent }: TraceView,
-  step: (span: Span, above: T | undefined, index: number) => T | undefined,
-): readonly (T | undefined)[] {
-  const values: (T | undefined)[] = [];
-  spans.forEach((span, index) => {
-    values.push(step(span, values[parent[index] ?? -1], index));
-  });
-  return values;
 }
 
 function asAncestor(above: Found | undefined): Found | undefined {

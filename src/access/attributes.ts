@@ -138,7 +138,10 @@ export function textOf(attributes: Attributes, names: readonly string[], charsMa
 /** The first of these attributes that is a whole number of at least 0, or text that spells one. */
 export function countOf(attributes: Attributes, names: readonly string[]): number | undefined {
   for (const name of names) {
-    const text = asText(attributes.get(name));
+    const value = attributes.get(name);
+    if (value === undefined) continue;
+    if (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value < 1e15) return value;
+    const text = asText(value);
     if (text !== undefined && /^\d{1,15}$/.test(text)) return Number(text);
   }
   return undefined;
@@ -167,14 +170,17 @@ export function asList(value: AttributeValue | undefined): readonly string[] {
  * undefined for host names and the rest.
  */
 export function ipOf(text: string | undefined): string | undefined {
-  if (text === undefined) return undefined;
+  return text === undefined ? undefined : addressIn(text);
+}
+
+const addressIn = remember((text) => {
   const bare = /^\[(.+)\](?::\d+)?$/.exec(text)?.[1] ?? /^([\d.]+):\d+$/.exec(text)?.[1] ?? text;
   const [address = ''] = bare.split('%');
   if (isIP(address) === 4) return address;
   if (isIP(address) !== 6) return undefined;
   const canonical = new SocketAddress({ address, family: 'ipv6' }).address;
   return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/.exec(canonical)?.[1] ?? canonical;
-}
+});
 
 export function serviceOf(evidence: Span | LogRecord): string | undefined {
   return textOf(evidence.resource.attributes, NAMES.serviceName);

@@ -79,7 +79,8 @@ function urlSections(
   query: string | undefined,
   isSecret: (name: string) => boolean,
 ): Pick<AccessSections, 'url'> {
-  const domain = textOf(attributes, NAMES.serverAddress)?.replace(/:\d+$/, '');
+  const address = textOf(attributes, NAMES.serverAddress);
+  const domain = address?.includes(':') ? address.replace(/:\d+$/, '') : address;
   const scheme = textOf(attributes, NAMES.urlScheme);
   if (path === undefined && query === undefined && domain === undefined && scheme === undefined) return {};
   const url: NonNullable<AccessSections['url']> = {};

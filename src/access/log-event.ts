@@ -20,7 +20,8 @@ import { typeOfOperation } from './file.ts';
 import { identityOfAttributes } from './identity.ts';
 import { asJsonText, checksOf } from './log-fields.ts';
 import { redactQuery } from './route.ts';
-import { type AccessRules, CATEGORIES, eventNameOf, findRule, TYPES } from './rules.ts';
+import { type AccessRules, CATEGORIES, eventNameOf, TYPES } from './rules.ts';
+import type { AuthenticationRule } from './settings.ts';
 import { readStatement } from './statement.ts';
 
 const KINDS = new Set(['alert', 'asset', 'enrichment', 'event', 'metric', 'state', 'signal']);
@@ -40,13 +41,16 @@ function pick<T>(table: readonly (readonly [RegExp, T])[], text: string | undefi
 }
 
 /**
- * A log record that states an access: by the name of its event, by `audit.*` fields, or as an authentication. Its attributes
+ * A log record that states an access: by the name of its event, by `audit.*` fields, or as an authentication by a rule. Its attributes
  * hold the fields of its body already.
  */
-export function readLogEvent(log: LogRecord, rules: AccessRules): Draft | undefined {
+export function readLogEvent(
+  log: LogRecord,
+  authentication: AuthenticationRule | undefined,
+  rules: AccessRules,
+): Draft | undefined {
   const fields = log.attributes;
   const eventName = eventNameOf(log);
-  const authentication = findRule(rules.authentication, { evidence: log });
   const named = eventName !== undefined && rules.isAccessEvent(eventName);
   if (authentication === undefined && !named && !hasAuditFields(fields)) return undefined;
   const stated = textOf(fields, [...NAMES.eventAction, 'audit.action']);

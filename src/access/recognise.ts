@@ -19,8 +19,8 @@ const CONTEXT: Verdict = { kind: 'context' };
 
 /** Decides whether a span is an access, and makes the draft of it. Pure: the same span and rules give the same verdict. */
 export function recogniseSpan(span: Span, rules: AccessRules): Verdict {
-  const subject = { evidence: span, span };
-  const draft = authenticated(span, readSpan(span, rules), rules) ?? added(subject, rules);
+  const subject = { evidence: span, span, present: rules.presenceIn(span) };
+  const draft = authenticated(subject, readSpan(span, rules), rules) ?? added(subject, rules);
   if (draft === undefined) return CONTEXT;
   return judge({ ...subject, draft }, draft, rules, (ruled) => ({
     ...ruled,
@@ -38,10 +38,11 @@ export function recogniseSpan(span: Span, rules: AccessRules): Verdict {
 export function recogniseLog(log: LogRecord, rules: AccessRules): Verdict {
   const attributes = fieldsOf(log);
   const evidence = attributes === log.attributes ? log : { ...log, attributes };
-  const draft = readLogEvent(evidence, rules) ?? added({ evidence }, rules);
+  const subject = { evidence, present: rules.presenceIn(evidence) };
+  const draft = readLogEvent(evidence, findRule(rules.authentication, subject), rules) ?? added(subject, rules);
   if (draft === undefined) return CONTEXT;
   const ownId = textOf(attributes, NAMES.eventId) ?? '';
-  return judge({ evidence, draft }, draft, rules, (ruled) => ({
+  return judge({ ...subject, draft }, draft, rules, (ruled) => ({
     ...ruled,
     source: 'event',
     from: log,
@@ -75,8 +76,13 @@ function readSpan(span: Span, rules: AccessRules): Draft | undefined {
 }
 
 /** Turns what the rules call an authentication into one, and notes whose account a refused caller claimed. */
-function authenticated(span: Span, draft: Draft | undefined, rules: AccessRules): Draft | undefined {
-  const rule = findRule(rules.authentication, { evidence: span, span });
+function authenticated(
+  subject: Subject & { readonly span: Span },
+  draft: Draft | undefined,
+  rules: AccessRules,
+): Draft | undefined {
+  const { span } = subject;
+  const rule = findRule(rules.authentication, subject);
   const isRefused = draft?.outcome === 'failure' && draft.category.includes('authentication');
   if (rule === undefined && !isRefused) return draft;
   const account = identityOfAttributes(span.attributes) ?? identityOfHeaders(span.attributes, rules.identityHeaders);

@@ -1,5 +1,5 @@
 import { AppError } from '../core/errors.ts';
-import type { Attributes, LogRecord, Span } from '../core/evidence.ts';
+import type { Attributes, LogRecord, Resource, Span } from '../core/evidence.ts';
 import { asText, clip, NAMES, remember, spellingsOf } from './attributes.ts';
 import type { Draft } from './draft.ts';
 import { anyGlob } from './glob.ts';
@@ -19,13 +19,16 @@ export interface Subject {
   readonly evidence: Span | LogRecord;
   readonly span?: Span;
   readonly draft?: Draft;
+  /** Bits of the attributes that rules look at and that are there, its resource's included. */
+  readonly present: number;
 }
 
 type Condition = (subject: Subject) => boolean;
 
 export interface Compiled<Rule extends RuleMatch> {
   readonly rule: Rule;
-  /** Those that look at an attribute come first: they cost least. */
+  /** Bits of attributes that must be there: most evidence lacks them, so that the conditions need not be looked at. */
+  readonly gate: number;
   readonly conditions: readonly Condition[];
 }
 
@@ -37,6 +40,7 @@ export interface AccessRules {
   readonly add: readonly Compiled<AddRule>[];
   readonly authentication: readonly Compiled<AuthenticationRule>[];
   readonly identityHeaders: HeaderSources;
+  readonly presenceIn: (evidence: Span | LogRecord) => number;
   readonly isAccessEvent: (eventName: string) => boolean;
   readonly isSecret: (parameter: string) => boolean;
   readonly keys: readonly string[];
@@ -81,20 +85,32 @@ function refuse(list: string, name: string, problem: string): never {
   throw new AppError('config', `access rule ${list}/${name || '(without a name)'}: ${problem}`);
 }
 
-function compileMatch<Rule extends RuleMatch>(list: string, rule: Rule): Compiled<Rule> {
+function compileMatch<Rule extends RuleMatch>(list: string, rule: Rule, bits: Map<string, number>): Compiled<Rule> {
   const entries = Object.entries(rule.when);
   if (entries.length === 0) refuse(list, rule.name, '`when` is empty and would fit everything; name at least one key.');
-  const keys = entries
-    .map(([key]) => key)
-    .sort((left, right) => Number(PSEUDO_VALUES.has(left)) - Number(PSEUDO_VALUES.has(right)));
-  const conditions = keys.map((key) => {
-    const given = rule.when[key] ?? [];
+  let gate = 0;
+  const conditions = entries.map(([key, given]) => {
     const patterns = typeof given === 'string' ? [given] : given;
     if (key === '' || patterns.length === 0) refuse(list, rule.name, `\`when\` has no pattern for "${key}".`);
     checkKey(list, rule.name, key);
+    if (!PSEUDO_VALUES.has(key) && patterns.some((pattern) => !pattern.startsWith('!'))) gate |= bitOf(key, bits);
     return compileCondition(key, patterns);
   });
-  return { rule, conditions };
+  return { rule, gate, conditions };
+}
+
+/** The bit of a key, the same for all its spellings. With more keys than bits some share one, which only opens gates. */
+function bitOf(key: string, bits: Map<string, number>): number {
+  const names = spellingsOf(key);
+  const bit = bits.get(key) ?? 1 << (bits.size % 31);
+  for (const name of names) bits.set(name, bit);
+  return bit;
+}
+
+function presenceIn(attributes: Attributes, bits: ReadonlyMap<string, number>): number {
+  let present = 0;
+  for (const name of attributes.keys()) present |= bits.get(name) ?? 0;
+  return present;
 }
 
 function compileCondition(key: string, patterns: readonly string[]): Condition {
@@ -132,13 +148,17 @@ function checkKey(list: string, name: string, key: string): void {
   }
 }
 
-function compileList<Rule extends RuleMatch>(list: string, rules: readonly Rule[]): Compiled<Rule>[] {
+function compileList<Rule extends RuleMatch>(
+  list: string,
+  rules: readonly Rule[],
+  bits: Map<string, number>,
+): Compiled<Rule>[] {
   const names = new Set<string>();
   return rules.map((rule) => {
     if (rule.name.trim() === '') refuse(list, rule.name, 'every rule needs a name.');
     if (names.has(rule.name)) refuse(list, rule.name, 'two rules have this name.');
     names.add(rule.name);
-    return compileMatch(list, rule);
+    return compileMatch(list, rule, bits);
   });
 }
 
@@ -166,11 +186,12 @@ function checkEcs(rule: AddRule): void {
 
 /** Checks settings and makes them ready for use. Throws AppError('config') that names the rule and what is wrong with it. */
 export function compileRules(settings: AccessSettings): AccessRules {
-  const include = compileList('include', settings.include);
-  const exclude = compileList('exclude', settings.exclude);
-  const rename = compileList('rename', settings.rename);
-  const add = compileList('add', settings.add);
-  const authentication = compileList('authentication', settings.authentication);
+  const bits = new Map<string, number>();
+  const include = compileList('include', settings.include, bits);
+  const exclude = compileList('exclude', settings.exclude, bits);
+  const rename = compileList('rename', settings.rename, bits);
+  const add = compileList('add', settings.add, bits);
+  const authentication = compileList('authentication', settings.authentication, bits);
   for (const { rule } of add) checkEcs(rule);
   const templated = [
     ...settings.rename.flatMap((rule) => checkTemplates('rename', rule)),
@@ -179,6 +200,7 @@ export function compileRules(settings: AccessSettings): AccessRules {
   const mentioned = [...include, ...exclude, ...rename, ...add, ...authentication].flatMap(({ rule }) =>
     Object.keys(rule.when),
   );
+  const ofResources = new WeakMap<Resource, number>();
   const isSecret = anyGlob(settings.secretParameters);
   const headers = settings.identityHeaders.map(({ header, field }) => ({ field, keys: headerKeys(header) }));
   return {
@@ -188,6 +210,14 @@ export function compileRules(settings: AccessSettings): AccessRules {
     add,
     authentication,
     identityHeaders: headers,
+    presenceIn: ({ attributes, resource }) => {
+      let ofResource = ofResources.get(resource);
+      if (ofResource === undefined) {
+        ofResource = presenceIn(resource.attributes, bits);
+        ofResources.set(resource, ofResource);
+      }
+      return ofResource | presenceIn(attributes, bits);
+    },
     isAccessEvent: remember(anyGlob(settings.accessEvents)),
     isSecret: remember((parameter) => isSecret(parameter.toLowerCase())),
     keys: keysOf([...mentioned, ...templated], headers),
@@ -230,7 +260,8 @@ export function findRule<Rule extends RuleMatch>(rules: readonly Compiled<Rule>[
   return undefined;
 }
 
-export function fitsRule({ conditions }: Compiled<RuleMatch>, subject: Subject): boolean {
+export function fitsRule({ gate, conditions }: Compiled<RuleMatch>, subject: Subject): boolean {
+  if ((subject.present & gate) !== gate) return false;
   for (const fits of conditions) if (!fits(subject)) return false;
   return true;
 }

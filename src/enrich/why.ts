@@ -42,7 +42,7 @@ export function originOf(facts: TraceFacts, finding: Finding): Origin | undefine
   return span && { index, span, failure: failureAt(facts, index), finding: facts.standing[index] };
 }
 
-function placeOf(span: Span): string {
+function nameOf(span: Span): string {
   return [serviceName(span.resource), span.name].filter(Boolean).join('/');
 }
 
@@ -50,9 +50,12 @@ function placeOf(span: Span): string {
 function ownWhy(facts: TraceFacts, finding: Finding): Why {
   const { access } = finding;
   const { reason, rule, whySource } = access;
+  if (!isFailed(finding)) {
+    return { source: whySource, ...(reason === undefined ? undefined : { reason }), ...(rule && { rule }) };
+  }
   const check = refusedCheck(finding);
   const span = facts.tree.spans[finding.index];
-  const place = (span && placeOf(span)) ?? serviceName(access.from.resource) ?? access.target.service;
+  const place = (span && nameOf(span)) ?? serviceName(access.from.resource) ?? access.target.service;
   const deniedBy = check?.rule ?? check?.permission ?? rule?.name ?? rule?.id ?? place;
   // A bare status says that it was refused and no more; that nobody told why is worth saying.
   const isBare = access.source === 'span' && access.decision === 'deny' && !access.error?.message;
