@@ -56,10 +56,10 @@ const UNITS_NS: readonly (readonly [number, string])[] = [
   [1_000, 'µs'],
 ];
 
-/** Nanoseconds for a person: `41 ms`, `1.2 s`. */
+/** Nanoseconds for a person: `41 ms`, `1.2 s`. What rounds up to a unit is said in it. */
 export function formatDuration(nanoseconds: number): string {
   for (const [size, unit] of UNITS_NS) {
-    if (nanoseconds >= size) {
+    if (nanoseconds >= size * 0.9995) {
       const value = nanoseconds / size;
       return `${value >= 10 ? Math.round(value) : Math.round(value * 10) / 10} ${unit}`;
     }

@@ -1,4 +1,12 @@
 #!/usr/bin/env node
 import './require-node.mjs';
 
-await import('./main.ts');
+try {
+  await import('./main.ts');
+} catch (error) {
+  if (error.code !== 'ERR_MODULE_NOT_FOUND') throw error;
+  process.stderr.write(
+    `spantrail: ${error.message.split('\n')[0].split(' imported from ')[0]}; "npm ci" installs what it needs\n`,
+  );
+  process.exit(1);
+}

@@ -131,15 +131,13 @@ function cut(text: string, length: number): string {
 }
 
 function accessMark(record: AuditRecord | undefined, span: TraceSpan, paint: Paint, room: number): string {
-  const what = record && `${record.event.action} ${record.audit.target.id}`;
-  const say = (text: string) => `  ${cut(printable(text), room)}`;
-  if (record?.audit.decision === 'deny') {
+  const failure = span.status === 'error' ? `✗ ${span.status_message ?? 'error'}` : '';
+  const say = (text: string) => (text === '' ? '' : `  ${cut(printable(text), room)}`);
+  if (!record) return paint.red(say(failure));
+  const what = `${record.event.action} ${record.audit.target.id}`;
+  if (record.audit.decision === 'deny') {
     return paint.red(say(`✗ REFUSED ${what}${record.event.reason === undefined ? '' : `: ${record.event.reason}`}`));
   }
-  const failure = span.status === 'error' ? `✗ ${span.status_message ?? 'error'}` : '';
-  if (!record) return failure === '' ? '' : paint.red(say(failure));
-  const text = say(`● ${what}${record.user?.id === undefined ? '' : ` by ${record.user.id}`}`);
-  return failure === ''
-    ? paint.green(text)
-    : paint.red(`${text}${cut(say(failure), Math.max(3, room - text.length + 2))}`);
+  const text = `● ${what}${record.user?.id === undefined ? '' : ` by ${record.user.id}`}`;
+  return failure === '' ? paint.green(say(text)) : paint.red(say(`${text}  ${failure}`));
 }
