@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { assert } from '../core/assert.ts';
 import { TRACE } from './trace-words.ts';
 import { NONE, type WordPool } from './word-pool.ts';
@@ -19,6 +20,8 @@ export function hashTrace(id: Uint32Array, namespace: number): number {
 /** Finds traces by id: open addressing; each slot is the hash, so that growing looks at no trace, and the trace's index. */
 export class TraceSlots {
   readonly #traces: WordPool;
+  /** Senders choose trace ids: without it they could choose 40,000 of one hash, which took half a minute to add. */
+  readonly #seed = randomInt(2 ** 32);
   #slots = new Uint32Array(SLOTS_FIRST * 2);
   #used = 0;
 
@@ -32,12 +35,12 @@ export class TraceSlots {
 
   /** NONE when there is no such trace. */
   find(id: Uint32Array, namespace: number): number {
-    return this.#slots[this.#slotOf(hashTrace(id, namespace), id, namespace) * 2 + 1] as number;
+    return this.#slots[this.#slotOf(this.#hash(id, namespace), id, namespace) * 2 + 1] as number;
   }
 
   insert(trace: number, id: Uint32Array, namespace: number): void {
     if (this.#used + 1 > (this.#slots.length / 2) * LOAD_MAX) this.#grow();
-    const hash = hashTrace(id, namespace);
+    const hash = this.#hash(id, namespace);
     const slot = this.#slotOf(hash, id, namespace);
     assert(this.#slots[slot * 2 + 1] === NONE, 'a trace is added once');
     this.#slots[slot * 2] = hash;
@@ -51,7 +54,7 @@ export class TraceSlots {
     const mask = slots.length / 2 - 1;
     const id = Uint32Array.from({ length: 4 }, (_, index) => this.#traces.get(trace, TRACE.id + index));
     const namespace = this.#traces.get(trace, TRACE.namespace);
-    let hole = this.#slotOf(hashTrace(id, namespace), id, namespace);
+    let hole = this.#slotOf(this.#hash(id, namespace), id, namespace);
     for (let slot = (hole + 1) & mask; slots[slot * 2 + 1] !== NONE; slot = (slot + 1) & mask) {
       const home = (slots[slot * 2] as number) & mask;
       if (((slot - home) & mask) < ((slot - hole) & mask)) continue;
@@ -62,6 +65,10 @@ export class TraceSlots {
     slots[hole * 2] = 0;
     slots[hole * 2 + 1] = NONE;
     this.#used--;
+  }
+
+  #hash(id: Uint32Array, namespace: number): number {
+    return hashTrace(id, namespace ^ this.#seed);
   }
 
   /** The slot that holds this trace, or the empty slot where it belongs. */

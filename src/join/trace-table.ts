@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { assert } from '../core/assert.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import { TraceSlots } from './trace-slots.ts';
@@ -70,6 +71,8 @@ export class TraceTable {
   readonly #slots = new TraceSlots(this.traces);
   /** Room for the span ids of one trace, as long as it is not huge. */
   readonly #scratch = new Uint32Array(SCRATCH_WORDS);
+  /** Senders choose span ids, but not which of them meet in a set. */
+  readonly #seed = randomInt(2 ** 32);
   readonly #segments = new Map<number, SegmentCount>();
   #pendingPieces = 0;
   /** Frames with pending evidence, in order of arrival. */
@@ -249,15 +252,15 @@ export class TraceTable {
       if ((this.#pieces.get(piece, PIECE.item) & IS_LOG) !== 0) continue;
       const high = this.#pieces.get(piece, PIECE.spanHigh);
       const low = this.#pieces.get(piece, PIECE.spanLow);
-      const slot = idSlot(seen, size - 1, high, low);
+      const slot = this.#idSlot(seen, size - 1, high, low);
       seen[slot] = high;
       seen[slot + 1] = low;
     }
     for (let piece = head; piece !== NONE; piece = this.#pieces.get(piece, PIECE.next)) {
       const high = this.#pieces.get(piece, PIECE.parentHigh);
       const low = this.#pieces.get(piece, PIECE.parentLow);
-      if ((high !== 0 || low !== 0) && seen[idSlot(seen, size - 1, high, low)] !== high) return false;
-      if ((high !== 0 || low !== 0) && seen[idSlot(seen, size - 1, high, low) + 1] !== low) return false;
+      if ((high !== 0 || low !== 0) && seen[this.#idSlot(seen, size - 1, high, low)] !== high) return false;
+      if ((high !== 0 || low !== 0) && seen[this.#idSlot(seen, size - 1, high, low) + 1] !== low) return false;
     }
     return true;
   }
@@ -341,16 +344,17 @@ export class TraceTable {
     if (next === NONE) this.#newestFrame = previous;
     else this.#frames.set(next, FRAME.previous, previous);
   }
-}
 
-/** Where an id is, or would be, in a set of ids kept as pairs of words. */
-function idSlot(seen: Uint32Array, mask: number, high: number, low: number): number {
-  let slot = (Math.imul(high ^ low, 0x9e37_79b1) >>> 7) & mask;
-  while (
-    (seen[slot * 2] !== 0 || seen[slot * 2 + 1] !== 0) &&
-    (seen[slot * 2] !== high || seen[slot * 2 + 1] !== low)
-  ) {
-    slot = (slot + 1) & mask;
+  /** Where an id is, or would be, in a set of ids kept as pairs of words. */
+  #idSlot(seen: Uint32Array, mask: number, high: number, low: number): number {
+    const mixed = Math.imul(high ^ this.#seed, 0x9e37_79b1);
+    let slot = (Math.imul(mixed ^ (mixed >>> 15) ^ low, 0x85eb_ca6b) >>> 7) & mask;
+    while (
+      (seen[slot * 2] !== 0 || seen[slot * 2 + 1] !== 0) &&
+      (seen[slot * 2] !== high || seen[slot * 2 + 1] !== low)
+    ) {
+      slot = (slot + 1) & mask;
+    }
+    return slot * 2;
   }
-  return slot * 2;
 }
