@@ -150,7 +150,9 @@ export function countOf(attributes: Attributes, names: readonly string[]): numbe
 /** The first of these attributes that holds any text, as a list. Text is split at commas, unless it looks like an LDAP name. */
 export function listOf(attributes: Attributes, names: readonly string[]): readonly string[] | undefined {
   for (const name of names) {
-    const items = asList(attributes.get(name));
+    const value = attributes.get(name);
+    if (value === undefined) continue;
+    const items = asList(value);
     if (items.length > 0) return items;
   }
   return undefined;

@@ -15,10 +15,6 @@ const TYPES_BY_VERB: readonly (readonly [RegExp, readonly string[]])[] = [
   [/^(?:update|replace|merge|upsert|bulk|findandmodify|findoneand|[hm]?set|incr|decr|append)/i, ['change']],
 ];
 
-const typesOfVerb = remember(
-  (operation): readonly string[] => TYPES_BY_VERB.find(([pattern]) => pattern.test(operation))?.[1] ?? ['access'],
-);
-
 interface Refusal {
   readonly kind: 'permission' | 'authentication';
   /** The SQLSTATE, or the code of the product. */
@@ -72,7 +68,7 @@ export function readDatabase(span: Span): Draft | undefined {
   if (system === undefined || span.kind !== SPAN_KIND.client) return undefined;
   const sent = textOf(span.attributes, NAMES.dbStatement);
   const statement = sent === undefined ? undefined : readStatement(sent, system);
-  const operation = operationOf(span, statement);
+  const { operation, types } = operationOf(span, statement);
   const error = errorOf(span);
   const { code, refusal } = refusalOf(span, system, error);
   const result = resultOf(error, code, refusal);
@@ -80,7 +76,6 @@ export function readDatabase(span: Span): Draft | undefined {
   const namespace = namespaceOf(span);
   const collection = collectionOf(span, statement, namespace);
   const account = refusal?.kind === 'authentication' ? (user ?? accountIn(error?.message)) : undefined;
-  const types = typesOfVerb(operation);
   return {
     preset: 'db.client',
     action: operation,
@@ -137,7 +132,7 @@ function collectionOf(span: Span, statement: Statement | undefined, namespace: s
 const plainName = remember((name) => name.replaceAll(/["`[\]]/g, '').replace(/^(?:public|dbo)\./i, ''));
 
 /** The stated operation, the statement's verb, or what the span's name begins with (`pg.query:SELECT shop`, `redis-GET`). */
-function operationOf(span: Span, statement: Statement | undefined): string {
+function operationOf(span: Span, statement: Statement | undefined): Operation {
   const stated = textOf(span.attributes, NAMES.dbOperation) ?? statement?.operation;
   return asOperation(stated ?? namedOperation(textOf(span.attributes, NAMES.dbSummary) ?? span.name));
 }
@@ -150,9 +145,16 @@ function namedOperation(name: string): string {
 const SQL_VERB =
   /^(?:select|insert|update|delete|merge|replace|create|alter|drop|truncate|grant|revoke|begin|commit|rollback|set)\b/i;
 
-const asOperation = remember((named) => {
-  const operation = clip(named, 256);
-  return SQL_VERB.test(operation) ? operation.toUpperCase() : operation;
+interface Operation {
+  readonly operation: string;
+  readonly types: readonly string[];
+}
+
+/** An operation's name, verbs of SQL in capitals, and the ECS event types that it stands for. */
+const asOperation = remember((named): Operation => {
+  const clipped = clip(named, 256);
+  const operation = SQL_VERB.test(clipped) ? clipped.toUpperCase() : clipped;
+  return { operation, types: TYPES_BY_VERB.find(([pattern]) => pattern.test(operation))?.[1] ?? ['access'] };
 });
 
 /** The code of the failure, and whether it says that the database refused. */

@@ -116,9 +116,10 @@ function presenceIn(attributes: Attributes, bits: ReadonlyMap<string, number>): 
 function compileCondition(key: string, patterns: readonly string[]): Condition {
   const wanted = patterns.filter((pattern) => !pattern.startsWith('!'));
   const unwanted = patterns.filter((pattern) => pattern.startsWith('!')).map((pattern) => pattern.slice(1));
-  const isWanted = wanted.length > 0 ? holdsAny(key, anyGlob(wanted)) : () => true;
-  const isUnwanted = unwanted.length > 0 ? holdsAny(key, anyGlob(unwanted)) : () => false;
-  return (subject) => isWanted(subject) && !isUnwanted(subject);
+  const isWanted = holdsAny(key, anyGlob(wanted));
+  const isUnwanted = holdsAny(key, anyGlob(unwanted));
+  if (unwanted.length === 0) return isWanted;
+  return (subject) => !isUnwanted(subject) && (wanted.length === 0 || isWanted(subject));
 }
 
 /** Does a value of the key fit? Of several spellings the first that is there counts, the evidence's own before its resource's. */

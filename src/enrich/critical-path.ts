@@ -95,7 +95,8 @@ export function criticalPath(tree: TraceTree, timeline: Timeline, from: number):
     longest.sort(([left, leftTime], [right, rightTime]) => rightTime - leftTime || left - right);
     longest.length = LIST_ITEMS_MAX;
   }
-  longest.sort(([left], [right]) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0) || left - right);
+  if (longest.length > 1)
+    longest.sort(([left], [right]) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0) || left - right);
   return longest.map(([index, spent]) => {
     const span = tree.spans[index];
     assert(span, 'the walk visits spans of the tree');

@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import type { FrameNote, LogRecord, Span } from '../core/evidence.ts';
-import { fullOriginText, logDigest, pieceBits } from './identity.ts';
+import { fullOriginText, logDigest, noteBits, pieceBits } from './identity.ts';
 
 /** One distinct log record: the copy chosen, its digest, and who sent the content where it came in several ways. */
 export interface LogPiece {
@@ -28,6 +28,9 @@ interface Tally {
   pieces: number;
   bitsSum: number;
   duplicates: number;
+  /** The note of the piece before, which most share, and the bits that stand for it. */
+  note?: FrameNote;
+  said: number;
 }
 
 /** A copy of a span whose id came more than once, with what the choice between copies asks for. */
@@ -37,7 +40,7 @@ interface SpanCopy {
   readonly digest: string;
 }
 
-export function ascending(left: string, right: string): number {
+export function ascending<T extends string | bigint>(left: T, right: T): number {
   return left < right ? -1 : left > right ? 1 : 0;
 }
 
@@ -71,8 +74,12 @@ function compareContents(left: SpanCopy, right: SpanCopy): number {
 }
 
 function tallyPiece(piece: Span | LogRecord, tally: Tally): void {
+  if (piece.note !== tally.note) {
+    tally.note = piece.note;
+    tally.said = noteBits(piece.note);
+  }
   tally.pieces += 1;
-  tally.bitsSum = (tally.bitsSum + pieceBits(piece.raw, piece.note)) | 0;
+  tally.bitsSum = (tally.bitsSum + pieceBits(piece.raw, tally.said)) | 0;
 }
 
 /** The distinct contents among the copies of one span, the one that stands first. */
@@ -127,7 +134,7 @@ export function distinctEvidence(
   givenLogs: readonly LogRecord[],
   isAccess: (span: Span) => boolean,
 ): DistinctEvidence {
-  const tally: Tally = { pieces: 0, bitsSum: 0, duplicates: 0 };
+  const tally: Tally = { pieces: 0, bitsSum: 0, duplicates: 0, said: 0 };
   const bySpanId = new Map<string, Span | Span[]>();
   for (const span of givenSpans) {
     const known = bySpanId.get(span.spanId);
@@ -148,5 +155,6 @@ export function distinctEvidence(
     if (losers.length > 0) rivals.set(spanId, losers);
   }
   const logs = distinctLogs(givenLogs, tally);
-  return { spans, rivals, logs, ...tally };
+  const { pieces, bitsSum, duplicates } = tally;
+  return { spans, rivals, logs, pieces, bitsSum, duplicates };
 }

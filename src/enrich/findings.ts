@@ -2,10 +2,9 @@ import type { Access } from '../access/access.ts';
 import type { LogRecord, Span, TraceEvidence } from '../core/evidence.ts';
 import type { EvidencePiece } from '../core/record.ts';
 import { ascending, type LogPiece } from './dedupe.ts';
-import { eventIdentity, eventRecordId, spanRecordId } from './identity.ts';
+import { eventIdentity, eventRecordId, spanRecordId, textOf } from './identity.ts';
 import { mergeEvent } from './merge.ts';
 import { NONE, type TraceTree } from './trace-tree.ts';
-import { serviceName } from './where.ts';
 
 /** One access with its id and all it rests on; its place in the trace is found out later. */
 export interface Finding {
@@ -50,7 +49,8 @@ function distinctEvents(namespace: string, traceId: string, given: readonly Even
   const byId = new Map<string, Event>();
   for (const { access, piece } of given) {
     const { log, digest, senders } = piece;
-    const identity = eventIdentity(access.preset, serviceName(log.resource) ?? '', access.ownId, digest);
+    const service = textOf(log.resource.attributes.get('service.name'));
+    const identity = eventIdentity(access.preset, service, access.ownId, digest);
     const ownId = eventRecordId(namespace, log.note.sender, identity);
     const aliases = senders.map((sender) => eventRecordId(namespace, sender, identity));
     const event = { access, piece, ownId, aliases, versions: 1 };
@@ -58,7 +58,7 @@ function distinctEvents(namespace: string, traceId: string, given: readonly Even
     byId.set(ownId, rival === undefined ? event : joinVersions(namespace, traceId, rival, event));
   }
   return [...byId.values()].sort(
-    (left, right) => Number(left.access.startNs - right.access.startNs) || ascending(left.ownId, right.ownId),
+    (left, right) => ascending(left.access.startNs, right.access.startNs) || ascending(left.ownId, right.ownId),
   );
 }
 

@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import { remember } from '../access/attributes.ts';
 import type { AttributeValue, FrameNote, LogRecord, Resource, Scope } from '../core/evidence.ts';
 import { RESOURCE_KEYS } from './where.ts';
 
@@ -81,12 +80,15 @@ function scramble(bits: number): number {
   return (mixed ^ (mixed >>> 16)) >>> 0;
 }
 
-/** 32 bits that stand for one distinct piece of evidence: its bytes and who says so. */
-export function pieceBits(raw: Uint8Array, note: FrameNote): number {
-  return scramble(crc32(raw, saidBy(`${note.sender} ${note.trusted} ${note.vouches}`)));
+/** Bits that stand for who sent a piece. */
+export function noteBits({ sender, trusted, vouches }: FrameNote): number {
+  return crc32(`${sender} ${trusted} ${vouches}`);
 }
 
-const saidBy = remember((text) => crc32(text));
+/** 32 bits that stand for one distinct piece of evidence: its bytes and who says so. */
+export function pieceBits(raw: Uint8Array, said: number): number {
+  return scramble(crc32(raw, said));
+}
 
 /**
  * Rank of an evidence set: its size in the upper 31 bits, so that a superset always ranks higher; in the lower 32 an

@@ -53,12 +53,16 @@ function eventSection({ finding, times, why }: Parts): AuditRecord['event'] {
   const { id } = finding;
   const { kind, outcome } = access;
   const category = [...access.category];
-  const head = { id, action: clip(access.action), category, type: typesOf(access), kind, outcome };
+  const action = clip(access.action);
+  const event = { id, action, category, type: typesOf(access), kind, outcome } as AuditRecord['event'];
+  if (why.reason !== undefined) event.reason = clip(why.reason);
   const end = formatTimestamp(times.endNs);
-  const start = times.endNs === times.startNs ? end : formatTimestamp(times.startNs);
-  const created = times.createdNs === times.endNs ? end : formatTimestamp(times.createdNs);
-  const tail = { start, end, created, ingested: formatTimestamp(ingestedNs), duration: times.duration };
-  return why.reason === undefined ? { ...head, ...tail } : { ...head, reason: clip(why.reason), ...tail };
+  event.start = times.endNs === times.startNs ? end : formatTimestamp(times.startNs);
+  event.end = end;
+  event.created = times.createdNs === times.endNs ? end : formatTimestamp(times.createdNs);
+  event.ingested = formatTimestamp(ingestedNs);
+  event.duration = times.duration;
+  return event;
 }
 
 /** The event types with what the decision says, which may be another than the one they were given with. */

@@ -33,6 +33,8 @@ const VERBS: ReadonlyMap<string, readonly string[]> = new Map(
   }).flatMap(([forms, actions]) => actions.split(' ').map((action) => [action, forms.split('/')] as const)),
 );
 
+const CALL: readonly string[] = ['called', 'call'];
+
 /** Actions that are about the actor's own account, which the sentence has named already. */
 const ABOUT_SELF = new Set(['login', 'logout']);
 
@@ -72,24 +74,29 @@ function whoIn(record: Omit<AuditRecord, 'message'>): string {
 function targetIn(record: Omit<AuditRecord, 'message'>): string {
   const { target } = record.audit;
   const text = target.type === 'endpoint' ? target.id : (target.name ?? target.id);
-  const known = [target.service ?? record.service?.name, record.messaging?.system];
-  const prefix = known.find((name) => name !== undefined && text.startsWith(`${name} `));
-  return oneLine(prefix === undefined ? text : text.slice(prefix.length + 1), NAME_CHARS_MAX);
+  const service = target.service ?? record.service?.name;
+  const system = record.messaging?.system;
+  const prefix = service !== undefined && text.startsWith(`${service} `) ? service : system;
+  return oneLine(
+    prefix !== undefined && text.startsWith(`${prefix} `) ? text.slice(prefix.length + 1) : text,
+    NAME_CHARS_MAX,
+  );
 }
 
 function requestIn(record: Omit<AuditRecord, 'message'>, target: string, named: string): string {
   const method = record.http?.request?.method;
   if (method === undefined || record.audit.target.type !== 'endpoint') return '';
-  const place = oneLine(record.http?.route ?? record.url?.path ?? '', NAME_CHARS_MAX);
-  const parts = [named === method ? '' : method, place === target ? '' : place].filter((part) => part !== '');
-  return parts.length > 0 ? ` (${parts.join(' ')})` : '';
+  const route = oneLine(record.http?.route ?? record.url?.path ?? '', NAME_CHARS_MAX);
+  const place = route === target ? '' : route;
+  if (named === method) return place === '' ? '' : ` (${place})`;
+  return place === '' ? ` (${method})` : ` (${method} ${place})`;
 }
 
 function deedIn(record: Omit<AuditRecord, 'message'>): string {
   const action = oneLine(record.event.action, NAME_CHARS_MAX);
   const key = action.toLowerCase();
   const isCall = record.audit.target.type.startsWith('rpc');
-  const [past, infinitive] = isCall ? ['called', 'call'] : (VERBS.get(key) ?? [`did ${action} on`, `do ${action} on`]);
+  const [past, infinitive] = isCall ? CALL : (VERBS.get(key) ?? [`did ${action} on`, `do ${action} on`]);
   const target = ABOUT_SELF.has(key) ? '' : targetIn(record);
   const of = target === '' ? '' : ` ${target}`;
   if (record.audit.decision === 'deny' && !ABOUT_SELF.has(key)) {

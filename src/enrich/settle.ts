@@ -65,6 +65,7 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
   return (evidence) => {
     const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
     const tree = buildTree(distinct.spans);
+    const { spans, parent, indexOf } = tree;
     const { spanAccesses, eventAccesses, excluded } = judge(rules, tree, distinct);
     const rivalAccesses = [...distinct.rivals].filter(([, rivals]) => rivals.some(isAccess)).map(([spanId]) => spanId);
     const { list, superseded } = identify(evidence, tree, { spanAccesses, eventAccesses, rivalAccesses });
@@ -74,7 +75,7 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
     for (const { access } of eventAccesses) if (access.ownId !== '') logIds.set(access.from, access.ownId);
     const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, { logsBySpan, logIds });
     const accesses = list.map((finding) => finding.access);
-    const people = attributeTrace({ ...tree, logs, logsBySpan }, accesses, rules);
+    const people = attributeTrace({ spans, parent, indexOf, logs, logsBySpan }, accesses, rules);
 
     const used = new Set<Span | LogRecord>();
     const records: SettledRecord[] = list.map((finding) => {
@@ -91,7 +92,7 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
         rivals: distinct.rivals.get(access.spanId)?.length ?? 0,
       });
     });
-    records.sort((left, right) => Number(left.timestampNs - right.timestampNs) || ascending(left.id, right.id));
+    records.sort((left, right) => ascending(left.timestampNs, right.timestampNs) || ascending(left.id, right.id));
     return {
       rank: rankOf(distinct.pieces, distinct.bitsSum),
       records,
