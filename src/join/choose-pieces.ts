@@ -3,6 +3,17 @@ import type { Piece } from './trace-table.ts';
 /** Pieces that one settle decodes for each distinct span that it may look at: room for logs and duplicates. */
 const PIECES_PER_SPAN_MAX = 4;
 
+/** A list of this many pieces is cut by `dropNeverChosen`: twice what that leaves, so that it is not done for each piece. */
+export function listedMax(spansMax: number): number {
+  return 2 * (spansMax * PIECES_PER_SPAN_MAX + 1);
+}
+
+/** Takes away pieces behind all that `choosePieces` looks at, whatever else is added to the list. */
+export function dropNeverChosen(pieces: Piece[], spansMax: number): void {
+  pieces.sort(byId);
+  pieces.length = Math.min(pieces.length, spansMax * PIECES_PER_SPAN_MAX + 1);
+}
+
 /**
  * The pieces that a settle of a huge trace looks at: those of the smallest span ids, at most `spansMax` ids, each with all
  * of its pieces, so that order of arrival and duplicates do not matter. Logs without a span come last. Only when one id

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { assert } from '../core/assert.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
+import { dropNeverChosen, listedMax } from './choose-pieces.ts';
 import { TraceSlots } from './trace-slots.ts';
 import { TRACE, TRACE_WORDS } from './trace-words.ts';
 import { NONE, WordPool } from './word-pool.ts';
@@ -40,7 +41,7 @@ export interface Piece {
 
 /** What one look at a trace found. */
 export interface TraceLook {
-  /** Newest first. */
+  /** Newest first, unless there are more than a settle looks at. */
   readonly pieces: Piece[];
   /** Pieces not settled and stored before, listed or not. */
   readonly fresh: number;
@@ -203,6 +204,7 @@ export class TraceTable {
     const { firstSegment, idsMax, newMax } = options;
     const keyMax = this.traces.get(trace, TRACE.pieces) > idsMax ? this.#keyOfRank(trace, idsMax) : NO_SPAN;
     const pieces: Piece[] = [];
+    const listMax = listedMax(idsMax);
     let [fresh, readable, newestSegment, newestOffset] = [0, 0, 0, 0];
     let piece = this.traces.get(trace, TRACE.head);
     for (; piece !== NONE && (newMax === undefined || fresh < newMax); piece = this.#pieces.get(piece, PIECE.next)) {
@@ -220,6 +222,8 @@ export class TraceTable {
         newestOffset = offset;
       }
       if (this.#key(piece) <= keyMax) pieces.push(this.#piece(piece, item, segment, offset));
+      // Many pieces of one span id, or of none.
+      if (pieces.length >= listMax) dropNeverChosen(pieces, idsMax);
     }
     return { pieces, fresh, readable, newest: { segment: newestSegment, offset: newestOffset } };
   }
