@@ -52,9 +52,15 @@ describe('an explicit event of a span', () => {
         await running.settled();
         // Elasticsearch shows what it holds a second later at most.
         await expect
-          .poll(() => running?.search(`data_stream.namespace: ${namespace} and audit.purpose: treatment and audit.join.spans: 2`), {
-            timeout: 10_000,
-          })
+          .poll(
+            () =>
+              running?.search(
+                `data_stream.namespace: ${namespace} and audit.purpose: treatment and audit.join.spans: 2`,
+              ),
+            {
+              timeout: 10_000,
+            },
+          )
           .toHaveLength(1);
         const found = await running.search(`data_stream.namespace: ${namespace} and audit.entry: true`);
         expect(found).toHaveLength(1);
