@@ -98,6 +98,11 @@ const SPELLINGS: ReadonlyMap<string, readonly string[]> = new Map(
   Object.values(NAMES).flatMap((names) => names.map((name) => [name, names] as const)),
 );
 
+/** A list written as one text. */
+export function words(text: string): string[] {
+  return text.split(' ');
+}
+
 /** All names of what a rule calls by one of them, so that a rule fits evidence of either convention. */
 export function spellingsOf(name: string): readonly string[] {
   return SPELLINGS.get(name) ?? [name];

@@ -25,12 +25,14 @@ export function fitsGlob(glob: Glob, text: string): boolean {
   return text.length - last.length >= position && text.endsWith(last);
 }
 
-/** A test for a list of patterns of which one must fit; patterns without `*` cost one look-up together. */
+/** A test for a list of patterns of which one must fit; plain texts cost one look-up together, as do endings (`*.css`). */
 export function anyGlob(patterns: readonly string[]): (text: string) => boolean {
   const exact = new Set(patterns.filter((pattern) => !pattern.includes('*')));
-  const globs = patterns.filter((pattern) => pattern.includes('*')).map(globOf);
+  const isEnding = (pattern: string): boolean => /^\*\.[^.*]*$/.test(pattern);
+  const endings = new Set(patterns.filter(isEnding).map((pattern) => pattern.slice(1)));
+  const globs = patterns.filter((pattern) => pattern.includes('*') && !isEnding(pattern)).map(globOf);
   return (text) => {
-    if (exact.has(text)) return true;
+    if (exact.has(text) || (endings.size > 0 && endings.has(text.slice(text.lastIndexOf('.'))))) return true;
     for (const glob of globs) if (fitsGlob(glob, text)) return true;
     return false;
   };

@@ -1,5 +1,5 @@
 import { SPAN_KIND, type Span } from '../core/evidence.ts';
-import { compact, NAMES, section, serviceOf, textOf } from './attributes.ts';
+import { compact, NAMES, section, serviceOf, textOf, words } from './attributes.ts';
 import {
   type Draft,
   errorOf,
@@ -14,25 +14,10 @@ import {
 import { clientSections } from './http.ts';
 
 /** Status codes of gRPC by number (grpc/grpc, doc/statuscodes.md). */
-const GRPC_CODES = [
-  'OK',
-  'CANCELLED',
-  'UNKNOWN',
-  'INVALID_ARGUMENT',
-  'DEADLINE_EXCEEDED',
-  'NOT_FOUND',
-  'ALREADY_EXISTS',
-  'PERMISSION_DENIED',
-  'RESOURCE_EXHAUSTED',
-  'FAILED_PRECONDITION',
-  'ABORTED',
-  'OUT_OF_RANGE',
-  'UNIMPLEMENTED',
-  'INTERNAL',
-  'UNAVAILABLE',
-  'DATA_LOSS',
-  'UNAUTHENTICATED',
-];
+const GRPC_CODES = words(
+  'OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED RESOURCE_EXHAUSTED ' +
+    'FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED',
+);
 
 const REFUSALS = new Set(['PERMISSION_DENIED', 'UNAUTHENTICATED']);
 

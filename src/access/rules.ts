@@ -1,18 +1,11 @@
 import { AppError } from '../core/errors.ts';
 import type { Attributes, LogRecord, Resource, Span } from '../core/evidence.ts';
-import { asText, clip, NAMES, remember, spellingsOf } from './attributes.ts';
+import { asText, clip, NAMES, remember, spellingsOf, words } from './attributes.ts';
 import type { Draft } from './draft.ts';
 import { anyGlob } from './glob.ts';
 import { locationOf } from './http.ts';
 import { type HeaderSources, headerKeys } from './identity.ts';
-import {
-  type AccessSettings,
-  type AddRule,
-  type AuthenticationRule,
-  PSEUDO_KEYS,
-  type RenameRule,
-  type RuleMatch,
-} from './settings.ts';
+import type { AccessSettings, AddRule, AuthenticationRule, RenameRule, RuleMatch } from './settings.ts';
 
 /** A piece of evidence with what was made of it so far. */
 export interface Subject {
@@ -47,24 +40,27 @@ export interface AccessRules {
 }
 
 export const CATEGORIES: ReadonlySet<string> = new Set(
-  'api authentication configuration database driver email file host iam intrusion_detection library malware network package process registry session threat vulnerability web'.split(
-    ' ',
+  words(
+    'api authentication configuration database driver email file host iam intrusion_detection library malware network ' +
+      'package process registry session threat vulnerability web',
   ),
 );
 export const TYPES: ReadonlySet<string> = new Set(
-  'access admin allowed change connection creation deletion denied device end error group indicator info installation protocol start user'.split(
-    ' ',
+  words(
+    'access admin allowed change connection creation deletion denied device end error group indicator info installation ' +
+      'protocol start user',
   ),
 );
 const SPAN_KINDS = ['unspecified', 'internal', 'server', 'client', 'producer', 'consumer'];
 const TEMPLATE = /\$\{([^{}]*)\}/g;
 
 /**
- * What the keys that are no attributes stand for: text, empty for none, or a list; undefined when an attribute of that name is to
- * be looked for, because the built-in recognition made nothing of the evidence.
+ * What rules can ask for besides attributes, as text, empty for none, or a list. `event.*`, `audit.target.*` and `url.path` are
+ * what the built-in recognition made of the evidence; where it made nothing, undefined has attributes of that name looked for.
+ * `event.name` is the name of a log record's event.
  */
 const PSEUDO_VALUES: ReadonlyMap<string, (subject: Subject) => string | readonly string[] | undefined> = new Map(
-  Object.entries({
+  Object.entries<(subject: Subject) => string | readonly string[] | undefined>({
     'span.name': ({ span }) => span?.name ?? '',
     'span.kind': ({ span }) => (span && SPAN_KINDS[span.kind]) ?? '',
     'scope.name': ({ evidence }) => evidence.scope.name,
@@ -78,7 +74,7 @@ const PSEUDO_VALUES: ReadonlyMap<string, (subject: Subject) => string | readonly
     'audit.target.type': ({ draft }) => draft?.target.type,
     'audit.target.id': ({ draft }) => draft?.target.id,
     'audit.target.name': ({ draft }) => draft && (draft.target.name ?? ''),
-  } satisfies Record<(typeof PSEUDO_KEYS)[number], (subject: Subject) => string | readonly string[] | undefined>),
+  }),
 );
 
 function refuse(list: string, name: string, problem: string): never {
@@ -145,7 +141,11 @@ function holdsAny(key: string, fits: (text: string) => boolean): Condition {
 
 function checkKey(list: string, name: string, key: string): void {
   if (/^(?:span|log|scope)\./.test(key) && !PSEUDO_VALUES.has(key)) {
-    refuse(list, name, `there is no key "${key}"; attributes aside, rules know ${PSEUDO_KEYS.join(', ')}.`);
+    refuse(
+      list,
+      name,
+      `there is no key "${key}"; attributes aside, rules know ${[...PSEUDO_VALUES.keys()].join(', ')}.`,
+    );
   }
 }
 

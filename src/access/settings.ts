@@ -1,33 +1,15 @@
+import { words } from './attributes.ts';
 import type { IdentityHeader } from './identity.ts';
 
 /**
  * Which evidence a rule is about: every key must fit. A key is the name of an attribute of the span or log record (either
- * convention's name finds both), else of its resource, or one of PSEUDO_KEYS. A value is a pattern or a list of which one must
+ * convention's name finds both), else of its resource, or one that stands for no attribute (PSEUDO_VALUES in rules.ts). A value is a pattern or a list of which one must
  * fit; `*` stands for any characters; a pattern that begins with `!` must not fit. Letter case counts.
  */
 export interface RuleMatch {
   readonly name: string;
   readonly when: Readonly<Record<string, string | readonly string[]>>;
 }
-
-/**
- * What rules can ask for besides attributes. `event.*`, `audit.target.*` and `url.path` are what the built-in recognition made of
- * the evidence; `event.name` is the name of a log record's event.
- */
-export const PSEUDO_KEYS = [
-  'span.name',
-  'span.kind',
-  'scope.name',
-  'log.event_name',
-  'event.name',
-  'event.action',
-  'event.outcome',
-  'event.category',
-  'audit.target.type',
-  'audit.target.id',
-  'audit.target.name',
-  'url.path',
-] as const;
 
 /** Gives accesses another action or target. `${key}` in a text stands for the value of any key that `when` may use. */
 export interface RenameRule extends RuleMatch {
@@ -66,10 +48,6 @@ export interface AccessSettings {
   readonly secretParameters: readonly string[];
 }
 
-function words(text: string): string[] {
-  return text.split(' ');
-}
-
 function headers(field: IdentityHeader['field'], names: string): IdentityHeader[] {
   return words(names).map((header) => ({ header, field }));
 }
@@ -106,8 +84,8 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
     {
       name: 'health check by client',
       when: {
-        'http.request.method': '*',
         'user_agent.original': ['kube-probe/*', 'ELB-HealthChecker/*', 'GoogleHC/*'],
+        'http.request.method': '*',
       },
     },
     { name: 'health check by call', when: { 'rpc.service': ['grpc.health.v1.Health', 'grpc.reflection.*'] } },
@@ -121,20 +99,20 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
     {
       name: 'database chatter',
       when: {
-        'db.system.name': '*',
         'event.action': words(
           'BEGIN START COMMIT END ROLLBACK SAVEPOINT RELEASE SET SHOW RESET DISCARD DEALLOCATE PING ping HELLO hello ' +
             'isMaster CLIENT INFO close',
         ),
+        'db.system.name': '*',
       },
     },
     {
       name: 'database ping',
-      when: { 'db.system.name': '*', 'db.query.text': ['SELECT 1', 'select 1', 'SELECT ?', 'select ?', 'SELECT 1;'] },
+      when: { 'db.query.text': ['SELECT 1', 'select 1', 'SELECT ?', 'select ?', 'SELECT 1;'], 'db.system.name': '*' },
     },
     {
       name: 'database connection',
-      when: { 'db.system.name': '*', 'event.action': ['connect', 'CONNECT'], 'event.outcome': 'success' },
+      when: { 'event.action': ['connect', 'CONNECT'], 'event.outcome': 'success', 'db.system.name': '*' },
     },
     // The pool only passes on what happens to the connection below it.
     { name: 'database pool', when: { 'span.name': ['pg-pool.connect', 'pg.pool.*'] } },

@@ -1,4 +1,4 @@
-import { remember } from './attributes.ts';
+import { remember, words } from './attributes.ts';
 
 /** What a statement says, without the values in it. */
 export interface Statement {
@@ -130,34 +130,11 @@ const INTRODUCERS: Readonly<Record<string, readonly string[]>> = {
   REVOKE: ['ON'],
   EXPLAIN: ['FROM', 'INTO', 'UPDATE', 'JOIN'],
 };
-const MAIN_VERBS = new Set(['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'MERGE', 'REPLACE']);
-const BETWEEN = new Set([
-  'ONLY',
-  'IF',
-  'NOT',
-  'EXISTS',
-  'TABLE',
-  'TABLES',
-  'IGNORE',
-  'LATERAL',
-  'LOW_PRIORITY',
-  'CONCURRENTLY',
-]);
-const NOT_A_NAME = new Set([
-  'SELECT',
-  'FROM',
-  'INTO',
-  'SET',
-  'WHERE',
-  'VALUES',
-  'VIEW',
-  'ON',
-  'UNNEST',
-  'ALL',
-  'STDIN',
-]);
+const MAIN_VERBS = new Set(words('SELECT INSERT UPDATE DELETE MERGE REPLACE'));
+const BETWEEN = new Set(words('ONLY IF NOT EXISTS TABLE TABLES IGNORE LATERAL LOW_PRIORITY CONCURRENTLY'));
+const NOT_A_NAME = new Set(words('SELECT FROM INTO SET WHERE VALUES VIEW ON UNNEST ALL STDIN'));
 /** Functions whose arguments hold the word FROM. */
-const FROM_FUNCTIONS = new Set(['EXTRACT', 'SUBSTRING', 'TRIM', 'OVERLAY', 'POSITION']);
+const FROM_FUNCTIONS = new Set(words('EXTRACT SUBSTRING TRIM OVERLAY POSITION'));
 
 function upper(token: Token | undefined): string {
   return token?.upper ?? '';
