@@ -80,6 +80,23 @@ async function askPipeline(base: string): Promise<PipelineAnswer | undefined> {
   }
 }
 
+/** Every piece taken in has exactly one place; pieces on their way between two reads of the counters may be missing. */
+function describeEvidence({ counters, pending }: PipelineAnswer): Finding {
+  const sum = (fits: (sample: PipelineAnswer['counters'][number]) => boolean) =>
+    counters.filter(fits).reduce((total, sample) => total + sample.value, 0);
+  const uses = ['used', 'context', 'excluded', 'duplicate'].map(
+    (use) => [use, sum(({ name, labels }) => name === 'evidence' && labels['use'] === use)] as const,
+  );
+  const aside = sum(({ name, labels }) => name === 'quarantined' && labels['stage'] !== 'store');
+  const places = [...uses, ['quarantined', aside] as const, ['pending', pending.evidence] as const];
+  const taken = sum(
+    ({ name, labels }) => (name === 'accepted' && labels['signal'] !== 'metrics') || name === 'replayed',
+  );
+  const missing = taken - places.reduce((total, [, count]) => total + count, 0);
+  const text = `evidence: ${taken} pieces = ${places.map(([place, count]) => `${count} ${place}`).join(' + ')}`;
+  return missing === 0 ? { state: 'ok', text } : { state: 'note', text: `${text}, ${missing} not accounted for` };
+}
+
 function describePipeline(pipeline: PipelineAnswer): Finding[] {
   const total = (name: string) =>
     pipeline.counters.filter((sample) => sample.name === name).reduce((sum, sample) => sum + sample.value, 0);
@@ -92,10 +109,8 @@ function describePipeline(pipeline: PipelineAnswer): Finding[] {
       state: pipeline.refusing ? 'bad' : 'ok',
       text: pipeline.refusing ? 'ingest is refused: the budget of unstored evidence is used up' : 'ingest is accepted',
     },
-    {
-      state: 'ok',
-      text: `pending: ${pipeline.pending.evidence} pieces of evidence, lag ${pipeline.pending.lag_ms} ms`,
-    },
+    describeEvidence(pipeline),
+    { state: 'ok', text: `lag: ${pipeline.pending.lag_ms} ms` },
     ...(pipeline.replaying
       ? [{ state: 'note' as const, text: 'the write-ahead log is being replayed; nothing is settled before its end' }]
       : []),

@@ -292,6 +292,7 @@ describe.concurrent('doctor', () => {
     expect(code).toBe(0);
     expect(out).toMatch(/^ok {4}data folder \S+data \(owner \d+, private\)$/m);
     expect(out).toMatch(/^ok {4}Spantrail runs: accepted \d+, records written \d+$/m);
+    expect(out).toMatch(/^ok {4}evidence: (\d+) pieces = \d+ used \+ \d+ context \+ .* \+ 0 pending$/m);
     expect(out).toMatch(/^ok {4}store is writing$/m);
   });
 
