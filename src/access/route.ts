@@ -37,7 +37,9 @@ function nameOf(parameter: string): string {
 }
 
 function segmentsOf(path: string): string[] {
-  return path.split('/').filter((segment) => segment !== '');
+  const segments: string[] = [];
+  for (const segment of path.split('/')) if (segment !== '') segments.push(segment);
+  return segments;
 }
 
 /** Services have few routes, which repeat. */
@@ -69,6 +71,14 @@ function alignment(route: readonly Segment[], path: readonly string[]): number {
   return -1;
 }
 
+/** The route without optional segments at its end that a shorter path left out, and without a prefix that a proxy took off. */
+function shortened(route: readonly Segment[], length: number): readonly Segment[] {
+  let [from, to] = [0, route.length];
+  while (to > length && isOptional(route[to - 1])) to--;
+  while (to - from > length && route[from]?.kind === 'literal') from++;
+  return to - from === route.length ? route : route.slice(from, to);
+}
+
 /**
  * The row that a request was about: `/patients/{id}` and `/patients/7` give `patients/7`. It runs from the literal before
  * the first parameter to the last parameter, so that prefixes (`/api/v1`) and views of the row (`/patients/7/notes`) share
@@ -81,11 +91,8 @@ export function readRoute(
   path: string,
   isSecret: (name: string) => boolean,
 ): { readonly row?: string; readonly path: string } {
-  const whole = [...parseRoute(route)];
   const segments = segmentsOf(path);
-  while (whole.length > segments.length && isOptional(whole.at(-1))) whole.pop();
-  // A proxy may have taken off a prefix that the route still names.
-  while (whole.length > segments.length && whole[0]?.kind === 'literal') whole.shift();
+  const whole = shortened(parseRoute(route), segments.length);
   const first = whole.findIndex(({ kind }) => kind !== 'literal');
   const start = first < 0 ? -1 : alignment(whole, segments);
   if (start < 0) return { path };
