@@ -4,7 +4,6 @@ import { dirname, resolve } from 'node:path';
 import type { PipelineAnswer } from '../api/contract.ts';
 import type { Settings } from '../config/schema.ts';
 import { describeError } from '../core/errors.ts';
-import { openStore } from './stores.ts';
 
 interface Finding {
   readonly state: 'ok' | 'note' | 'bad';
@@ -153,6 +152,8 @@ async function checkStore(settings: Settings): Promise<Finding> {
   // The embedded store is opened by one process at a time and checked at its start; only a cluster can be away.
   if (settings.store.type !== 'elasticsearch') return { state: 'ok', text: `store ${settings.store.type}` };
   try {
+    // Loaded only here: the adapters take longer to load than all the rest to look at.
+    const { openStore } = await import('./stores.ts');
     const store = await openStore(settings);
     await store.get('doctor').finally(() => store.close());
     return { state: 'ok', text: `Elasticsearch answers at ${settings.store.elasticsearch.urls.join(', ')}` };
