@@ -151,7 +151,7 @@ function explicit({ actor, from }: Access): Found | undefined {
 }
 
 function identityOnSpan(span: Span, rules: AccessRules): Found | undefined {
-  if (!span.note.trusted) return undefined;
+  if (!span.note.trusted || span.attributes.size === 0) return undefined;
   const onSpan = identityOfAttributes(span.attributes);
   if (onSpan !== undefined) return found(onSpan, 'span', span);
   const inHeaders = identityOfHeaders(span.attributes, rules.identityHeaders);
@@ -171,7 +171,7 @@ function withMore(stated: Found, inTrace: Found | undefined): Found {
 
 /** The AI agent that a span names, for when no person is known. */
 function agentOn(span: Span): Found | undefined {
-  if (!span.note.trusted) return undefined;
+  if (!span.note.trusted || span.attributes.size === 0) return undefined;
   const name = textOf(span.attributes, NAMES.agentName);
   const id = textOf(span.attributes, NAMES.agentId) ?? name;
   return id === undefined ? undefined : found(compact({ id, name }), 'agent', span);

@@ -64,6 +64,7 @@ function judge(subject: Subject, draft: Draft, rules: AccessRules, complete: (ru
 
 /** Server spans can carry HTTP and RPC attributes at once: the narrower reading comes first. */
 function readSpan(span: Span, rules: AccessRules): Draft | undefined {
+  if (span.attributes.size === 0) return undefined;
   return (
     readGenAi(span) ??
     readRpcServer(span) ??

@@ -34,10 +34,14 @@ function skewOf(parentStart: number, parentEnd: number, start: number, end: numb
  * Times in `@timestamp` and `event.duration` stay as sent.
  */
 export function correctSkew(tree: TraceTree): Timeline {
+  const clocks = tree.spans.map((span) => placeOf(span.resource).clock);
+  const [first = ''] = clocks;
+  if (first !== '' && clocks.every((clock) => clock === first)) {
+    return { start: tree.start, end: tree.end, shift: new Float64Array(tree.spans.length) };
+  }
   const start = tree.start.slice();
   const end = tree.end.slice();
   const shift = new Float64Array(tree.spans.length);
-  const clocks = tree.spans.map((span) => placeOf(span.resource).clock);
   tree.spans.forEach((span, index) => {
     const above = tree.parent[index] ?? NONE;
     if (above === NONE) return;

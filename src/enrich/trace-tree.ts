@@ -62,10 +62,14 @@ function linkParents(
   indexOf: ReadonlyMap<string, number>,
 ): { parent: Int32Array; cut: number[] } {
   const parent = new Int32Array(spans.length);
-  for (const [index, { parentSpanId }] of spans.entries()) {
-    parent[index] = parentSpanId === '' ? NONE : (indexOf.get(parentSpanId) ?? NONE);
-  }
   const cut: number[] = [];
+  let mayCycle = false;
+  for (const [index, { parentSpanId }] of spans.entries()) {
+    const above = parentSpanId === '' ? NONE : (indexOf.get(parentSpanId) ?? NONE);
+    parent[index] = above;
+    mayCycle ||= above >= index;
+  }
+  if (!mayCycle) return { parent, cut };
   const visit = new Int32Array(spans.length);
   for (let from = 0; from < spans.length; from += 1) {
     let at = from;
