@@ -56,7 +56,7 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
   const agents: (Found | undefined)[] = [];
   const servers: (number | undefined)[] = [];
   const sources: (Source | undefined)[] = [];
-  for (const [index, span] of spans.entries()) {
+  spans.forEach((span, index) => {
     const above = parent[index] ?? -1;
     const event = events.get(span.spanId);
     const known = onSpan(span) ?? asAncestor(nearest[above]);
@@ -65,7 +65,7 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
     agents.push(agentOn(span) ?? asAncestor(agents[above]));
     servers.push(span.kind === SPAN_KIND.server ? index : servers[above]);
     sources.push(sources[above] ?? sourceOn(span));
-  }
+  });
   const anywhere = once(() => firstOf(logs, inLog) ?? firstOf(spans, onSpan, 'trace'));
   const callerOf = (access: Access, index: number): Found | undefined => {
     const server = servers[index];

@@ -3,6 +3,7 @@ import { assert } from '../core/assert.ts';
 import { SPAN_KIND } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { CriticalStep } from '../core/record.ts';
+import { sorted } from './order.ts';
 import type { Timeline } from './skew.ts';
 import type { TraceTree } from './trace-tree.ts';
 import { serviceName } from './where.ts';
@@ -31,7 +32,7 @@ export function selfTime(tree: TraceTree, timeline: Timeline, index: number): nu
   let covered = timeline.start[index] ?? 0;
   let own = 0;
   const children = childrenOf(tree, index);
-  if (children.length > 1) children.sort((left, right) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0));
+  sorted(children, (left, right) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0));
   for (const child of children) {
     const childStart = Math.min(timeline.start[child] ?? 0, end);
     if (childStart > covered) own += childStart - covered;
@@ -45,9 +46,7 @@ function visit(tree: TraceTree, timeline: Timeline, index: number, floor: number
   if (tree.spans[index]?.kind === SPAN_KIND.producer) {
     children = children.filter((child) => tree.spans[child]?.kind !== SPAN_KIND.consumer);
   }
-  if (children.length > 1) {
-    children.sort((left, right) => (timeline.end[right] ?? 0) - (timeline.end[left] ?? 0) || left - right);
-  }
+  sorted(children, (left, right) => (timeline.end[right] ?? 0) - (timeline.end[left] ?? 0) || left - right);
   return { index, floor, end, children, next: 0, cursor: end };
 }
 
@@ -95,8 +94,7 @@ export function criticalPath(tree: TraceTree, timeline: Timeline, from: number):
     longest.sort(([left, leftTime], [right, rightTime]) => rightTime - leftTime || left - right);
     longest.length = LIST_ITEMS_MAX;
   }
-  if (longest.length > 1)
-    longest.sort(([left], [right]) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0) || left - right);
+  sorted(longest, ([left], [right]) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0) || left - right);
   return longest.map(([index, spent]) => {
     const span = tree.spans[index];
     assert(span, 'the walk visits spans of the tree');

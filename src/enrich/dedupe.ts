@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import type { FrameNote, LogRecord, Span } from '../core/evidence.ts';
 import { fullOriginText, logDigest, noteBits, pieceBits } from './identity.ts';
+import { ascending, sorted } from './order.ts';
 
 /** One distinct log record: the copy chosen, its digest, and who sent the content where it came in several ways. */
 export interface LogPiece {
@@ -38,10 +39,6 @@ interface SpanCopy {
   readonly span: Span;
   readonly isAccess: boolean;
   readonly digest: string;
-}
-
-export function ascending<T extends string | bigint>(left: T, right: T): number {
-  return left < right ? -1 : left > right ? 1 : 0;
 }
 
 /** Between copies of one content: the trusted one, then the vouched for, then by the sender's name and by origin. */
@@ -122,7 +119,7 @@ function distinctLogs(given: readonly LogRecord[], tally: Tally): LogPiece[] {
     const senders = new Set(distinct.length > 1 ? distinct.map((copy) => copy.note.sender) : []);
     pieces.push({ log, digest, senders: [...senders].sort(ascending) });
   }
-  return pieces.sort((left, right) => ascending(left.digest, right.digest));
+  return sorted(pieces, (left, right) => ascending(left.digest, right.digest));
 }
 
 /**

@@ -1,9 +1,10 @@
 import type { Access } from '../access/access.ts';
 import type { LogRecord, Span, TraceEvidence } from '../core/evidence.ts';
 import type { EvidencePiece } from '../core/record.ts';
-import { ascending, type LogPiece } from './dedupe.ts';
+import type { LogPiece } from './dedupe.ts';
 import { eventIdentity, eventRecordId, spanRecordId, textOf } from './identity.ts';
 import { mergeEvent } from './merge.ts';
+import { ascending, sorted } from './order.ts';
 import { NONE, type TraceTree } from './trace-tree.ts';
 
 /** One access with its id and all it rests on; its place in the trace is found out later. */
@@ -186,7 +187,7 @@ export function identify(
     for (const event of events) list.push(fromEvent(event, index));
     if (spanAccesses[index] === undefined) aliases.set(id, first.ownId);
   }
-  list.sort((left, right) => left.index - right.index || ascending(left.id, right.id));
+  sorted(list, (left, right) => left.index - right.index || ascending(left.id, right.id));
   // The content that stands is no access while one that lost is: another access of the trace takes its place.
   for (const spanId of rivalAccesses) {
     const id = spanRecordId(namespace, traceId, spanId);

@@ -4,9 +4,10 @@ import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import type { EvidenceCounts, Settle, SettledRecord } from '../core/settlement.ts';
-import { ascending, type DistinctEvidence, distinctEvidence } from './dedupe.ts';
+import { type DistinctEvidence, distinctEvidence } from './dedupe.ts';
 import { type EventAccess, identify } from './findings.ts';
 import { rankOf } from './identity.ts';
+import { ascending, sorted } from './order.ts';
 import { buildRecord, type EnrichSettings } from './record-builder.ts';
 import { gatherFacts } from './trace-facts.ts';
 import { buildTree, type TraceTree } from './trace-tree.ts';
@@ -92,7 +93,7 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
         rivals: distinct.rivals.get(access.spanId)?.length ?? 0,
       });
     });
-    records.sort((left, right) => ascending(left.timestampNs, right.timestampNs) || ascending(left.id, right.id));
+    sorted(records, (left, right) => ascending(left.timestampNs, right.timestampNs) || ascending(left.id, right.id));
     return {
       rank: rankOf(distinct.pieces, distinct.bitsSum),
       records,

@@ -1,5 +1,6 @@
+import { assert } from '../core/assert.ts';
 import type { Span } from '../core/evidence.ts';
-import { ascending } from './dedupe.ts';
+import { ascending, sorted } from './order.ts';
 import { clampNs, DURATION_NS_MAX } from './times.ts';
 
 /** Index that stands for no span. */
@@ -64,11 +65,11 @@ function linkParents(
   const parent = new Int32Array(spans.length);
   const cut: number[] = [];
   let mayCycle = false;
-  for (const [index, { parentSpanId }] of spans.entries()) {
+  spans.forEach(({ parentSpanId }, index) => {
     const above = parentSpanId === '' ? NONE : (indexOf.get(parentSpanId) ?? NONE);
     parent[index] = above;
     mayCycle ||= above >= index;
-  }
+  });
   if (!mayCycle) return { parent, cut };
   const visit = new Int32Array(spans.length);
   for (let from = 0; from < spans.length; from += 1) {
@@ -129,21 +130,25 @@ function chooseRoot(spans: readonly Span[], roots: readonly number[]): number {
 export function buildTree(distinct: readonly Span[]): TraceTree {
   const { baseNs, startsNs } = startsOf(distinct);
   const offset = (instantNs: bigint): number => Math.min(Number(instantNs - baseNs), DURATION_NS_MAX);
-  const byStart = distinct.map((span, index) => ({ span, start: offset(startsNs[index] || baseNs) }));
-  byStart.sort((left, right) => left.start - right.start || ascending(left.span.spanId, right.span.spanId));
-  const sorted = byStart.map((entry) => entry.span);
+  const byStart = sorted(
+    distinct.map((span, index) => ({ span, start: offset(startsNs[index] || baseNs) })),
+    (left, right) => left.start - right.start || ascending(left.span.spanId, right.span.spanId),
+  );
+  const starting = byStart.map((entry) => entry.span);
   const indexOf = new Map<string, number>();
-  for (const [index, { spanId }] of sorted.entries()) indexOf.set(spanId, index);
-  const linked = linkParents(sorted, indexOf);
+  starting.forEach(({ spanId }, index) => {
+    indexOf.set(spanId, index);
+  });
+  const linked = linkParents(starting, indexOf);
   const { order, childStart } = rootFirst(linked.parent);
   const spans: Span[] = [];
   const position = new Int32Array(order.length);
   const parent = new Int32Array(order.length);
   const start = new Float64Array(order.length);
   const end = new Float64Array(order.length);
-  for (const [at, index] of order.entries()) {
+  order.forEach((index, at) => {
     const entry = byStart[index];
-    if (entry === undefined) continue;
+    assert(entry, 'the order holds indexes of spans');
     const above = linked.parent[index] ?? NONE;
     spans.push(entry.span);
     indexOf.set(entry.span.spanId, at);
@@ -152,7 +157,7 @@ export function buildTree(distinct: readonly Span[]): TraceTree {
     parent[at] = above === NONE ? NONE : (position[above] ?? NONE);
     start[at] = entry.start;
     end[at] = Math.max(entry.start, offset(clampNs(entry.span.endNs)));
-  }
+  });
   const cut = linked.cut.map((index) => position[index] ?? NONE).sort((left, right) => left - right);
   return { spans, indexOf, parent, baseNs, start, end, cut, childStart, ...shapeOf(spans, parent, indexOf) };
 }
@@ -167,7 +172,7 @@ function shapeOf(
   const depth = new Int32Array(spans.length);
   const missing = new Set<string>();
   const roots: number[] = [];
-  for (const [index, { parentSpanId }] of spans.entries()) {
+  spans.forEach(({ parentSpanId }, index) => {
     const above = parent[index] ?? NONE;
     if (above === NONE) {
       // A span whose parent is there and not above it has lost its link in a cycle.
@@ -181,7 +186,7 @@ function shapeOf(
       rooted[index] = rooted[above] ?? 0;
       depth[index] = (depth[above] ?? 0) + 1;
     }
-  }
+  });
   const root = chooseRoot(spans, roots);
   let orphans = 0;
   for (const above of top) if (above !== root) orphans += 1;
