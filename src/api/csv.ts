@@ -13,7 +13,7 @@ function csvCell(value: string): string {
 }
 
 export function csvHeader(fields: readonly Field[]): string {
-  return csvLine(fields.map((field) => field.name));
+  return `${fields.map((field) => field.name).join(',')}\r\n`;
 }
 
 /** The values of the fields in their order; several values of one field are separated by `; `. */

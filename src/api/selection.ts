@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import { msToNs, parseTimestamp } from '../core/clock.ts';
+import { msToNs, parseTimestamp, TIMESTAMP_NS_MAX } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
 import { type Field, findField } from '../core/fields.ts';
 import type { Query } from '../query/ast.ts';
@@ -47,7 +47,7 @@ export function parseInstant(name: string, text: string, nowMs: number): bigint 
       `${name}: "${text}" must be a time like 2026-11-22T10:00:00Z, or back from now like -15m`,
     );
   }
-  return instant;
+  return instant < 0n ? 0n : instant > TIMESTAMP_NS_MAX ? TIMESTAMP_NS_MAX + 1n : instant;
 }
 
 interface SelectionParameters {

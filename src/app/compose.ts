@@ -1,10 +1,10 @@
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { type RunningApi, startApi } from '../api/server.ts';
 import type { Settings } from '../config/schema.ts';
 import { systemClock } from '../core/clock.ts';
 import { Counters } from '../core/metrics.ts';
-import type { ShardHandle } from '../join/shard-handle.ts';
 import { compileMask } from '../otlp/mask.ts';
 import { createAdmission } from '../receive/admission.ts';
 import { startGrpcServer } from '../receive/grpc-server.ts';
@@ -33,6 +33,8 @@ import { openStore } from './stores.ts';
  */
 export interface RunningSpantrail {
   readonly ports: { readonly grpc: number; readonly http: number; readonly api: number };
+  /** Rejects when what the write-ahead log holds cannot be joined: then it must not go on. */
+  readonly replayed: Promise<void>;
   close(): Promise<void>;
 }
 
@@ -87,20 +89,18 @@ async function start(settings: Settings, { log, environment, version }: Surround
   const shards = startShards(settings, disk);
   teardown.add(() => Promise.all(shards.map((shard) => shard.close())));
   const observers = createObservers();
-  const state: { pump: Pump | undefined; replaying: boolean; stopping: boolean } = {
-    pump: undefined,
-    replaying: true,
-    stopping: false,
-  };
+  const state: State = { pump: undefined, replaying: true, stopping: false };
   disk.wal.onDurable((frame) => {
     for (const shard of shards) shard.ingest(frame, clock.nowMs());
     state.pump?.wake();
   });
 
+  const bytesAtStart = disk.wal.bytes;
   const budget = createBudget(() => {
     const status = state.pump?.status();
     return [
-      { used: status?.unsettledBytes ?? 0, max: settings.wal.unsettledBytesMax },
+      // Until the replay is over, what came since the start counts as not stored.
+      { used: status?.unsettledBytes ?? disk.wal.bytes - bytesAtStart, max: settings.wal.unsettledBytesMax },
       // The index makes room by letting stored traces go and settling early; over twice its size it no longer can.
       { used: status?.indexBytes ?? 0, max: 2 * settings.join.indexBytesMax },
     ];
@@ -167,7 +167,8 @@ async function start(settings: Settings, { log, environment, version }: Surround
   teardown.add(() => api.close());
 
   // Evidence is accepted while the replay runs; nothing is settled before its end, so that no trace is seen in part.
-  const replayed = replay(shards, disk, log, () => {
+  const replayed = replayInto(shards, disk.journal, disk.wal, clock).then((result) => {
+    if (result.frames > 0) log.info(result, 'write-ahead log replayed');
     state.replaying = false;
     if (state.stopping) return;
     state.pump = startPump({
@@ -187,13 +188,20 @@ async function start(settings: Settings, { log, environment, version }: Surround
   });
   teardown.add(async () => {
     state.stopping = true;
-    await replayed;
+    await replayed.catch(() => undefined);
     await state.pump?.drain();
   });
 
   const ports = { grpc: grpc.port, http: http.port, api: api.port };
   log.info({ ...ports, store: settings.store.type, dataDir: settings.dataDir }, 'ready');
-  return { ports, close: () => teardown.run(log) };
+  return { ports, replayed, close: () => teardown.run(log) };
+}
+
+interface State {
+  /** Undefined until the write-ahead log is replayed. */
+  pump: Pump | undefined;
+  replaying: boolean;
+  stopping: boolean;
 }
 
 interface OpenDisk {
@@ -212,6 +220,7 @@ async function openDisk(settings: Settings, counters: Counters, log: Logger, tea
   teardown.add(() => journal.close());
   const wal = await Wal.open({
     folder: walFolder(folder),
+    segmentFloor: await newestSegmentKnown(walFolder(folder), journal),
     segmentBytes: settings.wal.segmentBytes,
     cacheBytesMax: settings.wal.cacheBytesMax,
     counters,
@@ -231,12 +240,13 @@ function compileTrust(settings: Settings) {
   });
 }
 
-async function replay(shards: readonly ShardHandle[], disk: OpenDisk, log: Logger, done: () => void): Promise<void> {
-  try {
-    const result = await replayInto(shards, disk.journal, disk.wal, systemClock);
-    if (result.frames > 0) log.info(result, 'write-ahead log replayed');
-    done();
-  } catch (error) {
-    log.fatal({ error }, 'the write-ahead log could not be replayed; evidence is accepted but not joined');
-  }
+/** When somebody took the log's files away and left the journal: its newest segment, whose number must not come again. */
+async function newestSegmentKnown(walPath: string, journal: SettleJournal): Promise<number> {
+  const files = await readdir(walPath).catch(() => []);
+  let newest = 0;
+  if (files.length > 0) return newest;
+  await journal.replay(({ through }) => {
+    newest = Math.max(newest, through.segment);
+  });
+  return newest;
 }

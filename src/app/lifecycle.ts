@@ -14,11 +14,20 @@ export interface ServeContext {
 /** Runs until SIGTERM or SIGINT. When ready it writes one JSON line with the ports. */
 export async function serve(settings: Settings, context: ServeContext): Promise<void> {
   const log = pino(
-    { level: settings.log.level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+    {
+      level: settings.log.level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      serializers: { error: pino.stdSerializers.err },
+    },
     pino.destination(2),
   );
   const running = await startSpantrail(settings, { log, environment: context.environment, version: context.version });
   context.write(`${JSON.stringify({ ready: true, ...running.ports, pid: process.pid })}\n`);
+  running.replayed.catch((error: unknown) => {
+    log.fatal({ error }, 'the write-ahead log could not be replayed; stopped, so that nothing is joined in part');
+    process.exit(1);
+  });
   const signal = await nextSignal();
   log.info({ signal }, 'stopping: no new requests, what is in work is finished; a second signal stops at once');
   const impatient = () => process.exit(1);

@@ -3,6 +3,15 @@ import type { Store } from '../store/port.ts';
 
 export type RecordListener = (records: readonly AuditRecord[]) => void;
 
+/** What is written is written: a follower that fails must not make it look otherwise, and loses its place instead. */
+function tell(listener: RecordListener, records: readonly AuditRecord[], forget: () => void): void {
+  try {
+    listener(records);
+  } catch {
+    forget();
+  }
+}
+
 /** Those who follow records as they are stored. */
 export function createObservers() {
   const listeners = new Set<RecordListener>();
@@ -20,7 +29,7 @@ export function createObservers() {
           if (listeners.size > 0) {
             const rejected = new Set(result.rejected.map(({ id }) => id));
             const records = batch.filter(({ id }) => !rejected.has(id)).map(({ record }) => record);
-            for (const listener of listeners) listener(records);
+            for (const listener of listeners) tell(listener, records, () => listeners.delete(listener));
           }
           return result;
         },

@@ -6,6 +6,9 @@ import { durationMs, port, sizeBytes } from './values.ts';
  * variables all come from here (describe.ts, load.ts). Units stand last in a name; values may carry one (`10s`, `64MiB`).
  */
 
+/** The index keeps times in 32 bits of milliseconds. */
+const HORIZON_AGE_MAX_MS = 20 * 86_400_000;
+
 const HOST_TEXT = 'Address to listen on. 127.0.0.1 is this machine only; 0.0.0.0 is every network it is in.';
 
 const patterns = z.union([z.string(), z.array(z.string())]);
@@ -109,7 +112,9 @@ const wal = z
     horizonBytesMax: sizeBytes('8GiB').describe(
       'Disk for evidence that is stored, kept so that late evidence can join it.',
     ),
-    horizonAgeMs: durationMs('1h').describe('Age up to which stored evidence is kept for late evidence to join.'),
+    horizonAgeMs: durationMs('1h')
+      .refine((age) => age <= HORIZON_AGE_MAX_MS, 'must be at most 20d')
+      .describe('Age up to which stored evidence is kept for late evidence to join.'),
     cacheBytesMax: sizeBytes('128MiB').describe('Memory for recent evidence; older evidence is read back from disk.'),
   })
   .prefault({});
@@ -191,7 +196,8 @@ const store = z
     elasticsearch: z
       .strictObject({
         urls: z
-          .array(z.string())
+          .array(z.url({ protocol: /^https?$/, error: 'must be an address like http://127.0.0.1:9200' }))
+          .min(1)
           .default(['http://127.0.0.1:9200'])
           .describe('Nodes of the cluster (servers 8.19 and 9).'),
         username: z.string().optional().describe('User, with `password`.'),

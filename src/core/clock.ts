@@ -21,8 +21,11 @@ export function nsToMs(nanoseconds: bigint): number {
   return Number(nanoseconds / NANOS_PER_MILLI);
 }
 
-/** Largest instant that a JavaScript Date, DuckDB and date_nanos all hold: 2262-04-11T23:47:16.854775807Z. */
-export const TIMESTAMP_NS_MAX = 9_223_372_036_854_775_807n;
+/**
+ * Largest instant of a record, 2262-01-01T00:00:00Z: what DuckDB's BIGINT and date_nanos hold ends a hundred days later, so that
+ * a margin added to any instant still fits.
+ */
+export const TIMESTAMP_NS_MAX = 9_214_646_400_000_000_000n;
 
 const DAY_NS = 86_400_000_000_000n;
 

@@ -1,5 +1,7 @@
-import { TIMESTAMP_NS_MAX } from '../core/clock.ts';
 import type { Pattern } from './ast.ts';
+
+/** Longest duration: 63 bits. */
+const DURATION_NS_MAX = 9_223_372_036_854_775_807n;
 
 /** Longest letter run; longer ones are split, as Lucene's letter tokenizer does (CharTokenizer, UTF-16 units). */
 const LETTER_RUN_MAX = 255;
@@ -81,7 +83,7 @@ export function parseDuration(text: string): bigint | undefined {
   const fraction = match[2] ?? '';
   const durationNs =
     BigInt(match[1] ?? '') * unitNs + (BigInt(fraction || '0') * unitNs) / 10n ** BigInt(fraction.length);
-  return durationNs <= TIMESTAMP_NS_MAX ? durationNs : undefined;
+  return durationNs <= DURATION_NS_MAX ? durationNs : undefined;
 }
 
 /**

@@ -128,9 +128,9 @@ function precisionNs(text: string): bigint {
 
 /** Stores hold instants from 1970 to 2262; what lies outside is moved to that edge. */
 function instants(fromNs: bigint, widthNs: bigint): Span {
-  const clamp = (value: bigint) => (value < 0n ? 0n : value > TIMESTAMP_NS_MAX - 1n ? TIMESTAMP_NS_MAX - 1n : value);
+  const clamp = (value: bigint) => (value < 0n ? 0n : value > TIMESTAMP_NS_MAX ? TIMESTAMP_NS_MAX : value);
   const start = clamp(fromNs);
-  const end = clamp(fromNs + widthNs);
+  const end = clamp(fromNs + widthNs - 1n) + 1n;
   return { fromNs: start, toNs: end > start ? end : start + 1n };
 }
 
