@@ -245,7 +245,8 @@ function attributeValues(attributes: Attributes, key: string): string[] {
 /** The name of a log record's event, or the one that a span states. */
 export function eventNameOf(evidence: Span | LogRecord): string | undefined {
   const field = 'eventName' in evidence ? evidence.eventName.trim() : '';
-  return field !== '' ? field : attributeValues(evidence.attributes, 'event.name')[0];
+  if (field !== '' || !evidence.attributes.has('event.name')) return field || undefined;
+  return attributeValues(evidence.attributes, 'event.name')[0];
 }
 
 function valueIn(subject: Subject, key: string): string | undefined {

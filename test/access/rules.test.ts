@@ -187,6 +187,42 @@ const anyValue: fc.Arbitrary<AttributeValue> = fc.letrec<{ value: AttributeValue
   ),
 })).value;
 
+describe('many rules', () => {
+  const naive = (patterns: readonly string[], values: readonly string[]) => {
+    const fits = (pattern: string) =>
+      values.some((value) => new RegExp(`^${pattern.replaceAll('.', '[.]').replaceAll('*', '.*')}$`).test(value));
+    const wanted = patterns.filter((pattern) => !pattern.startsWith('!'));
+    const unwanted = patterns.filter((pattern) => pattern.startsWith('!')).map((pattern) => pattern.slice(1));
+    return (wanted.length === 0 || wanted.some(fits)) && !unwanted.some(fits);
+  };
+
+  it('decide as if each were looked at alone, on the evidence or its resource', () => {
+    const key = fc.integer({ min: 0, max: 80 }).map((number) => `x.${number}`);
+    const text = fc.constantFrom('a', 'b', 'a.css', 'ab.css', '.css', 'a.b');
+    const pattern = fc.constantFrom('a', 'b', '*', '*.css', 'a*', '*b*', '!a', '!*.css', '!*');
+    const when = fc.dictionary(key, fc.array(pattern, { minLength: 1, maxLength: 2 }), { minKeys: 1, maxKeys: 2 });
+    const values = fc.dictionary(key, text, { maxKeys: 30 });
+    const given = fc.tuple(fc.array(when, { minLength: 40, maxLength: 60 }), values, values);
+    fc.assert(
+      fc.property(given, ([list, own, ofResource]) => {
+        const exclude = list.map((each, index) => ({ name: `rule ${index}`, when: each }));
+        const rules = rulesWith({ exclude, include: [] });
+        const evidence = get('/x', own);
+        const resource = { attributes: new Map(Object.entries(ofResource)) };
+        const expected = exclude.find((rule) =>
+          Object.entries(rule.when).every(([name, patterns]) => {
+            const value = own[name] ?? ofResource[name];
+            return naive(patterns, value === undefined ? [] : [value]);
+          }),
+        );
+        const verdict = recogniseSpan({ ...evidence, resource }, rules);
+        expect(verdict.kind === 'excluded' ? verdict.rule : undefined).toBe(expected?.name);
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
+
 describe('hostile attributes', () => {
   const kinds = ['internal', 'server', 'client', 'producer', 'consumer'] as const;
   const keys = [
