@@ -59,7 +59,8 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
   spans.forEach((span, index) => {
     const above = parent[index] ?? -1;
     const event = events.get(span.spanId);
-    const known = onSpan(span) ?? asAncestor(nearest[above]);
+    // An event may speak for a parent that never came itself.
+    const known = onSpan(span) ?? asAncestor(above < 0 ? events.get(span.parentSpanId) : nearest[above]);
     nearest.push(event ? { ...withMore(event, known), attribution: 'log' } : known);
     if (logs.length > 0) nearestLog.push(inLogs(span.spanId) ?? nearestLog[above]);
     agents.push(agentOn(span) ?? asAncestor(agents[above]));

@@ -254,6 +254,14 @@ describe('the order of sources', () => {
     expect(actors.get('c-d')?.named).toEqual([{ by: spans[0], as: 'span' }]);
   });
 
+  it('an event speaks for a parent that never came', () => {
+    const logs = ['alice', 'bob'].map((id) => log({ 'user.id': id, 'audit.target.id': 'x' }, { spanId: `of ${id}` }));
+    const spans = ['alice', 'bob'].map((id) => statement({}, { id, parent: `of ${id}` }));
+    const actors = actorsOf(spans, logs);
+    for (const id of ['alice', 'bob'])
+      expect(actors.get(id)).toMatchObject({ identity: { id }, attribution: 'ancestor' });
+  });
+
   it('of several log records, the one of the nearest ancestor counts', () => {
     const spans = [
       ...[entry(), span({}, { id: 'a', parent: 'e' }), span({}, { id: 'b', parent: 'e' })],
