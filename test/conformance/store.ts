@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TIMESTAMP_NS_MAX } from '../../src/core/clock.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';
 import type { Store } from '../../src/store/port.ts';
@@ -159,6 +160,27 @@ function describeRevisions(newSpace: () => Space): void {
     expect(await space.put([late])).toEqual({ written: 0, outranked: 1, rejected: [] });
     expect(await space.store.get(space.id(1))).toEqual(space.record(1));
     expect(await space.numbers()).toEqual([1]);
+  });
+
+  it('takes records from both ends of time, and their revisions', async () => {
+    const space = newSpace();
+    const ends = [0n, 1n, TIMESTAMP_NS_MAX - 1n, TIMESTAMP_NS_MAX];
+    for (const rank of [1n, 2n]) {
+      const previous = rank === 1n ? undefined : (atNs: bigint) => ({ previous: atNs });
+      const writes = ends.map((atNs, number) =>
+        toWrite(space.record(number, { audit: { revision: Number(rank) } }, atNs), { rank, ...previous?.(atNs) }),
+      );
+      expect(await space.put(writes)).toEqual({ written: 4, outranked: 0, rejected: [] });
+      expect(await space.numbers()).toEqual([0, 1, 2, 3]);
+    }
+    for (const number of ends.keys()) expect(await space.store.revisions(space.id(number))).toHaveLength(2);
+    expect(await space.numbers(space.selection('', { toNs: 1n }))).toEqual([0]);
+    expect(await space.numbers(space.selection('', { fromNs: TIMESTAMP_NS_MAX, toNs: TIMESTAMP_NS_MAX + 1n }))).toEqual(
+      [3],
+    );
+    expect(await collect(space.store.iterate(space.selection()))).toHaveLength(4);
+    const buckets = await space.store.histogram(space.selection(), 365 * 86_400_000);
+    expect(buckets.map(({ count }) => count).filter((count) => count > 0)).toEqual([2, 2]);
   });
 
   it('replaces and adds in one batch', async () => {

@@ -121,6 +121,17 @@ describe('the database file', () => {
     await exited;
   });
 
+  it('takes the last instant of a BIGINT, which an earlier version wrote, and its revision', async () => {
+    const store = await openFile(join(folder, 'last.duckdb'));
+    for (const rank of [1n, 2n]) {
+      const write = { ...toWrite(makeRecord(), { rank }), timestampNs: 2n ** 63n - 1n };
+      expect(await store.write([write])).toEqual({ written: 1, outranked: 0, rejected: [] });
+      expect(await store.count(ALL)).toBe(1);
+      expect(await store.histogram(ALL, 1000)).toMatchObject([{ count: 1 }]);
+    }
+    await store.close();
+  });
+
   it('takes text without a UTF-8 form, and a batch after one that failed', async () => {
     const store = await openFile(join(folder, 'odd.duckdb'));
     const odd = makeRecord({ user: { id: 'cut \ud83d', name: '\\ud83d' }, message: '\udc00 alice' });

@@ -16,7 +16,7 @@ import {
   sortField,
 } from '../paging.ts';
 import type { Aggregation, AggregationRow, Facet, HistogramBucket, Page, Selection, Sort } from '../port.ts';
-import { Bindings, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
+import { BIGINT_MAX, Bindings, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
 
 /** Rows of a statement, BIGINT as bigint and lists as arrays. */
 export async function query(
@@ -124,8 +124,8 @@ export async function histogram(
   const [firstNs, lastNs] = [BigInt(String(ends[0])), BigInt(String(ends[1]))];
   const widthNs = histogramWidthNs(bucketMs, firstNs, lastNs);
   const bindings = new Bindings();
-  // Records written since the extent was read are left for the next call.
-  const within = { ...selection, fromNs: firstNs, toNs: lastNs + 1n };
+  // Records written since the extent was read are left for the next call. There is no bound after the last BIGINT.
+  const within = { ...selection, fromNs: firstNs, ...(lastNs < BIGINT_MAX && { toNs: lastNs + 1n }) };
   const width = bindings.add(widthNs);
   const rows = await query(
     connection,

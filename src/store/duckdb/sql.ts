@@ -7,18 +7,24 @@ import { hidesSuperseded } from '../paging.ts';
 import type { Selection } from '../port.ts';
 import { columnOf, extractSql, sqlType } from './schema.ts';
 
+export const BIGINT_MAX = 2n ** 63n - 1n;
+
 /** The values of one statement. Values from outside reach SQL through here and nowhere else. */
 export class Bindings {
   readonly values: DuckDBValue[] = [];
   readonly types: DuckDBType[] = [];
 
-  /** The placeholder that stands for the value. */
+  /** The placeholder that stands for the value. Whole numbers beyond BIGINT, which no row has, become its ends. */
   add(value: QueryValue): string {
     const whole = typeof value === 'number' && Number.isSafeInteger(value);
-    this.values.push(whole ? BigInt(value) : value);
+    this.values.push(typeof value === 'bigint' ? clampToBigint(value) : whole ? BigInt(value) : value);
     this.types.push(typeOf(whole ? 0n : value));
     return `$${this.values.length}`;
   }
+}
+
+function clampToBigint(value: bigint): bigint {
+  return value > BIGINT_MAX ? BIGINT_MAX : value < -BIGINT_MAX ? -BIGINT_MAX : value;
 }
 
 function typeOf(value: QueryValue): DuckDBType {

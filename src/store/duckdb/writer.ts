@@ -5,7 +5,7 @@ import { ipKey, letterLine } from '../../query/text.ts';
 import { documentText } from '../document.ts';
 import type { WriteResult } from '../port.ts';
 import { INSERT_STAGED, STAGING_FIELDS } from './schema.ts';
-import { rowsSql } from './sql.ts';
+import { BIGINT_MAX, rowsSql } from './sql.ts';
 
 /** Rows of one data chunk: DuckDB's vector size. */
 const CHUNK_ROWS = 2048;
@@ -101,8 +101,8 @@ function lookupRanges(rows: ReadonlyMap<string, RecordWrite>): TimeRange[] {
     else ranges.push({ firstNs: time, lastNs: time });
   }
   return ranges.map(({ firstNs, lastNs }) => ({
-    firstNs: firstNs - LOOKUP_MARGIN_NS,
-    lastNs: lastNs + LOOKUP_MARGIN_NS,
+    firstNs: firstNs < LOOKUP_MARGIN_NS ? 0n : firstNs - LOOKUP_MARGIN_NS,
+    lastNs: lastNs > BIGINT_MAX - LOOKUP_MARGIN_NS ? BIGINT_MAX : lastNs + LOOKUP_MARGIN_NS,
   }));
 }
 
