@@ -3,13 +3,15 @@ import { type Clock, nsToMs } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { RecordWrite } from '../core/settlement.ts';
-import type { SettledBatch, Supersession } from '../join/batch.ts';
+import type { SettledBatch } from '../join/batch.ts';
 import type { JoinStats } from '../join/shard.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
 import type { Store } from '../store/port.ts';
 import type { Quarantine } from '../wal/quarantine.ts';
 import type { JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
+import { dropStored } from './pump-segments.ts';
+import { lastRevisions, writeAll } from './pump-writes.ts';
 
 export interface PumpSettings {
   /** Records written at a time (the records of one trace are never split). */
@@ -37,6 +39,12 @@ const SLEEP_MAX_MS = 1_000;
 
 /** News about the shards is looked at together, this long after the first: no trace can be due much sooner. */
 const WAKE_DELAY_MS = 50;
+
+/** Records due next that are written early when there is none else to try the store with. */
+const PROBES_DUE_MAX = 8;
+
+/** The pump was stopped before a batch was stored: it stays in the write-ahead log. */
+const STOPPED = new Error('the pump was stopped');
 
 export interface PumpLog {
   warn(details: object, message: string): void;
@@ -103,6 +111,9 @@ class RunningPump implements Pump {
   #writing: Promise<unknown> = Promise.resolve();
   #storeFailure: string | undefined;
   #isDropping = false;
+  /** What is to be written next, by shard, and a record that was written: to tell a bad record from a store that is down. */
+  readonly #gathered = new Map<ShardHandle, readonly SettledBatch[]>();
+  #stored: RecordWrite | undefined;
   /** Wake-ups so far: one that comes while a loop is busy must not be slept over. */
   #wakes = 0;
 
@@ -165,16 +176,25 @@ class RunningPump implements Pump {
   /** One shard's loop: while a batch is written, the next one is settled. */
   async #run(shard: ShardHandle): Promise<void> {
     const { clock } = this.#options;
-    let finishing: Promise<void> = Promise.resolve();
+    let finishing: Promise<void> | undefined;
     while (!this.#stopping) {
       const wakes = this.#wakes;
       const batches = await this.#gather(shard);
-      await finishing;
-      if (batches.length > 0) finishing = this.#finish(shard, batches);
-      if (batches.length > 0) continue;
-      const nowMs = clock.nowMs();
-      const dueAtMs = (await shard.nextDueAtMs(nowMs)) ?? Number.POSITIVE_INFINITY;
-      await this.#sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
+      this.#gathered.set(shard, batches);
+      if (batches.length > 0) {
+        await finishing;
+        const finished = this.#finish(shard, batches).then(() => {
+          if (finishing === finished) finishing = undefined;
+        });
+        finishing = finished;
+      } else if (finishing !== undefined) {
+        // Not longer than news: a record that the store fails with is told by the next ones that it takes.
+        await Promise.race([finishing, this.#sleep(SLEEP_MAX_MS, wakes)]);
+      } else {
+        const nowMs = clock.nowMs();
+        const dueAtMs = (await shard.nextDueAtMs(nowMs)) ?? Number.POSITIVE_INFINITY;
+        await this.#sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
+      }
     }
     await finishing;
   }
@@ -210,7 +230,10 @@ class RunningPump implements Pump {
    * the shard lets go of the evidence. A crash in between repeats the same writes, which changes nothing.
    */
   async #finish(shard: ShardHandle, batches: readonly SettledBatch[]): Promise<void> {
-    const positions = await this.#takeTurn(() => this.#write(batches));
+    const positions = await this.#takeTurn(() => this.#write(batches)).catch((thrown: unknown) => {
+      if (thrown !== STOPPED) throw thrown;
+      return undefined;
+    });
     if (positions === undefined) return;
     let start = 0;
     for (const batch of batches) {
@@ -221,33 +244,39 @@ class RunningPump implements Pump {
     }
   }
 
-  /** The positions of the batches' journal entries; undefined when the pump was stopped before the store took them. */
-  async #write(batches: readonly SettledBatch[]): Promise<JournalPosition[] | undefined> {
-    const { store, journal, quarantine, counters } = this.#options;
+  /** The positions of the batches' journal entries. */
+  async #write(batches: readonly SettledBatch[]): Promise<JournalPosition[]> {
+    const { store, journal, quarantine, counters, log } = this.#options;
     const writes = batches.flatMap((batch) => batch.traces.flatMap((trace) => trace.writes));
-    const superseding = await this.#retry(() => this.#supersede(batches.flatMap((batch) => batch.superseded)));
-    if (superseding === undefined) return undefined;
-    writes.push(...superseding);
-    const result = await this.#retry(async () =>
-      writes.length === 0 ? { written: 0, outranked: 0, rejected: [] } : store.write(writes),
-    );
-    if (result === undefined) return undefined;
+    const superseded = batches.flatMap((batch) => batch.superseded);
+    writes.push(...(await this.#retry(() => lastRevisions(superseded, store, log))));
+    const result = await writeAll(writes, {
+      write: (part) => this.#noting(() => store.write(part)),
+      pause: (thrown, failures) => this.#pause(thrown, failures),
+      others: () => this.#others(),
+    });
+    const refused = new Set(result.rejected.map(({ id }) => id));
+    this.#stored = writes.find(({ id }) => !refused.has(id)) ?? this.#stored;
     const records = new Map(writes.map((write) => [write.id, write.record]));
     const rejected = result.rejected.map(({ id, reason }) => ({ stage: 'store', reason, id, body: records.get(id) }));
     const aside = [...batches.flatMap((batch) => batch.quarantined), ...rejected];
-    const isAside = await this.#retry(async () => {
+    await this.#retry(async () => {
       if (aside.length > 0)
         await quarantine.add(aside.map(({ stage, reason, id, body }) => ({ stage, reason, id, body })));
-      return true;
     });
-    if (isAside === undefined) return undefined;
     const positions = await this.#retry(() => journal.append(batches.flatMap((batch) => batch.entries)));
-    if (positions === undefined) return undefined;
     counters.add('written', result.written);
     counters.add('outranked', result.outranked);
     counters.add('revisions', writes.filter((write) => write.previousTimestampNs !== undefined).length);
     if (rejected.length > 0) counters.add('quarantined', rejected.length, { stage: 'store' });
     return positions;
+  }
+
+  #others(): RecordWrite[] {
+    const due = [...this.#gathered.values()].flatMap((batches) =>
+      batches.flatMap((batch) => batch.traces.flatMap((trace) => trace.writes.slice(0, 1))),
+    );
+    return [...(this.#stored ? [this.#stored] : []), ...due.slice(0, PROBES_DUE_MAX)];
   }
 
   #count(batch: SettledBatch): void {
@@ -260,73 +289,53 @@ class RunningPump implements Pump {
     for (const { stage, pieces } of batch.quarantined) counters.add('quarantined', pieces, { stage });
   }
 
-  /** The last revisions of records whose ids their traces no longer yield. One that the store does not have needs none. */
-  async #supersede(superseded: readonly Supersession[]): Promise<RecordWrite[]> {
-    const writes: RecordWrite[] = [];
-    for (const { id, by, namespace, timestampNs, rank, revision, revisedAt } of superseded) {
-      const record = structuredClone(await this.#options.store.get(id));
-      if (record === undefined) continue;
-      record.audit.supersedes = record.audit.revision;
-      Object.assign(record.audit, { revision, revised_at: revisedAt, superseded_by: by });
-      writes.push({ id, namespace, timestampNs, rank, record, previousTimestampNs: timestampNs });
-    }
-    return writes;
-  }
-
-  /** Tries until it works, with random waits that double up to a limit; undefined when the pump is stopped meanwhile. */
-  async #retry<Result>(attempt: () => Promise<Result>): Promise<Result | undefined> {
-    const { log, counters, settings } = this.#options;
+  /** Tries until it works. Throws STOPPED when the pump is stopped meanwhile. */
+  async #retry<Result>(attempt: () => Promise<Result>): Promise<Result> {
     for (let failures = 0; ; failures++) {
       try {
-        const result = await attempt();
-        this.#storeFailure = undefined;
-        return result;
+        return await this.#noting(attempt);
       } catch (thrown) {
-        this.#storeFailure = describeError(thrown);
-        const isExpected = thrown instanceof AppError && thrown.retryable;
-        const waitMaxMs = Math.min(settings.retryFirstMs * 2 ** failures, settings.retryMaxMs);
-        log[isExpected ? 'warn' : 'error'](
-          { error: thrown, failures: failures + 1 },
-          'batch not stored, will be tried again',
-        );
-        if (this.#stopping) return undefined;
-        counters.add('write_retries', 1);
-        await this.#sleepUntilStopped(Math.random() * waitMaxMs);
+        await this.#pause(thrown, failures);
       }
     }
+  }
+
+  /** Keeps what the last attempt said, for the status. */
+  async #noting<Result>(attempt: () => Promise<Result>): Promise<Result> {
+    try {
+      const result = await attempt();
+      this.#storeFailure = undefined;
+      return result;
+    } catch (thrown) {
+      this.#storeFailure = describeError(thrown);
+      throw thrown;
+    }
+  }
+
+  /** Random waits whose limit doubles with each failure, up to a limit of its own. */
+  async #pause(thrown: unknown, failuresBefore: number): Promise<void> {
+    const { log, counters, settings } = this.#options;
+    const isExpected = thrown instanceof AppError && thrown.retryable;
+    log[isExpected ? 'warn' : 'error'](
+      { error: thrown, failures: failuresBefore + 1 },
+      'batch not stored, will be tried again',
+    );
+    if (this.#stopping) throw STOPPED;
+    counters.add('write_retries', 1);
+    const waitMaxMs = Math.min(settings.retryFirstMs * 2 ** failuresBefore, settings.retryMaxMs);
+    await this.#sleepUntilStopped(Math.random() * waitMaxMs);
   }
 
   async #letGo(segments: ReturnType<Wal['segments']>, stats: readonly JoinStats[]): Promise<void> {
     if (this.#isDropping || stats.some((shard) => shard.isReplaying)) return;
     this.#isDropping = true;
     try {
-      await this.#dropSegments(segments, stats);
+      await dropStored(this.#options, segments, stats);
     } catch (thrown) {
       this.#options.log.warn({ error: thrown }, 'stored segments not removed, will be tried again');
     } finally {
       this.#isDropping = false;
     }
-  }
-
-  /** From the oldest on, those that are stored and that late evidence may no longer, or can no longer, join. */
-  async #dropSegments(segments: ReturnType<Wal['segments']>, stats: readonly JoinStats[]): Promise<void> {
-    const { shards, wal, journal, clock, settings } = this.#options;
-    const pending = (segment: number) => sum(stats, (shard) => shard.segments.get(segment)?.pending ?? 0);
-    const held = (segment: number) => sum(stats, (shard) => shard.segments.get(segment)?.held ?? 0);
-    let storedBytes = sum(segments, ({ segment, bytes }) => (pending(segment) === 0 ? bytes : 0));
-    let dropped = 0;
-    // The newest stays, so that numbers are never used twice.
-    for (const { segment, bytes, lastReceivedNs, sealed } of segments.slice(0, -1)) {
-      const isOld = clock.nowMs() - nsToMs(lastReceivedNs) > settings.horizonAgeMs;
-      const isWanted = held(segment) > 0 && !isOld && storedBytes <= settings.horizonBytesMax;
-      if (!sealed || pending(segment) > 0 || isWanted) break;
-      await Promise.all(shards.map((shard) => shard.dropBefore(segment + 1)));
-      await wal.drop(segment);
-      storedBytes -= bytes;
-      dropped++;
-    }
-    const oldest = wal.segments()[0];
-    if (dropped > 0 && oldest !== undefined) await journal.dropBefore(nsToMs(oldest.firstReceivedNs));
   }
 
   #summarise(stats: readonly JoinStats[], segments: ReturnType<Wal['segments']>): PumpStatus {

@@ -83,9 +83,18 @@ export interface WriteResult {
   readonly rejected: readonly WriteRejection[];
 }
 
+/** Where a record is known to have been last: makes it found sooner, and right after its write. It need not be so. */
+export interface GetHint {
+  readonly namespace: string;
+  /** Its `@timestamp`, epoch nanoseconds. */
+  readonly timestampNs: bigint;
+}
+
 /**
  * Where records live. Every adapter passes test/conformance/store.ts. Adapters throw AppError('store_unavailable') for
- * what a retry may mend, and keep no batch half-known: after a thrown error the same batch may be written again.
+ * what a retry may mend and no record is at fault for: the same write is repeated until it works. Any other error of a
+ * write may be due to one of its records, which is then looked for. No batch is kept half-known: after a thrown error
+ * the same batch, or parts of it, may be written again.
  */
 export interface Store {
   readonly capabilities: Capabilities;
@@ -97,7 +106,7 @@ export interface Store {
    */
   write(batch: readonly RecordWrite[]): Promise<WriteResult>;
   search(selection: Selection, sort: Sort, limit: number, cursor?: string): Promise<Page>;
-  get(id: string): Promise<AuditRecord | undefined>;
+  get(id: string, hint?: GetHint): Promise<AuditRecord | undefined>;
   /** Every kept state of one record, oldest first, the current one last. Empty when the id is unknown. */
   revisions(id: string): Promise<readonly AuditRecord[]>;
   /** All records of one trace, inner ones included, by start time. */

@@ -31,10 +31,11 @@ afterEach(async () => {
   await rm(folder, { recursive: true });
 });
 
-/** Fails as told before it takes anything, and refuses the ids told. */
+/** Fails as told before it takes anything, refuses the ids told, and fails with every batch that holds a brittle one. */
 class FaultyStore extends MemoryStore {
   failuresLeft = 0;
   readonly refused = new Set<string>();
+  readonly brittle = new Set<string>();
   readonly writes: string[] = [];
 
   override async write(batch: readonly RecordWrite[]): Promise<WriteResult> {
@@ -44,6 +45,8 @@ class FaultyStore extends MemoryStore {
       await super.write(batch.slice(0, Math.ceil(batch.length / 2)));
       throw new AppError('store_unavailable', 'the store is away');
     }
+    const brittle = batch.find((write) => this.brittle.has(write.id));
+    if (brittle) throw new Error(`cannot take ${brittle.id}`);
     this.writes.push(...batch.map((write) => write.id));
     const taken = batch.filter((write) => !this.refused.has(write.id));
     const result = await super.write(taken);
@@ -164,6 +167,31 @@ describe('the pump', () => {
       reason: 'no',
       body: { message: expect.any(String) },
     });
+  });
+
+  it('sets aside a record that the store always fails with, also when it comes first and alone', async () => {
+    const store = new FaultyStore();
+    const [alone = '', among = ''] = ids(0, 2);
+    store.brittle.add(alone).add(among);
+    const first = await run({ store });
+    await first.send(0, 1);
+    await until(() => first.counters.total('write_retries') > 8);
+    expect(first.counters.total('quarantined')).toBe(0);
+    await first.send(1, 20);
+    await first.pump.settleAll();
+    expect(first.counters.total('written')).toBe(18);
+    expect(first.counters.total('quarantined', { stage: 'store' })).toBe(2);
+    expect(first.pump.status().storeFailure).toBeUndefined();
+    await first.pump.drain();
+    expect(new Set(store.writes)).toEqual(new Set(ids(2, 20)));
+    const text = await readFile(join(folder, 'quarantine.ndjson'), 'utf8');
+    for (const id of [alone, among])
+      expect(text).toContain(`"stage":"store","reason":"cannot take ${id}","id":"${id}"`);
+    for (const one of opened.splice(0).reverse()) await one.close();
+
+    const second = await run({ store });
+    expect((await second.pump.refreshStatus()).replayed).toBe(0);
+    await second.pump.drain();
   });
 
   it('after a stop with the store away, the next start stores the rest and only the rest', async () => {

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import type { estypes } from '@elastic/elasticsearch';
-import { formatTimestamp } from '../../core/clock.ts';
+import { formatTimestamp, TIMESTAMP_NS_MAX } from '../../core/clock.ts';
 import { FIELDS, type Field } from '../../core/fields.ts';
 import type { CompareOperator, Pattern, Query, QueryValue } from '../../query/ast.ts';
 import { namesField } from '../../query/evaluate.ts';
@@ -26,7 +26,8 @@ export function selectionToDsl(selection: Selection): Dsl {
   const { query, fromNs, toNs, namespace, inner } = selection;
   const filter = [queryToDsl(query)];
   if (fromNs !== undefined) filter.push(range('@timestamp', 'gte', formatTimestamp(fromNs)));
-  if (toNs !== undefined) filter.push(range('@timestamp', 'lt', formatTimestamp(toNs)));
+  // An end after the last instant is none: as text it would be that instant.
+  if (toNs !== undefined && toNs <= TIMESTAMP_NS_MAX) filter.push(range('@timestamp', 'lt', formatTimestamp(toNs)));
   if (namespace !== undefined) filter.push({ term: { 'data_stream.namespace': namespace } });
   if (!inner) filter.push({ term: { 'audit.entry': true } });
   if (!namesField(query, 'audit.superseded_by')) filter.push(not({ exists: { field: 'audit.superseded_by' } }));

@@ -1,0 +1,145 @@
+import { AppError, describeError } from '../core/errors.ts';
+import type { RecordWrite } from '../core/settlement.ts';
+import type { Supersession } from '../join/batch.ts';
+import type { Store, WriteRejection, WriteResult } from '../store/port.ts';
+
+/**
+ * Failures of a batch, not for want of the store, after which its records are looked at one by one: enough for what passes by
+ * itself, such as memory that others use, and over in a few seconds.
+ */
+const FAILURES_WHOLE_MAX = 5;
+
+/** Failures of a record alone, each right after a write that worked, after which it is set aside. */
+const FAILURES_ALONE_MAX = 3;
+
+/** Records that are written alone to learn whether the store takes any: where all fail, it costs little and says enough. */
+const PROBES_MAX = 16;
+
+export interface Attempts {
+  readonly write: Store['write'];
+  /** Waits after a failure, the longer the more there were before; throws when there is no time to wait for. */
+  readonly pause: (thrown: unknown, failuresBefore: number) => Promise<void>;
+  /** Records from outside the batch that the store takes, most likely: written before, or due next. May be written again. */
+  readonly others: () => readonly RecordWrite[];
+}
+
+type Tried = { readonly result: WriteResult } | { readonly thrown: unknown };
+
+const NOTHING: WriteResult = { written: 0, outranked: 0, rejected: [] };
+
+/**
+ * Writes a batch however long it takes. What keeps failing is written in halves, then in theirs: a record that the store
+ * fails with while it takes others is among the rejected, so that it holds up no other. A store that takes nothing at
+ * all, or says `store_unavailable`, is waited for: then no record is at fault.
+ */
+export async function writeAll(writes: readonly RecordWrite[], attempts: Attempts): Promise<WriteResult> {
+  if (writes.length === 0) return NOTHING;
+  for (let failures = 0; ; failures++) {
+    const tried = await tryWrite(writes, attempts);
+    if ('result' in tried) return tried.result;
+    await attempts.pause(tried.thrown, failures);
+    if (failures + 1 < FAILURES_WHOLE_MAX) continue;
+    const proof = await findProof(writes, failures, attempts);
+    if (proof !== undefined) return writeApart(writes, proof, attempts);
+  }
+}
+
+/** The store's answer, or what it threw for other reasons than that it is away. */
+async function tryWrite(writes: readonly RecordWrite[], { write, pause }: Attempts): Promise<Tried> {
+  for (let failures = 0; ; failures++) {
+    try {
+      return { result: await write(writes) };
+    } catch (thrown) {
+      if (!(thrown instanceof AppError && thrown.retryable)) return { thrown };
+      await pause(thrown, failures);
+    }
+  }
+}
+
+/** A record that the store takes, right now; undefined when it took none of those that were tried. */
+async function findProof(
+  writes: readonly RecordWrite[],
+  round: number,
+  attempts: Attempts,
+): Promise<RecordWrite | undefined> {
+  const step = Math.ceil(writes.length / PROBES_MAX);
+  const own = writes.filter((_, at) => at % step === round % step);
+  for (const write of [...attempts.others(), ...own]) {
+    if (await isTaken(write, attempts)) return write;
+  }
+  return undefined;
+}
+
+async function isTaken(write: RecordWrite, attempts: Attempts): Promise<boolean> {
+  const tried = await tryWrite([write], attempts);
+  return 'result' in tried && tried.result.rejected.length === 0;
+}
+
+async function writeApart(
+  writes: readonly RecordWrite[],
+  proof: RecordWrite,
+  attempts: Attempts,
+): Promise<WriteResult> {
+  const results: WriteResult[] = [];
+  let suspects = await sift(writes, results, attempts);
+  for (let round = 0, failures = 0; suspects.length > 0 && round < FAILURES_ALONE_MAX; failures++) {
+    await attempts.pause(suspects[0]?.thrown, failures);
+    // Without it a store that went away meanwhile would look like so many bad records.
+    if (!(await isTaken(proof, attempts))) continue;
+    round++;
+    const again = suspects.map(({ write }) => write);
+    suspects = [];
+    for (const write of again) suspects.push(...(await sift([write], results, attempts)));
+  }
+  const rejected = suspects.map(
+    ({ write, thrown }): WriteRejection => ({ id: write.id, reason: describeError(thrown) }),
+  );
+  return [...results, { ...NOTHING, rejected }].reduce((sum, result) => ({
+    written: sum.written + result.written,
+    outranked: sum.outranked + result.outranked,
+    rejected: [...sum.rejected, ...result.rejected],
+  }));
+}
+
+interface Suspect {
+  readonly write: RecordWrite;
+  readonly thrown: unknown;
+}
+
+/** Writes what can be written, in order and in parts as large as will do. Returns what failed alone. */
+async function sift(part: readonly RecordWrite[], results: WriteResult[], attempts: Attempts): Promise<Suspect[]> {
+  const tried = await tryWrite(part, attempts);
+  if ('result' in tried) {
+    results.push(tried.result);
+    return [];
+  }
+  const [write] = part;
+  if (write === undefined || part.length === 1) return write === undefined ? [] : [{ write, thrown: tried.thrown }];
+  await attempts.pause(tried.thrown, 0);
+  const half = Math.ceil(part.length / 2);
+  const first = await sift(part.slice(0, half), results, attempts);
+  return [...first, ...(await sift(part.slice(half), results, attempts))];
+}
+
+/**
+ * The last revisions of records whose ids their traces no longer yield. One that the store does not have (it was set
+ * aside, or deleted as too old) cannot get any, which the log says.
+ */
+export async function lastRevisions(
+  superseded: readonly Supersession[],
+  store: Pick<Store, 'get'>,
+  log: { warn(details: object, message: string): void },
+): Promise<RecordWrite[]> {
+  const writes: RecordWrite[] = [];
+  for (const { id, by, namespace, timestampNs, rank, revision, revisedAt } of superseded) {
+    const record = structuredClone(await store.get(id, { namespace, timestampNs }));
+    if (record === undefined) {
+      log.warn({ id, by, namespace }, 'a record that another stands for now is not in the store: it is not marked');
+      continue;
+    }
+    record.audit.supersedes = record.audit.revision;
+    Object.assign(record.audit, { revision, revised_at: revisedAt, superseded_by: by });
+    writes.push({ id, namespace, timestampNs, rank, record, previousTimestampNs: timestampNs });
+  }
+  return writes;
+}
