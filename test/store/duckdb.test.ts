@@ -4,8 +4,8 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { DuckDBInstance } from '@duckdb/node-api';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { EVERYTHING } from '../../src/query/ast.ts';
 import { DuckDbStore } from '../../src/store/duckdb/store.ts';
 import { describeDifferential } from '../conformance/differential.ts';
@@ -121,6 +121,44 @@ describe('the database file', () => {
     await exited;
   });
 
+  it('opens again for the next read after a fatal error, once everything is closed that had it open', async () => {
+    const store = await openFile(join(folder, 'fatal.duckdb'));
+    const record = makeRecord();
+    await store.write([toWrite(record)]);
+    const events: string[] = [];
+    const { prototype } = DuckDBConnection;
+    vi.spyOn(prototype, 'closeSync').mockImplementation(function closeSync(this: DuckDBConnection) {
+      events.push('connection closed');
+      this.disconnectSync();
+    });
+    vi.spyOn(DuckDBInstance, 'create').mockImplementationOnce((...options) => {
+      events.push('opened');
+      return DuckDBInstance.create(...options);
+    });
+    const slow = Promise.withResolvers<never>();
+    vi.spyOn(prototype, 'runAndReadAll')
+      .mockReturnValueOnce(slow.promise)
+      .mockRejectedValueOnce(new Error('FATAL Error: database has been invalidated'));
+    const underWay = expect(store.count(ALL)).rejects.toMatchObject({ code: 'store_unavailable' });
+    await expect(store.count(ALL)).rejects.toMatchObject({ code: 'store_unavailable' });
+    const again = [
+      store.get(record.event.id),
+      store.count(ALL),
+      store.write([toWrite(makeRecord({ event: { id: 'b' } }))]),
+    ];
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(events).toEqual([]);
+    slow.reject(new Error('INTERRUPT Error: Interrupted!'));
+    await underWay;
+    expect(await Promise.all(again)).toMatchObject([record, expect.any(Number), { written: 1 }]);
+    // Of the write and of two reads.
+    expect(events).toEqual(['connection closed', 'connection closed', 'connection closed', 'opened']);
+    expect(await store.count(ALL)).toBe(2);
+    vi.restoreAllMocks();
+    await store.close();
+    await expect(store.get('b')).rejects.toMatchObject({ code: 'store_unavailable' });
+  });
+
   it('takes the last instant of a BIGINT, which an earlier version wrote, and its revision', async () => {
     const store = await openFile(join(folder, 'last.duckdb'));
     for (const rank of [1n, 2n]) {
@@ -140,7 +178,8 @@ describe('the database file', () => {
     expect(kept?.user).toEqual({ id: 'cut \ufffd', name: '\\ud83d' });
     const broken = toWrite(makeRecord({ event: { id: 'b' } }), { rank: 2n ** 64n });
     await expect(store.write([toWrite(makeRecord({ event: { id: 'c' } })), broken])).rejects.toMatchObject({
-      code: 'store_unavailable',
+      code: 'internal',
+      retryable: false,
     });
     expect(await store.count(ALL)).toBe(1);
     expect(await store.write([toWrite(makeRecord({ event: { id: 'd' } }))])).toMatchObject({ written: 1 });

@@ -1,5 +1,6 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
 import { AppError, describeError } from '../../core/errors.ts';
 import type { AuditRecord } from '../../core/record.ts';
@@ -9,6 +10,7 @@ import type {
   AggregationRow,
   Capabilities,
   Facet,
+  GetHint,
   HistogramBucket,
   Page,
   Selection,
@@ -42,14 +44,20 @@ interface Connections {
   readonly writes: DuckDBConnection;
   /** Connections that no read is using. A read has one to itself, so that none waits for another, nor a write for it. */
   readonly idle: DuckDBConnection[];
+  /** Connections in use, for reads and writes, and what is done with them. */
+  readonly busy: Map<DuckDBConnection, Promise<unknown>>;
 }
 
 /** The embedded store: one DuckDB file. Only one process may have it open. */
 export class DuckDbStore implements Store {
   readonly capabilities: Capabilities = { name: 'duckdb', searchableAfterMs: 0, exactAggregations: true };
   readonly #settings: DuckDbSettings;
-  /** Absent after a fatal error, until the next write opens the file again. */
+  /** Absent after a fatal error, until the next call opens the file again. */
   #connections: Connections | undefined;
+  #opening: Promise<Connections> | undefined;
+  /** The file is let go of before it is opened again: two instances would write over each other. */
+  #released: Promise<void> = Promise.resolve();
+  #isClosed = false;
   /** The last write; the next one starts after it. */
   #lastWrite: Promise<unknown> = Promise.resolve();
 
@@ -64,16 +72,21 @@ export class DuckDbStore implements Store {
   }
 
   async setUp(): Promise<void> {
-    await this.#inTurn(async () => setUpTables((await this.#connected()).writes, this.#settings.file));
+    await this.#inTurn(async () => {
+      const connections = await this.#connected();
+      await use(connections, connections.writes, (writes) => setUpTables(writes, this.#settings.file));
+    });
   }
 
   write(batch: readonly RecordWrite[]): Promise<WriteResult> {
     return this.#inTurn(async () => {
+      const connections = await this.#connected();
       try {
-        return await writeBatch((await this.#connected()).writes, batch);
+        return await use(connections, connections.writes, (connection) => writeBatch(connection, batch));
       } catch (error) {
-        if (isFatal(error)) this.#letGo();
-        throw new AppError('store_unavailable', `DuckDB did not take the batch: ${firstLine(error)}`, { cause: error });
+        if (isFatal(error)) this.#abandon(connections);
+        const code = isOfTheMachine(error) ? 'store_unavailable' : 'internal';
+        throw new AppError(code, `DuckDB did not take the batch: ${firstLine(error)}`, { cause: error });
       }
     });
   }
@@ -82,10 +95,15 @@ export class DuckDbStore implements Store {
     return this.#read((connection) => search(connection, selection, sort, limit, cursor));
   }
 
-  async get(id: string): Promise<AuditRecord | undefined> {
-    const bindings = new Bindings();
-    const sql = `SELECT doc FROM records WHERE id = ${bindings.add(id)}`;
-    return (await this.#read((connection) => documents(connection, sql, bindings)))[0];
+  async get(id: string, hint?: GetHint): Promise<AuditRecord | undefined> {
+    const find = async (condition: string, bindings: Bindings) => {
+      const sql = `SELECT doc FROM records WHERE id = ${bindings.add(id)}${condition}`;
+      return (await this.#read((connection) => documents(connection, sql, bindings)))[0];
+    };
+    // With its time, only the row groups that hold it are read.
+    const near = new Bindings();
+    const found = hint && (await find(` AND "@timestamp" = ${near.add(hint.timestampNs)}`, near));
+    return found ?? find('', new Bindings());
   }
 
   revisions(id: string): Promise<readonly AuditRecord[]> {
@@ -135,46 +153,68 @@ export class DuckDbStore implements Store {
 
   async refresh(): Promise<void> {}
 
-  /** Waits for the last write, moves DuckDB's log into the file and lets go of it. */
+  /** Waits for the last write, moves DuckDB's log into the file and lets go of it. Reads that are under way fail. */
   async close(): Promise<void> {
     await this.#inTurn(async () => {
+      this.#isClosed = true;
+      await this.#opening?.catch(() => undefined);
       // Not needed for safety: what a failed checkpoint leaves in the log is read again at the next start.
       await this.#connections?.writes.run('CHECKPOINT').catch(() => undefined);
-      this.#letGo();
+      if (this.#connections) this.#abandon(this.#connections);
+      await this.#released;
     });
   }
 
   /** After a fatal error (a disk that is full at a checkpoint) DuckDB refuses everything until the file is opened again. */
-  async #connected(): Promise<Connections> {
-    if (this.#connections) return this.#connections;
-    const connections = await connect(this.#settings);
-    await setUpTables(connections.writes, this.#settings.file);
-    this.#connections = connections;
-    return connections;
+  #connected(): Promise<Connections> {
+    if (this.#isClosed) return Promise.reject(new AppError('store_unavailable', 'the DuckDB file is closed'));
+    if (this.#connections) return Promise.resolve(this.#connections);
+    this.#opening ??= this.#open().finally(() => {
+      this.#opening = undefined;
+    });
+    return this.#opening;
   }
 
-  #letGo(): void {
-    if (!this.#connections) return;
-    const { instance, writes, idle } = this.#connections;
+  async #open(): Promise<Connections> {
+    try {
+      await this.#released;
+      const connections = await connect(this.#settings);
+      try {
+        await setUpTables(connections.writes, this.#settings.file);
+      } catch (error) {
+        await release(connections);
+        throw error;
+      }
+      this.#connections = connections;
+      return connections;
+    } catch (error) {
+      throw new AppError('store_unavailable', `DuckDB did not open again: ${firstLine(error)}`, { cause: error });
+    }
+  }
+
+  #abandon(connections: Connections): void {
+    if (this.#connections !== connections) return;
     this.#connections = undefined;
-    writes.closeSync();
-    for (const connection of idle) connection.closeSync();
-    instance.closeSync();
+    this.#released = release(connections);
   }
 
   async #read<T>(work: (connection: DuckDBConnection) => Promise<T>): Promise<T> {
-    if (!this.#connections)
-      throw new AppError('store_unavailable', 'the DuckDB file is closed; it opens with the next write');
-    const { instance, idle } = this.#connections;
+    const connections = await this.#connected();
     try {
-      const connection = idle.pop() ?? (await instance.connect());
+      const connection = connections.idle.pop() ?? (await connections.instance.connect());
+      // Only now is it known that the instance was let go of while the connection was made.
+      if (this.#connections !== connections) {
+        connection.closeSync();
+        return await this.#read(work);
+      }
       try {
-        return await work(connection);
+        return await use(connections, connection, work);
       } finally {
-        idle.push(connection);
+        connections.idle.push(connection);
       }
     } catch (error) {
       if (error instanceof AppError) throw error;
+      if (isFatal(error)) this.#abandon(connections);
       throw new AppError('store_unavailable', `DuckDB could not answer: ${firstLine(error)}`, { cause: error });
     }
   }
@@ -198,10 +238,35 @@ async function connect({ file, memoryBytes, threads }: DuckDbSettings): Promise<
       autoload_known_extensions: 'false',
     });
     await chmod(file, 0o600);
-    return { instance, writes: await instance.connect(), idle: [] };
+    return { instance, writes: await instance.connect(), idle: [], busy: new Map() };
   } catch (error) {
     throw new AppError('storage', `cannot open the DuckDB file ${file}: ${whyNotOpened(error)}`, { cause: error });
   }
+}
+
+async function use<T>(
+  { busy }: Connections,
+  connection: DuckDBConnection,
+  work: (connection: DuckDBConnection) => Promise<T>,
+): Promise<T> {
+  const working = work(connection);
+  busy.set(connection, working);
+  try {
+    return await working;
+  } finally {
+    busy.delete(connection);
+  }
+}
+
+/** Closes the file once what is still under way has ended, which is asked to end now. */
+async function release({ instance, writes, idle, busy }: Connections): Promise<void> {
+  for (const connection of busy.keys()) connection.interrupt();
+  await Promise.allSettled(busy.values());
+  // Those who used a connection give it back in turns of their own, after this one.
+  await nextTurn();
+  writes.closeSync();
+  for (const connection of idle) connection.closeSync();
+  instance.closeSync();
 }
 
 async function setUpTables(connection: DuckDBConnection, file: string): Promise<void> {
@@ -235,6 +300,11 @@ function whyNotOpened(error: unknown): string {
 
 function isFatal(error: unknown): boolean {
   return /FATAL|database has been invalidated/i.test(describeError(error));
+}
+
+/** Nothing that another batch could do better with: the disk, the file, or DuckDB itself after an error of these. */
+function isOfTheMachine(error: unknown): boolean {
+  return isFatal(error) || /^(IO|Connection|Permission|Interrupt) Error|^INTERRUPT/i.test(describeError(error));
 }
 
 function firstLine(error: unknown): string {
