@@ -2,6 +2,7 @@ import { type Span, STATUS_CODE } from '../core/evidence.ts';
 import type { Decision, Outcome, WhySource } from '../core/record.ts';
 import type { AccessDraft, AccessTarget } from './access.ts';
 import { clip, compact, type ErrorText, exceptionOfSpan, NAMES, textOf } from './attributes.ts';
+import { redactErrorText } from './error-text.ts';
 
 /** What a recogniser finds out; ids, times and the evidence are the same for all and are added by recognise.ts. */
 export type Draft = Omit<AccessDraft, 'spanId' | 'ownId' | 'evidence' | 'startNs' | 'endNs'>;
@@ -25,32 +26,33 @@ export function targetOf(type: string, id: string, name?: string, service?: stri
   return target;
 }
 
-/** What a span says went wrong; undefined when nothing did. Messages lose the values that databases quote in them. */
+/** All that newer Node instrumentation of PostgreSQL says in an exception; the status holds the message. */
+const SAYS_NOTHING = /^PostgreSQL error of type .*?(?:\(code: (\w{5})\)|$)/;
+
+/** The message of a span's error: its exception's, unless that says nothing. */
+function messageOf(span: Span, exception: ErrorText | undefined): string | undefined {
+  const status = span.statusMessage.trim() === '' ? undefined : span.statusMessage.trim();
+  const message = exception?.message ?? textOf(span.attributes, NAMES.errorMessage) ?? status;
+  const nothing = message === undefined || status === undefined ? null : SAYS_NOTHING.exec(message);
+  if (nothing === null || status === undefined || SAYS_NOTHING.test(status)) return message;
+  const [, code] = nothing;
+  return code === undefined || textOf(span.attributes, NAMES.dbStatus) !== undefined ? status : `${status} (${code})`;
+}
+
+/** What a span says went wrong; undefined when nothing did. Texts lose the values that databases quote in them. */
 export function errorOf(span: Span): ErrorText | undefined {
   const exception = exceptionOfSpan(span);
   const stated = textOf(span.attributes, NAMES.errorType);
   if (exception === undefined && stated === undefined && span.statusCode !== STATUS_CODE.error) return undefined;
   // HTTP instrumentations put the status code there; the exception says more.
   const type = stated === undefined || /^\d+$/.test(stated) ? (exception?.type ?? stated) : stated;
-  const statusMessage = span.statusMessage.trim() === '' ? undefined : span.statusMessage.trim();
-  const message = exception?.message ?? textOf(span.attributes, NAMES.errorMessage) ?? statusMessage;
-  const redacted = message === undefined ? undefined : redactMessage(message);
-  const stack = exception?.stack === undefined ? undefined : redactMessage(exception.stack);
-  return compact({ type, message: redacted, stack });
-}
-
-/**
- * An error message without the values that databases and their drivers put there: PostgreSQL's `Key (email)=(…)`, MySQL's
- * `Duplicate entry '…'`, and the statement with its parameters that SQLAlchemy appends.
- */
-function redactMessage(message: string): string {
-  return message
-    .replace(/\[SQL: [\s\S]*?(?=\n\(Background|$)/, '[SQL: ?]')
-    .replace(/\[parameters: [\s\S]*?(?=\n\(Background|$)/, '[parameters: ?]')
-    .replace(/(Key \([^)]*\))=\(.*\)/g, '$1=(?)')
-    .replace(/Duplicate entry '.*?' for/g, "Duplicate entry '?' for")
-    .replace(/(invalid input (?:syntax|value) for .*?): ".*?"/g, '$1: "?"')
-    .replace(/Failing row contains \(.*\)/g, 'Failing row contains (?)');
+  const system = textOf(span.attributes, NAMES.dbSystem);
+  const message = messageOf(span, exception);
+  return compact({
+    type,
+    message: message === undefined ? undefined : redactErrorText(message, system),
+    stack: exception?.stack === undefined ? undefined : redactErrorText(exception.stack, system, true),
+  });
 }
 
 /** The first line of a message, without the label that drivers put before it. */
