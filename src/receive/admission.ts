@@ -11,6 +11,9 @@ import type { Frame } from '../wal/frame.ts';
 /** Names the sender's namespace (tenant, environment); without it the default namespace is meant. */
 export const NAMESPACE_HEADER = 'x-spantrail-namespace';
 
+/** Each namespace costs indices and index entries of its own, so a sender must not be able to make up more and more. */
+const NAMESPACES_MAX = 1000;
+
 const NAMESPACE = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 
 /** What a client is told to wait when an append failed or too much is in flight: long enough for a disk or a peak to pass. */
@@ -65,6 +68,7 @@ export type Admit = (signal: Signal, payload: Buffer, source: RequestSource) => 
  */
 export function createAdmission(options: AdmissionOptions): Admit {
   const { counters } = options;
+  const namespaces = new Set<string>([options.namespace]);
   return async (signal, payload, source) => {
     const budget = options.budget();
     if (budget.refuse) {
@@ -76,8 +80,13 @@ export function createAdmission(options: AdmissionOptions): Admit {
       const message = `header ${NAMESPACE_HEADER} must be 1 to 63 of a-z, 0-9, "-" and "_", starting with a letter or digit`;
       return { kind: 'invalid', field: NAMESPACE_HEADER, message, offset: 0 };
     }
+    if (namespaces.size >= NAMESPACES_MAX && !namespaces.has(namespace)) {
+      const message = `there are ${NAMESPACES_MAX} namespaces already; use one of them in ${NAMESPACE_HEADER}`;
+      return { kind: 'invalid', field: NAMESPACE_HEADER, message, offset: 0 };
+    }
     const scanned = scan(signal, payload);
     if (!scanned.ok) return { kind: 'invalid', field: 'body', message: scanned.message, offset: scanned.offset };
+    namespaces.add(namespace);
     // Data points are checked and counted only: no record rests on a metric, so none needs to be durable.
     if (scanned.items > scanned.rejected && signal !== 'metrics') {
       counters.add('masked', maskSecrets(payload, signal, options.mask));

@@ -1,17 +1,30 @@
 import { constants } from 'node:fs';
 import { access, link, mkdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { AppError, describeError } from '../core/errors.ts';
 import { errnoOf } from './disk.ts';
 
 /** Folders that this process holds: its own pid in a lock file proves nothing, pids repeat from container to container. */
 const held = new Set<string>();
 
+/** Node's own recursive mkdir never returns for a folder that cannot be, such as one in /proc. */
+async function makeFolder(path: string): Promise<void> {
+  const make = () => mkdir(path, { mode: 0o700 });
+  try {
+    await make();
+  } catch (error) {
+    if (errnoOf(error) === 'EEXIST') return;
+    if (errnoOf(error) !== 'ENOENT' || dirname(path) === path) throw error;
+    await makeFolder(dirname(path));
+    await make();
+  }
+}
+
 /** Creates the folder for this user only (0700) or checks that it can be used; returns its absolute path. */
 export async function openDataFolder(path: string): Promise<string> {
   const folder = resolve(path);
   try {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    await makeFolder(folder);
     if (!(await stat(folder)).isDirectory()) throw new Error('it is not a folder');
     await access(folder, constants.R_OK | constants.W_OK | constants.X_OK);
     return folder;
