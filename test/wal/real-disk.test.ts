@@ -89,7 +89,7 @@ describe('on the machine’s own disk', () => {
   it('a failing system call is reported in one line', async () => {
     const file = join(folder, 'file');
     await writeFile(file, '');
-    for (const path of [file, join(file, 'below')]) {
+    for (const path of [file, join(file, 'below'), '/proc/nope']) {
       await expect(openDataFolder(path)).rejects.toMatchObject({
         code: 'storage',
         message: expect.stringMatching(new RegExp(`^the data folder ${path} cannot be used: .+`)),
