@@ -1,5 +1,5 @@
 import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
-import type { ActorType, Attribution } from '../core/record.ts';
+import type { Attribution } from '../core/record.ts';
 import type { Access, AccessSections, Actor, Identity, Naming } from './access.ts';
 import { compact, NAMES, serviceOf, textOf } from './attributes.ts';
 import { clientSections, sourceSections } from './http.ts';
@@ -20,6 +20,8 @@ interface Found {
   readonly identity: Identity;
   readonly attribution: Attribution;
   readonly vouched: boolean;
+  /** Whether a failed authentication does not refute it: vouched for, and neither credentials nor told of another span. */
+  readonly isProof: boolean;
   readonly named: readonly Naming[];
 }
 
@@ -29,8 +31,8 @@ type Source = Pick<AccessSections, 'source' | 'user_agent'>;
  * Finds who made the accesses of one trace, in the order of record.md: stated outright, on the span, in captured headers, on the
  * nearest ancestor, in a log record, anywhere in the trace, an AI agent, the calling service. An ancestor's explicit event speaks
  * for that ancestor. Senders that are not trusted supply nobody. What a failed authentication says about its caller is a claim:
- * it names nobody unless the sender vouches for it, neither there nor elsewhere in the trace. `accesses` are all accesses of the
- * trace, in an order that depends on the set alone.
+ * it names nobody unless the sender vouches for it, neither there nor elsewhere in the trace, and credentials that were refused
+ * name nobody at all. `accesses` are all accesses of the trace, in an order that depends on the set alone.
  */
 export function attributeTrace(view: TraceView, accesses: readonly Access[], rules: AccessRules): Attributor {
   const claims = accesses.filter((access) => access.claimedAccount !== undefined);
@@ -38,8 +40,10 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
   const claimingLogs = new Set<Span | LogRecord>(claims.map(({ from }) => from));
   const isClaim = (isClaiming: boolean, { note }: Span | LogRecord): boolean => isClaiming && !note.vouches;
 
-  const onSpan = (span: Span): Found | undefined =>
-    isClaim(claimingSpans.has(span.spanId), span) ? undefined : identityOnSpan(span, rules);
+  const onSpan = (span: Span): Found | undefined => {
+    const person = identityOnSpan(span, rules);
+    return person?.isProof === false && claimingSpans.has(span.spanId) ? undefined : person;
+  };
   const stated = (access: Access): Found | undefined =>
     isClaim(access.claimedAccount !== undefined, access.from) ? undefined : explicit(access);
   const inLog = (log: LogRecord): Found | undefined => {
@@ -89,7 +93,7 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
   return {
     actorOf: (access) => {
       const index = indexOf(access);
-      return toActor(access, find(access, index), agents[index] !== undefined);
+      return toActor(access, find(access, index));
     },
     sourceOf: (access) => {
       const said: Source = access.source === 'event' && access.from.note.trusted ? access.sections : {};
@@ -137,14 +141,23 @@ function firstOf<T>(
 ): Found | undefined {
   for (const item of items) {
     const person = find(item);
-    if (person !== undefined) return attribution === undefined ? person : { ...person, attribution };
+    if (person !== undefined) return attribution === undefined ? person : { ...person, attribution, isProof: false };
   }
   return undefined;
 }
 
-function found(identity: Identity, as: Naming['as'], by: Span | LogRecord): Found {
+const PROOFS: ReadonlySet<Naming['as']> = new Set(['explicit', 'span', 'header'] as const);
+
+function found(identity: Identity, as: Naming['as'], by: Span | LogRecord, isCredentials = false): Found {
   const attribution = as === 'agent' ? 'span' : as;
-  return { identity, attribution, vouched: by.note.vouches, named: [{ by, as }] };
+  const { vouches } = by.note;
+  return {
+    identity,
+    attribution,
+    vouched: vouches,
+    isProof: vouches && !isCredentials && PROOFS.has(as),
+    named: [{ by, as }],
+  };
 }
 
 function explicit({ actor, from }: Access): Found | undefined {
@@ -156,7 +169,7 @@ function identityOnSpan(span: Span, rules: AccessRules): Found | undefined {
   const onSpan = identityOfAttributes(span.attributes);
   if (onSpan !== undefined) return found(onSpan, 'span', span);
   const inHeaders = identityOfHeaders(span.attributes, rules.identityHeaders);
-  return inHeaders && found(inHeaders, 'header', span);
+  return inHeaders && found(inHeaders.identity, 'header', span, inHeaders.by === 'credentials');
 }
 
 /** A stated actor with what the trace knows of the same one besides: roles, mail address. */
@@ -170,12 +183,12 @@ function withMore(stated: Found, inTrace: Found | undefined): Found {
   };
 }
 
-/** The AI agent that a span names, for when no person is known. */
+/** The AI agent that a span names, for when no person is known: whoever is above it acts through it. */
 function agentOn(span: Span): Found | undefined {
   if (!span.note.trusted || span.attributes.size === 0) return undefined;
   const name = textOf(span.attributes, NAMES.agentName);
   const id = textOf(span.attributes, NAMES.agentId) ?? name;
-  return id === undefined ? undefined : found(compact({ id, name }), 'agent', span);
+  return id === undefined ? undefined : found(compact({ id, name, type: 'agent' as const }), 'agent', span);
 }
 
 /**
@@ -203,14 +216,12 @@ function sourceOn(span: Span): Source | undefined {
   return seen.source === undefined ? undefined : seen;
 }
 
-function toActor(access: Access, person: Found | undefined, isAgent: boolean): Actor {
+function toActor(access: Access, person: Found | undefined): Actor {
   const claimed = access.claimedAccount;
-  const verified = person?.vouched ?? false;
-  if (person === undefined || (claimed !== undefined && !verified)) {
+  if (person === undefined || (claimed !== undefined && !person.isProof)) {
     const nobody = { identity: {}, type: 'anonymous', attribution: 'none', verified: false, named: [] } as const;
     return claimed === undefined ? nobody : { ...nobody, claimed };
   }
-  const { identity, attribution, named } = person;
-  const type: ActorType = identity.type ?? (isAgent ? 'agent' : 'user');
-  return { identity, type, attribution, verified, named };
+  const { identity, attribution, vouched, named } = person;
+  return { identity, type: identity.type ?? 'user', attribution, verified: vouched, named };
 }

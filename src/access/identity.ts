@@ -58,11 +58,17 @@ function hasHeaders(attributes: Attributes): boolean {
   return false;
 }
 
+/** Whom captured headers name, and whether a gateway set them or the caller's own credentials say so. */
+export interface HeaderIdentity {
+  readonly identity: Identity;
+  readonly by: 'gateway' | 'credentials';
+}
+
 /**
  * The identity in captured request headers: what a gateway set, else what a token claims. The two are not mixed, because a
  * gateway's user and a service's token may stand side by side.
  */
-export function identityOfHeaders(attributes: Attributes, headers: HeaderSources): Identity | undefined {
+export function identityOfHeaders(attributes: Attributes, headers: HeaderSources): HeaderIdentity | undefined {
   if (!hasHeaders(attributes)) return undefined;
   const said = new Map<IdentityHeader['field'], string>();
   let roles: readonly string[] | undefined;
@@ -76,12 +82,12 @@ export function identityOfHeaders(attributes: Attributes, headers: HeaderSources
   const name = said.get('name');
   const email = said.get('email');
   const id = said.get('id') ?? name ?? email;
-  if (id !== undefined) return compact({ id, name, email, roles });
+  if (id !== undefined) return { identity: compact({ id, name, email, roles }), by: 'gateway' };
   for (const { field, keys } of headers) {
     if (field !== 'token') continue;
     const token = textOf(attributes, keys, TOKEN_CHARS_MAX);
     const identity = token === undefined ? undefined : identityOfToken(token);
-    if (identity !== undefined) return identity;
+    if (identity !== undefined) return { identity, by: 'credentials' };
   }
   return undefined;
 }

@@ -86,7 +86,8 @@ function authenticated(
   const rule = findRule(rules.authentication, subject);
   const isRefused = draft?.outcome === 'failure' && draft.category.includes('authentication');
   if (rule === undefined && !isRefused) return draft;
-  const account = identityOfAttributes(span.attributes) ?? identityOfHeaders(span.attributes, rules.identityHeaders);
+  const account =
+    identityOfAttributes(span.attributes) ?? identityOfHeaders(span.attributes, rules.identityHeaders)?.identity;
   if (rule === undefined) {
     const claimed = draft?.claimedAccount ?? account?.id;
     return draft && (claimed === undefined ? draft : { ...draft, claimedAccount: claimed });

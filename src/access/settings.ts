@@ -128,13 +128,22 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
     },
     { name: 'logout event', when: { 'event.name': ['logout', '*.logout', '*.signout'] }, action: 'logout' },
     { name: 'authentication event', when: { 'event.name': ['auth.*', 'authentication', 'authentication.*'] } },
-    { name: 'login request', when: { 'http.request.method': 'POST', 'url.path': LOGIN_PATHS }, action: 'login' },
+    // The one that answers tells; that a client asked is context.
+    {
+      name: 'login request',
+      when: { 'span.kind': 'server', 'http.request.method': 'POST', 'url.path': LOGIN_PATHS },
+      action: 'login',
+    },
     {
       name: 'logout request',
-      when: { 'http.request.method': ['POST', 'GET'], 'url.path': LOGOUT_PATHS },
+      when: { 'span.kind': 'server', 'http.request.method': ['POST', 'GET'], 'url.path': LOGOUT_PATHS },
       action: 'logout',
     },
-    { name: 'token request', when: { 'http.request.method': 'POST', 'url.path': '*/token' }, action: 'token' },
+    {
+      name: 'token request',
+      when: { 'span.kind': 'server', 'http.request.method': 'POST', 'url.path': '*/token' },
+      action: 'token',
+    },
   ],
   accessEvents: ['access', 'access.*', '*.access', 'audit', 'audit.*', '*.audit'],
   identityHeaders: [

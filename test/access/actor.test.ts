@@ -204,7 +204,7 @@ describe('the order of sources', () => {
     ],
     ['nobody', [entry()], [], 'e', { identity: {}, attribution: 'none', type: 'anonymous', verified: false }],
     [
-      'an agent for a person',
+      'the person above an agent',
       [
         entry(alice),
         span({ 'gen_ai.agent.name': 'triage' }, { id: 'h', parent: 'e' }),
@@ -212,7 +212,7 @@ describe('the order of sources', () => {
       ],
       [],
       'd',
-      { identity: { id: 'alice' }, type: 'agent' },
+      { identity: { id: 'alice' }, type: 'user', attribution: 'ancestor' },
     ],
     [
       'an agent by itself',
@@ -323,10 +323,26 @@ describe('claimed is not proven', () => {
     expect(attributor.actorOf(inner)).toMatchObject({ attribution: 'service' });
   });
 
-  it('a sender that vouches is believed', () => {
-    const actors = actorsOf([entry(claim, { note: VOUCHED }), statement()]);
-    expect(actors.get('e')).toMatchObject({ identity: { id: 'alice' }, verified: true });
-    expect(actors.get('d')).toMatchObject({ identity: { id: 'alice' }, verified: true });
+  it.each<[string, Values, object]>([
+    ['a header of its gateway', header('x-forwarded-user', 'alice'), { identity: { id: 'alice' }, verified: true }],
+    ['an attribute', { 'user.id': 'alice' }, { identity: { id: 'alice' }, verified: true }],
+    ['a token', {}, { identity: {}, type: 'anonymous', claimed: 'alice', verified: false }],
+    ['Basic', header('authorization', basic('alice')), { identity: {}, claimed: 'alice', verified: false }],
+  ])('a sender that vouches is believed, save for refused credentials: %s', (_, values, expected) => {
+    const desk = { kind: 'client', service: 'desk', note: VOUCHED } as const;
+    const spans = [span({}, { id: 'c', ...desk }), entry({ ...claim, ...values }, { parent: 'c', note: VOUCHED })];
+    const lookup = span({ 'user.id': 'alice' }, { id: 'l', parent: 'e', note: VOUCHED });
+    for (const trace of [spans, [...spans, lookup]]) expect(actorsOf(trace).get('e')).toMatchObject(expected);
+    const below = actorsOf([...spans, statement({}, { note: VOUCHED })]).get('d')?.identity.id;
+    expect(below).toBe('claimed' in expected ? 'orders' : 'alice');
+  });
+
+  it('accepted credentials are vouched for', () => {
+    const values = header('authorization', basic('alice'));
+    expect(actorsOf([entry(values, { note: VOUCHED })]).get('e')).toMatchObject({
+      identity: { id: 'alice' },
+      verified: true,
+    });
   });
 
   it('a successful login names its account', () => {

@@ -398,6 +398,11 @@ describe.each([
 describe('what is no access', () => {
   it.each<[string, Values, SpanParts]>([
     ['an HTTP client', { 'http.request.method': 'GET', 'url.full': 'http://x/' }, CLIENT],
+    ...['/login', '/logout', '/oauth/token'].map((path): [string, Values, SpanParts] => [
+      `the client of ${path}`,
+      { 'http.request.method': 'POST', 'url.full': `http://x${path}`, 'http.response.status_code': 401 },
+      CLIENT,
+    ]),
     ['an internal span', { 'http.route': '/x' }, { name: 'middleware' }],
     ['a server-side database span', { 'db.system': 'postgresql' }, SERVER],
     ['an acknowledgement', { 'messaging.system': 'x', 'messaging.operation.type': 'settle' }, { kind: 'consumer' }],

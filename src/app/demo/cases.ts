@@ -15,6 +15,7 @@ export interface ExpectedCase {
 }
 
 const SECOND_NS = 1_000_000_000;
+const isVerified = (record: AuditRecord) => record.audit.actor.verified;
 const isWhole = (record: AuditRecord) => record.event.duration > 0 && (record.audit.path?.length ?? 0) > 1;
 
 export const EXPECTED: readonly ExpectedCase[] = [
@@ -22,7 +23,7 @@ export const EXPECTED: readonly ExpectedCase[] = [
     title: 'allowed: a nurse reads a patient',
     query: 'user.id: alice and audit.target.id: patients/7 and event.action: GET',
     shown: true,
-    holds: (record) => record.event.outcome === 'success' && isWhole(record) && isNurse(record),
+    holds: (record) => record.event.outcome === 'success' && isWhole(record) && isNurse(record) && isVerified(record),
   },
   {
     title: 'refused: the database does not let a clerk do what a nurse may, SQLSTATE 42501',
@@ -49,7 +50,7 @@ export const EXPECTED: readonly ExpectedCase[] = [
     query: 'audit.actor.claimed: dora',
     question: 'Who tried to get into the account of dora, and from where?',
     countMin: 6,
-    holds: (record) => record.user === undefined && record.source?.ip === '203.0.113.66',
+    holds: (record) => record.user === undefined && !isVerified(record) && record.source?.ip === '203.0.113.66',
   },
   {
     title: 'statements are found by the person and the patient of the request above them',
