@@ -64,6 +64,18 @@ function describeWrites(newSpace: () => Space): void {
     expect(await space.store.trace(space.id(9))).toEqual([]);
   });
 
+  it('finds a record right after its write by where it is, and also by where it is not', async () => {
+    const space = newSpace();
+    const write = toWrite(space.record(1));
+    await space.store.write([write]);
+    const hint = { namespace: space.namespace, timestampNs: write.timestampNs };
+    expect(await space.store.get(write.id, hint)).toEqual(write.record);
+    await space.store.refresh();
+    expect(await space.store.get(write.id, { ...hint, timestampNs: NOON_NS - 40n * DAY_NS })).toEqual(write.record);
+    expect(await space.store.get(write.id, { ...hint, namespace: 'elsewhere' })).toEqual(write.record);
+    expect(await space.store.get(space.id(9), hint)).toBeUndefined();
+  });
+
   it('may be set up again at any time', async () => {
     const space = newSpace();
     await space.fill([{}, {}]);
@@ -123,6 +135,22 @@ function describeRevisions(newSpace: () => Space): void {
     expect((await space.store.get(space.id(1)))?.user?.id).toBe(kept);
     expect((await space.store.revisions(space.id(1))).map((record) => record.user?.id)).toEqual(states);
     expect(await space.numbers()).toEqual([1]);
+  });
+
+  it('keeps the state before though it was written a moment ago and not announced', async () => {
+    const space = newSpace();
+    const write = (rank: bigint) => toWrite(space.record(1, { audit: { revision: Number(rank) } }), { rank });
+    await space.store.write([write(1n)]);
+    await space.put([write(2n)]);
+    expect((await space.store.revisions(space.id(1))).map(({ audit }) => audit.revision)).toEqual([1, 2]);
+  });
+
+  it('takes text without a UTF-8 form', async () => {
+    const space = newSpace();
+    await space.fill([{ user: { id: 'cut \ud83d', name: '\\ud83d' } }]);
+    const { id, name } = (await space.store.get(space.id(1)))?.user ?? {};
+    expect(id).toMatch(/^cut .$/);
+    expect(name).toBe('\\ud83d');
   });
 
   it.each([[[1, 3, 2]], [[3, 2, 1]], [[1, 2, 3]]])('keeps the highest of ranks %j in one batch', async (ranks) => {

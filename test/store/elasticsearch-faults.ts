@@ -1,7 +1,7 @@
 import { createServer, request } from 'node:http';
 
 /** What stands between the store and the server may answer instead of it. */
-export type Fault = (path: string, body: string) => { readonly status: number } | undefined;
+export type Fault = (path: string, body: string) => { readonly status: number; readonly body?: object } | undefined;
 
 export interface FaultyWay {
   readonly url: string;
@@ -24,7 +24,7 @@ export async function openFaultyWay(target: string): Promise<FaultyWay> {
       const answer = way.fault?.(path, body.toString());
       if (answer) {
         outgoing.writeHead(answer.status, { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' });
-        outgoing.end('{"error":{"reason":"made to fail"}}');
+        outgoing.end(JSON.stringify(answer.body ?? { error: { reason: 'made to fail' } }));
         return;
       }
       passed.push(path);

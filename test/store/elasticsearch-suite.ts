@@ -239,6 +239,53 @@ function describeFaults(urls: string[]): void {
       await store.close();
     });
 
+    /** Says this of every document of a bulk request. */
+    const failing = (status: number, type: string) => (path: string, body: string) => {
+      if (!path.startsWith('/_bulk')) return undefined;
+      const items = body.split('\n').filter((line) => /^\{"(index|create)"/.test(line));
+      return { status: 200, body: { errors: true, items: items.map(() => ({ index: { status, error: { type } } })) } };
+    };
+
+    it.each([
+      [400, 'validation_exception', 'store_unavailable'],
+      [403, 'cluster_block_exception', 'store_unavailable'],
+      [500, 'null_pointer_exception', 'internal'],
+    ])('throws for documents that fail with %i %s, and takes them later', async (status, type, code) => {
+      const store = await openElasticsearchStore({ ...SETTINGS, urls: [way.url] });
+      const writes = hourly(`blocked-${type}`, 3, 1n);
+      way.fault = failing(status, type);
+      await expect(store.write(writes)).rejects.toMatchObject({ code, message: expect.stringContaining(type) });
+      way.fault = undefined;
+      expect(await store.write(writes)).toEqual({ written: 3, outranked: 0, rejected: [] });
+      await store.close();
+    });
+
+    it('rejects documents that keep failing with a 400 of no known name', async () => {
+      const store = await openElasticsearchStore({ ...SETTINGS, urls: [way.url] });
+      way.fault = failing(400, 'new_kind_of_exception');
+      const { rejected } = await store.write(hourly('unheard', 2, 1n));
+      expect(rejected).toMatchObject([{ reason: 'new_kind_of_exception' }, { reason: 'new_kind_of_exception' }]);
+      way.fault = undefined;
+      await store.close();
+    });
+
+    it('does not write over what it cannot read', async () => {
+      const store = await openElasticsearchStore({ ...SETTINGS, urls: [way.url] });
+      const [first] = hourly('unread', 1, 1n);
+      const [second] = hourly('unread', 1, 2n);
+      if (!first || !second) throw new Error('a record is made');
+      await store.write([first]);
+      const error = { type: 'no_shard_available_action_exception', reason: 'away' };
+      way.fault = (path) =>
+        path === '/_mget' ? { status: 200, body: { docs: [{ _index: 'x', _id: first.id, error }] } } : undefined;
+      await expect(store.write([second])).rejects.toMatchObject({ code: 'store_unavailable' });
+      way.fault = undefined;
+      await store.write([second]);
+      await store.refresh();
+      expect(await store.revisions(first.id)).toHaveLength(2);
+      await store.close();
+    });
+
     it('throws store_unavailable naming the place when nothing listens, for every call', async () => {
       const gone = await openFaultyWay(urls[0] ?? '');
       await gone.close();

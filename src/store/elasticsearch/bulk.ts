@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errors } from '@elastic/elasticsearch';
-import { AppError } from '../../core/errors.ts';
+import { AppError, type ErrorCode } from '../../core/errors.ts';
 import { type Connection, isTransient } from './connection.ts';
 
 /** Soft limit of one request. Elasticsearch takes 100 MB; it indexes smaller ones with less memory and more evenly. */
@@ -25,8 +25,50 @@ export interface BulkAction {
 /** What became of one action: 200 and 201 done, 409 another version stands, 400 refused for good, 404 nothing to delete. */
 export interface BulkOutcome {
   readonly status: number;
+  /** The server's name for the error, empty for none. */
+  readonly type: string;
   readonly reason: string;
 }
+
+/**
+ * The document is at fault. Names as the server writes its exceptions (class name in snake case, see its
+ * ElasticsearchException.getExceptionName): parsing, mapping and validation of one document or its id.
+ */
+const DOCUMENT_ERRORS = new Set([
+  'document_parsing_exception',
+  'mapper_parsing_exception',
+  'strict_dynamic_mapping_exception',
+  'action_request_validation_exception',
+  'parsing_exception',
+  'x_content_parse_exception',
+  'max_bytes_length_exceeded_exception',
+  'content_too_long_exception',
+]);
+
+/** What a document may be told by the error that the server has for all kinds of things (Lucene's limit of a term). */
+const DOCUMENT_ARGUMENT = /immense term|failed to parse|document contains/i;
+
+/**
+ * The cluster or the index is at fault though the status may be 400: limits of shards (cluster.max_shards_per_node), closed or
+ * blocked indices (disk.watermark.flood_stage), names that lead nowhere. An operator mends it, then the document is taken.
+ */
+const CLUSTER_ERRORS = new Set([
+  'validation_exception',
+  'index_closed_exception',
+  'cluster_block_exception',
+  'index_not_found_exception',
+  'unavailable_shards_exception',
+  'process_cluster_event_timeout_exception',
+  'circuit_breaking_exception',
+  'es_rejected_execution_exception',
+]);
+const CLUSTER_ARGUMENT = /this action would add|pipeline|write index|alias|Limit of total fields/i;
+
+/** Missing rights, missing indices, and what passes by itself. */
+const CLUSTER_STATUSES = new Set([401, 403, 404, 408, 429, 502, 503, 504]);
+
+/** Done or final; the cluster's fault; or neither is known. */
+export type Verdict = 'settled' | 'cluster' | 'unknown';
 
 interface BulkItem {
   readonly status?: number;
@@ -39,7 +81,8 @@ interface BulkItem {
 
 /**
  * Sends actions and returns what became of each, in their order. What the cluster could not take for now is sent again with
- * full jitter; when it stays so, `store_unavailable` is thrown and some of the actions may have been carried out.
+ * full jitter; when it stays so, `store_unavailable` is thrown and some of the actions may have been carried out. A server
+ * error that names no cause outside the document is thrown as `internal`.
  */
 export async function sendBulk(connection: Connection, actions: readonly BulkAction[]): Promise<BulkOutcome[]> {
   const outcomes: BulkOutcome[] = new Array(actions.length);
@@ -77,28 +120,38 @@ async function sendUntilKnown(
 ): Promise<void> {
   let pending = request;
   let lastReason = '';
+  let code: ErrorCode = 'store_unavailable';
   for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
+    const isLast = attempt === ATTEMPTS_MAX;
     const results = await send(connection, actions, pending);
+    code = 'internal';
     const again: number[] = [];
     for (const [index, at] of pending.entries()) {
-      const outcome = results[index] ?? { status: 500, reason: 'no answer for this document' };
+      const outcome = results[index] ?? { status: 503, type: '', reason: 'no answer for this document' };
       outcomes[at] = outcome;
-      if (isSettled(outcome, actions[at])) continue;
+      const verdict = verdictOn(outcome, actions[at]?.body === undefined);
+      if (verdict === 'settled' || (isLast && verdict === 'unknown' && outcome.status === 400)) continue;
       again.push(at);
       lastReason = `${outcome.status} ${outcome.reason}`;
+      if (verdict === 'cluster') code = 'store_unavailable';
     }
     if (again.length === 0) return;
     pending = again;
     const backoffMs = Math.min(BACKOFF_MS_MAX, BACKOFF_MS_FIRST * 2 ** attempt);
-    if (attempt < ATTEMPTS_MAX) await sleep(randomInt(backoffMs));
+    if (!isLast) await sleep(randomInt(backoffMs));
   }
-  throw new AppError('store_unavailable', `Elasticsearch did not take ${pending.length} documents: ${lastReason}`);
+  throw new AppError(code, `Elasticsearch did not take ${pending.length} documents: ${lastReason}`);
 }
 
-/** Missing rights, blocks and missing indices are for the operator to mend: the document is not at fault. */
-function isSettled(outcome: BulkOutcome, action: BulkAction | undefined): boolean {
-  const { status } = outcome;
-  return status < 300 || status === 400 || status === 409 || (status === 404 && action?.body === undefined);
+/** What an outcome means. A 400 that is not known by name is tried again like the rest, but is final in the end. */
+export function verdictOn({ status, type, reason }: BulkOutcome, isDelete: boolean): Verdict {
+  if (status < 300 || status === 409 || (status === 404 && isDelete)) return 'settled';
+  if (CLUSTER_ERRORS.has(type) || CLUSTER_STATUSES.has(status)) return 'cluster';
+  if (status !== 400) return 'unknown';
+  if (DOCUMENT_ERRORS.has(type)) return 'settled';
+  if (type !== 'illegal_argument_exception') return 'unknown';
+  if (DOCUMENT_ARGUMENT.test(reason)) return 'settled';
+  return CLUSTER_ARGUMENT.test(reason) ? 'cluster' : 'unknown';
 }
 
 async function send(
@@ -122,15 +175,17 @@ async function send(
     }
   });
   if ('items' in response) return response.items.map((item) => outcomeOf(Object.values(item)[0] ?? {}));
-  if (response.status !== 413) return request.map(() => ({ status: response.status, reason: 'the cluster is busy' }));
-  if (request.length === 1) return [{ status: 400, reason: 'larger than the cluster takes (413)' }];
+  if (response.status !== 413)
+    return request.map(() => ({ status: response.status, type: '', reason: 'the cluster is busy' }));
+  if (request.length === 1)
+    return [{ status: 400, type: 'content_too_long_exception', reason: 'larger than the cluster takes (413)' }];
   const half = Math.ceil(request.length / 2);
   const first = await send(connection, actions, request.slice(0, half));
   return [...first, ...(await send(connection, actions, request.slice(half)))];
 }
 
 function outcomeOf({ status = 500, error }: BulkItem): BulkOutcome {
-  if (!error) return { status, reason: '' };
+  if (!error) return { status, type: '', reason: '' };
   const causes = [error.type, error.reason, error.caused_by?.reason].filter((cause) => cause !== undefined);
-  return { status, reason: causes.join(': ') };
+  return { status, type: error.type ?? '', reason: causes.join(': ') };
 }

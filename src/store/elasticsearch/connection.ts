@@ -82,6 +82,7 @@ function asAppError(error: unknown, place: string): unknown {
         cause: error,
       });
     }
+    if (status >= 500) return new AppError('internal', `Elasticsearch failed (${status}): ${reason}`, { cause: error });
     return new AppError('bad_request', `Elasticsearch refuses the request (${status}): ${reason}`, { cause: error });
   }
   if (error instanceof errors.ElasticsearchClientError) {

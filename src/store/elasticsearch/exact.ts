@@ -1,4 +1,5 @@
 import { text } from 'node:stream/consumers';
+import { AppError } from '../../core/errors.ts';
 import type { AuditRecord } from '../../core/record.ts';
 import type { Connection } from './connection.ts';
 
@@ -15,6 +16,7 @@ interface RawHit {
   readonly _index: string;
   readonly _version?: string;
   readonly _source?: AuditRecord;
+  readonly error?: { readonly type?: string; readonly reason?: string };
 }
 
 interface RawAnswer {
@@ -22,9 +24,16 @@ interface RawAnswer {
   readonly hits?: { readonly hits: readonly RawHit[] };
 }
 
+/** What `readExact` asks for a search: half of an answer is no answer. */
+export const WHOLE_SEARCH = '_search?allow_partial_search_results=false&ignore_unavailable=true';
+
+/** An index that is deleted, or closed, holds nothing any more. */
+const NO_INDEX = new Set(['index_not_found_exception', 'index_closed_exception']);
+
 /**
  * The documents that a `_mget` or `_search` request finds. Ranks use 63 bits and JSON.parse keeps 53, so versions are turned into text
- * before parsing. (A text value cannot be mistaken for one: quotes inside it are escaped.)
+ * before parsing. (A text value cannot be mistaken for one: quotes inside it are escaped.) Throws `store_unavailable` when
+ * one of them cannot be read now.
  */
 export async function readExact(connection: Connection, path: string, body: object): Promise<ExactHit[]> {
   const raw = await connection.request(async (client) => {
@@ -34,6 +43,10 @@ export async function readExact(connection: Connection, path: string, body: obje
   const answer = JSON.parse(raw.replace(/"_version":(\d+)/g, '"_version":"$1"')) as RawAnswer;
   const hits: ExactHit[] = [];
   for (const hit of answer.docs ?? answer.hits?.hits ?? []) {
+    if (hit.error && !NO_INDEX.has(hit.error.type ?? '')) {
+      const reason = `${hit.error.type}: ${hit.error.reason}`;
+      throw new AppError('store_unavailable', `Elasticsearch cannot read from ${hit._index}: ${reason}`);
+    }
     if (hit._version === undefined || !hit._source) continue;
     hits.push({ id: hit._id, index: hit._index, rank: BigInt(hit._version), record: hit._source });
   }

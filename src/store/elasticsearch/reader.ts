@@ -2,10 +2,10 @@ import type { estypes } from '@elastic/elasticsearch';
 import { type Field, fieldValues } from '../../core/fields.ts';
 import type { AuditRecord } from '../../core/record.ts';
 import { checkPageLimit, decodeCursor, encodeCursor, type Position, SUPERSEDED_FIELD, sortField } from '../paging.ts';
-import type { Page, Selection, Sort } from '../port.ts';
+import type { GetHint, Page, Selection, Sort } from '../port.ts';
 import type { Connection } from './connection.ts';
-import { readExact } from './exact.ts';
-import { indexPattern } from './indices.ts';
+import { readExact, WHOLE_SEARCH } from './exact.ts';
+import { type IndexPeriod, indexName, indexPattern } from './indices.ts';
 import { not, selectionToDsl } from './query-dsl.ts';
 
 /** Documents that one search request may return, by the server's default. */
@@ -104,14 +104,25 @@ async function readRecords(connection: Connection, request: estypes.SearchReques
   return answer.hits.hits.flatMap((hit) => (hit._source ? [hit._source] : []));
 }
 
-/** The state with the highest rank: while a record moves to another day, two are there for a moment. */
-export async function get(connection: Connection, id: string): Promise<AuditRecord | undefined> {
+/** Where the hint says, as of this very moment; else wherever a search finds it. */
+export async function get(
+  connection: Connection,
+  id: string,
+  period: IndexPeriod,
+  hint?: GetHint,
+): Promise<AuditRecord | undefined> {
+  if (hint !== undefined) {
+    const docs = [{ _index: indexName(hint.namespace, hint.timestampNs, period), _id: id }];
+    const [found] = await readExact(connection, '/_mget', { docs });
+    if (found) return found.record;
+  }
   return (await current(connection, id))?.record;
 }
 
+/** The state with the highest rank: while a record moves to another day, two are there for a moment. */
 async function current(connection: Connection, id: string) {
   const body = { query: { ids: { values: [id] } }, size: 10, version: true };
-  const found = await readExact(connection, `/${indexPattern('audit')}/_search`, body);
+  const found = await readExact(connection, `/${indexPattern('audit')}/${WHOLE_SEARCH}`, body);
   return found.reduce((best, hit) => (best && best.rank > hit.rank ? best : hit), found[0]);
 }
 

@@ -21,7 +21,7 @@ export async function openElasticsearchStore(settings: ElasticsearchSettings): P
     setUp: () => setUpIndices(connection, settings),
     write: (batch) => writer.write(batch),
     search: (selection, sort, limit, cursor) => search(connection, selection, sort, limit, cursor),
-    get: (id) => get(connection, id),
+    get: (id, hint) => get(connection, id, settings.indexPeriod, hint),
     revisions: (id) => revisions(connection, id),
     trace: (traceId) => trace(connection, traceId),
     count: (selection) => count(connection, selection),

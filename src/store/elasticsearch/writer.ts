@@ -1,23 +1,21 @@
 import { AppError } from '../../core/errors.ts';
 import type { RecordWrite } from '../../core/settlement.ts';
+import { documentText } from '../document.ts';
 import type { WriteRejection, WriteResult } from '../port.ts';
 import { type BulkAction, sendBulk } from './bulk.ts';
 import type { Connection } from './connection.ts';
-import { type ExactHit, readExact } from './exact.ts';
+import { type ExactHit, readExact, WHOLE_SEARCH } from './exact.ts';
 import { type IndexPeriod, indexName, indexPattern, revisionsIndexOf, setUpAlias } from './indices.ts';
 
 /** Documents of one look-up: bounds its answer to some megabytes. */
 const LOOKUP_DOCUMENTS_MAX = 1_000;
-
-/** Indices that a look-up names one by one: a request line has 4 KiB. */
-const LOOKUP_INDICES_MAX = 30;
 
 /** Digits of the largest rank (63 bits), so that ids of kept states sort by rank. */
 const RANK_DIGITS = 19;
 
 /**
  * Writes records. The version of a document is its rank, so the server itself turns down what is outranked, whatever
- * order and however often batches arrive. A first revision costs one cheap search and its part of a bulk request.
+ * order and however often batches arrive. A first revision costs one look-up by id and its part of a bulk request.
  *
  * A revision goes in this order, each step durable before the next: (1) the state it replaces is kept, create-only, under
  * its rank; (2) the new state is written; (3) copies in other indices are deleted, when the record moved to another day.
@@ -105,45 +103,38 @@ export class Writer {
     const actions = replaced.map((state): BulkAction => {
       const _id = `${state.id}-${String(state.rank).padStart(RANK_DIGITS, '0')}`;
       const header = JSON.stringify({ create: { _index: revisionsIndexOf(state.index), _id } });
-      return { header, body: JSON.stringify(state.record) };
+      return { header, body: documentText(state.record) };
     });
     const outcomes = await sendBulk(this.#connection, actions);
     const refused = outcomes.find((outcome) => outcome.status === 400);
-    if (refused) throw new AppError('store_unavailable', `an earlier state could not be kept: ${refused.reason}`);
+    if (refused) throw new AppError('internal', `an earlier state could not be kept: ${refused.reason}`);
   }
 
   /**
-   * Every state held under the ids of these writes. An announced revision is read from the two indices where it should be, as of this
-   * very moment; when it is in neither (the index period was changed, a crash came in between), wherever a search finds
-   * it. For a first revision one search makes sure that nothing is there after all (the settle journal forgets, another
-   * instance may have written): it costs a third, and sees what is older than the refresh interval.
+   * Every state held under the ids of these writes, read from the indices where they should be as of this very moment: that
+   * of the write, also when it is the first (the settle journal forgets, another instance may have written), and that of
+   * the state before. An announced revision that is in neither (the index period was changed, a crash came in between)
+   * is taken from wherever a search finds it.
    */
   async #lookUp(writes: readonly RecordWrite[], isRepeated: boolean): Promise<ExactHit[]> {
     const held: ExactHit[] = [];
     for (let at = 0; at < writes.length; at += LOOKUP_DOCUMENTS_MAX) {
       const part = writes.slice(at, at + LOOKUP_DOCUMENTS_MAX);
-      const isRevision = (write: RecordWrite) => isRepeated || write.previousTimestampNs !== undefined;
-      const revisions = part.filter(isRevision);
-      const firsts = part.filter((write) => !isRevision(write));
-      const docs = revisions.flatMap((write) =>
-        [...this.#indicesOf(write)].map((_index) => ({ _index, _id: write.id })),
-      );
-      const found = docs.length === 0 ? [] : await readExact(this.#connection, '/_mget', { docs });
+      const docs = part.flatMap((write) => [...this.#indicesOf(write)].map((_index) => ({ _index, _id: write.id })));
+      const found = await readExact(this.#connection, '/_mget', { docs });
       const known = new Set(found.map((state) => state.id));
-      const lost = revisions.filter((write) => !known.has(write.id));
-      held.push(...found, ...(await this.#find(lost, indexPattern('audit'))));
-      const indices = new Set(firsts.map((write) => this.#indexOf(write)));
-      const narrow = indices.size > LOOKUP_INDICES_MAX ? indexPattern('audit') : [...indices].join(',');
-      held.push(...(await this.#find(firsts, narrow)));
+      const isLost = (write: RecordWrite) =>
+        !known.has(write.id) && (isRepeated || write.previousTimestampNs !== undefined);
+      held.push(...found, ...(await this.#find(part.filter(isLost))));
     }
     return held;
   }
 
-  async #find(writes: readonly RecordWrite[], index: string): Promise<ExactHit[]> {
+  async #find(writes: readonly RecordWrite[]): Promise<ExactHit[]> {
     if (writes.length === 0) return [];
     const query = { ids: { values: writes.map((write) => write.id) } };
     const body = { query, size: 2 * writes.length, version: true, track_total_hits: false };
-    return readExact(this.#connection, `/${index}/_search?ignore_unavailable=true`, body);
+    return readExact(this.#connection, `/${indexPattern('audit')}/${WHOLE_SEARCH}`, body);
   }
 }
 
@@ -167,7 +158,7 @@ function waves(batch: readonly RecordWrite[]): RecordWrite[][] {
 function indexAction(index: string, write: RecordWrite): BulkAction {
   return {
     header: `{"index":{"_index":${JSON.stringify(index)},"_id":${JSON.stringify(write.id)},"version":${write.rank},"version_type":"external_gte"}}`,
-    body: JSON.stringify(write.record),
+    body: documentText(write.record),
   };
 }
 
