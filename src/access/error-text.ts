@@ -18,16 +18,16 @@ const QUOTING: readonly (readonly [RegExp, string])[] = [
   [/\((?:Connection: [^\n()]*, )?SQL: [\s\S]*(?:\)|$)/, '(SQL: ?)'],
   [/(\bwith params )\[(?:[^\n]*\]|[^\]]*(?:\]|$))/g, '$1[?]'],
   [/(\n ?params: )[^\n]*/g, '$1?'],
-  // PostgreSQL.
+  // PostgreSQL; `near "…"` is SQLite's too.
+  [new RegExp(String.raw`(\bnear )${DOUBLE}`, 'g'), '$1"?"'],
   [/((?:^|\n)[ \t]*(?:CONTEXT|QUERY|STATEMENT|Where|Internal Query): )[^\n]*/g, '$1?'],
   [new RegExp(String.raw`([Kk]ey \([^\n]*?\))=${PARENTHESIS}`, 'g'), '$1=(?)'],
   [/(Failing row contains )\([\s\S]*?(?:\)\.?(?=\s*(?:\n|$|["'\]}]))|$)/g, '$1(?)'],
-  [new RegExp(String.raw`(\bat or near )${DOUBLE}`, 'g'), '$1"?"'],
   [
     new RegExp(String.raw`(\b(?:invalid|malformed|out of range|unrecognized token)\b[^\n":]{0,120}: )${DOUBLE}`, 'gi'),
     '$1"?"',
   ],
-  [/(\b(?:value|Token) )"[^\n]*"(?= is )/g, '$1"?"'],
+  [new RegExp(String.raw`(\b(?:value|Token) )${DOUBLE}`, 'g'), '$1"?"'],
   // MySQL and MariaDB.
   [/(Duplicate entry )'[\s\S]*?'(?= for )/g, "$1'?'"],
   [/(\bto use near )'(?:[\s\S]*?'(?= at line \d)|[\s\S]*$)/g, "$1'?'"],
@@ -39,8 +39,7 @@ const QUOTING: readonly (readonly [RegExp, string])[] = [
     new RegExp(String.raw`(\b(?:Incorrect syntax near|after the character string|Truncated value:) )${SINGLE}`, 'g'),
     "$1'?'",
   ],
-  // SQLite, H2, MongoDB.
-  [/(\bnear )"[\s\S]*?"(?=: syntax error)/g, '$1"?"'],
+  // H2 and MongoDB.
   [new RegExp(String.raw`(\bVALUES )${PARENTHESIS}`, 'g'), '$1(?)'],
   [new RegExp(String.raw`(\bData conversion error converting )${DOUBLE}`, 'g'), '$1"?"'],
   [new RegExp(String.raw`(\b(?:dup key|full error|keyValue): )${BRACE}`, 'g'), '$1{ ? }'],

@@ -9,21 +9,29 @@ const ROLES_MAX = 3;
 const VERBS: ReadonlyMap<string, readonly string[]> = new Map(
   Object.entries({
     'read/read':
-      'get head select read find query view list search scan hget mget fetch getobject headobject listobjectsv2',
-    'wrote/write': 'put write set hset putobject',
+      'get head select read find query view list search scan hget mget fetch aggregate count distinct ' +
+      'hgetall hmget hkeys hvals hlen hexists exists type ttl pttl strlen getrange lrange lindex llen smembers sismember ' +
+      'scard zrange zrangebyscore zscore zcard xrange xread keys hscan sscan zscan ' +
+      'getobject headobject listobjects listobjectsv2 headbucket',
+    'wrote/write':
+      'put write set setex psetex setnx mset append hset hmset hincrby incr incrby decr decrby ' +
+      'lpush rpush sadd zadd xadd putobject',
     'posted to/post to': 'post',
     'asked for the options of/ask for the options of': 'options',
     'changed/change': 'patch',
     'updated/update': 'update',
     'inserted into/insert into': 'insert',
-    'created/create': 'create',
-    'deleted/delete': 'delete del deleteobject',
+    'imported into/import into': 'import',
+    'created/create': 'create createbucket',
+    'deleted/delete': 'delete del unlink hdel srem zrem deleteobject deleteobjects deletebucket',
     'dropped/drop': 'drop',
     'altered/alter': 'alter',
-    'emptied/empty': 'truncate',
+    'emptied/empty': 'truncate flushdb flushall',
     'exported/export': 'export',
+    'copied/copy': 'copy copyobject',
     'downloaded/download': 'download',
     'uploaded/upload': 'upload',
+    'connected to/connect to': 'connect',
     'published to/publish to': 'publish send',
     'received from/receive from': 'receive',
     'processed a message of/process a message of': 'process',
@@ -37,6 +45,15 @@ const CALL: readonly string[] = ['called', 'call'];
 
 /** Actions that are about the actor's own account, which the sentence has named already. */
 const ABOUT_SELF = new Set(['login', 'logout']);
+
+/** What authentication does besides, most often to the actor's own account too. */
+const TOKEN_VERBS: ReadonlyMap<string, readonly string[]> = new Map(
+  Object.entries({
+    'obtained a token/obtain a token': 'token issue issued grant granted',
+    'refreshed a token/refresh a token': 'refresh refreshed renew renewed',
+    'revoked a token/revoke a token': 'revoke revoked',
+  }).flatMap(([forms, actions]) => actions.split(' ').map((action) => [action, forms.split('/')] as const)),
+);
 
 const PLAIN_LINE = /^[!-~]+(?: [!-~]+)*$/;
 
@@ -73,7 +90,9 @@ function whoIn(record: Omit<AuditRecord, 'message'>): string {
  */
 function targetIn(record: Omit<AuditRecord, 'message'>): string {
   const { target } = record.audit;
-  const text = target.type === 'endpoint' ? target.id : (target.name ?? target.id);
+  // The name of an object leaves out its bucket, and databases of Redis have numbers for names.
+  const isBare = (target.type === 'object' && target.service === 'S3') || /^\d+$/.test(target.name ?? '');
+  const text = target.type === 'endpoint' || isBare ? target.id : (target.name ?? target.id);
   const service = target.service ?? record.service?.name;
   const system = record.messaging?.system;
   const prefix = service !== undefined && text.startsWith(`${service} `) ? service : system;
@@ -83,18 +102,48 @@ function targetIn(record: Omit<AuditRecord, 'message'>): string {
   );
 }
 
+/** The request with its route, unless both are told already: `named` is the action where the sentence has it. */
 function requestIn(record: Omit<AuditRecord, 'message'>, target: string, named: string): string {
   const method = record.http?.request?.method;
   if (method === undefined || record.audit.target.type !== 'endpoint') return '';
   const route = oneLine(record.http?.route ?? record.url?.path ?? '', NAME_CHARS_MAX);
-  const place = route === target ? '' : route;
-  if (named === method) return place === '' ? '' : ` (${place})`;
-  return place === '' ? ` (${method})` : ` (${method} ${place})`;
+  if (route === '' || route === target) return '';
+  const said = oneLine(method, NAME_CHARS_MAX);
+  return named === said ? ` (${route})` : ` (${said} ${route})`;
+}
+
+/** Authentication that reads better than `did X on Y`; undefined for the rest. */
+function authenticationIn(record: Omit<AuditRecord, 'message'>, key: string): string | undefined {
+  const { event, audit, db, user } = record;
+  if (!event.category.includes('authentication')) return undefined;
+  const { target, actor } = audit;
+  const isBad = event.outcome === 'failure' || audit.decision === 'deny';
+  if (db !== undefined && target.type === 'account') {
+    return `${isBad ? 'failed to log in' : 'logged in'} to ${oneLine(target.service ?? db.system ?? 'a database', NAME_CHARS_MAX)}`;
+  }
+  const verbs = TOKEN_VERBS.get(key);
+  if (verbs === undefined) return undefined;
+  const isTold =
+    ['endpoint', 'event'].includes(target.type) ||
+    [user?.id, user?.name, user?.email, actor.claimed].includes(target.id);
+  const whose = isTold ? '' : ` for ${targetIn(record)}`;
+  const [past, infinitive] = verbs;
+  return `${isBad ? `failed to ${infinitive}` : past}${whose}`;
+}
+
+/** COPY of PostgreSQL goes both ways, which only the statement tells. */
+function verbKey(record: Omit<AuditRecord, 'message'>, action: string): string {
+  const key = action.toLowerCase();
+  const copied = key === 'copy' ? record.db?.statement : undefined;
+  if (copied === undefined) return key;
+  return /\bfrom\s+(?:stdin|program|\?)/i.test(copied) ? 'import' : /\sto\s/i.test(copied) ? 'export' : key;
 }
 
 function deedIn(record: Omit<AuditRecord, 'message'>): string {
   const action = oneLine(record.event.action, NAME_CHARS_MAX);
-  const key = action.toLowerCase();
+  const key = verbKey(record, action);
+  const authentication = authenticationIn(record, key);
+  if (authentication !== undefined) return authentication;
   const isCall = record.audit.target.type.startsWith('rpc');
   const [past, infinitive] = isCall ? CALL : (VERBS.get(key) ?? [`did ${action} on`, `do ${action} on`]);
   const target = ABOUT_SELF.has(key) ? '' : targetIn(record);
@@ -104,6 +153,12 @@ function deedIn(record: Omit<AuditRecord, 'message'>): string {
   }
   const verb = record.event.outcome === 'failure' ? `failed to ${infinitive}` : past;
   return `${verb}${of}${requestIn(record, target, '')}`;
+}
+
+/** Where the request came from. What a service did in its own name inside of another's request did not come from there. */
+function fromIn({ source, audit }: Omit<AuditRecord, 'message'>): string {
+  const isOwn = !audit.entry && audit.actor.attribution === 'service';
+  return source?.ip === undefined || isOwn ? '' : ` from ${source.ip}`;
 }
 
 /** A reason fit for a sentence: one line, cut, and without quoted values. Quoted names of tables and the like stay. */
@@ -118,8 +173,7 @@ function reasonIn(record: Omit<AuditRecord, 'message'>): string {
  * `alice (nurse) was refused SELECT on shop.orders from 10.0.0.7: permission denied (42501), 41 ms`.
  */
 export function describeAccess(record: Omit<AuditRecord, 'message'>): string {
-  const from = record.source?.ip === undefined ? '' : ` from ${record.source.ip}`;
   const unknown = record.event.outcome === 'unknown' && record.audit.decision === 'none' ? ', outcome unknown' : '';
   const took = record.event.duration > 0 ? `, ${describeDuration(record.event.duration)}` : '';
-  return `${whoIn(record)} ${deedIn(record)}${from}${reasonIn(record)}${unknown}${took}`;
+  return `${whoIn(record)} ${deedIn(record)}${fromIn(record)}${reasonIn(record)}${unknown}${took}`;
 }

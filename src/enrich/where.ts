@@ -23,6 +23,7 @@ export const ENRICH_KEYS: readonly string[] = [
   'exception.message',
   'exception.stacktrace',
   'error.type',
+  'net.peer.name',
 ];
 
 /** What a resource says about where something ran; records share it, so nobody may change it. */

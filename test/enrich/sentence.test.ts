@@ -2,13 +2,15 @@ import { describe, expect, it } from 'vitest';
 import type { AuditRecord } from '../../src/core/record.ts';
 import { describeAccess, describeDuration } from '../../src/enrich/sentence.ts';
 
-type Said = Pick<AuditRecord, 'user' | 'source' | 'http' | 'url'> & {
+type Said = Pick<AuditRecord, 'user' | 'source' | 'http' | 'url' | 'db'> & {
   action: string;
   target: AuditRecord['audit']['target'];
   outcome?: AuditRecord['event']['outcome'];
   decision?: AuditRecord['audit']['decision'];
   reason?: string;
   actor?: Partial<AuditRecord['audit']['actor']>;
+  category?: string[];
+  entry?: boolean;
   ms?: number;
 };
 
@@ -19,6 +21,8 @@ function sentence({
   decision = 'none',
   reason,
   actor,
+  category = [],
+  entry = true,
   ms = 0,
   ...sections
 }: Said): string {
@@ -29,7 +33,7 @@ function sentence({
     event: {
       id: 'x',
       action,
-      category: [],
+      category,
       type: [],
       kind: 'event',
       outcome,
@@ -43,7 +47,7 @@ function sentence({
     ...sections,
     audit: {
       schema_version: 1,
-      entry: true,
+      entry,
       actor: { type: 'user', attribution: 'span', verified: false, ...actor },
       target,
       decision,
@@ -99,7 +103,7 @@ const cases: [want: string, said: Said][] = [
     },
   ],
   [
-    'someone posted to /orders (POST), 1.5 s',
+    'someone posted to /orders, 1.5 s',
     {
       action: 'POST',
       target: { type: 'endpoint', id: 'shop /orders', service: 'shop' },
@@ -172,8 +176,84 @@ const cases: [want: string, said: Said][] = [
   ],
 ];
 
+const redis = { type: 'database', id: 'redis', service: 'redis' };
+const claimed = { claimed: 'svc', type: 'anonymous' } as const;
+const service = { user: { id: 'billing' }, actor: { type: 'service', attribution: 'service' } } as const;
+const authentication = ['authentication'];
+
+const domains: typeof cases = [
+  [
+    'someone claiming to be svc failed to log in to postgresql/clinic: password authentication failed for user "svc" (28P01)',
+    {
+      action: 'connect',
+      target: { type: 'account', id: 'svc', name: 'svc', service: 'postgresql/clinic' },
+      db: { system: 'postgresql', namespace: 'clinic' },
+      category: ['database', 'authentication'],
+      outcome: 'failure',
+      decision: 'deny',
+      actor: claimed,
+      reason: 'password authentication failed for user "svc" (28P01)',
+    },
+  ],
+  ['alice obtained a token', { user: { id: 'alice' }, action: 'issued', target: account, category: authentication }],
+  [
+    'service billing obtained a token for alice from 10.0.0.7',
+    { ...service, action: 'issued', target: account, category: authentication, source: { ip: '10.0.0.7' } },
+  ],
+  [
+    'someone claiming to be svc failed to obtain a token: expired',
+    {
+      action: 'token',
+      target: { type: 'account', id: 'svc' },
+      category: authentication,
+      outcome: 'failure',
+      decision: 'deny',
+      actor: claimed,
+      reason: 'expired',
+    },
+  ],
+  [
+    'alice did issued on invoices/9',
+    { user: { id: 'alice' }, action: 'issued', target: { type: 'x', id: 'invoices/9' } },
+  ],
+  ['service billing read redis', { ...service, action: 'HGETALL', target: redis }],
+  ['service billing wrote redis/0', { ...service, action: 'SETEX', target: { ...redis, id: 'redis/0', name: '0' } }],
+  ...(
+    [
+      ['exported', 'COPY c.patients TO STDOUT'],
+      ['imported into', 'COPY c.patients (a, b) FROM STDIN'],
+      ['exported', 'COPY (SELECT a FROM c.patients) TO STDOUT'],
+      ['copied', undefined],
+    ] as const
+  ).map(([deed, statement]): (typeof cases)[number] => [
+    `bob ${deed} c.patients`,
+    {
+      user: { id: 'bob' },
+      action: 'COPY',
+      target: { type: 'table', id: 'postgresql/c.patients', name: 'c.patients' },
+      db: { system: 'postgresql', ...(statement && { statement }) },
+    },
+  ]),
+  [
+    'service billing read scans/7/mri.dcm',
+    {
+      ...service,
+      action: 'GetObject',
+      target: { type: 'object', id: 'scans/7/mri.dcm', name: '7/mri.dcm', service: 'S3' },
+    },
+  ],
+  [
+    'service billing read shop.orders',
+    { ...service, action: 'SELECT', target: table, entry: false, source: { ip: '127.0.0.1' } },
+  ],
+  [
+    'someone read /slow',
+    { action: 'GET', target: { type: 'endpoint', id: '/slow' }, http: { request: { method: 'GET' } } },
+  ],
+];
+
 describe('the sentence of a record', () => {
-  it.each(cases)('%s', (want, said) => expect(sentence(said)).toBe(want));
+  it.each([...cases, ...domains])('%s', (want, said) => expect(sentence(said)).toBe(want));
 
   it('stays short whatever the evidence says', () => {
     const long = 'x'.repeat(4000);
@@ -185,6 +265,24 @@ describe('the sentence of a record', () => {
       reason: long,
     });
     expect(said.length).toBeLessThan(700);
+  });
+
+  it('holds no control or bidirectional characters, whatever the evidence says', () => {
+    const strange = 'a\u001b[31m\u0000\u009b\n\u202eb\u2066c\u2028d';
+    const target = { type: 'endpoint', id: strange, name: strange, service: strange };
+    const outcomes = [{ outcome: 'success' }, { outcome: 'failure', decision: 'deny' }] as const;
+    for (const ended of outcomes) {
+      for (const type of ['endpoint', 'object', 'rpc', 'account']) {
+        for (const category of [[], authentication]) {
+          const said = sentence({
+            ...{ ...ended, category, user: { name: strange, roles: [strange] }, reason: strange, action: strange },
+            ...{ target: { ...target, type }, actor: { claimed: strange }, db: { system: strange } },
+            ...{ http: { request: { method: strange }, route: `/${strange}` }, url: { path: strange } },
+          });
+          expect(said).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
+        }
+      }
+    }
   });
 
   it.each([
