@@ -31,6 +31,7 @@ export const NAMES = {
     'db.sql.table',
     'db.mongodb.collection',
     'db.cassandra.table',
+    'db.elasticsearch.path_parts.index',
     'aws.dynamodb.table_names',
   ],
   dbOperation: ['db.operation.name', 'db.operation'],

@@ -2,18 +2,8 @@ import { SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { AccessSections, AccessTarget } from './access.ts';
 import { clip, compact, type ErrorText, NAMES, remember, textOf } from './attributes.ts';
 import { type Draft, errorOf, failed, headline, type Result, SUCCEEDED, targetOf } from './draft.ts';
-import { readStatement, type Statement } from './statement.ts';
-
-/** ECS event types by verb, or by what a driver calls the operation; the first that fits. */
-const TYPES_BY_VERB: readonly (readonly [RegExp, readonly string[]])[] = [
-  [/^(?:grant|revoke|set role)\b/i, ['admin']],
-  [/^create/i, ['admin', 'creation']],
-  [/^(?:alter|rename|comment|reindex|vacuum)/i, ['admin', 'change']],
-  [/^drop/i, ['admin', 'deletion']],
-  [/^(?:delete|truncate|remove|del$|unlink|expire|flush)|delete$/i, ['deletion']],
-  [/^(?:insert|put|add|index$|[lrxz]?push|copy)/i, ['creation']],
-  [/^(?:update|replace|merge|upsert|bulk|findandmodify|findoneand|[hm]?set|incr|decr|append)/i, ['change']],
-];
+import { operationOf, tellingStatement } from './operation.ts';
+import type { Statement } from './statement.ts';
 
 interface Refusal {
   readonly kind: 'permission' | 'authentication';
@@ -67,13 +57,13 @@ export function readDatabase(span: Span): Draft | undefined {
   const system = textOf(span.attributes, NAMES.dbSystem);
   if (system === undefined || span.kind !== SPAN_KIND.client) return undefined;
   const sent = textOf(span.attributes, NAMES.dbStatement);
-  const statement = sent === undefined ? undefined : readStatement(sent, system);
-  const { operation, types } = operationOf(span, statement);
+  const statement = sent === undefined ? undefined : tellingStatement(sent, system);
+  const { operation, types } = operationOf(span, system, sent, statement);
   const error = errorOf(span);
   const { code, refusal } = refusalOf(span, system, error);
   const result = resultOf(error, code, refusal);
   const user = textOf(span.attributes, NAMES.dbUser);
-  const namespace = namespaceOf(span);
+  const namespace = namespaceOf(span, system);
   const collection = collectionOf(span, statement, namespace);
   const account = refusal?.kind === 'authentication' ? (user ?? accountIn(error?.message)) : undefined;
   return {
@@ -115,11 +105,14 @@ function databaseTarget(
   return targetOf(type, name === '' ? system : `${system}/${name}`, clip(name) || undefined);
 }
 
-/** `shop|public` (database and schema of the stable conventions) is `shop`; other schemas stay: `shop.billing`. */
-function namespaceOf(span: Span): string | undefined {
-  return textOf(span.attributes, NAMES.dbNamespace)
-    ?.replace('|', '.')
-    .replace(/\.(?:public|dbo)$/, '');
+/**
+ * `shop|public` (database and schema of the stable conventions) is `shop`; other schemas stay: `shop.billing`. Redis counts
+ * its databases, and the conventions leave out the first.
+ */
+function namespaceOf(span: Span, system: string): string | undefined {
+  const stated = textOf(span.attributes, NAMES.dbNamespace);
+  if (stated === undefined) return system === 'redis' || system === 'valkey' ? '0' : undefined;
+  return stated.replace('|', '.').replace(/\.(?:public|dbo)$/, '');
 }
 
 /** The table as the instrumentation names it, else from the statement; a schema that repeats the namespace goes. */
@@ -130,32 +123,6 @@ function collectionOf(span: Span, statement: Statement | undefined, namespace: s
 }
 
 const plainName = remember((name) => name.replaceAll(/["`[\]]/g, '').replace(/^(?:public|dbo)\./i, ''));
-
-/** The stated operation, the statement's verb, or what the span's name begins with (`pg.query:SELECT shop`, `redis-GET`). */
-function operationOf(span: Span, statement: Statement | undefined): Operation {
-  const stated = textOf(span.attributes, NAMES.dbOperation) ?? statement?.operation;
-  return asOperation(stated ?? namedOperation(textOf(span.attributes, NAMES.dbSummary) ?? span.name));
-}
-
-function namedOperation(name: string): string {
-  const [first = ''] = name.replace(/^[\w-]+\.query:/, '').split(/[\s:]/);
-  return first.split(/[.-]/).at(-1) || 'query';
-}
-
-const SQL_VERB =
-  /^(?:select|insert|update|delete|merge|replace|create|alter|drop|truncate|grant|revoke|begin|commit|rollback|set)\b/i;
-
-interface Operation {
-  readonly operation: string;
-  readonly types: readonly string[];
-}
-
-/** An operation's name, verbs of SQL in capitals, and the ECS event types that it stands for. */
-const asOperation = remember((named): Operation => {
-  const clipped = clip(named, 256);
-  const operation = SQL_VERB.test(clipped) ? clipped.toUpperCase() : clipped;
-  return { operation, types: TYPES_BY_VERB.find(([pattern]) => pattern.test(operation))?.[1] ?? ['access'] };
-});
 
 /** The code of the failure, and whether it says that the database refused. */
 function refusalOf(span: Span, system: string, error: ErrorText | undefined): { code?: string; refusal?: Refusal } {

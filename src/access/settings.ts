@@ -59,18 +59,15 @@ const STATIC_FILES = words(
     '*.eot */robots.txt',
 );
 const STATIC_FOLDERS = words('/static/* /assets/* /public/* /_next/static/* /webjars/* /dist/*');
+const SQL_SYSTEMS = words(
+  '*sql* mariadb oracle* db2 ibm.db2 h2 derby redshift aws.redshift cockroach* snowflake trino presto* duckdb vertica ' +
+    'teradata firebird* sap.* hanadb maxdb clickhouse spanner gcp.spanner hive spark databricks tidb vitess edb ' +
+    'yugabyte* timescale* informix actian.ingres ingres interbase',
+);
 const SERVED = { 'http.request.method': ['GET', 'HEAD'], 'event.outcome': 'success' };
 
 export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
-  include: [
-    {
-      name: 'change of database role',
-      when: {
-        'event.action': 'SET',
-        'db.query.text': ['SET ROLE *', 'set role *', 'SET SESSION AUTHORIZATION *', 'set session authorization *'],
-      },
-    },
-  ],
+  include: [],
   exclude: [
     {
       name: 'health check by path',
@@ -96,19 +93,35 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
       when: { ...SERVED, 'url.path': STATIC_FILES, 'http.route': ['!*{*', '!*:*', '!*<*', '!*[*'] },
     },
     { name: 'static folder', when: { ...SERVED, 'url.path': STATIC_FOLDERS, 'http.route': ['!*/{*}/*', '!*/:*/*'] } },
+    // `SET ROLE`, `SHOW GRANTS` and their kind are actions of their own. What was refused is never chatter.
     {
       name: 'database chatter',
       when: {
         'event.action': words(
-          'BEGIN START COMMIT END ROLLBACK SAVEPOINT RELEASE SET SHOW RESET DISCARD DEALLOCATE PING ping HELLO hello ' +
-            'isMaster CLIENT INFO close',
+          'BEGIN START COMMIT END ROLLBACK SAVEPOINT RELEASE SET SHOW RESET DISCARD DEALLOCATE PING ping close',
         ),
-        'db.system.name': '*',
+        'db.system.name': SQL_SYSTEMS,
+        'event.outcome': 'success',
+      },
+    },
+    {
+      name: 'database commands',
+      when: {
+        'event.action': [
+          ...words('PING ping HELLO hello isMaster MULTI EXEC DISCARD WATCH UNWATCH ECHO INFO COMMAND QUIT READONLY'),
+          ...['CLIENT SETNAME', 'CLIENT SETINFO', 'CLIENT ID', 'CLIENT GETNAME', 'CLIENT TRACKING', 'CLIENT CACHING'],
+        ],
+        'db.system.name': ['*', ...SQL_SYSTEMS.map((system) => `!${system}`)],
+        'event.outcome': 'success',
       },
     },
     {
       name: 'database ping',
-      when: { 'db.query.text': ['SELECT 1', 'select 1', 'SELECT ?', 'select ?', 'SELECT 1;'], 'db.system.name': '*' },
+      when: {
+        'db.query.text': ['SELECT 1', 'select 1', 'SELECT ?', 'select ?', 'SELECT 1;'],
+        'db.system.name': '*',
+        'event.outcome': 'success',
+      },
     },
     {
       name: 'database connection',

@@ -273,7 +273,47 @@ const DATABASE: Case[] = [
     { ...CLIENT, name: 'redis-DEL' },
     { action: 'DEL', type: 'deletion', target: 'database redis/0' },
   ],
+  [
+    'Redis leaves out the index of its first database',
+    { 'db.system': 'redis' },
+    CLIENT,
+    { target: 'database redis/0' },
+  ],
+  [
+    'Elasticsearch, old names',
+    { 'db.system': 'elasticsearch', 'db.operation': 'search', 'db.elasticsearch.path_parts.index': 'patients' },
+    CLIENT,
+    { action: 'search', target: 'table elasticsearch/patients' },
+  ],
 ];
+
+const postgres = (text: string): Values => ({ 'db.system': 'postgresql', 'db.name': 'shop', 'db.statement': text });
+const redis = (text: string): Values => ({ 'db.system': 'redis', 'db.statement': text });
+
+const OPERATIONS: Case[] = (
+  [
+    [postgres('COPY orders TO STDOUT'), 'COPY', 'access'],
+    [postgres("COPY (SELECT * FROM orders) TO '/tmp/x' CSV"), 'COPY', 'access'],
+    [postgres("COPY orders (id, a) FROM '/tmp/to'"), 'COPY', 'creation'],
+    [{ 'db.system': 'snowflake', 'db.statement': 'copy into @stage from orders' }, 'COPY', 'access'],
+    [postgres('set role admin'), 'SET ROLE', 'admin'],
+    [postgres('SET SESSION AUTHORIZATION admin'), 'SET AUTHORIZATION', 'admin'],
+    [{ ...postgres('SET pgaudit.log = 1'), 'db.operation': 'SET' }, 'SET PGAUDIT.LOG', 'admin'],
+    [{ 'db.system': 'mysql', 'db.statement': "SET PASSWORD FOR 'a'@'%' = 'x'" }, 'SET PASSWORD', 'admin'],
+    [{ 'db.system': 'mysql', 'db.statement': 'SHOW GRANTS FOR a' }, 'SHOW GRANTS', 'access'],
+    [postgres('BEGIN; DELETE FROM orders; COMMIT'), 'DELETE', 'deletion'],
+    [postgres('SET a = 1; SET ROLE admin; SET b = 1'), 'SET ROLE', 'admin'],
+    [{ 'db.system': 'mssql', 'db.statement': 'SET NOCOUNT ON;\nINSERT INTO t VALUES (1)' }, 'INSERT', 'creation'],
+    [{ 'db.system': 'oracle', 'db.statement': 'BEGIN clinic.discharge(:1); END;' }, 'CALL', 'access'],
+    [{ 'db.system': 'oracle', 'db.statement': 'begin update t set a = 1; end;' }, 'UPDATE', 'change'],
+    [redis('SET patient:7 x'), 'SET', 'change'],
+    [redis('set patient:7 x'), 'SET', 'change'],
+    [redis('MULTI\nHDEL patient:7 a\nEXEC'), 'HDEL', 'deletion'],
+    [redis('ZADD queue 1 x'), 'ZADD', 'creation'],
+    [redis('client kill 10.0.0.1:9'), 'CLIENT KILL', 'admin'],
+    [redis('CONFIG SET requirepass x'), 'CONFIG SET', 'admin'],
+  ] satisfies [Values, string, string][]
+).map(([values, action, type]) => [`${values['db.statement']}`, values, CLIENT, { action, type, outcome: 'success' }]);
 
 const OTHERS: Case[] = [
   [
@@ -388,6 +428,7 @@ describe.each([
   ['HTTP', HTTP],
   ['RPC', RPC],
   ['databases', DATABASE],
+  ['operations', OPERATIONS],
   ['messages, files, tools, logins', OTHERS],
 ])('%s', (_, cases) => {
   it.each(cases)('%s', (_title, values, parts, expected) => {

@@ -4,7 +4,7 @@ import { recogniseLog, recogniseSpan } from '../../src/access/recognise.ts';
 import { compileRules } from '../../src/access/rules.ts';
 import { type AccessSettings, DEFAULT_ACCESS_SETTINGS } from '../../src/access/settings.ts';
 import { AppError } from '../../src/core/errors.ts';
-import type { AttributeValue } from '../../src/core/evidence.ts';
+import type { AttributeValue, Span } from '../../src/core/evidence.ts';
 import { accessOf, log, RULES, type SpanParts, span, type Values } from './evidence.ts';
 
 function rulesWith(parts: Partial<AccessSettings>) {
@@ -20,8 +20,12 @@ function query(statement: string, parts: SpanParts = {}) {
   return span({ 'db.system': 'postgresql', 'db.statement': statement }, { kind: 'client', ...parts });
 }
 
+function redis(statement: string) {
+  return span({ 'db.system': 'redis', 'db.statement': statement }, { kind: 'client' });
+}
+
 describe('default rules', () => {
-  it.each([
+  it.each<[string, Span, string]>([
     ['a health check', get('/healthz'), 'health check by path'],
     [
       'the same in old names',
@@ -37,6 +41,13 @@ describe('default rules', () => {
     ['a style sheet', get('/css/app.css'), 'static asset'],
     ['a static route', get('/static/app.js', { 'http.route': '/static/<path:filename>' }), 'static folder'],
     ['BEGIN', query('begin'), 'database chatter'],
+    ['a parameter', query('SET search_path = x'), 'database chatter'],
+    ['an empty transaction', query('BEGIN; COMMIT;'), 'database chatter'],
+    ...['MULTI', 'exec', 'CLIENT SETINFO lib-name x'].map((text): [string, Span, string] => [
+      text,
+      redis(text),
+      'database commands',
+    ]),
     ['a ping', query('SELECT 1'), 'database ping'],
     [
       'a connection',
@@ -47,7 +58,7 @@ describe('default rules', () => {
     expect(recogniseSpan(evidence, RULES)).toEqual({ kind: 'excluded', rule });
   });
 
-  it.each([
+  it.each<[string, Span]>([
     ['a refused style sheet', get('/app.css', { 'http.response.status_code': 403 })],
     ['a row that is named like a file', get('/patients/7.css', { 'http.route': '/patients/{id}' })],
     [
@@ -55,6 +66,11 @@ describe('default rules', () => {
       get('/assets/7/owner', { 'http.route': '/assets/{id}/owner' }),
     ],
     ['a change of role', query('SET ROLE admin')],
+    ['a refused parameter', query('SET row_security = off', { error: 'permission denied to set parameter' })],
+    ['a transaction that could not begin', query('BEGIN', { error: 'terminating connection' })],
+    ['what no other system calls chatter', span({ 'db.system': 'couchbase' }, { kind: 'client', name: 'SET' })],
+    ['a login that fails at a ping', query('SELECT 1', { error: 'password authentication failed for user "app"' })],
+    ...['SET patient:7 x', 'CLIENT KILL 1:1', 'CONFIG SET a b'].map((text): [string, Span] => [text, redis(text)]),
     [
       'a connection that failed',
       span({ 'db.system': 'postgresql' }, { kind: 'client', name: 'pg.connect', error: 'refused' }),
