@@ -9,6 +9,7 @@ import { type EventAccess, identify } from './findings.ts';
 import { rankOf } from './identity.ts';
 import { ascending, sorted } from './order.ts';
 import { buildRecord, type EnrichSettings } from './record-builder.ts';
+import { redactAccess } from './redact.ts';
 import { gatherFacts } from './trace-facts.ts';
 import { buildTree, type TraceTree } from './trace-tree.ts';
 import { originOf } from './why.ts';
@@ -24,7 +25,7 @@ function judge(rules: AccessRules, tree: TraceTree, distinct: DistinctEvidence):
   const excluded = new Set<Span | LogRecord>();
   const accessOf = (piece: Span | LogRecord, verdict: Verdict): Access | undefined => {
     if (verdict.kind === 'excluded') excluded.add(piece);
-    return verdict.kind === 'access' ? verdict.access : undefined;
+    return verdict.kind === 'access' ? redactAccess(verdict.access, rules.isSecret) : undefined;
   };
   const spanAccesses = tree.spans.map((span) => accessOf(span, recogniseSpan(span, rules)));
   const eventAccesses = distinct.logs.flatMap((piece) => {
@@ -74,7 +75,9 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
     const logsBySpan = groupBySpan(logs);
     const logIds = new Map(distinct.logs.map(({ log, digest }) => [log, digest]));
     for (const { access } of eventAccesses) if (access.ownId !== '') logIds.set(access.from, access.ownId);
-    const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, { logsBySpan, logIds });
+    const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, {
+      ...{ logsBySpan, logIds, isSecret: rules.isSecret },
+    });
     const accesses = list.map((finding) => finding.access);
     const people = attributeTrace({ spans, parent, indexOf, logs, logsBySpan }, accesses, rules);
 

@@ -1,5 +1,5 @@
-import { clip } from '../access/attributes.ts';
-import { type LogRecord, STATUS_CODE } from '../core/evidence.ts';
+import { clip, exceptionOf } from '../access/attributes.ts';
+import { type LogRecord, SPAN_KIND, STATUS_CODE } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { Check, PathStep } from '../core/record.ts';
 import { errorOrigins } from './error-origin.ts';
@@ -37,6 +37,13 @@ export interface TraceFacts {
   /** Below each entry the first access that states a refused check, else the first event that states a refusal. */
   readonly refusals: ReadonlyMap<Finding, Finding>;
   readonly logsBySpan: ReadonlyMap<string, readonly LogRecord[]>;
+  /**
+   * The only server span or entry that failed, with the exceptions of the trace that no span was named for: they can only tell
+   * of it.
+   */
+  readonly loneFailure: { readonly index: number; readonly logs: readonly LogRecord[] } | undefined;
+  /** Tells parameters of addresses whose values must not be stored by their names. */
+  readonly isSecret: (name: string) => boolean;
   /** What each log record is known by: the event's own id, else its digest. */
   readonly logIds: ReadonlyMap<LogRecord, string>;
   /** From the first start to the last end, on the corrected clock, nanoseconds. */
@@ -135,6 +142,24 @@ function isFailing(tree: TraceTree, verdicts: Verdicts, index: number): boolean 
   return tree.spans[index]?.statusCode === STATUS_CODE.error || verdicts(index)?.outcome === 'failure';
 }
 
+function loneFailureOf(
+  tree: TraceTree,
+  verdicts: Verdicts,
+  isEntry: (index: number) => boolean,
+  logs: readonly LogRecord[],
+): TraceFacts['loneFailure'] {
+  const strays = logs.filter((log) => log.spanId === '' && exceptionOf(log) !== undefined);
+  if (strays.length === 0) return undefined;
+  let lone = NONE;
+  for (let index = 0; index < tree.spans.length; index += 1) {
+    const isServer = tree.spans[index]?.kind === SPAN_KIND.server;
+    if (!(isServer || isEntry(index)) || !isFailing(tree, verdicts, index)) continue;
+    if (lone !== NONE) return undefined;
+    lone = index;
+  }
+  return lone === NONE ? undefined : { index: lone, logs: strays };
+}
+
 function spread(timeline: Timeline): number {
   let [first, last] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (const start of timeline.start) first = Math.min(first, start);
@@ -162,12 +187,16 @@ export function gatherFacts(
   traceId: string,
   tree: TraceTree,
   list: readonly Finding[],
-  { logsBySpan, logIds }: Pick<TraceFacts, 'logsBySpan' | 'logIds'>,
+  { logsBySpan, logIds, isSecret }: Pick<TraceFacts, 'logsBySpan' | 'logIds' | 'isSecret'>,
 ): TraceFacts {
   const standing = standingFindings(tree, list);
   const verdicts: Verdicts = (index) => standing[index]?.access;
   const timeline = correctSkew(tree);
   const entries = entriesOf(tree, list, standing);
+  const isEntry = (index: number): boolean => {
+    const finding = standing[index];
+    return finding !== undefined && !entries.has(finding);
+  };
   const steps: (PathStep | undefined)[] = [];
   let errorCount = 0;
   for (let index = 0; index < tree.spans.length; index += 1) errorCount += Number(isFailing(tree, verdicts, index));
@@ -185,6 +214,8 @@ export function gatherFacts(
     ...checksOf(list, entries),
     logsBySpan,
     logIds,
+    isSecret,
+    loneFailure: loneFailureOf(tree, verdicts, isEntry, [...logIds.keys()]),
     duration: spread(timeline),
     errorCount,
     services: servicesOf(tree),

@@ -1,8 +1,11 @@
 import { compact } from '../access/attributes.ts';
-import type { Span } from '../core/evidence.ts';
+import { headline } from '../access/draft.ts';
+import { SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { AuditRecord, WhySource } from '../core/record.ts';
+import { answerOf, withoutStatus } from './answer.ts';
 import { type Failure, failureOf } from './error-origin.ts';
 import type { Finding } from './findings.ts';
+import { withoutSecrets } from './redact.ts';
 import { refusedCheck, type TraceFacts } from './trace-facts.ts';
 import { NONE } from './trace-tree.ts';
 import { serviceName } from './where.ts';
@@ -31,7 +34,10 @@ export function isFailed(finding: Finding): boolean {
 export function failureAt(facts: TraceFacts, index: number): Failure {
   const span = facts.tree.spans[index];
   if (span === undefined) return {};
-  return { ...failureOf(span, facts.logsBySpan.get(span.spanId) ?? []), ...facts.standing[index]?.access.error };
+  const { loneFailure, logsBySpan } = facts;
+  const logs = logsBySpan.get(span.spanId) ?? [];
+  const all = loneFailure?.index === index ? [...logs, ...loneFailure.logs] : logs;
+  return { ...withoutSecrets(failureOf(span, all), facts.isSecret), ...facts.standing[index]?.access.error };
 }
 
 /** Events that share a span have none: which of them the spans below belong to cannot be known. */
@@ -46,6 +52,21 @@ function nameOf(span: Span): string {
   return [serviceName(span.resource), span.name].filter(Boolean).join('/');
 }
 
+/**
+ * The explanation of a failed span that its own status lacks: an exception logged for it, or what its caller was told, which is
+ * all that gRPC hands over to tracing on many servers.
+ */
+function toldBeside(facts: TraceFacts, finding: Finding): string | undefined {
+  const { access, index, standsForSpan } = finding;
+  if (access.error?.message || access.source !== 'span' || !standsForSpan) return undefined;
+  const logged = headline(failureAt(facts, index).message);
+  if (logged !== undefined || access.preset !== 'rpc.server') return logged;
+  const above = facts.tree.parent[index] ?? NONE;
+  const caller = facts.tree.spans[above];
+  if (caller?.kind !== SPAN_KIND.client || (access.from.note.trusted && !caller.note.trusted)) return undefined;
+  return withoutStatus(headline(failureAt(facts, above).message));
+}
+
 /** The reason that the evidence of an access gives itself, and who refused it: a check, a rule, else the place. */
 function ownWhy(facts: TraceFacts, finding: Finding): Why {
   const { access } = finding;
@@ -57,15 +78,22 @@ function ownWhy(facts: TraceFacts, finding: Finding): Why {
   const span = facts.tree.spans[finding.index];
   const place = (span && nameOf(span)) ?? serviceName(access.from.resource) ?? access.target.service;
   const deniedBy = check?.rule ?? check?.permission ?? rule?.name ?? rule?.id ?? place;
-  // A bare status says that it was refused and no more; that nobody told why is worth saying.
-  const isBare = access.source === 'span' && access.decision === 'deny' && !access.error?.message;
-  const isTold = whySource === 'rule' || whySource === 'check';
   return compact({
-    reason: reason && isBare && !isTold ? `${reason}; no rule in evidence` : reason,
+    reason: ownReason(facts, finding),
     source: whySource,
     rule,
     deniedBy: access.decision === 'deny' ? deniedBy : undefined,
   });
+}
+
+function ownReason(facts: TraceFacts, finding: Finding): string | undefined {
+  const { reason, whySource, source, decision, error } = finding.access;
+  if (whySource === 'rule' || whySource === 'check') return reason;
+  const told = toldBeside(facts, finding);
+  if (told !== undefined) return reason === undefined ? told : `${reason}: ${told}`;
+  // A bare status says that it was refused and no more; that nobody told why is worth saying.
+  const isBare = source === 'span' && decision === 'deny' && !error?.message;
+  return reason && isBare ? `${reason}; no rule in evidence` : reason;
 }
 
 /** The reason of a refused check or of an event below that states a refusal. */
@@ -82,19 +110,25 @@ function whyOfRefusal(facts: TraceFacts, refusal: Finding): Why {
   });
 }
 
-/** The reason of the failing span below the access; undefined when it gives none, or none that explains a refusal. */
+/**
+ * The reason of the failing span below the access, be it the call of a service that sends no evidence itself; undefined when it
+ * gives none, or none that explains a refusal.
+ */
 function whyOfOrigin(facts: TraceFacts, finding: Finding, origin: Origin): Why | undefined {
+  if (origin.index === finding.index) return undefined;
   const below = origin.finding && ownWhy(facts, origin.finding);
+  const answer = origin.finding === undefined ? answerOf(origin.span, origin.failure.message) : undefined;
   const isRefusal = finding.access.decision === 'deny';
-  if (origin.index === finding.index || (isRefusal && origin.finding?.access.decision !== 'deny')) return undefined;
-  const reason = below?.reason ?? origin.failure.message ?? origin.failure.type;
-  if (!reason) return undefined;
+  if (isRefusal && origin.finding?.access.decision !== 'deny' && !answer?.isRefusal) return undefined;
+  const reason = below?.reason ?? answer?.reason ?? origin.failure.message;
+  const bare = origin.failure.type;
+  if (!reason && (!bare || toldBeside(facts, finding) !== undefined)) return undefined;
   const source: WhySource = below && below.source !== 'none' ? below.source : 'status';
   return compact({
-    reason: reason.split('\n', 1)[0] ?? reason,
+    reason: (reason || bare)?.split('\n', 1)[0],
     source,
     rule: below?.rule,
-    deniedBy: isRefusal ? below?.deniedBy : undefined,
+    deniedBy: isRefusal ? (below?.deniedBy ?? answer?.from ?? nameOf(origin.span)) : undefined,
   });
 }
 
