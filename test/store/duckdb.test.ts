@@ -159,6 +159,20 @@ describe('the database file', () => {
     await expect(store.get('b')).rejects.toMatchObject({ code: 'store_unavailable' });
   });
 
+  it.each([
+    ['TransactionContext Error: Failed to commit: Could not write file "x.wal": No space left on device', true],
+    ['IO Error: Cannot open file', true],
+    ['Out of Memory Error: failed to allocate data', false],
+    ['Conversion Error: Could not convert string "FATAL Error: IO Error" to INT64', false],
+  ])('%s: no record is at fault is %s', async (message, retryable) => {
+    const store = await openFile(join(folder, 'causes.duckdb'));
+    vi.spyOn(DuckDBConnection.prototype, 'createAppender').mockRejectedValueOnce(new Error(message));
+    await expect(store.write([toWrite(makeRecord())])).rejects.toMatchObject({ retryable });
+    expect(await store.write([toWrite(makeRecord())])).toMatchObject({ written: 1 });
+    vi.restoreAllMocks();
+    await store.close();
+  });
+
   it('takes the last instant of a BIGINT, which an earlier version wrote, and its revision', async () => {
     const store = await openFile(join(folder, 'last.duckdb'));
     for (const rank of [1n, 2n]) {

@@ -298,13 +298,14 @@ function whyNotOpened(error: unknown): string {
   return line;
 }
 
+/** By how the message begins: further on it may quote a record. */
 function isFatal(error: unknown): boolean {
-  return /FATAL|database has been invalidated/i.test(describeError(error));
+  return /^FATAL Error|^[^"']*database has been invalidated/i.test(describeError(error));
 }
 
-/** Nothing that another batch could do better with: the disk, the file, or DuckDB itself after an error of these. */
+/** Nothing that another batch would do better with: the disk (when it is full, the commit fails), the file, or DuckDB itself. */
 function isOfTheMachine(error: unknown): boolean {
-  return isFatal(error) || /^(IO|Connection|Permission|Interrupt) Error|^INTERRUPT/i.test(describeError(error));
+  return isFatal(error) || /^(IO|Connection|Permission|TransactionContext|INTERRUPT) Error/i.test(describeError(error));
 }
 
 function firstLine(error: unknown): string {
