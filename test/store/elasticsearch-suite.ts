@@ -116,6 +116,34 @@ function describeIndices(urls: string[]): void {
       await store.close();
     });
 
+    it.each([
+      {
+        name: 'its index is blocked',
+        set: (isOn: boolean) =>
+          client.indices.putSettings({
+            index: 'spantrail-audit-hindered-*',
+            settings: { 'index.blocks.write': isOn || null },
+          }),
+        hour: 0n,
+      },
+      {
+        name: 'the cluster takes no more shards',
+        set: (isOn: boolean) =>
+          client.cluster.putSettings({ persistent: { 'cluster.max_shards_per_node': isOn ? 1 : null } }),
+        hour: 1_000n,
+      },
+    ])('waits while $name', async ({ set, hour }) => {
+      const store = await openElasticsearchStore({ ...SETTINGS, urls });
+      await store.write(hourly('hindered', 1, 1n));
+      const writes = hourly('hindered', 1, 2n, hour * HOUR_NS);
+      await set(true);
+      await expect(store.write(writes))
+        .rejects.toMatchObject({ code: 'store_unavailable' })
+        .finally(() => set(false));
+      expect(await store.write(writes)).toEqual({ written: 1, outranked: 0, rejected: [] });
+      await store.close();
+    });
+
     it('answers other tools over the alias: percentiles of latency, and only mapped fields', async () => {
       const store = await openElasticsearchStore({ ...SETTINGS, urls });
       await store.write(hourly('kibana', 99, 1n));
