@@ -13,7 +13,7 @@ import {
   targetOf,
   typesOf,
 } from './draft.ts';
-import { foldPath, readRoute, redactQuery } from './route.ts';
+import { foldPath, plainRoute, readRoute, redactQuery, routeInName } from './route.ts';
 
 const TYPE_BY_METHOD: Readonly<Record<string, string>> = { PUT: 'change', PATCH: 'change', DELETE: 'deletion' };
 
@@ -39,10 +39,8 @@ export function readHttpServer(span: Span, { isSecret }: Recognition): Draft | u
   const action = method.toUpperCase();
   const status = countOf(span.attributes, NAMES.httpStatus);
   const service = serviceOf(span);
-  const route = textOf(span.attributes, NAMES.httpRoute);
   const location = locationOf(span);
-  const { row, path } = route && location.path ? readRoute(route, location.path, isSecret) : { path: location.path };
-  const place = route ?? (location.path === undefined ? span.name : foldPath(location.path));
+  const { route, row, path, place } = placeOf(span, action, location.path, isSecret);
   const result = resultOfHttp(span, status, service);
   return {
     preset: 'http.server',
@@ -51,7 +49,7 @@ export function readHttpServer(span: Span, { isSecret }: Recognition): Draft | u
     category: status === 401 ? ['web', 'authentication'] : ['web'],
     type: typesOf(TYPE_BY_METHOD[action] ?? 'access', result),
     kind: 'event',
-    target: targetOf('endpoint', row ?? joined(service, place), joined(service, `${action} ${place}`), service),
+    target: targetOf('endpoint', row ?? (joined(service, place) || action), joined(service, action, place), service),
     ...result,
     sections: {
       http: httpSection(span, action, status, route),
@@ -59,6 +57,39 @@ export function readHttpServer(span: Span, { isSecret }: Recognition): Draft | u
       ...clientSections(span),
     },
   };
+}
+
+/** Routes that take whatever is below them; the path tells more. */
+const OPEN = /(?:^|\/)\**$/;
+
+interface Place {
+  readonly route?: string;
+  readonly row?: string;
+  /** Without secrets. */
+  readonly path?: string;
+  /** What stands for all requests of this kind: the route, else the path with ids folded. */
+  readonly place: string;
+}
+
+/** Some instrumentations (Go's otelhttp) have the route in nothing but the span's name. */
+function placeOf(span: Span, action: string, path: string | undefined, isSecret: (name: string) => boolean): Place {
+  const stated = textOf(span.attributes, NAMES.httpRoute);
+  const route = stated === undefined ? undefined : plainRoute(stated);
+  if (path === undefined)
+    return route === undefined ? { place: placeInName(span.name, action) } : { route, place: route };
+  const candidate = route ?? routeInName(span.name);
+  const read = candidate === undefined ? { path } : readRoute(candidate, path, isSecret);
+  if (route !== undefined)
+    return { route, ...read, place: read.row === undefined && OPEN.test(route) ? foldPath(path) : route };
+  // A name that fits the path without parameters is the path itself.
+  if (candidate === undefined || (read.row === undefined && read.path === path)) return { path, place: foldPath(path) };
+  return { route: candidate, ...read, place: candidate };
+}
+
+function placeInName(name: string, action: string): string {
+  const bare = name.replace(/^HTTP\s+/, '');
+  if (bare === action) return '';
+  return foldPath(bare.startsWith(`${action} `) ? bare.slice(action.length).trim() : bare);
 }
 
 function httpSection(span: Span, method: string, status: number | undefined, route: string | undefined) {

@@ -19,7 +19,7 @@ const CONTEXT: Verdict = { kind: 'context' };
 
 /** Decides whether a span is an access, and makes the draft of it. Pure: the same span and rules give the same verdict. */
 export function recogniseSpan(span: Span, rules: AccessRules): Verdict {
-  const subject = { evidence: span, span, present: rules.presenceIn(span) };
+  const subject = { evidence: span, span, headers: rules.identityHeaders, present: rules.presenceIn(span) };
   const draft = authenticated(subject, readSpan(span, rules), rules) ?? added(subject, rules);
   if (draft === undefined) return CONTEXT;
   return judge({ ...subject, draft }, draft, rules, (ruled) => ({
@@ -38,7 +38,7 @@ export function recogniseSpan(span: Span, rules: AccessRules): Verdict {
 export function recogniseLog(log: LogRecord, rules: AccessRules): Verdict {
   const attributes = fieldsOf(log);
   const evidence = attributes === log.attributes ? log : { ...log, attributes };
-  const subject = { evidence, present: rules.presenceIn(evidence) };
+  const subject = { evidence, headers: rules.identityHeaders, present: rules.presenceIn(evidence) };
   const draft = readLogEvent(evidence, findRule(rules.authentication, subject), rules) ?? added(subject, rules);
   if (draft === undefined) return CONTEXT;
   const ownId = textOf(attributes, NAMES.eventId) ?? '';

@@ -4,7 +4,8 @@ import { asText, clip, NAMES, remember, spellingsOf, words } from './attributes.
 import type { Draft } from './draft.ts';
 import { anyGlob } from './glob.ts';
 import { locationOf } from './http.ts';
-import { type HeaderSources, headerKeys } from './identity.ts';
+import { type HeaderSources, headerKeys, identityOfAttributes, identityOfHeaders } from './identity.ts';
+import { foldPath } from './route.ts';
 import type { AccessSettings, AddRule, AuthenticationRule, RenameRule, RuleMatch } from './settings.ts';
 
 /** A piece of evidence with what was made of it so far. */
@@ -12,6 +13,7 @@ export interface Subject {
   readonly evidence: Span | LogRecord;
   readonly span?: Span;
   readonly draft?: Draft;
+  readonly headers: HeaderSources;
   /** Bits of the attributes that rules look at and that are there, its resource's included. */
   readonly present: number;
 }
@@ -57,7 +59,8 @@ const TEMPLATE = /\$\{([^{}]*)\}/g;
 /**
  * What rules can ask for besides attributes, as text, empty for none, or a list. `event.*`, `audit.target.*` and `url.path` are
  * what the built-in recognition made of the evidence; where it made nothing, undefined has attributes of that name looked for.
- * `event.name` is the name of a log record's event.
+ * `event.name` is the name of a log record's event, `url.path.folded` the path with ids as `{id}`, `audit.actor.id` whom the
+ * evidence itself names, in attributes or captured headers.
  */
 const PSEUDO_VALUES: ReadonlyMap<string, (subject: Subject) => string | readonly string[] | undefined> = new Map(
   Object.entries<(subject: Subject) => string | readonly string[] | undefined>({
@@ -66,16 +69,23 @@ const PSEUDO_VALUES: ReadonlyMap<string, (subject: Subject) => string | readonly
     'scope.name': ({ evidence }) => evidence.scope.name,
     'log.event_name': ({ evidence, span }) => (span ? '' : (eventNameOf(evidence) ?? '')),
     'event.name': ({ evidence }) => eventNameOf(evidence) ?? '',
-    'url.path': ({ span, draft }) => draft?.sections.url?.path ?? (span && locationOf(span).path) ?? '',
+    'url.path': (subject) => pathOf(subject),
+    'url.path.folded': (subject) => foldPath(pathOf(subject)),
     'event.action': ({ draft }) => draft?.action,
     'event.outcome': ({ draft }) => draft?.outcome,
     'event.category': ({ evidence, draft }) =>
       draft && [...draft.category, ...attributeValues(evidence.attributes, 'event.category')],
+    'audit.actor.id': ({ evidence: { attributes }, headers }) =>
+      (identityOfAttributes(attributes) ?? identityOfHeaders(attributes, headers)?.identity)?.id ?? '',
     'audit.target.type': ({ draft }) => draft?.target.type,
     'audit.target.id': ({ draft }) => draft?.target.id,
     'audit.target.name': ({ draft }) => draft && (draft.target.name ?? ''),
   }),
 );
+
+function pathOf({ span, draft }: Subject): string {
+  return draft?.sections.url?.path ?? (span && locationOf(span).path) ?? '';
+}
 
 function refuse(list: string, name: string, problem: string): never {
   throw new AppError('config', `access rule ${list}/${name || '(without a name)'}: ${problem}`);
@@ -115,7 +125,7 @@ function compileCondition(key: string, patterns: readonly string[]): Condition {
   const isWanted = holdsAny(key, anyGlob(wanted));
   const isUnwanted = holdsAny(key, anyGlob(unwanted));
   if (unwanted.length === 0) return isWanted;
-  return (subject) => !isUnwanted(subject) && (wanted.length === 0 || isWanted(subject));
+  return (subject) => (wanted.length === 0 || isWanted(subject)) && !isUnwanted(subject);
 }
 
 /** Does a value of the key fit? Of several spellings the first that is there counts, the evidence's own before its resource's. */

@@ -54,17 +54,19 @@ function headers(field: IdentityHeader['field'], names: string): IdentityHeader[
 
 const LOGIN_PATHS = words('*/login */signin */sign-in */logon */authenticate');
 const LOGOUT_PATHS = words('*/logout */signout */sign-out */logoff');
-const STATIC_FILES = words(
-  '*.css *.js *.mjs *.map *.wasm *.webmanifest *.png *.jpg *.jpeg *.gif *.svg *.webp *.avif *.ico *.woff *.woff2 *.ttf ' +
-    '*.eot */robots.txt',
-);
-const STATIC_FOLDERS = words('/static/* /assets/* /public/* /_next/static/* /webjars/* /dist/*');
+const CODE_FILES = words('*.css *.js *.mjs *.map *.wasm *.webmanifest *.ico *.woff *.woff2 *.ttf *.eot */robots.txt');
+const PICTURES = words('*.png *.jpg *.jpeg *.gif *.svg *.webp *.avif');
+const STATIC_FOLDERS = words('/static/* /assets/* /public/* /dist/*');
+/** What build tools write: names of hashes, but never of rows. */
+const BUILD_FOLDERS = words('/_next/static/* /_nuxt/* /_app/immutable/* /webjars/*');
+const NO_PARAMETERS = ['!*{*', '!*:*', '!*<*', '!*[*'];
 const SQL_SYSTEMS = words(
   '*sql* mariadb oracle* db2 ibm.db2 h2 derby redshift aws.redshift cockroach* snowflake trino presto* duckdb vertica ' +
     'teradata firebird* sap.* hanadb maxdb clickhouse spanner gcp.spanner hive spark databricks tidb vitess edb ' +
     'yugabyte* timescale* informix actian.ingres ingres interbase',
 );
 const SERVED = { 'http.request.method': ['GET', 'HEAD'], 'event.outcome': 'success' };
+const NOBODY_AND_NO_ROW = { 'url.path.folded': '!*{id}*', 'audit.actor.id': '!*' };
 
 export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
   include: [],
@@ -87,12 +89,25 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
     },
     { name: 'health check by call', when: { 'rpc.service': ['grpc.health.v1.Health', 'grpc.reflection.*'] } },
     { name: 'health check by method', when: { 'rpc.method': ['grpc.health.v1.Health/*', 'grpc.reflection.*'] } },
-    // A path that only ends like a file must not hide the row of a route with parameters.
+    // A path that only ends like a file must not hide the row of a route with parameters, nor one that the path shows.
     {
       name: 'static asset',
-      when: { ...SERVED, 'url.path': STATIC_FILES, 'http.route': ['!*{*', '!*:*', '!*<*', '!*[*'] },
+      when: { ...SERVED, 'url.path': CODE_FILES, 'http.route': NO_PARAMETERS, 'url.path.folded': '!*{id}*' },
     },
-    { name: 'static folder', when: { ...SERVED, 'url.path': STATIC_FOLDERS, 'http.route': ['!*/{*}/*', '!*/:*/*'] } },
+    // Where no route tells, pictures and documents that someone known fetches may be about a row.
+    {
+      name: 'static picture',
+      when: { ...SERVED, 'url.path': PICTURES, 'http.route': NO_PARAMETERS, ...NOBODY_AND_NO_ROW },
+    },
+    {
+      name: 'static folder',
+      when: { ...SERVED, 'url.path': STATIC_FOLDERS, 'http.route': ['!*/{*}/*', '!*/:*/*'], ...NOBODY_AND_NO_ROW },
+    },
+    {
+      name: 'static route',
+      when: { ...SERVED, 'http.route': [...STATIC_FOLDERS, '!*/{*}/*', '!*/:*/*'], 'url.path.folded': '!*{id}*' },
+    },
+    { name: 'build folder', when: { ...SERVED, 'url.path': BUILD_FOLDERS } },
     // `SET ROLE`, `SHOW GRANTS` and their kind are actions of their own. What was refused is never chatter.
     {
       name: 'database chatter',

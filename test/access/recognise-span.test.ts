@@ -101,6 +101,36 @@ const HTTP: Case[] = [
     SERVER,
     { action: 'PURGE' },
   ],
+  [
+    'Go: the route is the name of the span',
+    { 'http.method': 'GET', 'http.target': '/patients/7', 'http.status_code': 200 },
+    { ...SERVER, name: 'GET /patients/{id}' },
+    { target: 'endpoint patients/7' },
+  ],
+  [
+    'a name that does not fit the path',
+    { 'http.request.method': 'GET', 'url.path': '/doctors/7' },
+    { ...SERVER, name: 'GET /patients/{id}' },
+    { target: 'endpoint orders /doctors/{id}' },
+  ],
+  [
+    'a name with the path itself',
+    { 'http.request.method': 'GET', 'url.path': '/patients/7' },
+    { ...SERVER, name: 'GET /patients/7' },
+    { target: 'endpoint orders /patients/{id}' },
+  ],
+  [
+    'a route for everything tells less than the path',
+    { 'http.request.method': 'GET', 'url.path': '/patients/7', 'http.route': '/' },
+    SERVER,
+    { target: 'endpoint orders /patients/{id}' },
+  ],
+  [
+    'neither route nor path',
+    { 'http.request.method': 'GET' },
+    { ...SERVER, name: 'GET /patients/7' },
+    { target: 'endpoint orders /patients/{id}' },
+  ],
 ];
 
 const RPC: Case[] = [
@@ -485,6 +515,17 @@ describe('sections', () => {
       name: 'orders GET /reset/{token}/{id}',
       service: 'orders',
     });
+  });
+
+  it.each<[string, Values, object]>([
+    ['GET /patients/{id}', { 'url.path': '/patients/7' }, { id: 'patients/7', name: 'orders GET /patients/{id}' }],
+    ['GET', { 'http.route': 'GET /x' }, { id: 'orders /x', name: 'orders GET /x' }],
+    ['HTTP GET', {}, { id: 'orders', name: 'orders GET' }],
+    ['GET /x', {}, { id: 'orders /x', name: 'orders GET /x' }],
+  ])('name the place once: %s', (name, values, target) => {
+    const access = accessOf(span({ 'http.request.method': 'GET', ...values }, { kind: 'server', name }));
+    expect(access.target).toMatchObject(target);
+    expect(access.sections.http?.route ?? '').not.toContain('GET');
   });
 
   it('tell the login of the service apart from the person', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { fitsGlob, globOf } from '../../src/access/glob.ts';
-import { foldPath, readRoute, redactQuery } from '../../src/access/route.ts';
+import { foldPath, plainRoute, readRoute, redactQuery } from '../../src/access/route.ts';
 
 const isSecret = (name: string) => name === 'token';
 
@@ -26,7 +26,21 @@ describe('readRoute', () => {
     ['/files/{*path}', '/files/a/b.txt', 'files/a/b.txt'],
     ['/files/<path:rest>', '/app/files/a/b.txt', 'files/a/b.txt'],
     ['/jobs/{id}:cancel', '/jobs/7:cancel', 'jobs/7:cancel'],
+    ['/files/{path...}', '/files/a/b.txt', 'files/a/b.txt'],
+    ['/Patients/{id}', '/patients/7', 'patients/7'],
+    // What takes all that is below it; folders like api say nothing.
+    ['/patients/', '/patients/7', 'patients/7'],
+    ['/patients/', '/clinic/patients/7/notes', 'patients/7/notes'],
+    ['/patients/{id}/', '/patients/7/notes', 'patients/7'],
+    ['/api/*', '/api/patients/7', 'patients/7'],
+    ['/api/{proxy+}', '/api/v1/patients/7', 'patients/7'],
+    ['/**', '/rest/v1.2/patients/7', 'patients/7'],
+    ['/files/*', '/files/a', 'files/a'],
     // No row is known.
+    ['/api/*', '/api/patients', undefined],
+    ['/patients/', '/patients/', undefined],
+    ['/patients/', '/doctors/7', undefined],
+    ['/', '/patients/7', undefined],
     ['/patients', '/patients', undefined],
     ['/patients/{id}', '/doctors/7', undefined],
     ['/scans/{name}.dcm', '/scans/mri.png', undefined],
@@ -41,12 +55,24 @@ describe('readRoute', () => {
 });
 
 it.each([
+  ['GET /patients/{id}', '/patients/{id}'],
+  ['GET example.org/patients/{id}', '/patients/{id}'],
+  ['/patients/{id}/(method:GET)', '/patients/{id}'],
+  ['/(authenticate default)/patients/(header:a=b)/(method:GET)', '/patients'],
+  ['GET /', '/'],
+  ['^patients/([0-9]+)/$', '^patients/([0-9]+)/$'],
+])('plainRoute(%s)', (route, plain) => expect(plainRoute(route)).toBe(plain));
+
+it.each([
   ['/orders/4711/items', '/orders/{id}/items'],
   ['/u/6f9619ff-8b86-d011-b42d-00cf4fc964ff', '/u/{id}'],
   ['/c/deadbeefdeadbeef/', '/c/{id}/'],
   ['/m/alice@example.org', '/m/{id}'],
   ['/k/01ARZ3NDEKTSV4RRFFQ69G5FAV', '/k/{id}'],
   ['/api/v2/patients', '/api/v2/patients'],
+  ['/scans/7.dcm', '/scans/{id}.dcm'],
+  ['/assets/index-B4x9Kd2f1a2b3c4d5e6f.js', '/assets/index-B4x9Kd2f1a2b3c4d5e6f.js'],
+  ['/3.14/x', '/3.14/x'],
 ])('foldPath(%s)', (path, folded) => expect(foldPath(path)).toBe(folded));
 
 it.each([
