@@ -1,9 +1,12 @@
 import { redactQuery } from './route.ts';
 import { readStatement } from './statement.ts';
 
-/** What is between quotes, to the last quote of the line: values hold quotes themselves. Over lines only to the next one. */
-const DOUBLE = String.raw`"(?:[^\n]*"|[^"]*(?:"|$))`;
-const SINGLE = String.raw`'(?:[^\n]*'|[^']*(?:'|$))`;
+/**
+ * What is between quotes, to the last quote of the line: values hold quotes themselves. Over lines only to the next one. Services
+ * pass messages on as JSON, in which a backslash stands before.
+ */
+const DOUBLE = String.raw`\\?"(?:[^\n]*"|[^"]*(?:"|$))`;
+const SINGLE = String.raw`\\?'(?:[^\n]*'|[^']*(?:'|$))`;
 const PARENTHESIS = String.raw`\((?:[^\n]*\)|[^)]*(?:\)|$))`;
 const BRACE = String.raw`\{(?:[^\n]*\}|[^}]*(?:\}|$))`;
 
@@ -21,7 +24,7 @@ const QUOTING: readonly (readonly [RegExp, string])[] = [
   // PostgreSQL; `near "…"` is SQLite's too.
   [new RegExp(String.raw`(\bnear )${DOUBLE}`, 'g'), '$1"?"'],
   [/((?:^|\n)[ \t]*(?:CONTEXT|QUERY|STATEMENT|Where|Internal Query): )[^\n]*/g, '$1?'],
-  [new RegExp(String.raw`([Kk]ey \([^\n]*?\))=${PARENTHESIS}`, 'g'), '$1=(?)'],
+  [new RegExp(String.raw`([Kk]ey \([^\n]{1,300}?\))=${PARENTHESIS}`, 'g'), '$1=(?)'],
   [/(Failing row contains )\([\s\S]*?(?:\)\.?(?=\s*(?:\n|$|["'\]}]))|$)/g, '$1(?)'],
   [
     new RegExp(String.raw`(\b(?:invalid|malformed|out of range|unrecognized token)\b[^\n":]{0,120}: )${DOUBLE}`, 'gi'),
@@ -29,9 +32,9 @@ const QUOTING: readonly (readonly [RegExp, string])[] = [
   ],
   [new RegExp(String.raw`(\b(?:value|Token) )${DOUBLE}`, 'g'), '$1"?"'],
   // MySQL and MariaDB.
-  [/(Duplicate entry )'[\s\S]*?'(?= for )/g, "$1'?'"],
-  [/(\bto use near )'(?:[\s\S]*?'(?= at line \d)|[\s\S]*$)/g, "$1'?'"],
-  [/(\bincorrect [\w ]{1,40}: )'(?:[\s\S]*?'(?= for )|[^\n]*'|[\s\S]*$)/gi, "$1'?'"],
+  [/(Duplicate entry )\\?'[\s\S]*?'(?= for )/g, "$1'?'"],
+  [/(\bto use near )\\?'(?:[\s\S]*?'(?= at line \d)|[\s\S]*$)/g, "$1'?'"],
+  [/(\bincorrect [\w ]{1,40}: )\\?'(?:[\s\S]*?'(?= for )|[^\n]*'|[\s\S]*$)/gi, "$1'?'"],
   // SQL Server.
   [/(\bconverting (?:the )?[\w ()]{1,60} value )'(?:[\s\S]*?'(?= to )|[\s\S]*$)/g, "$1'?'"],
   [new RegExp(`(duplicate key value is )${PARENTHESIS}`, 'gi'), '$1(?)'],

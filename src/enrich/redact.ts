@@ -1,6 +1,7 @@
 import type { Access } from '../access/access.ts';
-import type { ErrorText } from '../access/attributes.ts';
+import { type ErrorText, NAMES, textOf } from '../access/attributes.ts';
 import { redactAddresses, redactErrorText } from '../access/error-text.ts';
+import type { Span } from '../core/evidence.ts';
 
 type IsSecret = (name: string) => boolean;
 
@@ -53,4 +54,12 @@ export function redactAccess(given: Access, isSecret: IsSecret): Access {
     ...(reason !== undefined && { reason: redactAddresses(reason, isSecret) }),
     ...(error && { error: withoutSecrets(error, isSecret) }),
   };
+}
+
+/** A span whose name, should an instrumentation have put an address or a statement there, holds no secret and no value. */
+export function redactName(span: Span, isSecret: IsSecret): Span {
+  const { name } = span;
+  if (!name.includes("'") && !mayHold(name)) return span;
+  const system = textOf(span.attributes, NAMES.dbSystem);
+  return { ...span, name: redactAddresses(redactErrorText(name, system), isSecret) };
 }

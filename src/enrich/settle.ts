@@ -9,7 +9,7 @@ import { type EventAccess, identify } from './findings.ts';
 import { rankOf } from './identity.ts';
 import { ascending, sorted } from './order.ts';
 import { buildRecord, type EnrichSettings } from './record-builder.ts';
-import { redactAccess } from './redact.ts';
+import { redactAccess, redactName } from './redact.ts';
 import { gatherFacts } from './trace-facts.ts';
 import { buildTree, type TraceTree } from './trace-tree.ts';
 import { originOf } from './why.ts';
@@ -66,7 +66,7 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
   const isAccess = (span: Span): boolean => recogniseSpan(span, rules).kind === 'access';
   return (evidence) => {
     const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
-    const tree = buildTree(distinct.spans);
+    const tree = buildTree(distinct.spans.map((span) => redactName(span, rules.isSecret)));
     const { spans, parent, indexOf } = tree;
     const { spanAccesses, eventAccesses, excluded } = judge(rules, tree, distinct);
     const rivalAccesses = [...distinct.rivals].filter(([, rivals]) => rivals.some(isAccess)).map(([spanId]) => spanId);

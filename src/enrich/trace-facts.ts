@@ -146,9 +146,10 @@ function loneFailureOf(
   tree: TraceTree,
   verdicts: Verdicts,
   isEntry: (index: number) => boolean,
-  logs: readonly LogRecord[],
+  logs: Iterable<LogRecord>,
 ): TraceFacts['loneFailure'] {
-  const strays = logs.filter((log) => log.spanId === '' && exceptionOf(log) !== undefined);
+  const strays: LogRecord[] = [];
+  for (const log of logs) if (log.spanId === '' && exceptionOf(log) !== undefined) strays.push(log);
   if (strays.length === 0) return undefined;
   let lone = NONE;
   for (let index = 0; index < tree.spans.length; index += 1) {
@@ -215,7 +216,7 @@ export function gatherFacts(
     logsBySpan,
     logIds,
     isSecret,
-    loneFailure: loneFailureOf(tree, verdicts, isEntry, [...logIds.keys()]),
+    loneFailure: loneFailureOf(tree, verdicts, isEntry, logIds.keys()),
     duration: spread(timeline),
     errorCount,
     services: servicesOf(tree),

@@ -197,6 +197,14 @@ describe('secrets and values in texts', () => {
         [event({ span: '1', attributes: { 'event.reason': sql, 'event.outcome': 'failure', ...thrown(sql) } })],
       ),
     ],
+    [
+      'names of spans',
+      settled([
+        server(500),
+        span({ id: '2', parent: '1', kind: 'client', name: `GET ${address}`, status: [2] }),
+        span({ id: '3', parent: '2', name: "SELECT a FROM p WHERE n = 'Zq9'", status: [2] }),
+      ]),
+    ],
   ])('are left out of %s', (_, settlement) => {
     const said = text(settlement);
     expect(said).not.toContain('Zq9');
