@@ -1,5 +1,6 @@
 import { SPAN_KIND, type Span } from '../core/evidence.ts';
-import { compact, countOf, NAMES, serviceOf, textOf } from './attributes.ts';
+import type { AccessTarget } from './access.ts';
+import { clip, compact, countOf, NAMES, serviceOf, textOf } from './attributes.ts';
 import { type Draft, errorOf, failed, headline, type Result, resultOfStatus, targetOf, typesOf } from './draft.ts';
 import { rpcNames } from './rpc.ts';
 
@@ -41,6 +42,7 @@ export function readObjectStore(span: Span): Draft | undefined {
   const system = textOf(span.attributes, NAMES.rpcSystem);
   if (bucket === undefined && (system !== 'aws-api' || service !== 'S3')) return undefined;
   const key = textOf(span.attributes, NAMES.s3Key);
+  const copied = textOf(span.attributes, NAMES.s3CopySource);
   const action = method ?? (span.name.split(/[\s./]+/).at(-1) || 'access');
   const status = countOf(span.attributes, NAMES.httpStatus);
   const result = resultOfStore(span, status);
@@ -50,13 +52,22 @@ export function readObjectStore(span: Span): Draft | undefined {
     category: ['file'],
     type: typesOf(typeOfOperation(action), result),
     kind: 'event',
-    target: targetOf('object', [bucket, key].filter(Boolean).join('/') || 'S3', key, 'S3'),
+    target: storeTarget(bucket, key, copied),
     ...result,
     sections: compact({
       rpc: compact({ system, service, method }),
       http: status === undefined ? undefined : { response: { status_code: status } },
     }),
   };
+}
+
+/** An object, else the bucket that was listed or made, else the store. What a copy was made of stands in the name. */
+function storeTarget(bucket: string | undefined, key: string | undefined, copied: string | undefined): AccessTarget {
+  const to = [bucket, key].filter(Boolean).join('/');
+  const source = copied?.replace(/^\//, '');
+  if (source !== undefined) return targetOf('object', to || source, to ? clip(`${to} from ${source}`) : source, 'S3');
+  if (bucket === undefined && key === undefined) return targetOf('service', 'S3', undefined, 'S3');
+  return targetOf(key === undefined ? 'bucket' : 'object', to, key ?? bucket, 'S3');
 }
 
 function resultOfStore(span: Span, status: number | undefined): Result {

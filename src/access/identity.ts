@@ -1,7 +1,7 @@
-import type { Attributes } from '../core/evidence.ts';
+import type { Attributes, AttributeValue } from '../core/evidence.ts';
 import type { ActorType } from '../core/record.ts';
 import type { Identity } from './access.ts';
-import { asList, compact, listOf, NAMES, section, textOf } from './attributes.ts';
+import { asList, compact, listOf, NAMES, remember, section, textOf } from './attributes.ts';
 
 /** Which part of an identity a captured request header tells; `token` is a bearer JWT, a bare JWT or Basic credentials. */
 export interface IdentityHeader {
@@ -9,7 +9,9 @@ export interface IdentityHeader {
   readonly field: 'id' | 'name' | 'email' | 'roles' | 'token';
 }
 
-const HEADER_PREFIX = 'http.request.header.';
+/** Headers of HTTP, and the metadata of gRPC in the names of the older conventions and of the stable ones. */
+const HEADER_PREFIXES = ['http.request.header.', 'rpc.grpc.request.metadata.', 'rpc.request.metadata.'] as const;
+const [HTTP, GRPC, RPC] = HEADER_PREFIXES;
 /** Longest token that is opened: real ones stay below what servers take as a header. */
 const TOKEN_CHARS_MAX = 16_384;
 /** What libraries write when nobody is logged in, and what masking leaves. */
@@ -44,19 +46,37 @@ export function identityOfAttributes(attributes: Attributes): Identity | undefin
   });
 }
 
-/** The two spellings under which instrumentations put a captured header. */
-export function headerKeys(header: string): readonly string[] {
+/** An identity header with its name as `headersIn` has it, and the attribute keys under which it may come. */
+export interface HeaderSource {
+  readonly field: IdentityHeader['field'];
+  readonly names: readonly [string];
+  readonly keys: readonly string[];
+}
+
+export function headerSource({ header, field }: IdentityHeader): HeaderSource {
   const name = header.toLowerCase();
-  return [HEADER_PREFIX + name, HEADER_PREFIX + name.replaceAll('-', '_')];
+  const spellings = [...new Set([name, name.replaceAll('-', '_')])];
+  const keys = HEADER_PREFIXES.flatMap((prefix) => spellings.map((spelling) => prefix + spelling));
+  return { field, names: [name.replaceAll('_', '-')], keys };
 }
 
-/** Identity headers with the attribute keys under which they may come. */
-export type HeaderSources = readonly { readonly field: IdentityHeader['field']; readonly keys: readonly string[] }[];
-
-function hasHeaders(attributes: Attributes): boolean {
-  for (const key of attributes.keys()) if (key.startsWith(HEADER_PREFIX)) return true;
-  return false;
+/** The captured headers by name with dashes; undefined when there are none. */
+function headersIn(attributes: Attributes): Attributes | undefined {
+  let headers: Map<string, AttributeValue> | undefined;
+  for (const key of attributes.keys()) {
+    if (!key.startsWith(HTTP) && !(key.startsWith('rpc.') && (key.startsWith(GRPC) || key.startsWith(RPC)))) continue;
+    headers ??= new Map();
+    const name = headerName(key);
+    const value = attributes.get(key);
+    if (value !== undefined && !headers.has(name)) headers.set(name, value);
+  }
+  return headers;
 }
+
+const headerName = remember((key) => {
+  const prefix = HEADER_PREFIXES.find((each) => key.startsWith(each)) ?? '';
+  return key.slice(prefix.length).replaceAll('_', '-');
+});
 
 /** Whom captured headers name, and whether a gateway set them or the caller's own credentials say so. */
 export interface HeaderIdentity {
@@ -68,24 +88,28 @@ export interface HeaderIdentity {
  * The identity in captured request headers: what a gateway set, else what a token claims. The two are not mixed, because a
  * gateway's user and a service's token may stand side by side.
  */
-export function identityOfHeaders(attributes: Attributes, headers: HeaderSources): HeaderIdentity | undefined {
-  if (!hasHeaders(attributes)) return undefined;
+export function identityOfHeaders(
+  attributes: Attributes,
+  sources: readonly HeaderSource[],
+): HeaderIdentity | undefined {
+  const headers = headersIn(attributes);
+  if (headers === undefined) return undefined;
   const said = new Map<IdentityHeader['field'], string>();
   let roles: readonly string[] | undefined;
-  for (const { field, keys } of headers) {
+  for (const { field, names } of sources) {
     if (field === 'token' || said.has(field)) continue;
-    if (field === 'roles') roles ??= listOf(attributes, keys);
+    if (field === 'roles') roles ??= listOf(headers, names);
     // Google's proxy writes `accounts.google.com:alice@example.com`.
-    const text = someone(textOf(attributes, keys))?.replace(/^accounts\.google\.com:/, '');
+    const text = someone(textOf(headers, names))?.replace(/^accounts\.google\.com:/, '');
     if (text !== undefined) said.set(field, text);
   }
   const name = said.get('name');
   const email = said.get('email');
   const id = said.get('id') ?? name ?? email;
   if (id !== undefined) return { identity: compact({ id, name, email, roles }), by: 'gateway' };
-  for (const { field, keys } of headers) {
+  for (const { field, names } of sources) {
     if (field !== 'token') continue;
-    const token = textOf(attributes, keys, TOKEN_CHARS_MAX);
+    const token = textOf(headers, names, TOKEN_CHARS_MAX);
     const identity = token === undefined ? undefined : identityOfToken(token);
     if (identity !== undefined) return { identity, by: 'credentials' };
   }

@@ -69,6 +69,7 @@ function resultOfRpc(span: Span, status: string | undefined): Result {
   return failed(
     REFUSALS.has(status) ? 'deny' : 'none',
     detail ? `${said}: ${detail}` : said,
-    error ?? { type: status },
+    // A bare status is the number of a code, if anything.
+    { ...error, type: error?.type !== undefined && !/^\d+$/.test(error.type) ? error.type : status },
   );
 }

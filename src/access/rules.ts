@@ -4,7 +4,7 @@ import { asText, clip, NAMES, remember, spellingsOf, words } from './attributes.
 import type { Draft } from './draft.ts';
 import { anyGlob } from './glob.ts';
 import { locationOf } from './http.ts';
-import { type HeaderSources, headerKeys, identityOfAttributes, identityOfHeaders } from './identity.ts';
+import { type HeaderSource, headerSource, identityOfAttributes, identityOfHeaders } from './identity.ts';
 import { foldPath } from './route.ts';
 import type { AccessSettings, AddRule, AuthenticationRule, RenameRule, RuleMatch } from './settings.ts';
 
@@ -13,7 +13,7 @@ export interface Subject {
   readonly evidence: Span | LogRecord;
   readonly span?: Span;
   readonly draft?: Draft;
-  readonly headers: HeaderSources;
+  readonly headers: readonly HeaderSource[];
   /** Bits of the attributes that rules look at and that are there, its resource's included. */
   readonly present: number;
 }
@@ -34,7 +34,7 @@ export interface AccessRules {
   readonly rename: readonly Compiled<RenameRule>[];
   readonly add: readonly Compiled<AddRule>[];
   readonly authentication: readonly Compiled<AuthenticationRule>[];
-  readonly identityHeaders: HeaderSources;
+  readonly identityHeaders: readonly HeaderSource[];
   readonly presenceIn: (evidence: Span | LogRecord) => number;
   readonly isAccessEvent: (eventName: string) => boolean;
   readonly isSecret: (parameter: string) => boolean;
@@ -213,7 +213,7 @@ export function compileRules(settings: AccessSettings): AccessRules {
   );
   const ofResources = new WeakMap<Resource, number>();
   const isSecret = anyGlob(settings.secretParameters);
-  const headers = settings.identityHeaders.map(({ header, field }) => ({ field, keys: headerKeys(header) }));
+  const headers = settings.identityHeaders.map(headerSource);
   return {
     include,
     exclude,
@@ -236,7 +236,7 @@ export function compileRules(settings: AccessSettings): AccessRules {
 }
 
 /** Attribute keys in every spelling: what recognition and attribution read, and what rules ask for. */
-function keysOf(asked: readonly string[], headers: HeaderSources): string[] {
+function keysOf(asked: readonly string[], headers: readonly HeaderSource[]): string[] {
   const attributes = asked.filter((key) => !PSEUDO_VALUES.has(key)).flatMap(spellingsOf);
   const read = Object.values(NAMES).flat();
   return [...new Set([...read, 'audit.*', ...headers.flatMap(({ keys }) => keys), ...attributes])];

@@ -100,6 +100,16 @@ describe('captured headers of an entry', () => {
       { id: 'u1', name: 'alice' },
     ],
     ['Basic', header('authorization', basic('alice')), { id: 'alice', name: 'alice' }],
+    [
+      'gRPC metadata, old names',
+      { 'rpc.grpc.request.metadata.x-forwarded-user': ['alice'], 'rpc.grpc.request.metadata.x_user_roles': ['nurse'] },
+      { id: 'alice', roles: ['nurse'] },
+    ],
+    [
+      'gRPC metadata, new names',
+      { 'rpc.request.metadata.authorization': [token({ sub: 'u1', name: 'Alice' })] },
+      { id: 'u1', name: 'Alice' },
+    ],
   ])('%s', (_, values, identity) => {
     expect(actorsOf([entry(values)]).get('e')).toMatchObject({ identity, attribution: 'header', verified: false });
     expect(actorsOf([entry(values)]).get('e')?.identity).toEqual(identity);

@@ -408,6 +408,35 @@ const OTHERS: Case[] = [
       reason: '403 from S3: Access Denied',
     },
   ],
+  ...(
+    [
+      [{ 'messaging.destination': '', 'messaging.rabbitmq.routing_key': 'jobs' }, 'jobs'],
+      [{ 'messaging.destination.name': '<default>', 'messaging.rabbitmq.destination.routing_key': 'jobs' }, 'jobs'],
+      [{ 'messaging.destination.name': 'orders', 'messaging.rabbitmq.destination.routing_key': 'new' }, 'orders'],
+    ] satisfies [Values, string][]
+  ).map(
+    ([values, topic]): Case => [
+      `RabbitMQ: ${JSON.stringify(values)}`,
+      { 'messaging.system': 'rabbitmq', ...values },
+      { kind: 'producer', name: 'send' },
+      { target: `topic ${topic}` },
+    ],
+  ),
+  ...(
+    [
+      ['ListObjectsV2', { 'aws.s3.bucket': 'scans' }, 'bucket scans'],
+      ['CopyObject', { 'aws.s3.bucket': 'b', 'aws.s3.key': 'k', 'aws.s3.copy_source': '/a/x' }, 'object b/k'],
+      ['CopyObject', { 'aws.s3.copy_source': 'a/x' }, 'object a/x'],
+      ['ListBuckets', {}, 'service S3'],
+    ] satisfies [string, Values, string][]
+  ).map(
+    ([method, values, target]): Case => [
+      `S3: ${method} of ${target}`,
+      { 'rpc.system': 'aws-api', 'rpc.service': 'S3', 'rpc.method': method, ...values },
+      CLIENT,
+      { action: method, target },
+    ],
+  ),
   [
     'a tool of a model',
     { 'gen_ai.tool.name': 'lookup_patient', 'gen_ai.operation.name': 'execute_tool', 'error.type': 'timeout' },
@@ -528,6 +557,11 @@ describe('sections', () => {
     expect(access.sections.http?.route ?? '').not.toContain('GET');
   });
 
+  it('name what a copy was made of', () => {
+    const values = { 'aws.s3.bucket': 'b', 'aws.s3.key': 'k', 'aws.s3.copy_source': '/a/x' };
+    expect(accessOf(span(values, { kind: 'client', name: 'S3.CopyObject' })).target.name).toBe('b/k from a/x');
+  });
+
   it('tell the login of the service apart from the person', () => {
     const values = { 'db.system': 'mysql', 'db.user': 'app', 'db.statement': "SELECT 1 FROM t WHERE a='x'" };
     const access = accessOf(span(values, CLIENT));
@@ -536,6 +570,15 @@ describe('sections', () => {
       sections: { db: { statement: 'SELECT ? FROM t WHERE a=?' } },
     });
     expect(access.actor).toBeUndefined();
+  });
+
+  it.each<[string, string | true, Values, string]>([
+    ['no message', true, {}, 'UNAUTHENTICATED'],
+    ['the number of the code', 'no token', { 'error.type': '16' }, 'UNAUTHENTICATED'],
+    ['a type of its own', true, { 'error.type': 'io.grpc.StatusException' }, 'io.grpc.StatusException'],
+  ])('have the name of the gRPC status: %s', (_, error, more, type) => {
+    const values = { 'rpc.system': 'grpc', 'rpc.service': 'S', 'rpc.method': 'M', 'rpc.grpc.status_code': 16, ...more };
+    expect(accessOf(span(values, { kind: 'server', error })).error?.type).toBe(type);
   });
 
   it('carry the exception', () => {

@@ -193,6 +193,8 @@ describe('settings', () => {
       'my.key',
       'audit.*',
       'http.request.header.x_user_id',
+      'rpc.grpc.request.metadata.x-user-id',
+      'rpc.request.metadata.authorization',
     ]) {
       expect(keys).toContain(key);
     }
