@@ -23,7 +23,7 @@ export function createObservers() {
     /** A store that tells the listeners of every batch once it is durable. */
     watch(store: Pick<Store, 'write' | 'get'>): Pick<Store, 'write' | 'get'> {
       return {
-        get: (id) => store.get(id),
+        get: (id, hint) => store.get(id, hint),
         write: async (batch) => {
           const result = await store.write(batch);
           if (listeners.size > 0) {

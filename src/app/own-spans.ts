@@ -6,7 +6,7 @@ import type { Store } from '../store/port.ts';
 export function traced(store: Pick<Store, 'write' | 'get'>): Pick<Store, 'write' | 'get'> {
   const tracer = trace.getTracer('spantrail');
   return {
-    get: (id) => store.get(id),
+    get: (id, hint) => store.get(id, hint),
     write: (batch) =>
       tracer.startActiveSpan('store.write', { attributes: { 'spantrail.records': batch.length } }, async (span) => {
         try {
