@@ -39,11 +39,23 @@ function messageOf(span: Span, exception: ErrorText | undefined): string | undef
   return code === undefined || textOf(span.attributes, NAMES.dbStatus) !== undefined ? status : `${status} (${code})`;
 }
 
+const errors = new WeakMap<Span, ErrorText>();
+
 /** What a span says went wrong; undefined when nothing did. Texts lose the values that databases quote in them. */
 export function errorOf(span: Span): ErrorText | undefined {
   const exception = exceptionOfSpan(span);
   const stated = textOf(span.attributes, NAMES.errorType);
   if (exception === undefined && stated === undefined && span.statusCode !== STATUS_CODE.error) return undefined;
+  // Several readers of one span ask, and redacting takes its time.
+  let error = errors.get(span);
+  if (error === undefined) {
+    error = readError(span, exception, stated);
+    errors.set(span, error);
+  }
+  return error;
+}
+
+function readError(span: Span, exception: ErrorText | undefined, stated: string | undefined): ErrorText {
   // HTTP instrumentations put the status code there; the exception says more.
   const type = stated === undefined || /^\d+$/.test(stated) ? (exception?.type ?? stated) : stated;
   const system = textOf(span.attributes, NAMES.dbSystem);

@@ -48,6 +48,10 @@ const QUOTING: readonly (readonly [RegExp, string])[] = [
   [new RegExp(String.raw`(\b(?:dup key|full error|keyValue): )${BRACE}`, 'g'), '$1{ ? }'],
 ];
 
+/** A word of each of these: most texts have none, so that they need not be looked through time and again. */
+const MAY_QUOTE =
+  /SQL: |params|parameters: |CONTEXT|QUERY|STATEMENT|Where: |Query: |[Kk]ey \(|Failing row|near |nvalid|alformed|ut of range|nrecognized|alue|VALUE|Token|Duplicate entry|ncorrect|INCORRECT|INVALID|converting|character string|dup key|full error|keyValue/;
+
 /** PostgreSQL shows the line of the statement that it stumbled over, and a caret below it; only hints follow. */
 const LINE_AND_REST = /(?:\s|\\n)LINE \d+: ?[\s\S]*$/;
 const LINE_AND_CARET = /\sLINE \d+:[^\n]*(?:\n[ \t]*\^[ \t]*)?/g;
@@ -79,7 +83,8 @@ function withoutLiterals(block: string, system: string): string {
  */
 export function redactErrorText(text: string, system = '', isStack = false): string {
   let redacted = isStack ? text.replace(LINE_AND_CARET, '') : text.replace(LINE_AND_REST, '').trimEnd();
-  for (const [pattern, replacement] of QUOTING) redacted = redacted.replace(pattern, replacement);
+  if (MAY_QUOTE.test(redacted))
+    for (const [pattern, replacement] of QUOTING) redacted = redacted.replace(pattern, replacement);
   if (statementStart(redacted) < 0) return redacted;
   return redacted
     .split(FRAMES)

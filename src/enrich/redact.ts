@@ -5,8 +5,12 @@ import type { Span } from '../core/evidence.ts';
 
 type IsSecret = (name: string) => boolean;
 
+/** What every address with a secret in it holds. */
+const ADDRESS = /=|:\/\//;
+const ADDRESS_OR_QUOTE = /[='"]|:\/\//;
+
 function mayHold(text: string | undefined): boolean {
-  return text !== undefined && (text.includes('=') || text.includes('://'));
+  return text !== undefined && ADDRESS.test(text);
 }
 
 /** The texts of an error without the secrets in addresses. */
@@ -59,7 +63,7 @@ export function redactAccess(given: Access, isSecret: IsSecret): Access {
 /** A span whose name, should an instrumentation have put an address or a statement there, holds no secret and no value. */
 export function redactName(span: Span, isSecret: IsSecret): Span {
   const { name } = span;
-  if (!name.includes("'") && !mayHold(name)) return span;
+  if (!ADDRESS_OR_QUOTE.test(name)) return span;
   const system = textOf(span.attributes, NAMES.dbSystem);
   return { ...span, name: redactAddresses(redactErrorText(name, system), isSecret) };
 }
