@@ -44,6 +44,7 @@ const TELLING =
 /** A block of statements, not the begin of a transaction. */
 const BLOCK =
   /^\s*BEGIN\s+(?!TRAN|WORK\b|ISOLATION\b|READ\b|(?:NOT\s+)?DEFER|IMMEDIATE\b|EXCLUSIVE\b|CONCURRENT\b)(?=\w)/i;
+const IS_SIMPLE = /^(?:BEGIN|START TRANSACTION|MULTI);?$/i;
 const STATEMENTS_MAX = 8;
 
 /**
@@ -52,7 +53,12 @@ const STATEMENTS_MAX = 8;
  */
 export function tellingStatement(sent: string, system: string): Statement {
   const whole = readStatement(sent, system);
-  if (!PREPARING.has(whole.operation ?? '')) return whole;
+  return PREPARING.has(whole.operation ?? '') ? afterPreparing(whole, system) : whole;
+}
+
+function afterPreparing(whole: Statement, system: string): Statement {
+  // The most of them prepare and no more.
+  if (IS_SIMPLE.test(whole.text)) return whole;
   let current = whole;
   for (let count = 1; count < STATEMENTS_MAX && PREPARING.has(current.operation ?? ''); count++) {
     const block = BLOCK.exec(current.text)?.[0].length;

@@ -92,22 +92,22 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
     // A path that only ends like a file must not hide the row of a route with parameters, nor one that the path shows.
     {
       name: 'static asset',
-      when: { ...SERVED, 'url.path': CODE_FILES, 'http.route': NO_PARAMETERS, 'url.path.folded': '!*{id}*' },
+      when: { 'url.path': CODE_FILES, ...SERVED, 'http.route': NO_PARAMETERS, 'url.path.folded': '!*{id}*' },
     },
     // Where no route tells, pictures and documents that someone known fetches may be about a row.
     {
       name: 'static picture',
-      when: { ...SERVED, 'url.path': PICTURES, 'http.route': NO_PARAMETERS, ...NOBODY_AND_NO_ROW },
+      when: { 'url.path': PICTURES, ...SERVED, 'http.route': NO_PARAMETERS, ...NOBODY_AND_NO_ROW },
     },
     {
       name: 'static folder',
-      when: { ...SERVED, 'url.path': STATIC_FOLDERS, 'http.route': ['!*/{*}/*', '!*/:*/*'], ...NOBODY_AND_NO_ROW },
+      when: { 'url.path': STATIC_FOLDERS, ...SERVED, 'http.route': ['!*/{*}/*', '!*/:*/*'], ...NOBODY_AND_NO_ROW },
     },
     {
       name: 'static route',
-      when: { ...SERVED, 'http.route': [...STATIC_FOLDERS, '!*/{*}/*', '!*/:*/*'], 'url.path.folded': '!*{id}*' },
+      when: { 'http.route': [...STATIC_FOLDERS, '!*/{*}/*', '!*/:*/*'], ...SERVED, 'url.path.folded': '!*{id}*' },
     },
-    { name: 'build folder', when: { ...SERVED, 'url.path': BUILD_FOLDERS } },
+    { name: 'build folder', when: { 'url.path': BUILD_FOLDERS, ...SERVED } },
     // `SET ROLE`, `SHOW GRANTS` and their kind are actions of their own. What was refused is never chatter.
     {
       name: 'database chatter',
@@ -159,17 +159,17 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
     // The one that answers tells; that a client asked is context.
     {
       name: 'login request',
-      when: { 'span.kind': 'server', 'http.request.method': 'POST', 'url.path': LOGIN_PATHS },
+      when: { 'http.request.method': 'POST', 'url.path': LOGIN_PATHS, 'span.kind': 'server' },
       action: 'login',
     },
     {
       name: 'logout request',
-      when: { 'span.kind': 'server', 'http.request.method': ['POST', 'GET'], 'url.path': LOGOUT_PATHS },
+      when: { 'http.request.method': ['POST', 'GET'], 'url.path': LOGOUT_PATHS, 'span.kind': 'server' },
       action: 'logout',
     },
     {
       name: 'token request',
-      when: { 'span.kind': 'server', 'http.request.method': 'POST', 'url.path': '*/token' },
+      when: { 'http.request.method': 'POST', 'url.path': '*/token', 'span.kind': 'server' },
       action: 'token',
     },
   ],
