@@ -57,7 +57,7 @@ type SpanDraft = Draft<Span> & { events: SpanEvent[] };
 
 /**
  * Decodes items of one payload by the offsets that the scan gave, with only the attributes in `keys`. Resources and scopes
- * are found wherever they stand and decoded once. A known field with a wire type that is not its own counts as unknown, as
+ * are found wherever they stand and decoded once; an attribute of a resource that is broken costs only itself. A known field with a wire type that is not its own counts as unknown, as
  * in protobuf's own parsers. Content that turns out not to be decodable throws AppError('bad_request'): that item belongs
  * into quarantine, its neighbours may be fine.
  */
@@ -290,7 +290,7 @@ export class PayloadReader {
     if (known !== undefined) return known;
     const attributes = new Map<string, AttributeValue>();
     this.#heads(layout.resourceStart(index), layout.resourceEnd(index), (tag, end) => {
-      if (tag === RESOURCE.attributes) this.#values.attribute(end, this.#keys, attributes);
+      if (tag === RESOURCE.attributes) this.#values.attributeIfDecodable(end, this.#keys, attributes);
       else this.#values.cursor.skip(tag, end);
     });
     const resource = { attributes };

@@ -2,7 +2,7 @@ import { describeError } from '../core/errors.ts';
 import type { Signal } from '../core/evidence.ts';
 import { quoteLongIntegers } from './json-integers.ts';
 import { type Enumeration, type Message, type MessageField, REQUESTS, type Scalar } from './schema.ts';
-import { VALUE_DEPTH_MAX } from './wire.ts';
+import { NESTED_TOO_DEEP, VALUE_DEPTH_MAX } from './wire.ts';
 import { WireWriter } from './writer.ts';
 
 /** `path` is where in the document, as in `resourceSpans[0].scopeSpans[0].spans[1].name`; empty for the whole of it. */
@@ -48,6 +48,9 @@ const NO_ID = new Uint8Array(1);
 /** The messages that can be nested without end. */
 const LISTS: ReadonlySet<string> = new Set(['ArrayValue', 'KeyValueList']);
 
+/** AnyValue.string_value, beside the lists. */
+const STRING_VALUE = 1;
+
 const UINT64_MAX = 2n ** 64n - 1n;
 const INT64_MAX = 2n ** 63n - 1n;
 const UINT32_MAX = 2n ** 32n - 1n;
@@ -70,7 +73,7 @@ class Transcoder {
   message(value: unknown, schema: Message): void {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) throw mismatch('an object', value);
     const isList = LISTS.has(schema.name);
-    if (isList && ++this.#listDepth > VALUE_DEPTH_MAX) throw new JsonError('values are nested too deeply');
+    if (isList) this.#listDepth++;
     for (const [name, content] of Object.entries(value)) {
       const field = schema.fields.get(name);
       if (field === undefined || content === null) continue;
@@ -94,6 +97,9 @@ class Transcoder {
   #field(value: unknown, { number, type }: MessageField): void {
     if (typeof type === 'string') writeScalar(this.writer, value, number, type);
     else if ('names' in type) this.writer.integer(number, enumNumber(value, type));
+    else if (LISTS.has(type.name) && this.#listDepth === VALUE_DEPTH_MAX) {
+      this.writer.text(STRING_VALUE, NESTED_TOO_DEEP);
+    }
     // An item that is null is an empty one: some clients write the empty value so.
     else this.writer.message(number, () => this.message(value ?? {}, type));
   }

@@ -1,7 +1,7 @@
 import type { AttributeValue } from '../core/evidence.ts';
 import type { KeySet } from './key-set.ts';
 import { cachedText } from './text-cache.ts';
-import { VALUE_DEPTH_MAX, WIRE, WireCursor, WireError } from './wire.ts';
+import { NESTED_TOO_DEEP, VALUE_DEPTH_MAX, WIRE, WireCursor, WireError } from './wire.ts';
 
 /** Tags of AnyValue, ArrayValue, KeyValueList and KeyValue in opentelemetry-proto's common.proto. */
 export const VALUE_TAG = {
@@ -22,7 +22,8 @@ export const VALUE_TAG = {
 export const EMPTY_VALUE = '';
 
 /**
- * Decodes attributes and values of one payload. Malformed content throws WireError. Text that is not UTF-8 gets replacement
+ * Decodes attributes and values of one payload. Malformed content throws WireError; a list nested too deeply is not looked
+ * into. Text that is not UTF-8 gets replacement
  * characters; of equal keys the last counts.
  */
 export class ValueReader {
@@ -78,6 +79,19 @@ export class ValueReader {
     cursor.position = contentEnd;
   }
 
+  /** The same, but an attribute that cannot be decoded is left out. Its length must still be right. */
+  attributeIfDecodable(end: number, keys: KeySet, into: Map<string, AttributeValue>): void {
+    const start = this.cursor.position;
+    const contentEnd = this.cursor.delimitedEnd(end);
+    this.cursor.position = start;
+    try {
+      this.attribute(end, keys, into);
+    } catch (thrown) {
+      if (!(thrown instanceof WireError)) throw thrown;
+      this.cursor.position = contentEnd;
+    }
+  }
+
   /** Reads the AnyValue from the cursor to `end`. `depth` counts the lists around it. */
   value(end: number, depth = 0): AttributeValue {
     return this.continueValue(end, depth, 0, EMPTY_VALUE);
@@ -89,9 +103,14 @@ export class ValueReader {
    */
   continueValue(end: number, depth: number, kind: number, value: AttributeValue): AttributeValue {
     const cursor = this.cursor;
-    if (depth > VALUE_DEPTH_MAX) throw new WireError(cursor.position, 'values are nested too deeply');
     while (cursor.position < end) {
       const tag = cursor.tag(end);
+      if (depth === VALUE_DEPTH_MAX && (tag === VALUE_TAG.array || tag === VALUE_TAG.keyValues)) {
+        cursor.position = cursor.delimitedEnd(end);
+        value = NESTED_TOO_DEEP;
+        kind = VALUE_TAG.string;
+        continue;
+      }
       switch (tag) {
         case VALUE_TAG.string:
           value = this.text(end);

@@ -20,6 +20,9 @@ const GROUP_DEPTH_MAX = 100;
  */
 export const VALUE_DEPTH_MAX = 32;
 
+/** What a list reads as that is nested deeper. */
+export const NESTED_TOO_DEEP = '[nested too deep]';
+
 /** The bytes are not the protobuf message they should be. `offset` is where in the payload that showed. */
 export class WireError extends Error {
   readonly offset: number;

@@ -343,8 +343,8 @@ describe('odd content has a defined result', () => {
   });
 });
 
-function nested(depth: number): unknown {
-  let value: unknown = 'deep';
+function nested(depth: number, inner = 'deep'): unknown {
+  let value: unknown = inner;
   for (let level = 0; level < depth; level++) value = [value];
   return value;
 }
@@ -355,7 +355,6 @@ describe('content that cannot be decoded', () => {
     ['a value cut short', delimited(9, Buffer.concat([delimited(1, 'a'), delimited(2, Buffer.from([0x0a, 0x7f]))]))],
     ['an event with a stray end of group', delimited(11, tag(3, 4))],
     ['a status with an endless varint', delimited(15, Buffer.concat([tag(3, 0), Buffer.alloc(11, 0x80)]))],
-    ['values nested too deeply', keyValues(9, { a: nested(40) })],
   ])('%s is an error of that span alone', (_case, fields) => {
     const good = spanPayload();
     const payload = Buffer.concat([spanPayload(fields), good]);
@@ -379,8 +378,42 @@ describe('content that cannot be decoded', () => {
     }
   });
 
-  it('values nested as deeply as allowed are read', () => {
+  it('values nested as deeply as allowed are read, deeper lists become a text', () => {
     expect(readSpans(spanPayload(keyValues(9, { a: nested(32) })))[0]?.attributes.get('a')).toEqual(nested(32));
+    for (const depth of [33, 34, 2000]) {
+      const [span] = readSpans(spanPayload(keyValues(9, { a: nested(depth), b: 1 })));
+      expect(span?.attributes.get('a')).toEqual(nested(32, '[nested too deep]'));
+      expect(span?.attributes.get('b')).toBe(1);
+    }
+  });
+
+  it('of a resource costs the attribute, not the spans', () => {
+    const cut = delimited(1, Buffer.concat([delimited(1, 'a'), delimited(2, Buffer.from([0x0a, 0x7f]))]));
+    const resource = Buffer.concat([keyValues(1, { before: 1 }), cut, keyValues(1, { after: 2 })]);
+    const payload = delimited(
+      1,
+      Buffer.concat([
+        delimited(1, resource),
+        delimited(2, delimited(2, spanMessage({ traceId: TRACE_ID, spanId: SPAN_ID }))),
+      ]),
+    );
+    expect(readSpans(payload)[0]?.resource.attributes).toEqual(
+      new Map([
+        ['before', 1],
+        ['after', 2],
+      ]),
+    );
+  });
+
+  it('a resource whose own framing is broken is an error', () => {
+    const payload = delimited(
+      1,
+      Buffer.concat([
+        delimited(1, Buffer.from([0x0a, 0x7f])),
+        delimited(2, delimited(2, spanMessage({ traceId: TRACE_ID, spanId: SPAN_ID }))),
+      ]),
+    );
+    expect(() => readSpans(payload)).toThrow(AppError);
   });
 });
 

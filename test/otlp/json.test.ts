@@ -314,10 +314,12 @@ describe('values', () => {
     expect(attributeValue({ arrayValue: { values } })).toEqual({ arrayValue: { values } });
   });
 
-  it('may be nested as deeply as in protobuf, not deeper', () => {
-    const nested = (depth: number): object => (depth === 0 ? {} : { arrayValue: { values: [nested(depth - 1)] } });
-    expect(attributeValue(nested(32))).toEqual(nested(32));
-    expect(refused(inSpan({ attributes: [{ value: nested(33) }] }))).toMatch(/nested too deeply$/);
+  it('may be nested as deeply as in protobuf, deeper lists become a text', () => {
+    const nested = (depth: number, inner: object): object =>
+      depth === 0 ? inner : { arrayValue: { values: [nested(depth - 1, inner)] } };
+    expect(attributeValue(nested(32, {}))).toEqual(nested(32, {}));
+    expect(attributeValue(nested(33, {}))).toEqual(nested(32, { stringValue: '[nested too deep]' }));
+    expect(attributeValue(nested(300, {}))).toEqual(nested(32, { stringValue: '[nested too deep]' }));
   });
 });
 
