@@ -1,17 +1,32 @@
 import type { Signal } from '../core/evidence.ts';
+import { headerNameStart } from './header-keys.ts';
+import { Hints, QUOTE_HINTS, TEXT_HINTS, TOKEN_HINTS } from './hints.ts';
 import { compileLooseKeys, type KeySet } from './key-set.ts';
-import { maskAuthorization, maskQuery, STAR } from './mask-text.ts';
+import { maskJson } from './mask-json.ts';
+import {
+  fill,
+  maskAuthorization,
+  maskParameters,
+  maskSignature,
+  maskSignatures,
+  maskToken,
+  maskUrlPasswords,
+  STAR,
+} from './mask-text.ts';
 import { type Message, REQUESTS } from './schema.ts';
+import { SecretNames } from './secret-names.ts';
+import { cachedText } from './text-cache.ts';
 import { VALUE_TAG } from './value.ts';
 import { VALUE_DEPTH_MAX, WIRE, WireCursor, WireError } from './wire.ts';
 
 /**
  * What is secret. Names are compared without regard to case, and `-` equals `_`, because languages differ in how they name
- * captured headers. A name that ends in `*` is a prefix.
+ * captured headers.
  */
 export interface MaskSettings {
-  /** Attribute keys, also of entries inside key-value lists. */
+  /** Attribute keys, also of entries inside key-value lists and in JSON. A key that ends in `*` is a prefix. */
   readonly attributes: readonly string[];
+  /** Patterns in which `*` stands for any characters. */
   readonly queryParameters: readonly string[];
 }
 
@@ -19,49 +34,54 @@ export interface Mask {
   readonly attributes: KeySet;
   /** `attributes` and URL_KEYS: whatever is not among these is looked at once only. */
   readonly noted: KeySet;
-  readonly queryParameters: KeySet;
+  readonly queryParameters: SecretNames;
 }
 
-/** Attributes that hold a URL or a part of one. Only the values of secret query parameters and a password are masked. */
+/** Attributes that hold a URL or a part of one. */
 const URL_KEYS = ['url.query', 'url.full', 'http.target', 'http.url', 'http.request.header.referer'];
 
-/** Attributes that hold credentials of HTTP: what says who it was stays, what proves it goes. */
+/** Attributes and headers that hold credentials of HTTP: what says who it was stays, what proves it goes. */
 const AUTHORIZATION = /authorization$/i;
+
+const COOKIE = /cookie/i;
+/** Names that say that the value is a proof. Counts of tokens are none. */
+const SECRET_HEADER = /token(?!s)|secret|passw|api[-_]?key|access[-_]?key|signature|credential|jwt|assertion/i;
 
 export function compileMask(settings: MaskSettings): Mask {
   return {
     attributes: compileLooseKeys(settings.attributes),
     noted: compileLooseKeys([...settings.attributes, ...URL_KEYS]),
-    queryParameters: compileLooseKeys(settings.queryParameters),
+    queryParameters: new SecretNames(settings.queryParameters),
   };
 }
 
 /**
- * A part of a request on the way to attributes and values. When something in it cannot be decoded, then
- * - `unit`: its framing was checked by the scan and stays, its attributes and values are overwritten
- * - `whole`: all of it is overwritten
- * - `message`: so is the unit or whole around it
+ * A part of a request on the way to attributes, values and texts. When something in it cannot be decoded, then
+ * - `unit`: its framing was checked by the scan and stays, its attributes, values and texts are overwritten
+ * - any other: all of it is overwritten, what is around it stays
  */
 interface Shape {
-  readonly kind: 'unit' | 'whole' | 'message' | 'attribute' | 'value';
-  /** By field number; only what leads to attributes and values. */
+  readonly kind: 'unit' | 'whole' | 'attribute' | 'value' | 'text';
+  /** By field number; only what leads to attributes, values and texts. */
   readonly fields: (Shape | undefined)[];
 }
 
 const ATTRIBUTE: Shape = { kind: 'attribute', fields: [] };
 const VALUE: Shape = { kind: 'value', fields: [] };
-const WHOLE = /^(?:Resource|Scope|\w+Point)$/;
-const INNER = /^(?:Event|Link|Exemplar)$/;
+const TEXT: Shape = { kind: 'text', fields: [] };
+const WHOLE = /^(?:Resource|Scope|Event|Link|Status|Exemplar|\w+Point)$/;
+/** Texts into which instrumentations write addresses and errors. */
+const TEXTS: ReadonlySet<string> = new Set(['Span.name', 'Event.name', 'Status.message']);
 
 function shapeOf(message: Message): Shape {
   if (message.name === 'KeyValue') return ATTRIBUTE;
   if (message.name === 'AnyValue') return VALUE;
-  const kind = WHOLE.test(message.name) ? 'whole' : INNER.test(message.name) ? 'message' : 'unit';
-  const shape: Shape = { kind, fields: [] };
-  for (const { number, type } of message.fields.values()) {
-    if (typeof type === 'string' || 'names' in type) continue;
-    const child = shapeOf(type);
-    if (child.fields.length === 0 && child !== ATTRIBUTE && child !== VALUE) continue;
+  const shape: Shape = { kind: WHOLE.test(message.name) ? 'whole' : 'unit', fields: [] };
+  for (const [name, { number, type }] of message.fields) {
+    const isText = TEXTS.has(`${message.name}.${name}`);
+    if (!isText && (typeof type === 'string' || 'names' in type)) continue;
+    const child = isText ? TEXT : shapeOf(type as Message);
+    if (child.kind === 'unit' && child.fields.length === 0) continue;
     while (shape.fields.length <= number) shape.fields.push(undefined);
     shape.fields[number] = child;
   }
@@ -74,6 +94,15 @@ const SHAPES: Readonly<Record<Signal, Shape>> = {
   metrics: shapeOf(REQUESTS.metrics),
 };
 
+/** The first letter of every JSON Web Token: `{` in base64. */
+const LETTER_E = 0x65;
+
+/** Header, claims and signature of the shortest JSON Web Tokens. */
+const TOKEN_BYTES_MIN = 60;
+
+/** Of a delimited field that lists of values do not have. */
+const UNKNOWN_TAG = (15 << 3) | WIRE.delimited;
+
 /**
  * Telling what cannot be decoded takes an exception each time. From this many on in one request, a sender's fault or malice,
  * the rest is overwritten unread.
@@ -82,14 +111,14 @@ const UNDECODABLE_MAX = 1000;
 
 /**
  * Overwrites secrets in place, before anything reaches a disk: every masked byte becomes `*`, so lengths, framing and UTF-8
- * stay as they are; masked numbers become 0. Returns how many values were masked. Never throws: when an attribute or a body
- * cannot be decoded, all of them in that span, log record, resource or scope are overwritten, since nobody can tell what is
- * in them; and so is a payload that the scan would not have passed.
+ * stay as they are; masked numbers become 0. Returns how many values were masked. Never throws: an attribute, a body or a
+ * resource that cannot be decoded is overwritten as a whole, since nobody can tell what is in it; and so is a payload that
+ * the scan would not have passed.
  */
 export function maskSecrets(payload: Buffer, signal: Signal, mask: Mask): number {
   const masker = new Masker(payload, mask);
   try {
-    masker.unit(payload.length, SHAPES[signal]);
+    masker.part(payload.length, SHAPES[signal]);
   } catch (thrown) {
     if (!(thrown instanceof WireError)) throw thrown;
     payload.fill(STAR);
@@ -99,11 +128,30 @@ export function maskSecrets(payload: Buffer, signal: Signal, mask: Mask): number
 
 /**
  * What to do with a value:
- * - `search`: its key is not secret, but it may be a list with secret keys inside
+ * - `search`: its key is not secret, but there may be secret keys, parameters or tokens inside
+ * - `body`: the same, and there may be JSON anywhere in it
+ * - `header`: the same as `search`, and it may be a token
+ * - `url`: the same as `search`, and it is a URL or a part of one
+ * - `authorization`, `token`: only what says who it was is not secret
  * - `all`: all text, bytes and numbers in it are secret
- * - `authorization`, `url`: parts of its text are secret
  */
-type Mode = 'search' | 'all' | 'authorization' | 'url';
+type Mode = 'search' | 'body' | 'header' | 'url' | 'authorization' | 'token' | 'all';
+
+/** Names of headers that are remembered; senders that make up names without end must not fill the memory. */
+const HEADERS_MAX = 2000;
+const headerModes = new Map<string, Mode>();
+
+function modeOfHeader(name: string): Mode {
+  const known = headerModes.get(name);
+  if (known !== undefined) return known;
+  let mode: Mode = 'header';
+  if (COOKIE.test(name)) mode = 'all';
+  else if (AUTHORIZATION.test(name)) mode = 'authorization';
+  else if (SECRET_HEADER.test(name)) mode = 'token';
+  if (headerModes.size >= HEADERS_MAX) headerModes.clear();
+  headerModes.set(name, mode);
+  return mode;
+}
 
 class Masker {
   masked = 0;
@@ -111,19 +159,28 @@ class Masker {
   readonly #buffer: Buffer;
   readonly #mask: Mask;
   readonly #cursor: WireCursor;
+  /** Of what may be secret in a text. */
+  readonly #hints: Hints;
+  readonly #tokens: Hints;
+  readonly #quotes: Hints;
 
   constructor(buffer: Buffer, mask: Mask) {
     this.#buffer = buffer;
     this.#mask = mask;
     this.#cursor = new WireCursor(buffer);
+    this.#hints = new Hints(buffer, TEXT_HINTS);
+    this.#tokens = new Hints(buffer, TOKEN_HINTS);
+    this.#quotes = new Hints(buffer, QUOTE_HINTS);
   }
 
-  /** Masks the part of kind `unit` or `whole` from the cursor to `end`. */
-  unit(end: number, shape: Shape): void {
+  /** Masks the part from the cursor to `end`. Throws only when it is a unit. */
+  part(end: number, shape: Shape): void {
     const start = this.#cursor.position;
     if (this.#undecodable < UNDECODABLE_MAX) {
       try {
-        this.#fields(end, shape);
+        if (shape.kind === 'attribute') this.#attribute(end, 'search', 0);
+        else if (shape.kind === 'value') this.#value(end, 'body', 0);
+        else this.#fields(end, shape);
         return;
       } catch (thrown) {
         if (!(thrown instanceof WireError)) throw thrown;
@@ -131,8 +188,8 @@ class Masker {
       }
     }
     this.#cursor.position = start;
-    if (shape.kind === 'whole') this.#blank(end);
-    else this.#blankFields(end, shape);
+    if (shape.kind === 'unit') this.#blankFields(end, shape);
+    else this.#blank(end);
   }
 
   #fields(end: number, shape: Shape): void {
@@ -145,11 +202,11 @@ class Masker {
         continue;
       }
       const childEnd = cursor.delimitedEnd(end);
-      if (child.kind === 'unit' || child.kind === 'whole') this.unit(childEnd, child);
-      else if (child.kind === 'message') this.#fields(childEnd, child);
-      else if (child.kind === 'value') this.#value(childEnd, 'search', 0);
-      else if (this.#isHarmless(childEnd)) cursor.position = childEnd;
-      else this.#attribute(childEnd, 'search', 0);
+      if (child.kind === 'attribute' && this.#isHarmless(childEnd)) cursor.position = childEnd;
+      else if (child.kind === 'text') {
+        this.#text(cursor.position, childEnd, 'search');
+        cursor.position = childEnd;
+      } else this.part(childEnd, child);
     }
   }
 
@@ -169,7 +226,7 @@ class Masker {
       keyStart = cursor.position;
       cursor.position = keyEnd;
     }
-    const inSecret = outer === 'all' || outer === 'authorization';
+    const inSecret = outer === 'all' || outer === 'authorization' || outer === 'token';
     const mode = inSecret ? 'all' : this.#modeOf(keyStart, keyEnd);
     cursor.position = start;
     while (cursor.position < end) {
@@ -180,14 +237,18 @@ class Masker {
   }
 
   #modeOf(keyStart: number, keyEnd: number): Mode {
-    if (this.#mask.noted.match(this.#buffer, keyStart, keyEnd) === undefined) return 'search';
-    if (this.#mask.attributes.match(this.#buffer, keyStart, keyEnd) === undefined) return 'url';
+    const { noted, attributes } = this.#mask;
+    if (noted.match(this.#buffer, keyStart, keyEnd) === undefined) {
+      const nameStart = headerNameStart(this.#buffer, keyStart, keyEnd);
+      return nameStart < 0 ? 'search' : modeOfHeader(cachedText(this.#buffer, nameStart, keyEnd));
+    }
+    if (attributes.match(this.#buffer, keyStart, keyEnd) === undefined) return 'url';
     return AUTHORIZATION.test(this.#buffer.toString('latin1', keyStart, keyEnd)) ? 'authorization' : 'all';
   }
 
   /**
    * Is the KeyValue from the cursor to `end` written the way nearly every sender writes it, a short key, then one short text
-   * or number to the end, and is its key not one of ours? Then nothing is to be done.
+   * or number to the end, does nothing in it hint at a secret, and is its key not one of ours? Then nothing is to be done.
    */
   #isHarmless(end: number): boolean {
     const bytes = this.#buffer;
@@ -200,6 +261,7 @@ class Masker {
     switch (bytes[keyEnd + 2]) {
       case VALUE_TAG.string:
         if (contentStart + 1 + (bytes[contentStart] as number) !== end) return false;
+        if (this.#isSuspicious(contentStart + 1, end)) return false;
         break;
       case VALUE_TAG.bool:
       case VALUE_TAG.int:
@@ -208,29 +270,31 @@ class Masker {
       default:
         return false;
     }
-    return this.#mask.noted.match(bytes, start + 2, keyEnd) === undefined;
+    return (
+      headerNameStart(bytes, start + 2, keyEnd) < 0 && this.#mask.noted.match(bytes, start + 2, keyEnd) === undefined
+    );
   }
 
   /** Masks the AnyValue from the cursor to `end`, or the list that is one: its items are AnyValues or KeyValues. */
   #value(end: number, mode: Mode, depth: number): void {
     const cursor = this.#cursor;
-    if (depth > VALUE_DEPTH_MAX) throw new WireError(cursor.position, 'values are nested too deeply');
     while (cursor.position < end) {
       const tag = cursor.tag(end);
       const start = cursor.position;
       if (tag === VALUE_TAG.array || tag === VALUE_TAG.keyValues) {
-        this.#list(cursor.delimitedEnd(end), tag, mode, depth + 1);
+        const listEnd = cursor.delimitedEnd(end);
+        if (depth < VALUE_DEPTH_MAX) this.#list(listEnd, tag, mode, depth + 1);
+        else this.#blankList(listEnd);
         continue;
       }
       cursor.skip(tag, end);
-      if (mode === 'search') continue;
       if (tag === VALUE_TAG.string || tag === VALUE_TAG.bytes) {
         const contentEnd = cursor.position;
         cursor.position = start;
         cursor.delimitedEnd(end);
         this.#text(cursor.position, contentEnd, mode);
         cursor.position = contentEnd;
-      } else if (mode === 'all' && (tag === VALUE_TAG.int || tag === VALUE_TAG.double)) {
+      } else if ((mode === 'all' || mode === 'token') && (tag === VALUE_TAG.int || tag === VALUE_TAG.double)) {
         this.#number(start, cursor.position, tag);
       }
     }
@@ -248,12 +312,40 @@ class Masker {
 
   #text(start: number, end: number, mode: Mode): void {
     if (start === end) return;
-    if (mode === 'url') this.masked += maskQuery(this.#buffer, start, end, this.#mask.queryParameters) ? 1 : 0;
-    else if (mode === 'authorization') this.masked += maskAuthorization(this.#buffer, start, end) ? 1 : 0;
+    const isSearch = mode === 'search' || mode === 'body' || mode === 'header';
+    const hasJson = beginsJson(this.#buffer[start]) || (mode === 'body' && this.#quotes.within(start, end));
+    const isToken = mode === 'header' && this.#buffer[start] === LETTER_E;
+    if (isSearch && !hasJson && !isToken && !this.#isSuspicious(start, end)) return;
+    const text = this.#buffer.subarray(start, end);
+    let masked: boolean;
+    if (mode === 'all') masked = fill(text, 0, text.length);
+    else if (mode === 'authorization') masked = maskAuthorization(text);
+    else if (mode === 'token') masked = maskToken(text);
     else {
-      this.#buffer.fill(STAR, start, end);
-      this.masked++;
+      masked = mode === 'header' && (maskSignature(text) ?? false);
+      if (hasJson) masked = this.#json(text) || masked;
+      masked = maskUrlPasswords(text) || masked;
+      masked = maskParameters(text, this.#mask.queryParameters, mode === 'url') || masked;
+      masked = maskSignatures(text) || masked;
     }
+    if (masked) this.masked++;
+  }
+
+  /** May there be a secret in the text of a key that is not secret? */
+  #isSuspicious(start: number, end: number): boolean {
+    return (
+      this.#hints.within(start, end) ||
+      (end - start >= TOKEN_BYTES_MIN && this.#tokens.within(start, end)) ||
+      beginsJson(this.#buffer[start])
+    );
+  }
+
+  #json(text: Buffer): boolean {
+    return maskJson(text, (nameStart, nameEnd) => {
+      if (this.#mask.attributes.match(text, nameStart, nameEnd) === undefined) return undefined;
+      const isAuthorization = AUTHORIZATION.test(text.toString('latin1', nameStart, nameEnd));
+      return isAuthorization ? maskAuthorization : (value) => fill(value, 0, value.length);
+    });
   }
 
   /** Zero in as many bytes: a varint may be padded with continuation bytes. */
@@ -273,8 +365,8 @@ class Masker {
         continue;
       }
       const childEnd = cursor.delimitedEnd(end);
-      if (child.kind === 'unit' || child.kind === 'whole') this.unit(childEnd, child);
-      else this.#blank(childEnd);
+      if (child.kind === 'text') this.#blank(childEnd);
+      else this.part(childEnd, child);
     }
   }
 
@@ -283,4 +375,25 @@ class Masker {
     this.#cursor.position = end;
     this.masked++;
   }
+
+  /** Makes the content of a list that is nested too deeply one unknown field: a list still, and nothing in it. */
+  #blankList(end: number): void {
+    const buffer = this.#buffer;
+    const start = this.#cursor.position;
+    this.#blank(end);
+    if (end - start < 2) return;
+    let lengthBytes = 1;
+    while (end - start - 1 - lengthBytes >= 2 ** (7 * lengthBytes)) lengthBytes++;
+    let length = end - start - 1 - lengthBytes;
+    buffer[start] = UNKNOWN_TAG;
+    for (let index = 1; index <= lengthBytes; index++) {
+      buffer[start + index] = (length % 0x80) + (index < lengthBytes ? 0x80 : 0);
+      length = Math.floor(length / 0x80);
+    }
+  }
+}
+
+/** May the text that begins with this byte be JSON? */
+function beginsJson(byte: number | undefined): boolean {
+  return byte === 0x7b || byte === 0x5b;
 }
