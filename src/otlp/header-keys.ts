@@ -1,22 +1,24 @@
 const DOT = 0x2e;
 const MARKS = ['.header.', '.metadata.'];
+const MARK_BYTES = MARKS.map((mark) => Buffer.from(mark));
 
 /**
- * Pairs of neighbouring bytes of the marks, in either case: at the first byte × 256 + the second, a bit for each place in a
- * mark at which the pair stands.
+ * A bit for each pair of neighbouring bytes in the marks: those of which a byte, in either case, is the first, and those of
+ * which it is the second. What both have in common is where a pair may stand. Small tables: they are read for every key.
  */
-const PAIRS = new Uint16Array(0x1_0000);
+const FIRST = new Uint16Array(256);
+const SECOND = new Uint16Array(256);
+/** How far in its mark each pair stands. */
+const DISTANCES: number[] = [];
 for (const mark of MARKS) {
   for (let at = 0; at + 1 < mark.length; at++) {
-    for (const first of casesOf(mark, at)) {
-      for (const second of casesOf(mark, at + 1))
-        PAIRS[first * 256 + second] = (PAIRS[first * 256 + second] ?? 0) | (1 << at);
+    const bit = 1 << DISTANCES.length;
+    DISTANCES.push(at);
+    for (const text of [mark, mark.toUpperCase()]) {
+      FIRST[text.charCodeAt(at)] = (FIRST[text.charCodeAt(at)] as number) | bit;
+      SECOND[text.charCodeAt(at + 1)] = (SECOND[text.charCodeAt(at + 1)] as number) | bit;
     }
   }
-}
-
-function casesOf(mark: string, at: number): number[] {
-  return [mark.charCodeAt(at), mark.toUpperCase().charCodeAt(at)];
 }
 
 /** The shorter mark has seven pairs: of any seven places in a row one holds a pair of a mark that stands there. */
@@ -28,9 +30,9 @@ const STEP = 7;
  */
 export function headerNameStart(bytes: Uint8Array, start: number, end: number): number {
   for (let at = start + STEP; at + 1 < end; at += STEP) {
-    let places = PAIRS[(bytes[at] as number) * 256 + (bytes[at + 1] as number)] as number;
-    for (; places !== 0; places &= places - 1) {
-      const dot = at - 31 + Math.clz32(places & -places);
+    let pairs = (FIRST[bytes[at] as number] as number) & (SECOND[bytes[at + 1] as number] as number);
+    for (; pairs !== 0; pairs &= pairs - 1) {
+      const dot = at - (DISTANCES[31 - Math.clz32(pairs & -pairs)] as number);
       const nameStart = dot > start && bytes[dot] === DOT ? markEnd(bytes, dot) : end;
       if (nameStart < end) return nameStart;
     }
@@ -40,11 +42,35 @@ export function headerNameStart(bytes: Uint8Array, start: number, end: number): 
 
 /** Exclusive end of the mark that begins with this dot; Infinity when none does. */
 function markEnd(bytes: Uint8Array, dot: number): number {
-  for (const mark of MARKS) {
+  for (const mark of MARK_BYTES) {
     let length = 1;
-    while (length < mark.length && ((bytes[dot + length] as number) | 0x20) === (mark.charCodeAt(length) | 0x20))
-      length++;
+    while (length < mark.length && ((bytes[dot + length] as number) | 0x20) === mark[length]) length++;
     if (length === mark.length) return dot + length;
   }
   return Infinity;
+}
+
+const COOKIE = /cookie/i;
+const AUTHORIZATION = /authorization$/i;
+/** Names that say that the value is a proof. Counts of tokens are none. */
+const SECRET = /token(?!s)|secret|passw|api[-_]?key|access[-_]?key|signature|credential|jwt|assertion/i;
+
+/** Names that are remembered; senders that make up names without end must not fill the memory. */
+const NAMES_MAX = 2000;
+
+/** How the value of a header is masked: see Mode in mask.ts. */
+type HeaderMode = 'all' | 'authorization' | 'token' | 'header';
+
+const modes = new Map<string, HeaderMode>();
+
+export function modeOfHeader(name: string): HeaderMode {
+  const known = modes.get(name);
+  if (known !== undefined) return known;
+  let mode: HeaderMode = 'header';
+  if (COOKIE.test(name)) mode = 'all';
+  else if (AUTHORIZATION.test(name)) mode = 'authorization';
+  else if (SECRET.test(name)) mode = 'token';
+  if (modes.size >= NAMES_MAX) modes.clear();
+  modes.set(name, mode);
+  return mode;
 }

@@ -8,6 +8,8 @@ export class KeySet {
   /** Exact keys by their length in bytes. */
   readonly #byLength: Key[][] = [];
   readonly #prefixes: Uint8Array[] = [];
+  /** Is there an exact key of this length that ends in this byte? At length × 256 + byte. */
+  readonly #endings: Uint8Array;
   /** What each byte is compared as. */
   readonly #fold: Uint8Array;
 
@@ -23,12 +25,19 @@ export class KeySet {
       }
     }
     for (let length = 0; length < this.#byLength.length; length++) this.#byLength[length] ??= [];
+    this.#endings = new Uint8Array(this.#byLength.length * 256);
+    for (const [length, sameLength] of this.#byLength.entries()) {
+      for (let byte = 0; byte < 256; byte++) {
+        const fits = length === 0 || sameLength.some((key) => key.bytes[length - 1] === fold[byte]);
+        this.#endings[length * 256 + byte] = fits ? 1 : 0;
+      }
+    }
   }
 
   /** The key at these bytes when it is wanted. */
   match(bytes: Buffer, start: number, end: number): string | undefined {
     const length = end - start;
-    if (length < this.#byLength.length) {
+    if (length < this.#byLength.length && this.#endings[length * 256 + (bytes[end - 1] as number)] !== 0) {
       for (const key of this.#byLength[length] as Key[])
         if (equal(key.bytes, bytes, start, length, this.#fold)) return key.text;
     }

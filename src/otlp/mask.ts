@@ -1,5 +1,5 @@
 import type { Signal } from '../core/evidence.ts';
-import { headerNameStart } from './header-keys.ts';
+import { headerNameStart, modeOfHeader } from './header-keys.ts';
 import { Hints, QUOTE_HINTS, TEXT_HINTS, TOKEN_HINTS } from './hints.ts';
 import { compileLooseKeys, type KeySet } from './key-set.ts';
 import { maskJson } from './mask-json.ts';
@@ -40,12 +40,8 @@ export interface Mask {
 /** Attributes that hold a URL or a part of one. */
 const URL_KEYS = ['url.query', 'url.full', 'http.target', 'http.url', 'http.request.header.referer'];
 
-/** Attributes and headers that hold credentials of HTTP: what says who it was stays, what proves it goes. */
+/** Attributes that hold credentials of HTTP: what says who it was stays, what proves it goes. */
 const AUTHORIZATION = /authorization$/i;
-
-const COOKIE = /cookie/i;
-/** Names that say that the value is a proof. Counts of tokens are none. */
-const SECRET_HEADER = /token(?!s)|secret|passw|api[-_]?key|access[-_]?key|signature|credential|jwt|assertion/i;
 
 export function compileMask(settings: MaskSettings): Mask {
   return {
@@ -136,22 +132,6 @@ export function maskSecrets(payload: Buffer, signal: Signal, mask: Mask): number
  * - `all`: all text, bytes and numbers in it are secret
  */
 type Mode = 'search' | 'body' | 'header' | 'url' | 'authorization' | 'token' | 'all';
-
-/** Names of headers that are remembered; senders that make up names without end must not fill the memory. */
-const HEADERS_MAX = 2000;
-const headerModes = new Map<string, Mode>();
-
-function modeOfHeader(name: string): Mode {
-  const known = headerModes.get(name);
-  if (known !== undefined) return known;
-  let mode: Mode = 'header';
-  if (COOKIE.test(name)) mode = 'all';
-  else if (AUTHORIZATION.test(name)) mode = 'authorization';
-  else if (SECRET_HEADER.test(name)) mode = 'token';
-  if (headerModes.size >= HEADERS_MAX) headerModes.clear();
-  headerModes.set(name, mode);
-  return mode;
-}
 
 class Masker {
   masked = 0;
@@ -312,21 +292,26 @@ class Masker {
 
   #text(start: number, end: number, mode: Mode): void {
     if (start === end) return;
-    const isSearch = mode === 'search' || mode === 'body' || mode === 'header';
+    const isProof = mode === 'all' || mode === 'authorization' || mode === 'token';
+    const hasHint = isProof || this.#hints.within(start, end);
+    const hasToken = isProof || (end - start >= TOKEN_BYTES_MIN && this.#tokens.within(start, end));
     const hasJson = beginsJson(this.#buffer[start]) || (mode === 'body' && this.#quotes.within(start, end));
     const isToken = mode === 'header' && this.#buffer[start] === LETTER_E;
-    if (isSearch && !hasJson && !isToken && !this.#isSuspicious(start, end)) return;
+    if (!hasHint && !hasToken && !hasJson && !isToken && mode !== 'url') return;
     const text = this.#buffer.subarray(start, end);
-    let masked: boolean;
+    let masked = false;
     if (mode === 'all') masked = fill(text, 0, text.length);
     else if (mode === 'authorization') masked = maskAuthorization(text);
     else if (mode === 'token') masked = maskToken(text);
     else {
-      masked = mode === 'header' && (maskSignature(text) ?? false);
+      if (mode === 'header') masked = maskSignature(text) ?? false;
       if (hasJson) masked = this.#json(text) || masked;
-      masked = maskUrlPasswords(text) || masked;
-      masked = maskParameters(text, this.#mask.queryParameters, mode === 'url') || masked;
-      masked = maskSignatures(text) || masked;
+      if (hasHint) masked = maskUrlPasswords(text) || masked;
+      // The first name in a URL's query stands behind nothing that would hint at it.
+      if (hasHint || mode === 'url') {
+        masked = maskParameters(text, this.#mask.queryParameters, mode === 'url') || masked;
+      }
+      if (hasToken) masked = maskSignatures(text) || masked;
     }
     if (masked) this.masked++;
   }
