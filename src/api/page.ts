@@ -70,7 +70,7 @@ function emptyState(view: View): string {
   if (view.pending > 0)
     return '<p class="empty">Evidence is coming in; the first accesses show as their traces complete.</p>';
   return `<p class="empty">No access yet. Point an OpenTelemetry SDK or Collector at this machine:<br>
-<code>OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317</code></p>`;
+<code>OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318</code> (HTTP), or port 4317 for gRPC</p>`;
 }
 
 const STYLE = `
