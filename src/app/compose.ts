@@ -1,15 +1,17 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { type RunningApi, startApi } from '../api/server.ts';
+import { startApi } from '../api/server.ts';
 import type { Settings } from '../config/schema.ts';
 import { systemClock } from '../core/clock.ts';
 import { Counters } from '../core/metrics.ts';
+import type { ShardHandle } from '../join/shard-handle.ts';
 import { compileMask } from '../otlp/mask.ts';
 import { createAdmission } from '../receive/admission.ts';
 import { startGrpcServer } from '../receive/grpc-server.ts';
 import { startHttpServer } from '../receive/http-server.ts';
 import { createInFlight } from '../receive/in-flight.ts';
+import type { Store } from '../store/port.ts';
 import { lockDataFolder, openDataFolder } from '../wal/data-folder.ts';
 import { Quarantine } from '../wal/quarantine.ts';
 import type { SegmentReport } from '../wal/segment-recovery.ts';
@@ -24,6 +26,7 @@ import { PUMP_DEFAULTS, type Pump, startPump } from './pump.ts';
 import { replayInto } from './replay.ts';
 import { startShards, walFolder } from './shards.ts';
 import { openStore } from './stores.ts';
+import type { Telemetry } from './telemetry.ts';
 
 /**
  * The only file that names adapters: it wires the stages in the order of the flow, and takes them down sink to source.
@@ -77,80 +80,108 @@ export async function startSpantrail(settings: Settings, surroundings: Surroundi
   }
 }
 
-async function start(settings: Settings, { log, environment, version }: Surroundings, teardown: Teardown) {
-  const clock = systemClock;
+/** What the stages share once the folder and the store are open. */
+interface House extends Surroundings {
+  readonly settings: Settings;
+  readonly teardown: Teardown;
+  readonly counters: Counters;
+  readonly disk: OpenDisk;
+  readonly store: Store;
+  readonly shards: readonly ShardHandle[];
+  readonly observers: ReturnType<typeof createObservers>;
+  readonly budget: ReturnType<typeof createBudget>;
+  readonly state: State;
+}
+
+interface State {
+  /** Undefined until the write-ahead log is replayed. */
+  pump: Pump | undefined;
+  replaying: boolean;
+  stopping: boolean;
+}
+
+const clock = systemClock;
+
+async function start(settings: Settings, surroundings: Surroundings, teardown: Teardown): Promise<RunningSpantrail> {
+  const { log } = surroundings;
   const counters = new Counters();
-  const trust = compileTrust(settings);
   const disk = await openDisk(settings, counters, log, teardown);
   const store = await openStore(settings);
   teardown.add(() => store.close());
   if (settings.store.setUp) await store.setUp();
-
   const shards = startShards(settings, disk);
   teardown.add(() => Promise.all(shards.map((shard) => shard.close())));
-  const observers = createObservers();
   const state: State = { pump: undefined, replaying: true, stopping: false };
   disk.wal.onDurable((frame) => {
     for (const shard of shards) shard.ingest(frame, clock.nowMs());
     state.pump?.wake();
   });
+  const budget = budgetOf(settings, disk, state);
+  const observers = createObservers();
+  const house: House = { ...surroundings, settings, teardown, counters, disk, store, shards, observers, budget, state };
 
-  const bytesAtStart = disk.wal.bytes;
-  const budget = createBudget(() => {
+  const { grpc, http } = await startReceivers(house);
+  const telemetry = loadTelemetry(house, [grpc, http]);
+  const api = await startHouseApi(house, telemetry);
+  const replayed = startJoining(house);
+  const ports = { grpc, http, api };
+  log.info({ ...ports, store: settings.store.type, dataDir: settings.dataDir }, 'ready');
+  return { ports, replayed, close: () => teardown.run(log) };
+}
+
+function budgetOf(settings: Settings, { wal }: OpenDisk, state: State) {
+  const bytesAtStart = wal.bytes;
+  return createBudget(() => {
     const status = state.pump?.status();
     return [
       // Until the replay is over, what came since the start counts as not stored.
-      { used: status?.unsettledBytes ?? disk.wal.bytes - bytesAtStart, max: settings.wal.unsettledBytesMax },
+      { used: status?.unsettledBytes ?? wal.bytes - bytesAtStart, max: settings.wal.unsettledBytesMax },
       // The index makes room by letting stored traces go and settling early; over twice its size it no longer can.
       { used: status?.indexBytes ?? 0, max: 2 * settings.join.indexBytesMax },
     ];
   });
-  const inFlight = createInFlight(settings.receive.inFlightBytesMax);
+}
+
+async function startReceivers({ settings, disk, counters, budget, log, teardown }: House) {
+  const { receive } = settings;
   const admit = createAdmission({
     wal: disk.wal,
     counters,
-    mask: compileMask({
-      attributes: settings.receive.maskAttributes,
-      queryParameters: settings.receive.maskQueryParameters,
-    }),
+    mask: compileMask({ attributes: receive.maskAttributes, queryParameters: receive.maskQueryParameters }),
     namespace: settings.namespace,
     budget,
-    trust,
+    trust: compileTrust(settings),
     clock,
     onAppendFailure: (error) => log.error({ error }, 'evidence could not be made durable; senders are told to retry'),
   });
-  const receiver = {
+  const shared = {
     admit,
-    inFlight,
+    inFlight: createInFlight(receive.inFlightBytesMax),
     counters,
-    requestBytesMax: settings.receive.maxRequestBytes,
+    requestBytesMax: receive.maxRequestBytes,
     onFault: (error: unknown) => log.error({ error }, 'receiver failed'),
   };
-  const grpc = await startGrpcServer({ ...receiver, ...settings.receive.grpc, stallMs: STALL_MS });
+  const grpc = await startGrpcServer({ ...shared, ...receive.grpc, stallMs: STALL_MS });
   teardown.add(() => grpc.close(CLOSE_GRACE_MS));
-  const http = await startHttpServer({
-    ...receiver,
-    ...settings.receive.http,
-    headersMs: HEADERS_MS,
-    requestMs: REQUEST_MS,
-  });
+  const http = await startHttpServer({ ...shared, ...receive.http, headersMs: HEADERS_MS, requestMs: REQUEST_MS });
   teardown.add(() => http.close(CLOSE_GRACE_MS));
+  return { grpc: grpc.port, http: http.port };
+}
 
-  // Loading the SDK takes longer than all the rest of the start; nothing waits for it.
+/** Loading the SDK takes longer than all the rest of the start; nothing waits for it. */
+function loadTelemetry({ state, teardown, ...house }: House, ownPorts: readonly number[]): Promise<Telemetry> {
+  const refreshGauges = async () => void (await state.pump?.refreshStatus());
   const telemetry = import('./telemetry.ts').then(({ startTelemetry }) =>
-    startTelemetry({
-      environment,
-      version,
-      counters,
-      refreshGauges: async () => void (await state.pump?.refreshStatus()),
-      ownPorts: [grpc.port, http.port],
-      log,
-    }),
+    startTelemetry({ ...house, refreshGauges, ownPorts }),
   );
-  telemetry.catch((error: unknown) => log.error({ error }, 'own telemetry did not start'));
+  telemetry.catch((error: unknown) => house.log.error({ error }, 'own telemetry did not start'));
   teardown.add(async () => (await telemetry).shutdown());
+  return telemetry;
+}
 
-  const api: RunningApi = await startApi(settings.api, {
+async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promise<number> {
+  const { settings, store, version, counters, shards, observers, budget, state, log, teardown } = house;
+  const api = await startApi(settings.api, {
     store,
     clock,
     version,
@@ -165,43 +196,35 @@ async function start(settings: Settings, { log, environment, version }: Surround
     reportFailure: (error) => log.error({ error }, 'request failed'),
   });
   teardown.add(() => api.close());
+  return api.port;
+}
 
-  // Evidence is accepted while the replay runs; nothing is settled before its end, so that no trace is seen in part.
-  const replayed = replayInto(shards, disk.journal, disk.wal, clock).then((result) => {
-    if (result.frames > 0) log.info(result, 'write-ahead log replayed');
-    state.replaying = false;
-    if (state.stopping) return;
-    state.pump = startPump({
-      ...disk,
-      shards,
-      store: observers.watch(traced(store)),
-      counters,
-      clock,
-      log,
-      settings: {
-        ...PUMP_DEFAULTS,
-        batchRecordsMax: settings.store.batchRecordsMax,
-        horizonAgeMs: settings.wal.horizonAgeMs,
-        horizonBytesMax: settings.wal.horizonBytesMax,
-      },
-    });
-  });
+/**
+ * Replays what the last run left, then starts the pump. Evidence is accepted meanwhile; nothing is settled before the end,
+ * so that no trace is seen in part.
+ */
+async function startJoining(house: House): Promise<void> {
+  const { settings, disk, store, shards, observers, counters, state, log, teardown } = house;
+  const { horizonAgeMs, horizonBytesMax } = settings.wal;
+  const replayed = replayInto(shards, disk.journal, disk.wal, clock);
   teardown.add(async () => {
     state.stopping = true;
     await replayed.catch(() => undefined);
     await state.pump?.drain();
   });
-
-  const ports = { grpc: grpc.port, http: http.port, api: api.port };
-  log.info({ ...ports, store: settings.store.type, dataDir: settings.dataDir }, 'ready');
-  return { ports, replayed, close: () => teardown.run(log) };
-}
-
-interface State {
-  /** Undefined until the write-ahead log is replayed. */
-  pump: Pump | undefined;
-  replaying: boolean;
-  stopping: boolean;
+  const result = await replayed;
+  if (result.frames > 0) log.info(result, 'write-ahead log replayed');
+  state.replaying = false;
+  if (state.stopping) return;
+  state.pump = startPump({
+    ...disk,
+    shards,
+    store: observers.watch(traced(store)),
+    counters,
+    clock,
+    log,
+    settings: { ...PUMP_DEFAULTS, batchRecordsMax: settings.store.batchRecordsMax, horizonAgeMs, horizonBytesMax },
+  });
 }
 
 interface OpenDisk {
