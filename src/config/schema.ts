@@ -149,7 +149,13 @@ const join = z
       'Quiet time after which a trace without a root is settled; also between two revisions.',
     ),
     maxAgeMs: durationMs('2m').describe('Age at which a trace is settled though evidence still comes.'),
-    spansMax: z.int().positive().default(10_000).describe('Pieces of evidence at which a trace is settled early.'),
+    spansMax: z
+      .int()
+      .positive()
+      .default(10_000)
+      .describe(
+        'Pieces of evidence at which a trace is settled early, and most that one settle looks at (those of the smallest span ids); accesses beyond get no record and the others say partial.',
+      ),
     indexBytesMax: sizeBytes('512MiB').describe(
       'Memory of the trace index. Over it stored traces are let go, then open ones settled early.',
     ),

@@ -64,7 +64,7 @@ describe('an explicit event of a span', () => {
           .toHaveLength(1);
         const found = await running.search(`data_stream.namespace: ${namespace} and audit.entry: true`);
         expect(found).toHaveLength(1);
-        expect(found[0]?.audit.revision).toBe(order === 'after' ? 2 : found[0]?.audit.revision);
+        if (order !== 'with') expect(found[0]?.audit.revision).toBe(2);
         // The id holds the namespace, which differs from run to run here.
         const text = JSON.stringify(withoutExempt(found[0]));
         records.push(JSON.parse(text.replaceAll(namespace, 'ns').replaceAll(found[0]?.event.id ?? '', 'id')));
