@@ -1,5 +1,4 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import { type Clock, nsToMs } from '../core/clock.ts';
+import { type Clock, nsToMs, type Scheduler, systemScheduler } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { RecordWrite } from '../core/settlement.ts';
@@ -59,6 +58,8 @@ export interface PumpOptions {
   readonly quarantine: Pick<Quarantine, 'add'>;
   readonly counters: Counters;
   readonly clock: Clock;
+  /** Default: the machine's timers. */
+  readonly scheduler?: Scheduler;
   readonly log: PumpLog;
   readonly settings: PumpSettings;
 }
@@ -101,12 +102,13 @@ export function startPump(options: PumpOptions): Pump {
 
 class RunningPump implements Pump {
   readonly #options: PumpOptions;
+  readonly #scheduler: Scheduler;
   readonly #loops: Promise<void>[];
   readonly #sleepers = new Set<() => void>();
   #status: PumpStatus;
   #ignored = 0;
   #stopping = false;
-  #wakeTimer: NodeJS.Timeout | undefined;
+  #cancelWake: (() => void) | undefined;
   /** The store and the journal have one writer: batches of several shards take turns. */
   #writing: Promise<unknown> = Promise.resolve();
   #storeFailure: string | undefined;
@@ -119,21 +121,22 @@ class RunningPump implements Pump {
 
   constructor(options: PumpOptions) {
     this.#options = options;
+    this.#scheduler = options.scheduler ?? systemScheduler;
     this.#status = this.#summarise([], options.wal.segments());
     this.#loops = [...options.shards.map((shard) => this.#run(shard)), this.#watch()];
   }
 
   wake(): void {
-    if (this.#wakeTimer !== undefined || this.#stopping) return;
-    this.#wakeTimer = setTimeout(() => {
-      this.#wakeTimer = undefined;
+    if (this.#cancelWake !== undefined || this.#stopping) return;
+    this.#cancelWake = this.#scheduler.after(WAKE_DELAY_MS, () => {
+      this.#cancelWake = undefined;
       this.#wakeAll();
-    }, WAKE_DELAY_MS);
+    });
   }
 
   async drain(): Promise<void> {
     this.#stopping = true;
-    clearTimeout(this.#wakeTimer);
+    this.#cancelWake?.();
     this.#wakeAll();
     await Promise.all(this.#loops);
   }
@@ -220,7 +223,7 @@ class RunningPump implements Pump {
       if (batch === undefined) break;
       batches.push(batch);
       size += sum(batch.traces, (trace) => Math.max(trace.writes.length, 1)) + batch.quarantined.length;
-      await nextTurn();
+      await new Promise<void>((resolve) => this.#scheduler.after(0, resolve));
     }
     return batches;
   }
@@ -323,7 +326,7 @@ class RunningPump implements Pump {
     if (this.#stopping) throw STOPPED;
     counters.add('write_retries', 1);
     const waitMaxMs = Math.min(settings.retryFirstMs * 2 ** failuresBefore, settings.retryMaxMs);
-    await this.#sleepUntilStopped(Math.random() * waitMaxMs);
+    await this.#sleepUntilStopped(this.#scheduler.random() * waitMaxMs);
   }
 
   async #letGo(segments: ReturnType<Wal['segments']>, stats: readonly JoinStats[]): Promise<void> {
@@ -374,19 +377,20 @@ class RunningPump implements Pump {
     if (this.#stopping || wakes !== this.#wakes) return;
     await new Promise<void>((resolve) => {
       const wake = () => {
-        clearTimeout(timer);
+        cancel();
         this.#sleepers.delete(wake);
         resolve();
       };
-      const timer = setTimeout(wake, delayMs);
+      const cancel = this.#scheduler.after(delayMs, wake);
       this.#sleepers.add(wake);
     });
   }
 
   /** Not cut short by news, so that a store that is down is not asked all the time. */
   async #sleepUntilStopped(delayMs: number): Promise<void> {
-    const endMs = performance.now() + delayMs;
-    while (!this.#stopping && performance.now() < endMs) await this.#sleep(Math.max(endMs - performance.now(), 1));
+    const endMs = this.#scheduler.elapsedMs() + delayMs;
+    const leftMs = () => endMs - this.#scheduler.elapsedMs();
+    while (!this.#stopping && leftMs() > 0) await this.#sleep(Math.max(leftMs(), 1));
   }
 }
 

@@ -9,6 +9,29 @@ export interface Clock {
 
 export const systemClock: Clock = { nowMs: () => Date.now() };
 
+/** Waiting and chance: what else a stage may not take from the machine by itself. */
+export interface Scheduler {
+  /** Calls `act` once, after the delay or, for 0, in the next turn of the event loop. What it returns takes that back. */
+  after(delayMs: number, act: () => void): () => void;
+  /** Milliseconds since some moment; a wall clock that is set does not touch it. */
+  elapsedMs(): number;
+  /** From 0 to less than 1. */
+  random(): number;
+}
+
+export const systemScheduler: Scheduler = {
+  after(delayMs, act) {
+    if (delayMs <= 0) {
+      const turn = setImmediate(act);
+      return () => clearImmediate(turn);
+    }
+    const timer = setTimeout(act, delayMs);
+    return () => clearTimeout(timer);
+  },
+  elapsedMs: () => performance.now(),
+  random: () => Math.random(),
+};
+
 const NANOS_PER_MILLI = 1_000_000n;
 
 /** Epoch milliseconds (may have a fraction) to epoch nanoseconds. */

@@ -1,0 +1,205 @@
+import { join } from 'node:path';
+import type { Settings } from '../config/schema.ts';
+import { type Clock, type Scheduler, systemScheduler } from '../core/clock.ts';
+import type { Counters } from '../core/metrics.ts';
+import type { ShardHandle } from '../join/shard-handle.ts';
+import { compileMask } from '../otlp/mask.ts';
+import { type Admit, createAdmission } from '../receive/admission.ts';
+import type { Store } from '../store/port.ts';
+import { type Disk, nodeDisk } from '../wal/disk.ts';
+import { Quarantine } from '../wal/quarantine.ts';
+import type { SegmentReport } from '../wal/segment-recovery.ts';
+import { SettleJournal } from '../wal/settle-journal.ts';
+import { Wal } from '../wal/wal.ts';
+import { createBudget } from './budget.ts';
+import { compileNetworks } from './network.ts';
+import { PUMP_DEFAULTS, type Pump, type PumpLog, startPump } from './pump.ts';
+import { replayInto } from './replay.ts';
+import { startShards, walFolder } from './shards.ts';
+
+export interface StageLog extends PumpLog {
+  info(details: object, message: string): void;
+}
+
+/** What the stages ask of their surroundings: with another disk, clock and scheduler they run in a simulation. */
+export interface StageOptions {
+  readonly settings: Settings;
+  /** The data folder; it is there, and locked by the caller. */
+  readonly folder: string;
+  /** Default: the machine's. Shards on threads read from that one in any case. */
+  readonly disk?: Disk;
+  readonly clock: Clock;
+  readonly scheduler?: Scheduler;
+  /** Set up already. */
+  readonly store: Pick<Store, 'write' | 'get'>;
+  readonly counters: Counters;
+  readonly log: StageLog;
+}
+
+export interface StageState {
+  /** Undefined until the write-ahead log is replayed. */
+  pump: Pump | undefined;
+  replaying: boolean;
+  stopping: boolean;
+}
+
+/** Everything from the admission of a request to the write into the store. */
+export interface Stages {
+  /** The one way in, for every transport; from the start on, also while the replay runs. */
+  readonly admit: Admit;
+  readonly wal: Wal;
+  readonly journal: SettleJournal;
+  readonly quarantine: Quarantine;
+  readonly shards: readonly ShardHandle[];
+  readonly budget: ReturnType<typeof createBudget>;
+  readonly state: Readonly<StageState>;
+  /**
+   * Replays what the last run left, then starts the pump. Evidence is accepted meanwhile; nothing is settled before the
+   * end, so that no trace is seen in part. Rejects when what the write-ahead log holds cannot be joined.
+   */
+  startJoining(): Promise<void>;
+  /** Stops after the batches in flight. What is admitted later stays in the write-ahead log. */
+  drain(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Opens the data folder's files and wires the stages in the order of the flow. Nothing is left open when it throws. */
+export async function openStages(options: StageOptions): Promise<Stages> {
+  const opened: { close(): Promise<void> }[] = [];
+  // One failure does not keep the others from being closed.
+  const close = async () => {
+    const failures: unknown[] = [];
+    for (let one = opened.pop(); one; one = opened.pop()) await one.close().catch((error) => failures.push(error));
+    if (failures.length > 0) throw failures[0];
+  };
+  try {
+    return await wire(options, opened, close);
+  } catch (error) {
+    await close().catch(() => undefined);
+    throw error;
+  }
+}
+
+async function wire(
+  options: StageOptions,
+  opened: { close(): Promise<void> }[],
+  close: () => Promise<void>,
+): Promise<Stages> {
+  const { settings, clock } = options;
+  const disk = await openFiles(options, opened);
+  const shards = startShards(settings, { folder: options.folder, ...disk });
+  opened.push(...shards);
+  const state: StageState = { pump: undefined, replaying: true, stopping: false };
+  disk.wal.onDurable((frame) => {
+    for (const shard of shards) shard.ingest(frame, clock.nowMs());
+    state.pump?.wake();
+  });
+  const budget = budgetOf(settings, disk.wal, state);
+  const admit = admissionOf(options, disk.wal, budget);
+  let joining: Promise<void> | undefined;
+  return {
+    ...disk,
+    admit,
+    shards,
+    budget,
+    state,
+    startJoining() {
+      joining ??= startJoining(options, { ...disk, shards }, state);
+      return joining;
+    },
+    async drain() {
+      state.stopping = true;
+      await joining?.catch(() => undefined);
+      await state.pump?.drain();
+    },
+    close,
+  };
+}
+
+interface Files {
+  readonly wal: Wal;
+  readonly journal: SettleJournal;
+  readonly quarantine: Quarantine;
+}
+
+async function openFiles(options: StageOptions, opened: { close(): Promise<void> }[]): Promise<Files> {
+  const { settings, folder, clock, counters, log, disk = nodeDisk } = options;
+  const report = (found: SegmentReport) => log.warn(found, 'write-ahead log or journal repaired');
+  const journal = await SettleJournal.open({ folder: join(folder, 'journal'), disk, clock, report });
+  opened.push(journal);
+  const wal = await Wal.open({
+    folder: walFolder(folder),
+    segmentFloor: await newestSegmentKnown(walFolder(folder), disk, journal),
+    segmentBytes: settings.wal.segmentBytes,
+    cacheBytesMax: settings.wal.cacheBytesMax,
+    disk,
+    clock,
+    counters,
+    report,
+  });
+  opened.push(wal);
+  const quarantine = await Quarantine.open(join(folder, 'quarantine'), disk);
+  opened.push(quarantine);
+  return { wal, journal, quarantine };
+}
+
+function budgetOf(settings: Settings, wal: Wal, state: StageState) {
+  const bytesAtStart = wal.bytes;
+  return createBudget(() => {
+    const status = state.pump?.status();
+    return [
+      // Until the replay is over, what came since the start counts as not stored.
+      { used: status?.unsettledBytes ?? wal.bytes - bytesAtStart, max: settings.wal.unsettledBytesMax },
+      // The index makes room by letting stored traces go and settling early; over twice its size it no longer can.
+      { used: status?.indexBytes ?? 0, max: 2 * settings.join.indexBytesMax },
+    ];
+  });
+}
+
+function admissionOf({ settings, counters, clock, log }: StageOptions, wal: Wal, budget: Stages['budget']): Admit {
+  const { receive, namespace } = settings;
+  const trusts = compileNetworks('receive.trustedPeers', receive.trustedPeers);
+  const vouches = compileNetworks('receive.vouchingPeers', receive.vouchingPeers);
+  return createAdmission({
+    wal,
+    counters,
+    mask: compileMask({ attributes: receive.maskAttributes, queryParameters: receive.maskQueryParameters }),
+    namespace,
+    budget,
+    trust: (peer, browser) => ({ trusted: !browser && trusts(peer), vouches: !browser && vouches(peer) }),
+    clock,
+    onAppendFailure: (error) => log.error({ error }, 'evidence could not be made durable; senders are told to retry'),
+  });
+}
+
+async function startJoining(
+  { settings, store, counters, clock, scheduler = systemScheduler, log }: StageOptions,
+  parts: Files & { readonly shards: readonly ShardHandle[] },
+  state: StageState,
+): Promise<void> {
+  const { horizonAgeMs, horizonBytesMax } = settings.wal;
+  const result = await replayInto(parts.shards, parts.journal, parts.wal, clock);
+  if (result.frames > 0) log.info(result, 'write-ahead log replayed');
+  state.replaying = false;
+  if (state.stopping) return;
+  state.pump = startPump({
+    ...parts,
+    store,
+    counters,
+    clock,
+    scheduler,
+    log,
+    settings: { ...PUMP_DEFAULTS, batchRecordsMax: settings.store.batchRecordsMax, horizonAgeMs, horizonBytesMax },
+  });
+}
+
+/** When somebody took the log's files away and left the journal: its newest segment, whose number must not come again. */
+async function newestSegmentKnown(walPath: string, disk: Disk, journal: SettleJournal): Promise<number> {
+  const files = await disk.list(walPath).catch(() => []);
+  let newest = 0;
+  if (files.length > 0) return newest;
+  await journal.replay(({ through }) => {
+    newest = Math.max(newest, through.segment);
+  });
+  return newest;
+}
