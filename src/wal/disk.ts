@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, unlink } from 'node:fs/promises';
+import { type FileHandle, mkdir, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
 
 /** An open file. Offsets and lengths in bytes. */
 export interface DiskFile {
@@ -26,13 +26,25 @@ export interface Disk {
   create(path: string): Promise<DiskFile>;
   /** An existing file, for reads and repair. */
   open(path: string): Promise<DiskFile>;
+  /** An existing file, for reads only. */
+  openToRead(path: string): Promise<DiskFile>;
   openSync(path: string): SyncFile;
   /** Creates the folder and its parents for this user only (0700); does nothing when it is there. */
   makeFolder(path: string): Promise<void>;
   list(folder: string): Promise<string[]>;
   unlink(path: string): Promise<void>;
-  /** Resolves when created and removed names of the folder are on the medium. */
+  /** Takes the place of what has the new name. */
+  rename(from: string, to: string): Promise<void>;
+  /** Bytes that this user may still write in the file system of the folder. */
+  freeBytes(folder: string): Promise<number>;
+  /** Resolves when created, renamed and removed names of the folder are on the medium. */
   syncFolder(path: string): Promise<void>;
+}
+
+/** Full for this user: no space is left, or none of what was granted. */
+export function isDiskFull(thrown: unknown): boolean {
+  const code = errnoOf(thrown);
+  return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
 /** The code of a failed system call, e.g. `ENOENT`; undefined for other errors. */
@@ -97,12 +109,18 @@ function openSyncFile(path: string): SyncFile {
 export const nodeDisk: Disk = {
   create: async (path) => diskFile(await open(path, 'wx+', 0o600)),
   open: async (path) => diskFile(await open(path, 'r+')),
+  openToRead: async (path) => diskFile(await open(path, 'r')),
   openSync: openSyncFile,
   makeFolder: async (path) => {
     await mkdir(path, { recursive: true, mode: 0o700 });
   },
   list: (folder) => readdir(folder),
   unlink: (path) => unlink(path),
+  rename: (from, to) => rename(from, to),
+  async freeBytes(folder) {
+    const { bavail, bsize } = await statfs(folder);
+    return bavail * bsize;
+  },
   async syncFolder(path) {
     const handle = await open(path, 'r');
     try {

@@ -34,7 +34,6 @@ import { AppError } from '../core/errors.ts';
  * 4. drop: unlink, fsync the folder.
  * Nothing is renamed, and a segment of an earlier run is never appended to, so a position means the same bytes for ever.
  */
-const FORMAT_VERSION = 1;
 export const HEADER_BYTES = 32;
 export const ENTRY_HEAD_BYTES = 18;
 
@@ -66,10 +65,12 @@ export interface SegmentKind {
   readonly suffix: string;
   /** For messages. */
   readonly words: string;
+  /** Newest format version that this program reads, of the header and of entries; what it writes headers with. */
+  readonly version: number;
 }
 
-export const WAL_KIND: SegmentKind = { magic: 'SPANTWAL', suffix: '.wal', words: 'write-ahead log' };
-export const JOURNAL_KIND: SegmentKind = { magic: 'SPANTJNL', suffix: '.journal', words: 'settle journal' };
+export const WAL_KIND: SegmentKind = { magic: 'SPANTWAL', suffix: '.wal', words: 'write-ahead log', version: 1 };
+export const JOURNAL_KIND: SegmentKind = { magic: 'SPANTJNL', suffix: '.journal', words: 'settle journal', version: 2 };
 
 export function segmentFileName(kind: SegmentKind, segment: number): string {
   return String(segment).padStart(10, '0') + kind.suffix;
@@ -85,7 +86,7 @@ export function encodeHeader(kind: SegmentKind, segment: number, createdNs: bigi
   assert(segment >= 1 && segment <= SEGMENT_MAX, 'segment number is in range');
   const header = Buffer.alloc(HEADER_BYTES);
   header.write(kind.magic, 0, 'latin1');
-  header.writeUInt32LE(FORMAT_VERSION, 8);
+  header.writeUInt32LE(kind.version, 8);
   header.writeUInt32LE(segment, 12);
   header.writeBigUInt64LE(createdNs, 16);
   header.writeUInt32LE(crc32(header.subarray(0, 28)), 28);
@@ -107,19 +108,19 @@ export function parseHeader(
 }
 
 function refuseNewer(version: number, kind: SegmentKind, segment: number): void {
-  if (version <= FORMAT_VERSION) return;
+  if (version <= kind.version) return;
   const name = segmentFileName(kind, segment);
   throw new AppError(
     'storage',
-    `${kind.words} segment ${name} has format version ${version}, this program reads up to ${FORMAT_VERSION}: run the newer Spantrail that wrote it`,
+    `${kind.words} segment ${name} has format version ${version}, this program reads up to ${kind.version}: run the newer Spantrail that wrote it`,
   );
 }
 
 /** Fills in the head of an entry; `entry` starts with room for it, `rest` follows `entry` on disk. */
-export function sealEntry(entry: Buffer, kind: number, timeNs: bigint, rest?: Uint8Array): void {
+export function sealEntry(entry: Buffer, kind: number, timeNs: bigint, rest?: Uint8Array, version = 1): void {
   const bytes = entry.length + (rest?.length ?? 0);
   entry.writeUInt32LE(bytes - ENTRY_FRAMING_BYTES, 0);
-  entry.writeUInt8(FORMAT_VERSION, 8);
+  entry.writeUInt8(version, 8);
   entry.writeUInt8(kind, 9);
   entry.writeBigUInt64LE(BigInt.asUintN(64, timeNs), 10);
   const checksum = crc32(entry.subarray(ENTRY_FRAMING_BYTES));
@@ -131,6 +132,7 @@ export interface RawEntry {
   readonly position: FramePosition;
   /** Bytes on disk, head included. */
   readonly length: number;
+  readonly version: number;
   readonly kind: number;
   readonly timeNs: bigint;
   readonly body: Buffer;
@@ -149,6 +151,7 @@ export function openEntry(entry: Buffer, kind: SegmentKind, position: FramePosit
   return {
     position,
     length: entry.length,
+    version: entry.readUInt8(8),
     kind: entry.readUInt8(9),
     timeNs: entry.readBigUInt64LE(10),
     body: entry.subarray(ENTRY_HEAD_BYTES),

@@ -48,6 +48,13 @@ export interface ReplayProgress {
   readonly bytesTotal: number;
 }
 
+export interface ReplayOptions {
+  /** Older segments are passed over, unread. */
+  readonly fromSegment?: number;
+  /** Called after each segment that was read. */
+  readonly progress?: (progress: ReplayProgress) => void;
+}
+
 /** Numbered append-only files of checksummed entries with group commit. The format and the order of steps: segment-format.ts. */
 export class SegmentLog {
   readonly #options: SegmentLogOptions;
@@ -98,12 +105,13 @@ export class SegmentLog {
   /** Visits the entries that were on disk when the log was opened, oldest first; appends may go on meanwhile. */
   async replay(
     visit: (entry: RawEntry) => void | Promise<void>,
-    progress?: (progress: ReplayProgress) => void,
+    { fromSegment = 0, progress }: ReplayOptions = {},
   ): Promise<ReplayProgress> {
-    const bytesTotal = this.#replayable.reduce((sum, { bytes }) => sum + bytes, 0);
+    const segments = this.#replayable.filter(({ segment }) => segment >= fromSegment);
+    const bytesTotal = segments.reduce((sum, { bytes }) => sum + bytes, 0);
     let entries = 0;
     let bytes = 0;
-    for (const segment of this.#replayable) {
+    for (const segment of segments) {
       if (this.#segments.get(segment.segment) === segment) {
         const end = await readSegment(this.#options, segment, visit);
         entries += end.entries;

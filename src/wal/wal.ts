@@ -3,7 +3,7 @@ import type { Counters } from '../core/metrics.ts';
 import { type Disk, nodeDisk } from './disk.ts';
 import { decodeFrame, type Frame, FrameEncoder, type StoredFrame } from './frame.ts';
 import { type FramePosition, positionKey, WAL_KIND } from './segment-format.ts';
-import { type ReplayProgress, type SegmentInfo, SegmentLog } from './segment-log.ts';
+import { type ReplayOptions, type SegmentInfo, SegmentLog } from './segment-log.ts';
 import { SegmentReader } from './segment-reader.ts';
 import type { SegmentReport } from './segment-recovery.ts';
 
@@ -128,9 +128,9 @@ export class Wal {
    */
   async replay(
     visit: (frame: StoredFrame) => void | Promise<void>,
-    progress?: (progress: ReplayProgress) => void,
+    options: ReplayOptions = {},
   ): Promise<{ frames: number; bytes: number }> {
-    const { entries, bytes } = await this.#log.replay((entry) => visit(decodeFrame(entry)), progress);
+    const { entries, bytes } = await this.#log.replay((entry) => visit(decodeFrame(entry)), options);
     return { frames: entries, bytes };
   }
 

@@ -1,3 +1,4 @@
+import { dirname } from 'node:path';
 import type { Disk, DiskFile } from '../../src/wal/disk.ts';
 
 /** What the medium does at one step: refuse it, do it and say it failed, or lose power before it. */
@@ -16,8 +17,8 @@ function systemError(code: string, path: string): Error {
 }
 
 /**
- * A disk in memory that knows what has been fsynced and can fail at any step. Steps are the calls that change something:
- * create, write, fdatasync, truncate, unlink, syncFolder, counted from 0.
+ * A disk in memory that knows what has been fsynced, can fail at any step and can be full. Steps are the calls that change
+ * something: create, write, fdatasync, truncate, rename, unlink, syncFolder, counted from 0.
  */
 export class MemoryDisk implements Disk {
   #names = new Map<string, MemoryFile>();
@@ -25,6 +26,8 @@ export class MemoryDisk implements Disk {
   #dead = false;
   readonly steps: string[] = [];
   faults: { step: number; mode: FaultMode }[] = [];
+  /** A write that would need more than this for all files together fails with ENOSPC, having written what fits. */
+  capacityBytes = Number.POSITIVE_INFINITY;
   /** Awaited inside every fdatasync. */
   gate: Promise<void> | undefined;
 
@@ -70,7 +73,10 @@ export class MemoryDisk implements Disk {
   }
 
   async open(path: string): Promise<DiskFile> {
-    this.#file(path);
+    return this.#handle(path);
+  }
+
+  async openToRead(path: string): Promise<DiskFile> {
     return this.#handle(path);
   }
 
@@ -94,10 +100,33 @@ export class MemoryDisk implements Disk {
     });
   }
 
-  syncFolder(path: string): Promise<void> {
-    return this.#step('syncFolder', path, () => {
-      this.#durableNames = new Map(this.#names);
+  rename(from: string, to: string): Promise<void> {
+    return this.#step('rename', from, () => {
+      this.#names.set(to, this.#file(from));
+      this.#names.delete(from);
     });
+  }
+
+  /** As many as the capacity leaves; removed files take none, though a crash may bring them back. */
+  async freeBytes(): Promise<number> {
+    return Math.max(0, this.capacityBytes - this.#usedBytes());
+  }
+
+  syncFolder(folder: string): Promise<void> {
+    return this.#step('syncFolder', folder, () => {
+      const isElsewhere = ([path]: readonly [string, MemoryFile]) => dirname(path) !== folder;
+      const isHere = (entry: readonly [string, MemoryFile]) => !isElsewhere(entry);
+      this.#durableNames = new Map([
+        ...[...this.#durableNames].filter(isElsewhere),
+        ...[...this.#names].filter(isHere),
+      ]);
+    });
+  }
+
+  #usedBytes(): number {
+    let bytes = 0;
+    for (const file of this.#names.values()) bytes += file.bytes.length;
+    return bytes;
   }
 
   #file(path: string): MemoryFile {
@@ -122,11 +151,15 @@ export class MemoryDisk implements Disk {
     return {
       write: (buffers, offset) =>
         this.#step('write', path, () => {
-          const added = Buffer.concat(buffers);
+          const wanted = Buffer.concat(buffers);
+          const growth = Math.max(0, offset + wanted.length - file.bytes.length);
+          const lacking = Math.max(0, growth - Math.max(0, this.capacityBytes - this.#usedBytes()));
+          const added = wanted.subarray(0, wanted.length - lacking);
           const bytes = Buffer.alloc(Math.max(file.bytes.length, offset + added.length));
           file.bytes.copy(bytes);
           added.copy(bytes, offset);
           file.bytes = bytes;
+          if (lacking > 0) throw systemError('ENOSPC', path);
         }),
       fdatasync: () =>
         this.#step('fdatasync', path, () => {
