@@ -25,6 +25,7 @@ import type {
   Facet,
   HistogramBucket,
   Page,
+  RankRequest,
   Selection,
   Sort,
   Store,
@@ -82,6 +83,10 @@ export class MemoryStore implements Store {
 
   async get(id: string): Promise<AuditRecord | undefined> {
     return structuredClone(this.#entries.get(id)?.write.record);
+  }
+
+  async ranks(requests: readonly RankRequest[]): Promise<readonly (bigint | undefined)[]> {
+    return requests.map(({ id }) => this.#entries.get(id)?.write.rank);
   }
 
   async revisions(id: string): Promise<readonly AuditRecord[]> {

@@ -2,7 +2,16 @@ import { crc32 } from 'node:zlib';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import { documentText } from './document.ts';
-import type { AggregationRow, Capabilities, Facet, HistogramBucket, Page, Store, WriteResult } from './port.ts';
+import type {
+  AggregationRow,
+  Capabilities,
+  Facet,
+  HistogramBucket,
+  Page,
+  RankRequest,
+  Store,
+  WriteResult,
+} from './port.ts';
 
 /**
  * Keeps nothing: for benches of everything before the store. Each batch is still turned into the NDJSON bytes of an
@@ -39,6 +48,9 @@ export class NullStore implements Store {
   }
   async get(): Promise<AuditRecord | undefined> {
     return undefined;
+  }
+  async ranks(requests: readonly RankRequest[]): Promise<readonly undefined[]> {
+    return requests.map(() => undefined);
   }
   async revisions(): Promise<readonly AuditRecord[]> {
     return [];

@@ -90,6 +90,11 @@ export interface GetHint {
   readonly timestampNs: bigint;
 }
 
+/** A record whose rank is asked for, and where it should be: its namespace and its `@timestamp` in epoch nanoseconds. */
+export interface RankRequest extends GetHint {
+  readonly id: string;
+}
+
 /**
  * Where records live. Every adapter passes test/conformance/store.ts. Adapters throw AppError('store_unavailable') for
  * what a retry may mend and no record is at fault for: the same write is repeated until it works. Any other error of a
@@ -107,6 +112,11 @@ export interface Store {
   write(batch: readonly RecordWrite[]): Promise<WriteResult>;
   search(selection: Selection, sort: Sort, limit: number, cursor?: string): Promise<Page>;
   get(id: string, hint?: GetHint): Promise<AuditRecord | undefined>;
+  /**
+   * The rank of the current state of each, in their order; undefined where the store has none, wherever it is looked for.
+   * Sees what was written a moment ago at the place that the request names. For whole batches: a thousand at a time.
+   */
+  ranks(requests: readonly RankRequest[]): Promise<readonly (bigint | undefined)[]>;
   /** Every kept state of one record, oldest first, the current one last. Empty when the id is unknown. */
   revisions(id: string): Promise<readonly AuditRecord[]>;
   /** All records of one trace, inner ones included, by start time. */

@@ -76,6 +76,27 @@ function describeWrites(newSpace: () => Space): void {
     expect(await space.store.get(space.id(9), hint)).toBeUndefined();
   });
 
+  it('tells the exact ranks, right after the writes, of what it has: where it is said to be and elsewhere', async () => {
+    const space = newSpace();
+    const highest = 2n ** 63n - 1n;
+    const ranks = [1n, 2n ** 53n + 1n, highest];
+    const place = (number: number) => NOON_NS - BigInt(number) * 3n * DAY_NS;
+    const writes = ranks.map((rank, number) => toWrite(space.record(number, {}, place(number)), { rank }));
+    const { namespace } = space;
+    const ask = (number: number, timestampNs = place(number)) => ({ id: space.id(number), namespace, timestampNs });
+    expect(await space.store.ranks([])).toEqual([]);
+    expect(await space.store.ranks([ask(0), ask(1)])).toEqual([undefined, undefined]);
+    await space.store.write(writes);
+    const requests = [ask(2), ask(9), ask(0), ask(1), ask(2)];
+    expect(await space.store.ranks(requests)).toEqual([highest, undefined, 1n, ranks[1], highest]);
+    await space.store.write([toWrite(space.record(0, {}, place(0)), { rank: 2n })]);
+    expect(await space.store.ranks([ask(0)])).toEqual([2n]);
+    await space.store.refresh();
+    expect(await space.store.ranks([ask(1, NOON_NS - 40n * DAY_NS), ask(9, 0n)])).toEqual([ranks[1], undefined]);
+    const many = Array.from({ length: 2500 }, (_, number) => ask(number));
+    expect((await space.store.ranks(many)).filter((rank) => rank !== undefined)).toEqual([2n, ranks[1], highest]);
+  });
+
   it('may be set up again at any time', async () => {
     const space = newSpace();
     await space.fill([{}, {}]);

@@ -13,11 +13,13 @@ import type {
   GetHint,
   HistogramBucket,
   Page,
+  RankRequest,
   Selection,
   Sort,
   Store,
   WriteResult,
 } from '../port.ts';
+import { ranks } from './ranks.ts';
 import { aggregate, documents, facets, histogram, query, search } from './reads.ts';
 import { CREATE_STAGING, CREATE_TABLES, TABLES_VERSION } from './schema.ts';
 import { Bindings, selectionSql } from './sql.ts';
@@ -104,6 +106,10 @@ export class DuckDbStore implements Store {
     const near = new Bindings();
     const found = hint && (await find(` AND "@timestamp" = ${near.add(hint.timestampNs)}`, near));
     return found ?? find('', new Bindings());
+  }
+
+  ranks(requests: readonly RankRequest[]): Promise<readonly (bigint | undefined)[]> {
+    return this.#read((connection) => ranks(connection, requests));
   }
 
   revisions(id: string): Promise<readonly AuditRecord[]> {

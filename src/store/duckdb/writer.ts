@@ -5,24 +5,11 @@ import { ipKey, letterLine } from '../../query/text.ts';
 import { documentText } from '../document.ts';
 import type { WriteResult } from '../port.ts';
 import { INSERT_STAGED, STAGING_FIELDS } from './schema.ts';
-import { BIGINT_MAX, rowsSql } from './sql.ts';
+import { rowsSql } from './sql.ts';
+import { type TimeRange, timeRanges } from './time-ranges.ts';
 
 /** Rows of one data chunk: DuckDB's vector size. */
 const CHUNK_ROWS = 2048;
-
-/**
- * How far from the times that a batch names an earlier state of one of its records is looked for. Covers a state that
- * was stored right before a crash, and so never reached the journal, and then moved by less than this.
- */
-const LOOKUP_MARGIN_NS = 60_000_000_000n;
-
-/** Times further apart than this are looked up as separate ranges, so that row groups between them are not read. */
-const RANGE_GAP_NS = 3_600_000_000_000n;
-
-interface TimeRange {
-  readonly firstNs: bigint;
-  readonly lastNs: bigint;
-}
 
 /**
  * Writes one batch in one transaction: earlier states with a lower rank move to `revisions`, then the new ones go in.
@@ -90,20 +77,11 @@ function addressKeys(record: object, name: string): DuckDBValue {
 
 /** Few ranges that hold every time at which an earlier state may be. */
 function lookupRanges(rows: ReadonlyMap<string, RecordWrite>): TimeRange[] {
-  const times = [...rows.values()].flatMap((write) =>
-    write.previousTimestampNs === undefined ? [write.timestampNs] : [write.timestampNs, write.previousTimestampNs],
+  return timeRanges(
+    [...rows.values()].flatMap((write) =>
+      write.previousTimestampNs === undefined ? [write.timestampNs] : [write.timestampNs, write.previousTimestampNs],
+    ),
   );
-  times.sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
-  const ranges: { firstNs: bigint; lastNs: bigint }[] = [];
-  for (const time of times) {
-    const range = ranges.at(-1);
-    if (range && time - range.lastNs <= RANGE_GAP_NS) range.lastNs = time;
-    else ranges.push({ firstNs: time, lastNs: time });
-  }
-  return ranges.map(({ firstNs, lastNs }) => ({
-    firstNs: firstNs < LOOKUP_MARGIN_NS ? 0n : firstNs - LOOKUP_MARGIN_NS,
-    lastNs: lastNs > BIGINT_MAX - LOOKUP_MARGIN_NS ? BIGINT_MAX : lastNs + LOOKUP_MARGIN_NS,
-  }));
 }
 
 /**

@@ -2,9 +2,9 @@ import type { estypes } from '@elastic/elasticsearch';
 import { type Field, fieldValues } from '../../core/fields.ts';
 import type { AuditRecord } from '../../core/record.ts';
 import { checkPageLimit, decodeCursor, encodeCursor, type Position, SUPERSEDED_FIELD, sortField } from '../paging.ts';
-import type { GetHint, Page, Selection, Sort } from '../port.ts';
+import type { GetHint, Page, RankRequest, Selection, Sort } from '../port.ts';
 import type { Connection } from './connection.ts';
-import { readExact, WHOLE_SEARCH } from './exact.ts';
+import { readExact, readRanks, WHOLE_SEARCH } from './exact.ts';
 import { type IndexPeriod, indexName, indexPattern } from './indices.ts';
 import { not, selectionToDsl } from './query-dsl.ts';
 
@@ -12,6 +12,7 @@ import { not, selectionToDsl } from './query-dsl.ts';
 const RESULT_WINDOW = 10_000;
 
 const ITERATE_PAGE = 1_000;
+const RANKS_PAGE = 1_000;
 const POINT_IN_TIME_KEPT = '5m';
 
 /** Half of an answer is no answer, for an audit: a shard that fails makes the search fail. */
@@ -124,6 +125,34 @@ async function current(connection: Connection, id: string) {
   const body = { query: { ids: { values: [id] } }, size: 10, version: true };
   const found = await readExact(connection, `/${indexPattern('audit')}/${WHOLE_SEARCH}`, body);
   return found.reduce((best, hit) => (best && best.rank > hit.rank ? best : hit), found[0]);
+}
+
+/** As of this very moment where the requests say; what is not there is looked for in all indices (the period may have changed). */
+export async function ranks(
+  connection: Connection,
+  requests: readonly RankRequest[],
+  period: IndexPeriod,
+): Promise<(bigint | undefined)[]> {
+  const found = new Map<string, bigint>();
+  const take = async (path: string, body: object) => {
+    for (const { id, rank } of await readRanks(connection, path, body)) {
+      if (rank > (found.get(id) ?? -1n)) found.set(id, rank);
+    }
+  };
+  for (let at = 0; at < requests.length; at += RANKS_PAGE) {
+    const part = requests.slice(at, at + RANKS_PAGE);
+    const docs = part.map(({ id, namespace, timestampNs }) => ({
+      _index: indexName(namespace, timestampNs, period),
+      _id: id,
+      _source: false,
+    }));
+    await take('/_mget', { docs });
+    const values = part.flatMap(({ id }) => (found.has(id) ? [] : [id]));
+    const query = { ids: { values } };
+    const body = { query, size: 2 * values.length, version: true, _source: false, track_total_hits: false };
+    if (values.length > 0) await take(`/${indexPattern('audit')}/${WHOLE_SEARCH}`, body);
+  }
+  return requests.map(({ id }) => found.get(id));
 }
 
 /** Kept states by the rank in their id, then the current one (which a crash may have kept already). */

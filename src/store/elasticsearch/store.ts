@@ -2,7 +2,7 @@ import type { Store } from '../port.ts';
 import { aggregate, facets, histogram } from './aggregations.ts';
 import { connect, type ElasticsearchSettings } from './connection.ts';
 import { indexPattern, setUpIndices } from './indices.ts';
-import { count, get, iterate, revisions, search, trace } from './reader.ts';
+import { count, get, iterate, ranks, revisions, search, trace } from './reader.ts';
 import { Writer } from './writer.ts';
 
 /**
@@ -22,6 +22,7 @@ export async function openElasticsearchStore(settings: ElasticsearchSettings): P
     write: (batch) => writer.write(batch),
     search: (selection, sort, limit, cursor) => search(connection, selection, sort, limit, cursor),
     get: (id, hint) => get(connection, id, settings.indexPeriod, hint),
+    ranks: (requests) => ranks(connection, requests, settings.indexPeriod),
     revisions: (id) => revisions(connection, id),
     trace: (traceId) => trace(connection, traceId),
     count: (selection) => count(connection, selection),
