@@ -1,4 +1,4 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, statfs, unlink } from 'node:fs/promises';
 
 /** An open file. Offsets and lengths in bytes. */
@@ -17,6 +17,7 @@ export interface DiskFile {
 /** A file open for reads only, without waiting. */
 export interface SyncFile {
   read(target: Uint8Array, offset: number): number;
+  size(): number;
   close(): void;
 }
 
@@ -101,6 +102,7 @@ function openSyncFile(path: string): SyncFile {
       }
       return filled;
     },
+    size: () => fstatSync(descriptor).size,
     close: () => closeSync(descriptor),
   };
 }

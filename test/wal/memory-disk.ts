@@ -82,7 +82,11 @@ export class MemoryDisk implements Disk {
 
   openSync(path: string) {
     const file = this.#file(path);
-    return { read: (target: Uint8Array, offset: number) => readFrom(file, target, offset), close: () => undefined };
+    return {
+      read: (target: Uint8Array, offset: number) => readFrom(file, target, offset),
+      size: () => file.bytes.length,
+      close: () => undefined,
+    };
   }
 
   async makeFolder(): Promise<void> {}
