@@ -15,8 +15,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   enrich: ['access'],
   store: ['query'],
   api: ['query', 'store/port.ts'],
+  coverage: ['wal/disk.ts'],
   cli: ['api/contract.ts', 'config', 'app', 'query', 'store/port.ts', 'wal'],
-  app: ['access', 'api', 'config', 'enrich', 'join', 'otlp', 'query', 'receive', 'store', 'wal'],
+  app: ['access', 'api', 'config', 'coverage', 'enrich', 'join', 'otlp', 'query', 'receive', 'store', 'wal'],
   sdk: [],
 };
 
