@@ -260,8 +260,8 @@ class RunningPump implements Pump {
     });
     const refused = new Set(result.rejected.map(({ id }) => id));
     this.#stored = writes.find(({ id }) => !refused.has(id)) ?? this.#stored;
-    const records = new Map(writes.map((write) => [write.id, write.record]));
-    const rejected = result.rejected.map(({ id, reason }) => ({ stage: 'store', reason, id, body: records.get(id) }));
+    const byId = new Map(writes.map((write) => [write.id, write]));
+    const rejected = result.rejected.map(({ id, reason }) => ({ stage: 'store', reason, id, body: byId.get(id) }));
     const aside = [...batches.flatMap((batch) => batch.quarantined), ...rejected];
     await this.#retry(async () => {
       if (aside.length > 0)
