@@ -28,14 +28,22 @@ export interface LoadResult {
   readonly latenciesMs: readonly number[];
 }
 
-const EXPORT_PATH = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
+/** The methods that take evidence. */
+export const EXPORT_PATHS = {
+  traces: '/opentelemetry.proto.collector.trace.v1.TraceService/Export',
+  logs: '/opentelemetry.proto.collector.logs.v1.LogsService/Export',
+} as const;
 
 /** Sends one framed request and resolves with the gRPC status number, or a word for a broken stream. */
-export function exportOnce(session: ClientHttp2Session, framed: Buffer): Promise<string> {
+export function exportOnce(
+  session: ClientHttp2Session,
+  framed: Buffer,
+  path: string = EXPORT_PATHS.traces,
+): Promise<string> {
   return new Promise((resolve) => {
     const stream = session.request({
       ':method': 'POST',
-      ':path': EXPORT_PATH,
+      ':path': path,
       'content-type': 'application/grpc',
       te: 'trailers',
     });

@@ -1,0 +1,130 @@
+import type { PipelineAnswer } from '../../src/api/contract.ts';
+import { sleep } from '../bench/probe.ts';
+import { canonicalText, contentDigest, type Oracle, withoutExempt } from './oracle.ts';
+import type { ApiClient } from './process.ts';
+
+/** A process that has not stored everything after this long is stuck. */
+const IDLE_MS_MAX = 120_000;
+const POLL_MS = 25;
+/** Faults of each kind that are told one by one. */
+const TOLD_MAX = 5;
+const ID_PAGE = 10_000;
+
+/** One of the sums that must come out even: what went in against where it is now. */
+interface PipelineSum {
+  readonly of: string;
+  readonly difference: number;
+}
+
+export interface CheckOptions {
+  readonly api: ApiClient;
+  readonly oracle: Oracle;
+  readonly namespace: string;
+  /** Where its indices can be asked directly. */
+  readonly elasticsearchUrl?: string | undefined;
+  /** Times whose records are compared one by one, epoch milliseconds; all records without them. */
+  readonly ranges?: readonly (readonly [number, number])[];
+}
+
+/** Resolves when everything that was acknowledged is stored. */
+export async function untilSettled(api: ApiClient): Promise<PipelineAnswer> {
+  const startedMs = performance.now();
+  for (;;) {
+    const answer = await api.pipeline();
+    if (!answer.replaying && answer.pending.evidence === 0) return answer;
+    if (performance.now() - startedMs > IDLE_MS_MAX) {
+      throw new Error(`not everything was stored after ${IDLE_MS_MAX} ms: ${JSON.stringify(answer)}`);
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+/** Throws an error that names what is missing, double, wrong or from nowhere. Returns how many records were compared. */
+export async function checkRecords(options: CheckOptions): Promise<number> {
+  const { api, oracle, namespace, elasticsearchUrl, ranges } = options;
+  if (elasticsearchUrl !== undefined) await refresh(elasticsearchUrl, namespace);
+  const expected = oracle.records;
+  const count = await api.count(namespace);
+  const faults = new Map<string, string[]>();
+  const blame = (fault: string, what: string) => faults.set(fault, [...(faults.get(fault) ?? []), what]);
+  const seen = new Set<string>();
+  for (const range of ranges ?? [undefined]) {
+    for await (const record of api.records(namespace, range)) {
+      const { id } = record.event;
+      if (seen.has(id)) blame('double', id);
+      seen.add(id);
+      const wanted = expected.get(id);
+      if (wanted === undefined) blame('from nowhere', `${id} of trace ${record.trace?.id}: ${record.message}`);
+      else if (wanted !== contentDigest(record)) blame('wrong', difference(withoutExempt(record), oracle, id));
+    }
+  }
+  if (ranges === undefined) for (const id of expected.keys()) if (!seen.has(id)) blame('missing', id);
+  if (count !== expected.size) blame('count', `${count} can be found, ${expected.size} were acknowledged`);
+  if (elasticsearchUrl !== undefined && ranges === undefined) {
+    for (const id of await doubledIds(elasticsearchUrl, namespace)) blame('in two indices', id);
+  }
+  if (faults.size > 0) throw new Error(describe(faults));
+  return seen.size;
+}
+
+/** Throws when a sum of the pipeline does not come out even. Returns the sums; none when it does not have any. */
+export function checkSums(answer: PipelineAnswer): readonly PipelineSum[] {
+  const { sums = [] } = answer as PipelineAnswer & { readonly sums?: readonly PipelineSum[] };
+  const uneven = sums.filter(({ difference: left }) => left !== 0);
+  if (uneven.length > 0) throw new Error(`sums do not come out even: ${JSON.stringify(uneven)}`);
+  return sums;
+}
+
+function difference(found: unknown, oracle: Oracle, id: string): string {
+  const record = oracle.expected(id);
+  return `${id}\n    found    ${canonicalText(found)}\n    expected ${record ? canonicalText(withoutExempt(record as never)) : '(evidence no longer kept)'}`;
+}
+
+function describe(faults: ReadonlyMap<string, readonly string[]>): string {
+  const lines = [...faults].flatMap(([fault, list]) => [
+    `${fault}: ${list.length}`,
+    ...list.slice(0, TOLD_MAX).map((what) => `  ${what}`),
+  ]);
+  return lines.join('\n');
+}
+
+async function refresh(url: string, namespace: string): Promise<void> {
+  await ask(`${url}/spantrail-audit-${namespace}-*/_refresh`, 'POST');
+}
+
+/** Ids of current records, superseded ones included, that more than one document has, in whatever indices they are. */
+async function doubledIds(url: string, namespace: string): Promise<string[]> {
+  const opened = await ask(`${url}/spantrail-audit-${namespace}-*/_pit?keep_alive=5m`, 'POST');
+  const { id: pit } = opened as { id: string };
+  const seen = new Set<string>();
+  const doubled: string[] = [];
+  let after: readonly unknown[] | undefined;
+  for (;;) {
+    const answer = await ask(`${url}/_search`, 'POST', {
+      size: ID_PAGE,
+      pit: { id: pit, keep_alive: '5m' },
+      sort: [{ _shard_doc: 'asc' }],
+      _source: false,
+      track_total_hits: false,
+      ...(after && { search_after: after }),
+    });
+    const { hits } = (answer as { hits: { hits: { _id: string; sort: unknown[] }[] } }).hits;
+    if (hits.length === 0) break;
+    for (const { _id: id } of hits) {
+      if (seen.has(id)) doubled.push(id);
+      seen.add(id);
+    }
+    after = hits.at(-1)?.sort;
+  }
+  await ask(`${url}/_pit`, 'DELETE', { id: pit });
+  return doubled;
+}
+
+async function ask(url: string, method: string, body?: object): Promise<unknown> {
+  const response = await fetch(url, {
+    method,
+    ...(body && { headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) }),
+  });
+  if (!response.ok) throw new Error(`${method} ${url}: ${response.status} ${await response.text()}`);
+  return response.json();
+}

@@ -1,0 +1,64 @@
+import { execFileSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { join } from 'node:path';
+import type { TortureResult } from './rounds.ts';
+
+const PAGE = join(import.meta.dirname, '../../docs/torture.md');
+
+function rows(result: TortureResult): [name: string, value: string][] {
+  const { kills, requests, acknowledgedByKind } = result;
+  const kinds = Object.entries(acknowledgedByKind).map(([kind, count]) => `${count} ${kind}`);
+  return [
+    ['rounds', `${result.rounds} in ${result.seconds} s, ${result.roundsWithTwoWorkers} of them with 2 workers`],
+    ['seed', String(result.seed)],
+    [
+      'ended',
+      `${kills.underLoad} by SIGKILL under load, ${kills.whileStarting} by SIGKILL while starting or replaying, ${kills.terminated} by SIGTERM`,
+    ],
+    [
+      'requests',
+      `${requests.acknowledged} acknowledged, ${requests.broken} broken off and ${requests.refused} refused, both sent again`,
+    ],
+    ['of them', kinds.join(', ')],
+    ['evidence acknowledged', `${result.evidence} spans and log records, repeated ones included`],
+    ['accesses acknowledged', String(result.accesses)],
+    ['found exactly once', String(result.accesses)],
+    ['missing, double, wrong, from nowhere', '0, 0, 0, 0'],
+    ['checks', `${result.checks}, with ${result.recordsCompared} records compared field by field`],
+    ['sums of the pipeline', result.sums.length > 0 ? `${result.sums.length}, all with difference 0` : 'none offered'],
+  ];
+}
+
+/** A table for a terminal. */
+export function printResult(result: TortureResult): string {
+  const lines = rows(result).map(([name, value]) => `${name.padEnd(38)}${value}`);
+  return `\n${result.store}\n${lines.join('\n')}\n`;
+}
+
+/** Keeps the results, with the commit that they are of, in docs/torture.md. */
+export async function record(results: readonly TortureResult[]): Promise<void> {
+  const git = (...parameters: string[]) => execFileSync('git', parameters, { encoding: 'utf8' }).trim();
+  const isClean = git('status', '--porcelain', '--', 'src') === '';
+  const commit = `${git('rev-parse', '--short', 'HEAD')}${isClean ? '' : ' and changes in src that are not committed'}`;
+  const head = [
+    '# Torture',
+    '',
+    'Written by `npm run torture -- --rounds N --record`: a Spantrail is killed under load again and again on one data folder, and',
+    'after every few rounds each access that was acknowledged must be there exactly once, with the content that a batch join of the',
+    'acknowledged evidence has, and nothing else. The load is the bench’s, mixed with events before, with and after their spans,',
+    'repeated and corrected evidence, and traces on both sides of midnight. A failing run keeps its folder and prints its seed.',
+    '',
+    `Commit ${commit}, ${new Date().toISOString().slice(0, 10)}, ${cpus().length} cores, Node ${process.version}.`,
+    '',
+  ];
+  const tables = results.flatMap((result) => [
+    `## ${result.store === 'duckdb' ? 'DuckDB' : 'Elasticsearch 9.5'}`,
+    '',
+    '| | |',
+    '|---|---|',
+    ...rows(result).map(([name, value]) => `| ${name} | ${value} |`),
+    '',
+  ]);
+  await writeFile(PAGE, [...head, ...tables].join('\n'));
+}
