@@ -1,4 +1,4 @@
-import type { TraceEvidence } from './evidence.ts';
+import type { LogRecord, Span, TraceEvidence } from './evidence.ts';
 import type { AuditRecord, SettleReason } from './record.ts';
 
 /** One record as `settle` makes it. The exempt fields (revision, reason, …) hold first-settle values until stamped. */
@@ -16,6 +16,17 @@ export interface EvidenceCounts {
   readonly duplicate: number;
 }
 
+/** Evidence settled for the first time, by what became of it. */
+export interface FreshCounts extends EvidenceCounts {
+  /** Could not be read or settled. */
+  readonly quarantined: number;
+}
+
+export interface BySignal<Counts> {
+  readonly traces: Counts;
+  readonly logs: Counts;
+}
+
 /** The records of one trace, from all evidence now known for it. A pure function of the set of evidence and the rules. */
 export interface Settlement {
   /** (number of distinct evidence pieces, digest of their ids) as a positive 63-bit integer. */
@@ -24,6 +35,10 @@ export interface Settlement {
   /** Ids that a smaller set of this evidence could have published, and the id that stands for each now. */
   readonly superseded: ReadonlyMap<string, string>;
   readonly counts: EvidenceCounts;
+  /** How many of `counts` are log records. */
+  readonly logCounts: EvidenceCounts;
+  /** Pieces given that say nothing that another one does not: the same content, sender and trust. No later settle needs them. */
+  readonly repeats: readonly (Span | LogRecord)[];
 }
 
 export type Settle = (evidence: TraceEvidence) => Settlement;

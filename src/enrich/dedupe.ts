@@ -21,14 +21,18 @@ export interface DistinctEvidence {
   /** Distinct pieces (content, origin, sender, trust) and the sum of their bits, for the rank. */
   readonly pieces: number;
   readonly bitsSum: number;
-  /** Pieces given that repeat the content of another. */
+  /** Pieces given that repeat the content of another, and how many of them are log records. */
   readonly duplicates: number;
+  readonly logDuplicates: number;
+  /** Those of them that are no piece for the rank either: nothing about them is new. */
+  readonly repeats: readonly (Span | LogRecord)[];
 }
 
 interface Tally {
   pieces: number;
   bitsSum: number;
   duplicates: number;
+  repeats: (Span | LogRecord)[];
   /** The note of the piece before, which most share, and the bits that stand for it. */
   note?: FrameNote;
   said: number;
@@ -91,6 +95,7 @@ function distinctContents(given: readonly Span[], isAccess: (span: Span) => bool
   copies.forEach((copy, index) => {
     const before = copies[index - 1];
     if (before === undefined || compareContents(before, copy) !== 0) tallyPiece(copy.span, tally);
+    else tally.repeats.push(copy.span);
     if (contents.has(copy.digest)) tally.duplicates += 1;
     else contents.set(copy.digest, copy.span);
   });
@@ -112,7 +117,9 @@ function distinctLogs(given: readonly LogRecord[], tally: Tally): LogPiece[] {
     if (log === undefined) continue;
     const distinct = copies.filter((copy, index) => {
       const before = copies[index - 1];
-      return before === undefined || compareCopies(before, copy) !== 0;
+      const isNew = before === undefined || compareCopies(before, copy) !== 0;
+      if (!isNew) tally.repeats.push(copy);
+      return isNew;
     });
     for (const copy of distinct) tallyPiece(copy, tally);
     tally.duplicates += copies.length - 1;
@@ -131,7 +138,7 @@ export function distinctEvidence(
   givenLogs: readonly LogRecord[],
   isAccess: (span: Span) => boolean,
 ): DistinctEvidence {
-  const tally: Tally = { pieces: 0, bitsSum: 0, duplicates: 0, said: 0 };
+  const tally: Tally = { pieces: 0, bitsSum: 0, duplicates: 0, repeats: [], said: 0 };
   const bySpanId = new Map<string, Span | Span[]>();
   for (const span of givenSpans) {
     const known = bySpanId.get(span.spanId);
@@ -151,7 +158,8 @@ export function distinctEvidence(
     if (winner) spans.push(winner);
     if (losers.length > 0) rivals.set(spanId, losers);
   }
+  const spanDuplicates = tally.duplicates;
   const logs = distinctLogs(givenLogs, tally);
-  const { pieces, bitsSum, duplicates } = tally;
-  return { spans, rivals, logs, pieces, bitsSum, duplicates };
+  const { pieces, bitsSum, duplicates, repeats } = tally;
+  return { spans, rivals, logs, pieces, bitsSum, duplicates, logDuplicates: duplicates - spanDuplicates, repeats };
 }

@@ -58,6 +58,10 @@ function countUse(
   return { used: used.size, context: given - duplicate - used.size - left, excluded: left, duplicate };
 }
 
+function among(logs: readonly LogRecord[], pieces: ReadonlySet<Span | LogRecord>): ReadonlySet<Span | LogRecord> {
+  return new Set(logs.filter((log) => pieces.has(log)));
+}
+
 /**
  * The function that makes records: from all evidence of a trace, in whatever order and however often it came, to its
  * accesses. It looks at no clock and keeps nothing between calls.
@@ -102,6 +106,8 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
       records,
       superseded,
       counts: countUse(evidence.spans.length + evidence.logs.length, distinct.duplicates, used, excluded),
+      logCounts: countUse(evidence.logs.length, distinct.logDuplicates, among(logs, used), among(logs, excluded)),
+      repeats: distinct.repeats,
     };
   };
 }

@@ -59,13 +59,19 @@ describe('any order, any repetition', () => {
     const given = evidence.chain((set) => fc.tuple(fc.constant(set), shuffled(set.spans), shuffled(set.logs)));
     fc.assert(
       fc.property(given, ([set, spans, logs]) => {
-        const { counts, ...once } = settled(set.spans, set.logs);
-        const { counts: again, ...repeated } = settled(spans, logs);
+        const { counts, logCounts, repeats, ...once } = settled(set.spans, set.logs);
+        const again = settled(spans, logs);
+        const { counts: _, logCounts: __, repeats: ___, ...repeated } = again;
         expect(text(repeated as Settlement)).toBe(text(once as Settlement));
-        expect(again).toEqual({
-          ...counts,
-          duplicate: counts.duplicate + spans.length + logs.length - set.spans.length - set.logs.length,
-        });
+        const [addedSpans, addedLogs] = [spans.length - set.spans.length, logs.length - set.logs.length];
+        expect(again.counts).toEqual({ ...counts, duplicate: counts.duplicate + addedSpans + addedLogs });
+        expect(again.logCounts).toEqual({ ...logCounts, duplicate: logCounts.duplicate + addedLogs });
+        expect(again.repeats).toHaveLength(repeats.length + addedSpans + addedLogs);
+        // A settle without them is the same.
+        const isNew = (piece: Span | LogRecord) => !again.repeats.includes(piece);
+        const lean = settled(spans.filter(isNew), logs.filter(isNew));
+        expect(lean.repeats).toEqual([]);
+        expect(text({ ...lean, counts, logCounts })).toBe(text({ ...again, counts, logCounts, repeats: [] }));
       }),
       { numRuns: 300 },
     );
@@ -85,8 +91,10 @@ describe('any order, any repetition', () => {
           if (!ids.has(published) && ids.size > 0) expect(ids).toContain(all.superseded.get(published));
         }
         for (const gone of all.superseded.keys()) expect(ids).not.toContain(gone);
-        if (all.rank === some.rank) expect(text({ ...some, counts: all.counts })).toBe(text(all));
-        else expect(all.rank > some.rank).toBe(true);
+        if (all.rank === some.rank) {
+          const { counts, logCounts, repeats } = all;
+          expect(text({ ...some, counts, logCounts, repeats })).toBe(text(all));
+        } else expect(all.rank > some.rank).toBe(true);
         const { used, context, excluded, duplicate } = all.counts;
         expect(used + context + excluded + duplicate).toBe(set.spans.length + set.logs.length);
         expect(Math.min(used, context, excluded, duplicate)).toBeGreaterThanOrEqual(0);
