@@ -138,7 +138,13 @@ async function openFiles(options: StageOptions, opened: { close(): Promise<void>
     report,
   });
   opened.push(wal);
-  const quarantine = await Quarantine.open(join(folder, 'quarantine'), disk);
+  const quarantine = await Quarantine.open(join(folder, 'quarantine'), {
+    disk,
+    clock,
+    counters,
+    bytesMax: settings.quarantine.bytesMax,
+    report: (found) => log.warn(found, 'a line of the quarantine cannot be read; it is left as it is'),
+  });
   opened.push(quarantine);
   return { wal, journal, quarantine };
 }

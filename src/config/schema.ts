@@ -261,6 +261,13 @@ export const settingsSchema = z.strictObject({
     })
     .prefault({}),
   store,
+  quarantine: z
+    .strictObject({
+      bytesMax: sizeBytes('256MiB').describe(
+        'Disk for what could be neither stored nor read, until somebody resolves it. Over it nothing more is set aside: it waits in the write-ahead log, and what comes after it, too.',
+      ),
+    })
+    .prefault({}),
   api: z
     .strictObject({
       host: z.string().default('127.0.0.1').describe(HOST_TEXT),

@@ -161,11 +161,11 @@ describe('the pump', () => {
       .trimEnd()
       .split('\n')
       .map((line) => JSON.parse(line));
-    expect(lines.map(({ stage }) => stage).sort()).toEqual(['settle', 'store']);
+    expect(lines.flatMap(({ stage }) => stage ?? []).sort()).toEqual(['settle', 'store']);
     expect(lines.find(({ stage }) => stage === 'store')).toMatchObject({
       id: refused,
       reason: 'no',
-      body: { message: expect.any(String) },
+      body: { id: refused, rank: expect.stringMatching(/^\d+$/), record: { message: expect.any(String) } },
     });
   });
 
