@@ -31,8 +31,14 @@ import { AppError } from '../core/errors.ts';
  * 2. batch: one writev at the end of the segment, one fdatasync, then tell the listeners, then acknowledge;
  * 3. failed batch: reject it, cut the segment back to its last acknowledged byte and never append to it again (after a
  *    failed fsync the kernel may have dropped the bytes it could not write); a segment without any entry is removed;
- * 4. drop: unlink, fsync the folder.
- * Nothing is renamed, and a segment of an earlier run is never appended to, so a position means the same bytes for ever.
+ * 4. drop: unlink, fsync the folder; before the newest segment goes, its successor is there (step 1), so that numbers are
+ *    never used twice;
+ * 5. compaction of a segment that is not the newest (compaction.ts): write `…walz.tmp`, fdatasync it, rename it to `…walz`,
+ *    fsync the folder; only then truncate the raw file to nothing (readers that have it open notice, and the disk gets its
+ *    bytes back at once), unlink it, fsync the folder. An open after a crash in between removes the temporary file; where
+ *    both files are there it keeps the compressed one if every block of it can be read, else the raw one.
+ * A segment of an earlier run is never appended to and compaction keeps every byte, so a position means the same bytes for
+ * ever.
  */
 export const HEADER_BYTES = 32;
 export const ENTRY_HEAD_BYTES = 18;
@@ -67,14 +73,27 @@ export interface SegmentKind {
   readonly words: string;
   /** Newest format version that this program reads, of the header and of entries; what it writes headers with. */
   readonly version: number;
+  /** The kind of file that a segment becomes when it is compacted; absent when this kind never is. */
+  readonly compressed?: SegmentKind;
 }
 
-export const WAL_KIND: SegmentKind = { magic: 'SPANTWAL', suffix: '.wal', words: 'write-ahead log', version: 1 };
+export const WAL_KIND: SegmentKind = {
+  magic: 'SPANTWAL',
+  suffix: '.wal',
+  words: 'write-ahead log',
+  version: 1,
+  compressed: { magic: 'SPANTWLZ', suffix: '.walz', words: 'compressed write-ahead log', version: 1 },
+};
 export const JOURNAL_KIND: SegmentKind = { magic: 'SPANTJNL', suffix: '.journal', words: 'settle journal', version: 2 };
 
 export function segmentFileName(kind: SegmentKind, segment: number): string {
   return String(segment).padStart(10, '0') + kind.suffix;
 }
+
+/** What a compaction writes before it is whole. */
+export const UNFINISHED_SUFFIX = '.tmp';
+/** What a repair has taken out of the log. */
+export const DAMAGED_SUFFIX = '.damaged';
 
 /** The segment number of a file name, or undefined for a file that is not ours. */
 export function parseSegmentFileName(kind: SegmentKind, name: string): number | undefined {
@@ -130,8 +149,10 @@ export function sealEntry(entry: Buffer, kind: number, timeNs: bigint, rest?: Ui
 /** An entry as it lies on disk. */
 export interface RawEntry {
   readonly position: FramePosition;
-  /** Bytes on disk, head included. */
+  /** Bytes in the raw segment, head included. */
   readonly length: number;
+  /** All of them. */
+  readonly bytes: Buffer;
   readonly version: number;
   readonly kind: number;
   readonly timeNs: bigint;
@@ -151,6 +172,7 @@ export function openEntry(entry: Buffer, kind: SegmentKind, position: FramePosit
   return {
     position,
     length: entry.length,
+    bytes: entry,
     version: entry.readUInt8(8),
     kind: entry.readUInt8(9),
     timeNs: entry.readBigUInt64LE(10),

@@ -1,9 +1,18 @@
 import { assert } from '../core/assert.ts';
-import { type Clock, msToNs } from '../core/clock.ts';
+import { type Clock, msToNs, type Scheduler } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
+import { BackgroundCompaction } from './background-compaction.ts';
 import { type DiskFile, errnoOf } from './disk.ts';
 import { encodeHeader, type FramePosition, HEADER_BYTES, type RawEntry, SEGMENT_MAX } from './segment-format.ts';
-import { readSegment, recoverSegments, type Segment, type SegmentFolder, segmentPath } from './segment-recovery.ts';
+import {
+  currentPath,
+  readSegment,
+  recoverSegments,
+  reportOf,
+  type Segment,
+  type SegmentFolder,
+  segmentPath,
+} from './segment-recovery.ts';
 
 export interface SegmentInfo {
   readonly segment: number;
@@ -23,8 +32,12 @@ export interface SegmentLogOptions extends SegmentFolder {
   /** New segments get higher numbers than this, even in an empty folder. */
   readonly segmentFloor: number;
   readonly clock: Clock;
+  /** Default: the machine's. */
+  readonly scheduler?: Scheduler;
   /** After each fsync of appended bytes. */
   readonly committed: (bytes: number) => void;
+  /** What the file system said when appended bytes could not be made durable. */
+  readonly writeFailed?: (error: unknown) => void;
 }
 
 /** Entries that are written together: whole entries (see sealEntry), one after the other, in one segment. */
@@ -64,10 +77,13 @@ export class SegmentLog {
   #nextSegment = 1;
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
+  readonly #rolls: (() => void)[] = [];
+  readonly #compaction: BackgroundCompaction;
   #closed = false;
 
   private constructor(options: SegmentLogOptions) {
     this.#options = options;
+    this.#compaction = new BackgroundCompaction({ ...options, appends: () => this.#running });
   }
 
   static async open(options: SegmentLogOptions): Promise<SegmentLog> {
@@ -81,12 +97,15 @@ export class SegmentLog {
 
   get bytes(): number {
     let bytes = 0;
-    for (const segment of this.#segments.values()) bytes += segment.bytes;
+    for (const segment of this.#segments.values()) bytes += segment.compressedBytes ?? segment.bytes;
     return bytes;
   }
 
   segments(): SegmentInfo[] {
-    return [...this.#segments.values()].map(({ createdMs: _, ...info }) => info);
+    return [...this.#segments.values()].map(({ createdMs: _, compressedBytes, ...info }) => ({
+      ...info,
+      bytes: compressedBytes ?? info.bytes,
+    }));
   }
 
   /**
@@ -115,7 +134,7 @@ export class SegmentLog {
       if (this.#segments.get(segment.segment) === segment) {
         const end = await readSegment(this.#options, segment, visit);
         entries += end.entries;
-        if (end.reason) this.#report(segment.segment, segment.bytes - end.bytes, end.reason);
+        for (const damage of end.damage) this.#options.report(reportOf(this.#options, segment, damage));
       }
       bytes += segment.bytes;
       progress?.({ entries, bytes, bytesTotal });
@@ -123,23 +142,50 @@ export class SegmentLog {
     return { entries, bytes, bytesTotal };
   }
 
+  /**
+   * Seals the newest segment if it holds anything and is older than the age at which segments are closed, and starts the
+   * next one: so that evidence of a quiet system can go, too.
+   */
+  async sealAged(): Promise<void> {
+    const newest = [...this.#segments.values()].at(-1);
+    if (newest === undefined || newest.bytes <= HEADER_BYTES) return;
+    if (this.#options.clock.nowMs() - newest.createdMs > this.#options.segmentAgeMs) await this.#roll();
+  }
+
   /** Removes a sealed segment for ever. The newest stays, so that numbers are never used twice. */
   async drop(segment: number): Promise<void> {
     const newest = Math.max(...this.#segments.keys());
-    if (!this.#segments.has(segment) || segment === newest) {
+    const known = this.#segments.get(segment);
+    if (!known || segment === newest) {
       throw new AppError(
         'storage',
         `segment ${segment} of the ${this.#options.kind.words} is not one that can be dropped`,
       );
     }
-    await this.#unlink(segment);
+    if (this.#compaction.segment === segment) await this.stopCompaction();
+    await this.#unlink(currentPath(this.#options, known));
     await this.#options.disk.syncFolder(this.#options.folder);
     this.#segments.delete(segment);
+  }
+
+  /**
+   * Compacts a sealed segment in the background, unless another one is being compacted. Appends go first. A failure is
+   * reported and leaves the segment as it was. Answers whether it was begun.
+   */
+  startCompaction(number: number, compacted: (rawBytes: number, bytes: number) => void): boolean {
+    const segment = this.#segments.get(number);
+    return !this.#closed && segment !== undefined && this.#compaction.start(segment, compacted);
+  }
+
+  /** What was begun is given up; resolves when nothing of it is under way. */
+  stopCompaction(): Promise<void> {
+    return this.#compaction.stop();
   }
 
   /** Finishes the appends that wait, then closes. Later appends are rejected. */
   async close(): Promise<void> {
     this.#closed = true;
+    await this.stopCompaction();
     await this.#running;
     await this.#seal();
   }
@@ -147,8 +193,28 @@ export class SegmentLog {
   async #run(): Promise<void> {
     // Requests of the same turn of the event loop share the first write.
     await Promise.resolve();
-    while (this.#waiting.length > 0) await this.#commit();
+    while (this.#waiting.length > 0 || this.#rolls.length > 0) {
+      if (this.#rolls.length > 0) await this.#startNext();
+      else await this.#commit();
+    }
     this.#running = undefined;
+  }
+
+  /** In turn with the commits. */
+  #roll(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#rolls.push(resolve);
+      this.#running ??= this.#run();
+    });
+  }
+
+  async #startNext(): Promise<void> {
+    const waiting = this.#rolls.splice(0);
+    await this.#seal();
+    await this.#create().catch((error: unknown) => {
+      this.#report(this.#nextSegment, 0, `a new segment cannot be started: ${describeError(error)}`);
+    });
+    for (const resolve of waiting) resolve();
   }
 
   async #commit(): Promise<void> {
@@ -165,6 +231,7 @@ export class SegmentLog {
       await active.file.write(buffers, active.segment.bytes);
       await active.file.fdatasync();
     } catch (error) {
+      this.#options.writeFailed?.(error);
       const words = `the ${this.#options.kind.words} cannot be written: ${describeError(error)}`;
       for (const append of batch) append.reject(new AppError('unavailable', words, { cause: error }));
       await this.#abandon(bytes, words);
@@ -216,7 +283,7 @@ export class SegmentLog {
       await disk.syncFolder(folder);
     } catch (error) {
       await file.close().catch(() => undefined);
-      await this.#unlink(number).catch(() => undefined);
+      await this.#unlink(segmentPath(this.#options, number)).catch(() => undefined);
       throw error;
     }
     const segment = {
@@ -258,7 +325,7 @@ export class SegmentLog {
     segment.sealed = true;
     try {
       if (segment.bytes === HEADER_BYTES) {
-        await this.#unlink(segment.segment);
+        await this.#unlink(segmentPath(this.#options, segment.segment));
         this.#segments.delete(segment.segment);
         this.#nextSegment = segment.segment;
       } else {
@@ -281,9 +348,9 @@ export class SegmentLog {
     await active.file.close().catch(() => undefined);
   }
 
-  async #unlink(segment: number): Promise<void> {
+  async #unlink(path: string): Promise<void> {
     try {
-      await this.#options.disk.unlink(segmentPath(this.#options, segment));
+      await this.#options.disk.unlink(path);
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }

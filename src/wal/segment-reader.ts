@@ -1,6 +1,14 @@
 import { join } from 'node:path';
 import { AppError, describeError } from '../core/errors.ts';
-import type { Disk, DiskFile, SyncFile } from './disk.ts';
+import { type Disk, type DiskFile, errnoOf, type SyncFile } from './disk.ts';
+import {
+  BLOCK_HEAD_BYTES,
+  type Block,
+  type BlockIndex,
+  findBlock,
+  openBlockSync,
+  readBlockIndex,
+} from './segment-blocks.ts';
 import {
   ENTRY_HEAD_BYTES,
   entryLength,
@@ -15,16 +23,29 @@ import {
 /** Read size of a scan: large enough that the disk streams, small enough that the event loop breathes in between. */
 const CHUNK_BYTES = 2 * 1024 * 1024;
 
-/** How far a scan came: the length of the valid prefix, and why it ended there when that was not the end. */
+/** Bytes of a file that cannot be read as what they should be. */
+export interface Damage {
+  /** Where they start in the file. */
+  readonly offset: number;
+  /** How many are lost; 0 when all that they held is known from elsewhere. */
+  readonly bytes: number;
+  readonly reason: string;
+  /** Smallest and largest time of what is lost, epoch nanoseconds, as far as known. */
+  readonly firstNs?: bigint;
+  readonly lastNs?: bigint;
+}
+
+/** How far a scan came. */
 export interface ScanEnd {
+  /** Where in the raw segment it ended. */
   readonly bytes: number;
   readonly entries: number;
-  readonly reason?: string;
+  readonly damage: readonly Damage[];
 }
 
 /**
- * Visits the entries of one segment in order, up to `limit` bytes of the file or the first that is damaged. Bodies share
- * the memory of the chunk they were read with; nothing is reused, so they may be kept.
+ * Visits the entries of one raw segment in order, up to `limit` bytes of the file or the first that is damaged.
+ * Bodies share the memory of the chunk they were read with; nothing is reused, so they may be kept.
  */
 export async function scanSegment(
   file: DiskFile,
@@ -37,28 +58,42 @@ export async function scanSegment(
   let chunkAt = HEADER_BYTES;
   const load = async (offset: number, bytes: number): Promise<boolean> => {
     if (offset + bytes <= chunkAt + chunk.length) return true;
-    chunk = Buffer.allocUnsafeSlow(Math.min(Math.max(CHUNK_BYTES, bytes), limit - offset));
+    chunk = Buffer.allocUnsafeSlow(Math.max(0, Math.min(Math.max(CHUNK_BYTES, bytes), limit - offset)));
     chunk = chunk.subarray(0, await file.read(chunk, offset));
     chunkAt = offset;
     return chunk.length >= bytes;
   };
   let entries = 0;
   let offset = HEADER_BYTES;
+  let timeNs: bigint | undefined;
+  const endsBy = (reason: string): ScanEnd => {
+    const times = timeNs === undefined ? {} : { firstNs: timeNs };
+    return { bytes: offset, entries, damage: [{ offset, bytes: limit - offset, reason, ...times }] };
+  };
   while (offset < limit) {
-    const end = { bytes: offset, entries };
-    if (!(await load(offset, ENTRY_HEAD_BYTES))) return { ...end, reason: 'the file ends inside an entry' };
+    if (!(await load(offset, ENTRY_HEAD_BYTES))) return endsBy('the file ends inside an entry');
     const length = entryLength(chunk, offset - chunkAt);
-    if (length === undefined) return { ...end, reason: 'an entry has an impossible length' };
-    if (!(await load(offset, length))) return { ...end, reason: 'the file ends inside an entry' };
+    if (length === undefined) return endsBy('an entry has an impossible length');
+    if (!(await load(offset, length))) return endsBy('the file ends inside an entry');
     const start = offset - chunkAt;
     const entry = openEntry(chunk.subarray(start, start + length), kind, { segment, offset });
-    if (!entry) return { ...end, reason: 'the checksum of an entry does not match' };
+    if (!entry) return endsBy('the checksum of an entry does not match');
+    timeNs = entry.timeNs;
     const visited = visit(entry);
     if (visited) await visited;
     offset += length;
     entries += 1;
   }
-  return { bytes: Math.min(offset, limit), entries };
+  return { bytes: Math.min(offset, limit), entries, damage: [] };
+}
+
+/** Blocks kept after they were decompressed: those that the pieces of one trace lie in come again right after. */
+const BLOCKS_BYTES_MAX = 4 * 1024 * 1024;
+
+interface OpenSegment {
+  readonly file: SyncFile;
+  /** Of a compressed segment. */
+  readonly index?: BlockIndex;
 }
 
 /** Reads single entries by position, with few files open. Sees whatever has been written, from any thread. */
@@ -68,7 +103,10 @@ export class SegmentReader {
   readonly #disk: Disk;
   readonly #filesMax: number;
   /** Least recently used first. */
-  readonly #files = new Map<number, SyncFile>();
+  readonly #files = new Map<number, OpenSegment>();
+  /** Decompressed, by what they are the content of; least recently used first. */
+  readonly #blocks = new Map<Block, Buffer>();
+  #blocksBytes = 0;
 
   constructor(folder: string, kind: SegmentKind, disk: Disk, filesMax = 32) {
     this.#folder = folder;
@@ -79,17 +117,16 @@ export class SegmentReader {
 
   /** Throws AppError `storage` when the segment is gone or the bytes are damaged. */
   read(position: FramePosition): RawEntry {
+    const wasOpen = this.#files.has(position.segment);
     try {
-      const file = this.#file(position.segment);
-      const head = Buffer.allocUnsafe(ENTRY_HEAD_BYTES);
-      const length = file.read(head, position.offset) === head.length ? entryLength(head, 0) : undefined;
-      if (length === undefined) throw new Error('there is no entry');
-      const bytes = Buffer.allocUnsafeSlow(length);
-      const entry = file.read(bytes, position.offset) === length ? openEntry(bytes, this.#kind, position) : undefined;
-      if (!entry) throw new Error('the entry is damaged');
-      return entry;
+      return this.#read(position);
     } catch (error) {
       if (error instanceof AppError) throw error;
+      if (wasOpen) {
+        // A compaction may have put a compressed file in the place of the one that is open.
+        this.forget(position.segment);
+        return this.read(position);
+      }
       const place = `${segmentFileName(this.#kind, position.segment)} at ${position.offset}`;
       throw new AppError('storage', `cannot read ${this.#kind.words} ${place}: ${describeError(error)}`, {
         cause: error,
@@ -99,7 +136,9 @@ export class SegmentReader {
 
   /** Closes the file of a dropped segment. */
   forget(segment: number): void {
-    this.#files.get(segment)?.close();
+    const open = this.#files.get(segment);
+    for (const block of open?.index?.blocks ?? []) this.#forgetBlock(block);
+    open?.file.close();
     this.#files.delete(segment);
   }
 
@@ -107,15 +146,74 @@ export class SegmentReader {
     for (const segment of [...this.#files.keys()]) this.forget(segment);
   }
 
-  #file(segment: number): SyncFile {
+  #read(position: FramePosition): RawEntry {
+    const { file, index } = this.#open(position.segment);
+    const bytes = index ? this.#fromBlock(file, index, position.offset) : fromRaw(file, position.offset);
+    const entry = openEntry(bytes, this.#kind, position);
+    if (!entry) throw new Error('the entry is damaged');
+    return entry;
+  }
+
+  #fromBlock(file: SyncFile, index: BlockIndex, offset: number): Buffer {
+    const block = findBlock(index.blocks, offset);
+    if (!block) throw new Error('there is no entry');
+    let raw = this.#blocks.get(block);
+    if (raw === undefined) {
+      const bytes = Buffer.allocUnsafeSlow(block.compressedBytes);
+      raw = openBlockSync(bytes.subarray(0, file.read(bytes, block.at + BLOCK_HEAD_BYTES)), block);
+      this.#blocksBytes += raw.length;
+    }
+    this.#blocks.delete(block);
+    this.#blocks.set(block, raw);
+    for (const oldest of this.#blocks.keys()) {
+      if (this.#blocksBytes <= BLOCKS_BYTES_MAX) break;
+      this.#forgetBlock(oldest);
+    }
+    const start = offset - block.rawOffset;
+    const length = start + ENTRY_HEAD_BYTES <= raw.length ? entryLength(raw, start) : undefined;
+    if (length === undefined || start + length > raw.length) throw new Error('there is no entry');
+    // A copy: who keeps one entry must not keep its block.
+    return Buffer.from(raw.subarray(start, start + length));
+  }
+
+  #forgetBlock(block: Block): void {
+    const raw = this.#blocks.get(block);
+    if (raw === undefined) return;
+    this.#blocks.delete(block);
+    this.#blocksBytes -= raw.length;
+  }
+
+  #open(segment: number): OpenSegment {
     const known = this.#files.get(segment);
-    const file = known ?? this.#disk.openSync(join(this.#folder, segmentFileName(this.#kind, segment)));
+    const open = known ?? openSegment(this.#disk, this.#folder, this.#kind, segment);
     this.#files.delete(segment);
-    this.#files.set(segment, file);
+    this.#files.set(segment, open);
     for (const oldest of this.#files.keys()) {
       if (this.#files.size <= this.#filesMax) break;
       this.forget(oldest);
     }
-    return file;
+    return open;
   }
+}
+
+function fromRaw(file: SyncFile, offset: number): Buffer {
+  const head = Buffer.allocUnsafe(ENTRY_HEAD_BYTES);
+  const length = file.read(head, offset) === head.length ? entryLength(head, 0) : undefined;
+  if (length === undefined || offset + length > file.size()) throw new Error('there is no entry');
+  const bytes = Buffer.allocUnsafeSlow(length);
+  if (file.read(bytes, offset) !== length) throw new Error('there is no entry');
+  return bytes;
+}
+
+/** The compressed file where there is one: while there are both it is whole. */
+function openSegment(disk: Disk, folder: string, kind: SegmentKind, segment: number): OpenSegment {
+  if (kind.compressed) {
+    try {
+      const file = disk.openSync(join(folder, segmentFileName(kind.compressed, segment)));
+      return { file, index: readBlockIndex(file) };
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    }
+  }
+  return { file: disk.openSync(join(folder, segmentFileName(kind, segment))) };
 }

@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from '../core/clock.ts';
+import { type Clock, type Scheduler, systemClock, systemScheduler } from '../core/clock.ts';
 import type { Counters } from '../core/metrics.ts';
 import { type Disk, nodeDisk } from './disk.ts';
 import { decodeFrame, type Frame, FrameEncoder, type StoredFrame } from './frame.ts';
@@ -22,9 +22,12 @@ export interface WalOptions {
   readonly segmentFloor?: number;
   readonly disk?: Disk;
   readonly clock?: Clock;
+  readonly scheduler?: Scheduler;
   readonly counters?: Counters;
   /** Damage, cut tails, strange files, failed writes: for the log. */
   readonly report?: (report: SegmentReport) => void;
+  /** What the file system said when an append could not be made durable. */
+  readonly writeFailed?: (error: unknown) => void;
 }
 
 const MEBIBYTE = 1024 * 1024;
@@ -62,10 +65,12 @@ export class Wal {
   readonly #log: SegmentLog;
   readonly #reader: SegmentReader;
   readonly #cache: FrameCache;
+  readonly #counters: Counters | undefined;
   readonly #encoder = new FrameEncoder();
   readonly #listeners: ((frame: StoredFrame) => void)[] = [];
 
-  private constructor(log: SegmentLog, reader: SegmentReader, cache: FrameCache) {
+  private constructor(log: SegmentLog, reader: SegmentReader, cache: FrameCache, counters: Counters | undefined) {
+    this.#counters = counters;
     this.#log = log;
     this.#reader = reader;
     this.#cache = cache;
@@ -82,6 +87,8 @@ export class Wal {
       segmentFloor: options.segmentFloor ?? 0,
       disk,
       clock: options.clock ?? systemClock,
+      scheduler: options.scheduler ?? systemScheduler,
+      writeFailed: options.writeFailed ?? (() => undefined),
       report: options.report ?? (() => undefined),
       committed(bytes) {
         counters?.add('fsyncs', 1);
@@ -89,7 +96,7 @@ export class Wal {
       },
     });
     const cache = new FrameCache(options.cacheBytesMax ?? 128 * MEBIBYTE);
-    return new Wal(log, new SegmentReader(folder, WAL_KIND, disk), cache);
+    return new Wal(log, new SegmentReader(folder, WAL_KIND, disk), cache, counters);
   }
 
   /** Bytes on disk. */
@@ -146,6 +153,26 @@ export class Wal {
   /** Oldest first. */
   segments(): SegmentInfo[] {
     return this.#log.segments();
+  }
+
+  /** Ends the newest segment when it is old, so that its evidence can go though nothing more comes. */
+  async sealAged(): Promise<void> {
+    await this.#log.sealAged();
+  }
+
+  /**
+   * Compresses a sealed segment whose evidence is stored, in the background: every position stays readable. One at a time;
+   * answers whether this one was begun. Appends go first, failures are reported and cost nothing.
+   */
+  startCompaction(segment: number): boolean {
+    return this.#log.startCompaction(segment, (rawBytes, bytes) => {
+      this.#counters?.add('compacted', rawBytes);
+      this.#counters?.add('compacted_away', rawBytes - bytes);
+    });
+  }
+
+  async stopCompaction(): Promise<void> {
+    await this.#log.stopCompaction();
   }
 
   /** Removes a segment that is not the newest. */

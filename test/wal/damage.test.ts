@@ -111,7 +111,10 @@ describe('damage', () => {
     const { reports } = await openWal(disk);
     const frameBytes = (size - 32) / 3;
     const reason = 'the file ends inside an entry: cut off';
-    expect(reports).toEqual([{ segment: 1, bytesCut: frameBytes - 5, reason }]);
+    const from = '2026-09-21T14:13:20.000000001Z';
+    expect(reports).toEqual([
+      { segment: 1, file: path, offset: size - frameBytes, bytesCut: frameBytes - 5, from, reason },
+    ]);
     expect((await openWal(disk)).reports).toEqual([]);
   });
 });

@@ -210,8 +210,8 @@ describe('segments', () => {
     const opened: string[] = [];
     const open = disk.openSync.bind(disk);
     disk.openSync = (path) => {
-      opened.push(path.slice(-5, -4));
       const file = open(path);
+      opened.push(path.slice(-5, -4));
       return { ...file, close: () => void opened.push(`-${path.slice(-5, -4)}`) };
     };
     const entry = Buffer.alloc(18 + 4);

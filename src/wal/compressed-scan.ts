@@ -1,0 +1,82 @@
+import { describeError } from '../core/errors.ts';
+import type { DiskFile } from './disk.ts';
+import { BLOCK_HEAD_BYTES, type Block, type BlockIndex, encodeBlockHead, openBlock } from './segment-blocks.ts';
+import {
+  ENTRY_HEAD_BYTES,
+  entryLength,
+  HEADER_BYTES,
+  openEntry,
+  type RawEntry,
+  type SegmentKind,
+} from './segment-format.ts';
+import type { Damage, ScanEnd } from './segment-reader.ts';
+
+/**
+ * Visits the entries of one compressed segment in order, from the raw offset `from` on. A damaged block costs its own entries
+ * only. Bodies share the memory of their block; nothing is reused, so they may be kept.
+ */
+export async function scanCompressed(
+  file: DiskFile,
+  index: BlockIndex,
+  kind: SegmentKind,
+  segment: number,
+  visit: (entry: RawEntry) => void | Promise<void>,
+  from = HEADER_BYTES,
+): Promise<ScanEnd> {
+  const damage: Damage[] = [];
+  let entries = 0;
+  for (const block of index.blocks) {
+    if (block.rawOffset + block.rawBytes <= from) continue;
+    let raw: Buffer;
+    try {
+      raw = await readBlock(file, block, damage);
+    } catch (error) {
+      damage.push(lostBlock(block, describeError(error)));
+      continue;
+    }
+    let at = Math.max(0, from - block.rawOffset);
+    while (at < raw.length) {
+      const length = at + ENTRY_HEAD_BYTES <= raw.length ? entryLength(raw, at) : undefined;
+      const end = at + (length ?? 0);
+      const position = { segment, offset: block.rawOffset + at };
+      const entry = length && end <= raw.length ? openEntry(raw.subarray(at, end), kind, position) : undefined;
+      if (!entry) {
+        damage.push(lostBlock(block, `an entry in a block is damaged, at ${position.offset} of the raw segment`));
+        break;
+      }
+      const visited = visit(entry);
+      if (visited) await visited;
+      entries += 1;
+      at = end;
+    }
+  }
+  if (index.damage) damage.push(await lostIndex(file, index.damage));
+  return { bytes: index.rawEnd, entries, damage };
+}
+
+/** Also compares the block's head with its copy in the index: with one of them whole, nothing is lost. */
+async function readBlock(file: DiskFile, block: Block, damage: Damage[]): Promise<Buffer> {
+  const bytes = Buffer.allocUnsafeSlow(BLOCK_HEAD_BYTES + block.compressedBytes);
+  const got = await file.read(bytes, block.at);
+  const raw = await openBlock(bytes.subarray(Math.min(BLOCK_HEAD_BYTES, got), got), block);
+  if (!bytes.subarray(0, BLOCK_HEAD_BYTES).equals(encodeBlockHead(block))) {
+    damage.push({ offset: block.at, bytes: 0, reason: 'the head of a block is damaged, its copy in the index is not' });
+  }
+  return raw;
+}
+
+function lostBlock(block: Block, reason: string): Damage {
+  const { at: offset, compressedBytes, firstNs, lastNs, entries } = block;
+  return {
+    offset,
+    bytes: BLOCK_HEAD_BYTES + compressedBytes,
+    reason: `${reason} (${entries} entries)`,
+    firstNs,
+    lastNs,
+  };
+}
+
+/** What follows the blocks that were found may be no more than the index itself. */
+async function lostIndex(file: DiskFile, { at, reason }: { at: number; reason: string }): Promise<Damage> {
+  return { offset: at, bytes: Math.max(0, (await file.size()) - at), reason };
+}
