@@ -177,6 +177,10 @@ export class SegmentLog {
     return !this.#closed && segment !== undefined && this.#compaction.start(segment, compacted);
   }
 
+  get isCompacting(): boolean {
+    return this.#compaction.segment !== undefined;
+  }
+
   /** What was begun is given up; resolves when nothing of it is under way. */
   stopCompaction(): Promise<void> {
     return this.#compaction.stop();

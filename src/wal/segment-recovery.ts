@@ -125,7 +125,9 @@ export async function recoverSegments(place: SegmentFolder): Promise<Segment[]> 
     const segment = isCompressed
       ? await inspectCompressed(place, number)
       : await inspectSegment(place, number, number === numbers.at(-1));
-    if (before && segment.firstReceivedNs > before.lastReceivedNs) before.lastReceivedNs = segment.firstReceivedNs;
+    // An estimate, unless its index told.
+    if (before?.compressedBytes === undefined && before && segment.firstReceivedNs > before.lastReceivedNs)
+      before.lastReceivedNs = segment.firstReceivedNs;
     segments.push(segment);
   }
   if (isTidied) await disk.syncFolder(folder);

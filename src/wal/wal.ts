@@ -171,6 +171,11 @@ export class Wal {
     });
   }
 
+  get isCompacting(): boolean {
+    return this.#log.isCompacting;
+  }
+
+  /** What was begun is given up; resolves when nothing of it is under way. */
   async stopCompaction(): Promise<void> {
     await this.#log.stopCompaction();
   }
