@@ -1,38 +1,88 @@
 import { type Clock, nsToMs } from '../core/clock.ts';
+import type { Counters } from '../core/metrics.ts';
 import type { JoinStats } from '../join/shard.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
+import type { DiskSpaceStatus } from '../wal/disk-space.ts';
 import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
 
+type Segments = ReturnType<Wal['segments']>;
+
 interface Parts {
   readonly shards: readonly ShardHandle[];
-  readonly wal: Pick<Wal, 'segments' | 'drop'>;
-  readonly journal: Pick<SettleJournal, 'dropBefore'>;
+  readonly wal: Pick<Wal, 'segments' | 'drop' | 'sealAged' | 'startCompaction' | 'stopCompaction'>;
+  readonly journal: Pick<SettleJournal, 'dropBefore' | 'bytes'>;
   readonly clock: Clock;
-  readonly settings: { readonly horizonAgeMs: number; readonly horizonBytesMax: number };
+  readonly counters: Counters;
+  /** Absent: there is always room. */
+  readonly diskSpace?: { status(): DiskSpaceStatus };
+  readonly settings: {
+    readonly horizonAgeMs: number;
+    readonly horizonBytesMax: number;
+    /** Are stored segments compressed? */
+    readonly isCompacting: boolean;
+  };
 }
 
-/** Lets segments go, from the oldest on: those that are stored and that late evidence may no longer, or can no longer, join. */
-export async function dropStored(
-  { shards, wal, journal, clock, settings }: Parts,
-  segments: ReturnType<Wal['segments']>,
-  stats: readonly JoinStats[],
-): Promise<void> {
-  const pending = (segment: number) =>
-    stats.reduce((sum, shard) => sum + (shard.segments.get(segment)?.pending ?? 0), 0);
-  const held = (segment: number) => stats.reduce((sum, shard) => sum + (shard.segments.get(segment)?.held ?? 0), 0);
-  let storedBytes = segments.reduce((sum, { segment, bytes }) => sum + (pending(segment) === 0 ? bytes : 0), 0);
+/**
+ * Looks after segments whose evidence is all stored, which are kept for late evidence to join. Oldest first they go when
+ * they are older than the horizon, when what is kept for it (with the journal) takes too much disk, or when the disk is
+ * short: that is what the horizon is for, so that no healthy sender is refused for it. What stays is compressed one by one.
+ */
+export async function dropStored(parts: Parts, segments: Segments, stats: readonly JoinStats[]): Promise<void> {
+  const isStored = (segment: number) => stats.every((shard) => (shard.segments.get(segment)?.pending ?? 0) === 0);
+  const dropped = await evict(parts, segments, isStored);
+  await parts.wal.sealAged();
+  const [oldest] = parts.wal.segments();
+  if (dropped > 0 && oldest !== undefined) await parts.journal.dropBefore(nsToMs(oldest.firstReceivedNs));
+  await compact(parts, segments.slice(dropped), isStored);
+}
+
+/** Answers how many segments went. */
+async function evict(parts: Parts, segments: Segments, isStored: (segment: number) => boolean): Promise<number> {
+  const { shards, wal, journal, clock, counters, diskSpace, settings } = parts;
+  const oldestAllowedMs = clock.nowMs() - settings.horizonAgeMs;
+  const endsMs = latestTimes(segments);
+  let keptBytes = segments.reduce((sum, { segment, bytes }) => sum + (isStored(segment) ? bytes : 0), journal.bytes);
+  let missingBytes = diskSpace?.status().missingBytes ?? 0;
   let dropped = 0;
   // The newest stays, so that numbers are never used twice.
-  for (const { segment, bytes, lastReceivedNs, sealed } of segments.slice(0, -1)) {
-    const isOld = clock.nowMs() - nsToMs(lastReceivedNs) > settings.horizonAgeMs;
-    const isWanted = held(segment) > 0 && !isOld && storedBytes <= settings.horizonBytesMax;
-    if (!sealed || pending(segment) > 0 || isWanted) break;
+  for (const { segment, bytes, sealed } of segments.slice(0, -1)) {
+    if (!sealed || !isStored(segment)) break;
+    const isOld = (endsMs[dropped] ?? oldestAllowedMs) < oldestAllowedMs;
+    const isTooMuch = keptBytes > settings.horizonBytesMax;
+    if (!isOld && !isTooMuch && missingBytes <= 0) break;
     await Promise.all(shards.map((shard) => shard.dropBefore(segment + 1)));
     await wal.drop(segment);
-    storedBytes -= bytes;
+    counters.add('evicted', bytes, { reason: isOld ? 'age' : isTooMuch ? 'bytes' : 'space' });
+    keptBytes -= bytes;
+    missingBytes -= bytes;
     dropped++;
   }
-  const oldest = wal.segments()[0];
-  if (dropped > 0 && oldest !== undefined) await journal.dropBefore(nsToMs(oldest.firstReceivedNs));
+  return dropped;
+}
+
+/**
+ * Up to when a segment was received, epoch milliseconds. Segments follow one another in time, so one that seems to end after
+ * the next one was written while the clock was ahead.
+ */
+function latestTimes(segments: Segments): number[] {
+  const times = segments.map(({ lastReceivedNs }) => nsToMs(lastReceivedNs));
+  for (let index = times.length - 2; index >= 0; index--) {
+    times[index] = Math.min(times[index] ?? 0, times[index + 1] ?? 0);
+  }
+  return times;
+}
+
+async function compact(
+  { wal, diskSpace, settings }: Parts,
+  segments: Segments,
+  isStored: (segment: number) => boolean,
+) {
+  // It needs room for a while before it gives some back.
+  if (diskSpace?.status().isShort) return wal.stopCompaction();
+  if (!settings.isCompacting) return;
+  for (const { segment, sealed } of segments.slice(0, -1)) {
+    if (sealed && isStored(segment) && wal.startCompaction(segment)) return;
+  }
 }

@@ -6,6 +6,7 @@ import type { SettledBatch } from '../join/batch.ts';
 import type { JoinStats } from '../join/shard.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
 import type { Store } from '../store/port.ts';
+import type { DiskSpace } from '../wal/disk-space.ts';
 import type { Quarantine } from '../wal/quarantine.ts';
 import type { JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
@@ -19,6 +20,8 @@ export interface PumpSettings {
   readonly horizonAgeMs: number;
   /** … and while those that are kept for that alone have at most this many bytes. */
   readonly horizonBytesMax: number;
+  /** Are stored segments compressed? */
+  readonly isCompacting: boolean;
   /** After a failure of the store, a random wait up to this, doubled with each further failure … */
   readonly retryFirstMs: number;
   /** … up to this. */
@@ -29,6 +32,7 @@ export const PUMP_DEFAULTS: PumpSettings = {
   batchRecordsMax: 5_000,
   horizonAgeMs: 3_600_000,
   horizonBytesMax: 8 * 1024 ** 3,
+  isCompacting: true,
   retryFirstMs: 200,
   retryMaxMs: 30_000,
 };
@@ -53,8 +57,10 @@ export interface PumpLog {
 export interface PumpOptions {
   readonly shards: readonly ShardHandle[];
   readonly store: Pick<Store, 'write' | 'get'>;
-  readonly journal: Pick<SettleJournal, 'append' | 'dropBefore'>;
-  readonly wal: Pick<Wal, 'segments' | 'drop' | 'bytes'>;
+  readonly journal: Pick<SettleJournal, 'append' | 'dropBefore' | 'bytes'>;
+  readonly wal: Pick<Wal, 'segments' | 'drop' | 'bytes' | 'sealAged' | 'startCompaction' | 'stopCompaction'>;
+  /** Absent: there is always room. */
+  readonly diskSpace?: Pick<DiskSpace, 'status'>;
   readonly quarantine: Pick<Quarantine, 'add'>;
   readonly counters: Counters;
   readonly clock: Clock;

@@ -6,7 +6,8 @@ import type { ShardHandle } from '../join/shard-handle.ts';
 import { compileMask } from '../otlp/mask.ts';
 import { type Admit, createAdmission } from '../receive/admission.ts';
 import type { Store } from '../store/port.ts';
-import { type Disk, nodeDisk } from '../wal/disk.ts';
+import { type Disk, isDiskFull, nodeDisk } from '../wal/disk.ts';
+import { DiskSpace } from '../wal/disk-space.ts';
 import { Quarantine } from '../wal/quarantine.ts';
 import type { SegmentReport } from '../wal/segment-recovery.ts';
 import { SettleJournal } from '../wal/settle-journal.ts';
@@ -50,6 +51,7 @@ export interface Stages {
   readonly wal: Wal;
   readonly journal: SettleJournal;
   readonly quarantine: Quarantine;
+  readonly diskSpace: DiskSpace;
   readonly shards: readonly ShardHandle[];
   readonly budget: ReturnType<typeof createBudget>;
   readonly state: Readonly<StageState>;
@@ -94,7 +96,7 @@ async function wire(
     for (const shard of shards) shard.ingest(frame, clock.nowMs());
     state.pump?.wake();
   });
-  const budget = budgetOf(settings, disk.wal, state);
+  const budget = budgetOf(settings, disk, state);
   const admit = admissionOf(options, disk.wal, budget);
   let joining: Promise<void> | undefined;
   return {
@@ -120,22 +122,37 @@ interface Files {
   readonly wal: Wal;
   readonly journal: SettleJournal;
   readonly quarantine: Quarantine;
+  readonly diskSpace: DiskSpace;
 }
 
 async function openFiles(options: StageOptions, opened: { close(): Promise<void> }[]): Promise<Files> {
-  const { settings, folder, clock, counters, log, disk = nodeDisk } = options;
+  const { settings, folder, clock, scheduler = systemScheduler, counters, log, disk = nodeDisk } = options;
   const report = (found: SegmentReport) => log.warn(found, 'write-ahead log or journal repaired');
+  const { reserveBytes, freeBytesMin, segmentAgeMs } = settings.wal;
+  const diskSpace = await DiskSpace.open({
+    folder,
+    reserveBytes,
+    freeBytesMin,
+    disk,
+    scheduler,
+    counters,
+    report: (isShort, words) => (isShort ? log.error({}, words) : log.info({}, words)),
+  });
+  opened.push(diskSpace);
   const journal = await SettleJournal.open({ folder: join(folder, 'journal'), disk, clock, report });
   opened.push(journal);
   const wal = await Wal.open({
     folder: walFolder(folder),
     segmentFloor: await newestSegmentKnown(walFolder(folder), disk, journal),
     segmentBytes: settings.wal.segmentBytes,
+    segmentAgeMs,
     cacheBytesMax: settings.wal.cacheBytesMax,
     disk,
     clock,
+    scheduler,
     counters,
     report,
+    writeFailed: (error) => isDiskFull(error) && diskSpace.noteFull(),
   });
   opened.push(wal);
   const quarantine = await Quarantine.open(join(folder, 'quarantine'), {
@@ -146,10 +163,10 @@ async function openFiles(options: StageOptions, opened: { close(): Promise<void>
     report: (found) => log.warn(found, 'a line of the quarantine cannot be read; it is left as it is'),
   });
   opened.push(quarantine);
-  return { wal, journal, quarantine };
+  return { wal, journal, quarantine, diskSpace };
 }
 
-function budgetOf(settings: Settings, wal: Wal, state: StageState) {
+function budgetOf(settings: Settings, { wal, diskSpace }: Files, state: StageState) {
   const bytesAtStart = wal.bytes;
   return createBudget(() => {
     const status = state.pump?.status();
@@ -158,6 +175,7 @@ function budgetOf(settings: Settings, wal: Wal, state: StageState) {
       { used: status?.unsettledBytes ?? wal.bytes - bytesAtStart, max: settings.wal.unsettledBytesMax },
       // The index makes room by letting stored traces go and settling early; over twice its size it no longer can.
       { used: status?.indexBytes ?? 0, max: 2 * settings.join.indexBytesMax },
+      { used: diskSpace.status().isShort ? 1 : 0, max: 1 },
     ];
   });
 }
@@ -183,7 +201,7 @@ async function startJoining(
   parts: Files & { readonly shards: readonly ShardHandle[] },
   state: StageState,
 ): Promise<void> {
-  const { horizonAgeMs, horizonBytesMax } = settings.wal;
+  const { horizonAgeMs, horizonBytesMax, compaction: isCompacting } = settings.wal;
   const result = await replayInto(parts.shards, parts.journal, parts.wal, clock);
   if (result.frames > 0) log.info(result, 'write-ahead log replayed');
   state.replaying = false;
@@ -195,7 +213,13 @@ async function startJoining(
     clock,
     scheduler,
     log,
-    settings: { ...PUMP_DEFAULTS, batchRecordsMax: settings.store.batchRecordsMax, horizonAgeMs, horizonBytesMax },
+    settings: {
+      ...PUMP_DEFAULTS,
+      batchRecordsMax: settings.store.batchRecordsMax,
+      horizonAgeMs,
+      horizonBytesMax,
+      isCompacting,
+    },
   });
 }
 

@@ -9,6 +9,9 @@ import { durationMs, port, sizeBytes } from './values.ts';
 /** The index keeps times in 32 bits of milliseconds. */
 const HORIZON_AGE_MAX_MS = 20 * 86_400_000;
 
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+
 const HOST_TEXT = 'Address to listen on. 127.0.0.1 is this machine only; 0.0.0.0 is every network it is in.';
 
 const patterns = z.union([z.string(), z.array(z.string())]);
@@ -38,7 +41,14 @@ const receive = z
     maxRequestBytes: sizeBytes('64MiB').describe(
       'Largest request, compressed or not. Over it: RESOURCE_EXHAUSTED, 413.',
     ),
-    inFlightBytesMax: sizeBytes('256MiB').describe('Bytes of requests in work at once. Over it: UNAVAILABLE, 503.'),
+    inFlightBytesMax: sizeBytes('256MiB').describe(
+      'Bytes of requests in work at once. Over it: UNAVAILABLE, 503; over a fair share of it: RESOURCE_EXHAUSTED with RetryInfo, 429.',
+    ),
+    connectionsMax: z
+      .int()
+      .min(10)
+      .default(8192)
+      .describe('Connections of senders at once. One address alone gets two thirds of them. Over it they are closed.'),
     trustedPeers: z
       .array(z.string())
       .default(['0.0.0.0/0', '::/0'])
@@ -137,6 +147,21 @@ const wal = z
     horizonAgeMs: durationMs('1h')
       .refine((age) => age <= HORIZON_AGE_MAX_MS, 'must be at most 20d')
       .describe('Age up to which stored evidence is kept for late evidence to join.'),
+    segmentAgeMs: durationMs('10m').describe(
+      'A segment is closed at this age though it is not full, so that a quiet system lets old evidence go, too.',
+    ),
+    compaction: z
+      .boolean()
+      .default(true)
+      .describe(
+        'Compress stored segments: much more time fits into horizonBytesMax. Late evidence reads them as well.',
+      ),
+    freeBytesMin: sizeBytes('256MiB').describe(
+      'Free disk below which stored segments go before their time and evidence is refused (UNAVAILABLE, 503): the store and the journal need room to finish.',
+    ),
+    reserveBytes: sizeBytes('64MiB').describe(
+      'Disk held back in the file `reserve`, given up when the disk is full, so that what was accepted can still be stored.',
+    ),
     cacheBytesMax: sizeBytes('128MiB').describe('Memory for recent evidence; older evidence is read back from disk.'),
   })
   .prefault({});
@@ -265,6 +290,28 @@ export const settingsSchema = z.strictObject({
     .strictObject({
       bytesMax: sizeBytes('256MiB').describe(
         'Disk for what could be neither stored nor read, until somebody resolves it. Over it nothing more is set aside: it waits in the write-ahead log, and what comes after it, too.',
+      ),
+    })
+    .prefault({}),
+  coverage: z
+    .strictObject({
+      enabled: z.boolean().default(true).describe('Watch what senders leave out: sampling, missing parents, silence.'),
+      retentionMs: durationMs('30d')
+        .refine((age) => age >= DAY_MS && age <= 400 * DAY_MS, 'must be 1d to 400d')
+        .describe('What was seen is remembered hour by hour this long.'),
+      servicesMax: z
+        .int()
+        .min(1)
+        .max(10_000)
+        .default(300)
+        .describe(
+          'Services (of all namespaces) that are watched; each takes up to 150 KiB of memory in 30 days. Evidence of others is only counted.',
+        ),
+      silenceMs: durationMs('1h')
+        .refine((silence) => silence >= HOUR_MS, 'must be at least 1h')
+        .describe('A service that says nothing for longer is named, if traffic was to be expected then.'),
+      downMs: durationMs('10s').describe(
+        'Pauses of Spantrail itself are named from this length on; exporters try again for some seconds.',
       ),
     })
     .prefault({}),

@@ -76,6 +76,7 @@ function start({ isAway = false, segments = [] }: Parts) {
       write: async () => ({ written: 0, outranked: 0, rejected: [] }),
     },
     journal: {
+      bytes: 0,
       append: async (entries) => {
         if (isAway) throw new AppError('unavailable', 'the disk is full');
         return entries.map(() => ({ segment: 1, offset: 32 }));
@@ -90,6 +91,9 @@ function start({ isAway = false, segments = [] }: Parts) {
         segments.shift();
       },
       bytes: 0,
+      sealAged: async () => undefined,
+      startCompaction: () => false,
+      stopCompaction: async () => undefined,
     },
     quarantine: { add: async () => undefined },
     counters: new Counters(),

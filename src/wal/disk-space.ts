@@ -1,0 +1,217 @@
+import { randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import { type Scheduler, systemScheduler } from '../core/clock.ts';
+import { describeError } from '../core/errors.ts';
+import type { Counters } from '../core/metrics.ts';
+import { type Disk, type DiskFile, errnoOf, nodeDisk } from './disk.ts';
+
+export interface DiskSpaceOptions {
+  /** The data folder. */
+  readonly folder: string;
+  /** Kept as a file that takes its bytes, and given back when the disk is full. 0 keeps none. */
+  readonly reserveBytes: number;
+  /** Less free space than this is short. */
+  readonly freeBytesMin: number;
+  readonly disk?: Disk;
+  readonly scheduler?: Scheduler;
+  readonly counters?: Counters;
+  readonly report?: (isShort: boolean, words: string) => void;
+}
+
+export interface DiskSpaceStatus {
+  readonly freeBytes: number;
+  /** Evidence is to be refused until there is room again. */
+  readonly isShort: boolean;
+  /** Bytes to be freed until it is no longer short; 0 when it is not. */
+  readonly missingBytes: number;
+}
+
+const RESERVE_NAME = 'reserve';
+const CHECK_INTERVAL_MS = 250;
+/** Short ends when there is this much more room than the least, so that it does not flicker. */
+const RESUME_FACTOR = 1.25;
+/** The reserve is given back when less than this share of it is free besides. */
+const FULL_SHARE = 0.25;
+const MEBIBYTE = 1024 * 1024;
+
+/**
+ * Watches the free space of the data folder's file system and keeps a reserve there, for the moment when another program or
+ * the store has filled the disk: the reserve goes, so that what was acknowledged can still be settled, journalled and stored,
+ * and the process can stop clean. It is made again when there is room.
+ *
+ * The reserve's bytes are written, because a hole takes no space, and random, because a file system may compress. A file of
+ * less than its length is one that was interrupted: it is filled up.
+ */
+export class DiskSpace {
+  readonly #options: DiskSpaceOptions;
+  readonly #disk: Disk;
+  readonly #scheduler: Scheduler;
+  readonly #path: string;
+  #freeBytes = Number.POSITIVE_INFINITY;
+  #isReserved = false;
+  #isFull = false;
+  #isShort = false;
+  #isClosed = false;
+  #failure = '';
+  #checking: Promise<void> | undefined;
+  #cancel = () => {};
+
+  constructor(options: DiskSpaceOptions) {
+    this.#options = options;
+    this.#disk = options.disk ?? nodeDisk;
+    this.#scheduler = options.scheduler ?? systemScheduler;
+    this.#path = join(options.folder, RESERVE_NAME);
+  }
+
+  /** Looks at once, then again and again. The reserve of a first start is written in the background. */
+  static async open(options: DiskSpaceOptions): Promise<DiskSpace> {
+    const space = new DiskSpace(options);
+    space.#isReserved = options.reserveBytes === 0 || (await space.#reserveLength()) >= options.reserveBytes;
+    await space.#measure();
+    space.#isShort = space.#freeBytes < options.freeBytesMin;
+    if (space.#isShort) space.#tell();
+    space.#again();
+    return space;
+  }
+
+  /** As of the last look, a moment ago. */
+  status(): DiskSpaceStatus {
+    const missingBytes = this.#isShort ? Math.max(1, this.#resumeBytes() - this.#freeBytes) : 0;
+    return { freeBytes: this.#freeBytes, isShort: this.#isShort, missingBytes };
+  }
+
+  /** A write met a full disk. */
+  noteFull(): void {
+    this.#isFull = true;
+    this.#isShort = true;
+    void this.check();
+  }
+
+  /** Looks now. */
+  check(): Promise<void> {
+    this.#checking ??= this.#check().finally(() => {
+      this.#checking = undefined;
+    });
+    return this.#checking;
+  }
+
+  /** The reserve stays. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#cancel();
+    await this.#checking;
+  }
+
+  #again(): void {
+    if (this.#isClosed) return;
+    this.#cancel = this.#scheduler.after(CHECK_INTERVAL_MS, () => void this.check().then(() => this.#again()));
+  }
+
+  async #check(): Promise<void> {
+    const { reserveBytes, freeBytesMin } = this.#options;
+    const wasShort = this.#isShort;
+    await this.#measure();
+    const isFull = this.#isFull || this.#freeBytes < reserveBytes * FULL_SHARE;
+    this.#isFull = false;
+    if (isFull && reserveBytes > 0) await this.#release();
+    if (isFull || this.#freeBytes < freeBytesMin) this.#isShort = true;
+    else if (this.#freeBytes >= this.#resumeBytes()) {
+      if (!this.#isReserved) await this.#reserve();
+      if (this.#isReserved && !this.#isFull) this.#isShort = false;
+    } else if (!this.#isReserved && !this.#isShort && this.#freeBytes >= reserveBytes + freeBytesMin) {
+      await this.#reserve();
+    }
+    if (this.#isShort !== wasShort) this.#tell();
+    this.#options.counters?.set('disk_free_bytes', this.#freeBytes);
+    this.#options.counters?.set('disk_short', this.#isShort ? 1 : 0);
+  }
+
+  #resumeBytes(): number {
+    const { reserveBytes, freeBytesMin } = this.#options;
+    return freeBytesMin * RESUME_FACTOR + (this.#isReserved ? 0 : reserveBytes);
+  }
+
+  #tell(): void {
+    const free = `${Math.floor(this.#freeBytes / MEBIBYTE)} MiB are free in the file system of ${this.#options.folder}`;
+    if (this.#isShort) {
+      const needed = Math.ceil(this.#resumeBytes() / MEBIBYTE);
+      this.#options.report?.(
+        true,
+        `the disk is nearly full, evidence is refused until ${needed} MiB are free: ${free}`,
+      );
+    } else this.#options.report?.(false, `there is room on the disk, evidence is accepted: ${free}`);
+  }
+
+  async #measure(): Promise<void> {
+    await this.#trying(async () => {
+      this.#freeBytes = await this.#disk.freeBytes(this.#options.folder);
+    });
+  }
+
+  async #release(): Promise<void> {
+    await this.#trying(async () => {
+      this.#isReserved = false;
+      await this.#disk.unlink(this.#path).catch((error: unknown) => {
+        if (errnoOf(error) !== 'ENOENT') throw error;
+      });
+      await this.#disk.syncFolder(this.#options.folder);
+      this.#freeBytes = await this.#disk.freeBytes(this.#options.folder);
+    });
+  }
+
+  async #reserve(): Promise<void> {
+    await this.#trying(async () => {
+      const file = await this.#openReserve();
+      try {
+        await this.#fill(file);
+      } finally {
+        await file.close();
+      }
+      await this.#disk.syncFolder(this.#options.folder);
+      this.#freeBytes = await this.#disk.freeBytes(this.#options.folder);
+      this.#isReserved = !this.#isClosed;
+    });
+  }
+
+  async #fill(file: DiskFile): Promise<void> {
+    const { reserveBytes } = this.#options;
+    for (let at = await file.size(); at < reserveBytes && !this.#isClosed; at += MEBIBYTE) {
+      await file.write([randomBytes(Math.min(MEBIBYTE, reserveBytes - at))], at);
+    }
+    await file.fdatasync();
+  }
+
+  async #openReserve(): Promise<DiskFile> {
+    try {
+      return await this.#disk.open(this.#path);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+      return this.#disk.create(this.#path);
+    }
+  }
+
+  async #reserveLength(): Promise<number> {
+    try {
+      const file = await this.#disk.openToRead(this.#path);
+      try {
+        return await file.size();
+      } finally {
+        await file.close();
+      }
+    } catch {
+      return 0;
+    }
+  }
+
+  /** What fails is tried again at the next look, and said when it is not what failed before. */
+  async #trying(act: () => Promise<void>): Promise<void> {
+    try {
+      await act();
+      this.#failure = '';
+    } catch (error) {
+      const failure = describeError(error);
+      if (failure !== this.#failure) this.#options.report?.(true, `the disk's reserve or free space: ${failure}`);
+      this.#failure = failure;
+    }
+  }
+}
