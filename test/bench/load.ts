@@ -16,6 +16,10 @@ export interface LoadOptions {
   readonly spansMax: number;
   /** Spans a second; as fast as answers come when undefined. */
   readonly rate?: number | undefined;
+  /** Ends the load early. */
+  readonly signal?: AbortSignal;
+  /** Told the first half, 8 bytes, of the trace ids of each request that was acknowledged; the second half counts from 0. */
+  readonly acknowledged?: (unique: Buffer) => void;
 }
 
 export interface LoadResult {
@@ -89,16 +93,20 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
 
   const slot = async (session: ClientHttp2Session): Promise<void> => {
     const buffer = Buffer.from(template.bytes);
-    while (sent < requestsMax && performance.now() - startedMs < options.seconds * 1000 && !session.destroyed) {
+    const isOver = () => performance.now() - startedMs >= options.seconds * 1000 || options.signal?.aborted;
+    while (sent < requestsMax && !isOver() && !session.destroyed) {
       const number = sent++;
       const dueMs = intervalMs > 0 ? startedMs + number * intervalMs : performance.now();
       const earlyMs = dueMs - performance.now();
       if (earlyMs > 0) await new Promise((resolve) => setTimeout(resolve, earlyMs));
-      freshen(buffer, template, unique(), Date.now());
+      const ids = Buffer.from(unique());
+      freshen(buffer, template, ids, Date.now());
       const status = await exportOnce(session, buffer);
       latenciesMs.push(performance.now() - dueMs);
-      if (status === '0') acknowledged++;
-      else refused[status] = (refused[status] ?? 0) + 1;
+      if (status === '0') {
+        acknowledged++;
+        options.acknowledged?.(ids);
+      } else refused[status] = (refused[status] ?? 0) + 1;
     }
   };
 

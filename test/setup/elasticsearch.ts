@@ -27,10 +27,14 @@ const NOBODY = 65_534;
 
 export interface RunningServer {
   readonly url: string;
+  /** Ends it and keeps what it holds, so that it can be started again at the same address. */
+  halt(signal?: NodeJS.Signals): Promise<void>;
+  resume(): Promise<void>;
+  /** Ends it and removes its folder. */
   stop(): Promise<void>;
 }
 
-/** Starts one server on free ports of the loopback address. `stop` ends it and removes its folder. */
+/** Starts one server on free ports of the loopback address. */
 export async function startElasticsearch(version: ElasticsearchVersion): Promise<RunningServer | Skipped> {
   const javaHome = await findJava(version);
   if (!javaHome)
@@ -40,14 +44,23 @@ export async function startElasticsearch(version: ElasticsearchVersion): Promise
   const folder = await mkdtemp(join(tmpdir(), `spantrail-elasticsearch-${version}-`));
   await unpack(archive, folder);
   const home = join(folder, `elasticsearch-${version}`);
-  await configure(home);
+  await configure(home, 0);
   const remove = () => rm(folder, { recursive: true, force: true });
   try {
     const environment = { ...process.env, ES_JAVA_HOME: javaHome, ES_JAVA_OPTS: '-Xms768m -Xmx768m', HOME: home };
     const user = process.getuid?.() === 0 ? { user: NOBODY } : {};
-    const server = await startProgram(join(home, 'bin/elasticsearch'), [], LISTENING, { environment, ...user });
-    const stop = () => server.stop().finally(remove);
-    return { url: `http://127.0.0.1:${server.ready[1]}`, stop };
+    const start = () => startProgram(join(home, 'bin/elasticsearch'), [], LISTENING, { environment, ...user });
+    let server = await start();
+    const port = Number(server.ready[1]);
+    return {
+      url: `http://127.0.0.1:${port}`,
+      halt: (signal) => server.stop(signal),
+      resume: async () => {
+        await configure(home, port);
+        server = await start();
+      },
+      stop: () => server.stop().finally(remove),
+    };
   } catch (error) {
     await remove();
     throw error;
@@ -95,11 +108,11 @@ async function unpack(archive: string, folder: string): Promise<void> {
   await runProgram('chown', ['-R', `${NOBODY}:${NOBODY}`, folder]);
 }
 
-async function configure(home: string): Promise<void> {
+async function configure(home: string, port: number): Promise<void> {
   const settings = [
     'discovery.type: single-node',
     'network.host: 127.0.0.1',
-    'http.port: 0',
+    `http.port: ${port}`,
     'transport.port: 0',
     'xpack.security.enabled: false',
     // A test disk that is nearly full must not turn indices read-only.

@@ -92,12 +92,26 @@ async function refresh(url: string, namespace: string): Promise<void> {
   await ask(`${url}/spantrail-audit-${namespace}-*/_refresh`, 'POST');
 }
 
-/** Ids of current records, superseded ones included, that more than one document has, in whatever indices they are. */
 async function doubledIds(url: string, namespace: string): Promise<string[]> {
-  const opened = await ask(`${url}/spantrail-audit-${namespace}-*/_pit?keep_alive=5m`, 'POST');
-  const { id: pit } = opened as { id: string };
   const seen = new Set<string>();
   const doubled: string[] = [];
+  for await (const { id } of storedDocuments(url, namespace)) {
+    if (seen.has(id)) doubled.push(id);
+    seen.add(id);
+  }
+  return doubled;
+}
+
+interface StoredDocument {
+  readonly id: string;
+  readonly traceId: string;
+}
+
+/** Every document of current records, superseded ones included, in whatever indices they are. */
+export async function* storedDocuments(url: string, namespace: string): AsyncIterable<StoredDocument> {
+  await refresh(url, namespace);
+  const opened = await ask(`${url}/spantrail-audit-${namespace}-*/_pit?keep_alive=5m`, 'POST');
+  const { id: pit } = opened as { id: string };
   let after: readonly unknown[] | undefined;
   for (;;) {
     const answer = await ask(`${url}/_search`, 'POST', {
@@ -105,19 +119,22 @@ async function doubledIds(url: string, namespace: string): Promise<string[]> {
       pit: { id: pit, keep_alive: '5m' },
       sort: [{ _shard_doc: 'asc' }],
       _source: false,
+      fields: ['trace.id'],
       track_total_hits: false,
       ...(after && { search_after: after }),
     });
-    const { hits } = (answer as { hits: { hits: { _id: string; sort: unknown[] }[] } }).hits;
+    const { hits } = (answer as { hits: { hits: Hit[] } }).hits;
     if (hits.length === 0) break;
-    for (const { _id: id } of hits) {
-      if (seen.has(id)) doubled.push(id);
-      seen.add(id);
-    }
+    for (const { _id: id, fields } of hits) yield { id, traceId: String(fields?.['trace.id']?.[0] ?? '') };
     after = hits.at(-1)?.sort;
   }
   await ask(`${url}/_pit`, 'DELETE', { id: pit });
-  return doubled;
+}
+
+interface Hit {
+  readonly _id: string;
+  readonly sort: readonly unknown[];
+  readonly fields?: Readonly<Record<string, readonly unknown[]>>;
 }
 
 async function ask(url: string, method: string, body?: object): Promise<unknown> {

@@ -10,6 +10,7 @@ const LOG_CHARS_KEPT = 200_000;
 
 /** A Spantrail in a process of its own that may be killed at any moment, also before it is ready. */
 export interface Victim {
+  readonly pid: number;
   /** Rejects when it ends before. */
   readonly ready: Promise<Ports>;
   /** Sends the signal and waits for the end; resolves with the exit code, or the signal that ended it. */
@@ -40,6 +41,7 @@ export function startVictim(args: readonly string[], environment: Readonly<Recor
   // One that is killed before it is ready is not waited for.
   ready.catch(() => undefined);
   return {
+    pid: child.pid ?? 0,
     ready,
     end: async (signal) => {
       child.kill(signal);

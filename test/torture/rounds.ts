@@ -49,6 +49,8 @@ const CHECK_EVERY = 4;
 /** Everything is compared, not only what changed since the last check. */
 const CHECK_ALL_EVERY = 52;
 const LOAD_MS_MAX = 900;
+/** A kill comes at the latest after this, also when nothing gets through. */
+const MOMENT_MS_MAX = 5000;
 const REQUESTS_A_ROUND = 60;
 const SHARE_TWO_WORKERS = 0.25;
 const SHARE_UNDER_LOAD = 0.6;
@@ -153,7 +155,9 @@ class Run {
     const remaining = this.#random.below(this.#budget);
     const momentMs = performance.now() + this.#random.below(LOAD_MS_MAX);
     const isUnderLoad = this.#random.chance(SHARE_UNDER_LOAD);
-    while (isUnderLoad ? this.#budget > remaining : performance.now() < momentMs) await sleep(5);
+    const startedMs = performance.now();
+    const isTime = () => (isUnderLoad ? this.#budget <= remaining : performance.now() >= momentMs);
+    while (!isTime() && performance.now() - startedMs < MOMENT_MS_MAX) await sleep(5);
   }
 
   /** A kill while it still starts, or while it replays what the kill before left. */
