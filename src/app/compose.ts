@@ -1,13 +1,16 @@
 import type { Logger } from 'pino';
 import { startApi } from '../api/server.ts';
 import type { Settings } from '../config/schema.ts';
-import { systemClock } from '../core/clock.ts';
+import { systemClock, systemScheduler } from '../core/clock.ts';
 import { Counters } from '../core/metrics.ts';
 import { startGrpcServer } from '../receive/grpc-server.ts';
 import { startHttpServer } from '../receive/http-server.ts';
-import { createInFlight } from '../receive/in-flight.ts';
+import { createInFlight, type InFlight } from '../receive/in-flight.ts';
+import { CLIENT_TIMES } from '../receive/listen.ts';
 import type { Store } from '../store/port.ts';
 import { lockDataFolder, openDataFolder } from '../wal/data-folder.ts';
+import { nodeDisk } from '../wal/disk.ts';
+import { type Coverage, startCoverage } from './coverage.ts';
 import { createObservers } from './observers.ts';
 import { traced } from './own-spans.ts';
 import { describePipeline } from './pipeline.ts';
@@ -34,10 +37,6 @@ export interface Surroundings {
   readonly version: string;
 }
 
-/** A request whose next bytes do not come for this long is cut off: a client on a bad line is slow, not silent. */
-const STALL_MS = 30_000;
-const HEADERS_MS = 15_000;
-const REQUEST_MS = 60_000;
 /** Requests in work get this long to finish when the process stops. */
 const CLOSE_GRACE_MS = 5_000;
 
@@ -74,6 +73,7 @@ interface House extends Surroundings {
   readonly counters: Counters;
   readonly store: Store;
   readonly stages: Stages;
+  readonly coverage: Coverage;
   readonly observers: ReturnType<typeof createObservers>;
 }
 
@@ -88,14 +88,22 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const store = await openStore(settings);
   teardown.add(() => store.close());
   if (settings.store.setUp) await store.setUp();
+  let opened: Stages | undefined;
+  const coverage = await startCoverage({
+    ...{ settings: settings.coverage, folder, disk: nodeDisk, clock, scheduler: systemScheduler, counters, log },
+    // Until the replay is over it is not known what waits.
+    lagMs: () => opened?.state.pump?.status().lagMs ?? Number.POSITIVE_INFINITY,
+  });
+  teardown.add(() => coverage.close());
   const observers = createObservers();
   const watched = observers.watch(traced(store));
   const stages = await openStages({ settings, folder, clock, store: watched, counters, log });
+  opened = stages;
   teardown.add(() => stages.close());
-  const house: House = { ...surroundings, settings, teardown, counters, store, stages, observers };
+  const house: House = { ...surroundings, settings, teardown, counters, store, stages, coverage, observers };
 
-  const { grpc, http } = await startReceivers(house);
-  const telemetry = loadTelemetry(house, [grpc, http]);
+  const { grpc, http, inFlight } = await startReceivers(house);
+  const telemetry = loadTelemetry(house, inFlight, [grpc, http]);
   const api = await startHouseApi(house, telemetry);
   const replayed = stages.startJoining();
   teardown.add(() => stages.drain());
@@ -106,23 +114,35 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
 
 async function startReceivers({ settings, stages, counters, log, teardown }: House) {
   const { receive } = settings;
+  const inFlight = createInFlight({ bytesMax: receive.inFlightBytesMax, connectionsMax: receive.connectionsMax });
   const shared = {
     admit: stages.admit,
-    inFlight: createInFlight(receive.inFlightBytesMax),
+    budget: stages.budget,
+    inFlight,
+    times: CLIENT_TIMES,
     counters,
     requestBytesMax: receive.maxRequestBytes,
     onFault: (error: unknown) => log.error({ error }, 'receiver failed'),
   };
-  const grpc = await startGrpcServer({ ...shared, ...receive.grpc, stallMs: STALL_MS });
+  const grpc = await startGrpcServer({ ...shared, ...receive.grpc });
   teardown.add(() => grpc.close(CLOSE_GRACE_MS));
-  const http = await startHttpServer({ ...shared, ...receive.http, headersMs: HEADERS_MS, requestMs: REQUEST_MS });
+  const http = await startHttpServer({ ...shared, ...receive.http });
   teardown.add(() => http.close(CLOSE_GRACE_MS));
-  return { grpc: grpc.port, http: http.port };
+  return { grpc: grpc.port, http: http.port, inFlight };
 }
 
 /** Loading the SDK takes longer than all the rest of the start; nothing waits for it. */
-function loadTelemetry({ stages, teardown, ...house }: House, ownPorts: readonly number[]): Promise<Telemetry> {
-  const refreshGauges = async () => void (await stages.state.pump?.refreshStatus());
+function loadTelemetry(
+  { stages, teardown, ...house }: House,
+  inFlight: InFlight,
+  ownPorts: readonly number[],
+): Promise<Telemetry> {
+  const refreshGauges = async () => {
+    house.counters.set('in_flight_bytes', inFlight.bytes);
+    house.counters.set('in_flight_requests', inFlight.requests);
+    house.counters.set('connections', inFlight.connections);
+    await stages.state.pump?.refreshStatus();
+  };
   const telemetry = import('./telemetry.ts').then(({ startTelemetry }) =>
     startTelemetry({ ...house, refreshGauges, ownPorts }),
   );
@@ -144,6 +164,7 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       const status = await state.pump?.refreshStatus();
       return describePipeline({ settings, counters, status, replaying: state.replaying, refusing: budget().refuse });
     },
+    coverage: house.coverage,
     ready: () => !state.stopping && !budget().refuse,
     metricsText: async () => (await telemetry).metricsText(),
     reportFailure: (error) => log.error({ error }, 'request failed'),

@@ -12,6 +12,8 @@ export const ERROR_CODES = {
   unsupported_media_type: { retryable: false, http: 415, grpc: 3, exit: 1 },
   /** Over budget or shutting down: nothing is lost, try again later. */
   unavailable: { retryable: true, http: 503, grpc: 14, exit: 5 },
+  /** This sender has its share in work: nothing is lost, try again later. Over gRPC it needs RetryInfo to mean that. */
+  over_share: { retryable: true, http: 429, grpc: 8, exit: 5 },
   usage: { retryable: false, http: 400, grpc: 3, exit: 2 },
   config: { retryable: false, http: 500, grpc: 13, exit: 2 },
   /** A file or folder of ours cannot be used as it is. */

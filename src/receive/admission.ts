@@ -7,6 +7,7 @@ import { maskSecrets } from '../otlp/mask.ts';
 import type { ScanResult } from '../otlp/scan.ts';
 import { scanLogs, scanMetrics, scanTraces } from '../otlp/scan.ts';
 import type { Frame } from '../wal/frame.ts';
+import type { Limit } from './fair-share.ts';
 
 /** Names the sender's namespace (tenant, environment); without it the default namespace is meant. */
 export const NAMESPACE_HEADER = 'x-spantrail-namespace';
@@ -19,9 +20,19 @@ const NAMESPACE = /^[a-z0-9][a-z0-9_-]{0,62}$/;
 /** What a client is told to wait when an append failed or too much is in flight: long enough for a disk or a peak to pass. */
 export const RETRY_AFTER_MS = 1000;
 
-/** What a client is told when too much is in flight, and when a fault of ours kept its request from being handled. */
-export const BUSY_MESSAGE = 'too much is being received at once; nothing was kept, send it again later';
+/** What a client is told when too much is in flight: over all, or of its own. */
+export const LIMIT_MESSAGES: Readonly<Record<Limit, string>> = {
+  full: 'too much is being received at once; nothing was kept, send it again later',
+  share: 'this sender has its share of what can be received at once in work; nothing was kept, send it again later',
+};
+
+export const BUDGET_MESSAGE = 'too much evidence waits to be stored; nothing was kept, send it again later';
+
+/** What a client is told when a fault of ours kept its request from being handled. */
 export const FAULT_MESSAGE = 'the request could not be handled; send it again later';
+
+/** Is there room for more evidence that is not settled and stored yet? */
+export type Budget = () => { readonly refuse: boolean; readonly retryAfterMs: number };
 
 export interface AdmissionOptions {
   /** Resolves when the frame is durable. */
@@ -30,8 +41,7 @@ export interface AdmissionOptions {
   readonly mask: Mask;
   /** The namespace of senders that name none. */
   readonly namespace: string;
-  /** Is there room for more evidence that is not settled and stored yet? */
-  readonly budget: () => { readonly refuse: boolean; readonly retryAfterMs: number };
+  readonly budget: Budget;
   /** May this peer state actors and outcomes, and is its word for an identity proof? */
   readonly trust: (peer: string, browser: boolean) => { readonly trusted: boolean; readonly vouches: boolean };
   readonly clock: Clock;
@@ -72,8 +82,7 @@ export function createAdmission(options: AdmissionOptions): Admit {
   return async (signal, payload, source) => {
     const budget = options.budget();
     if (budget.refuse) {
-      const message = 'too much evidence waits to be stored; nothing was kept, send it again later';
-      return { kind: 'unavailable', message, retryAfterMs: budget.retryAfterMs };
+      return { kind: 'unavailable', message: BUDGET_MESSAGE, retryAfterMs: budget.retryAfterMs };
     }
     const namespace = source.namespace ?? options.namespace;
     if (!NAMESPACE.test(namespace)) {

@@ -5,9 +5,11 @@ import { Metadata, ResponderBuilder, ServerInterceptingCall, ServerListenerBuild
 import { assert } from '../core/assert.ts';
 import type { Counters } from '../core/metrics.ts';
 import { encodeStatus } from '../otlp/response.ts';
-import { BUSY_MESSAGE, RETRY_AFTER_MS } from './admission.ts';
-import type { InFlight, Reservation } from './in-flight.ts';
+import { BUDGET_MESSAGE, type Budget, LIMIT_MESSAGES, RETRY_AFTER_MS } from './admission.ts';
+import type { Limit } from './fair-share.ts';
+import type { Connection, Reservation } from './in-flight.ts';
 import { CONTENT_ENCODINGS, inflate, looksCompressed } from './inflate.ts';
+import { type CutReason, PIECE_BYTES_MIN } from './limits.ts';
 
 export interface Refusal {
   readonly kind: 'status';
@@ -18,24 +20,19 @@ export interface Refusal {
 
 /** Never acceptable: the client must not retry. */
 export function badRequest(field: string, message: string): Refusal {
-  const metadata = new Metadata();
-  const details = encodeStatus('protobuf', {
-    code: status.INVALID_ARGUMENT,
-    message,
-    badRequest: { field, description: message },
-  });
-  metadata.set('grpc-status-details-bin', details);
-  return { kind: 'status', code: status.INVALID_ARGUMENT, message, metadata };
+  const badRequest = { field, description: message };
+  return refusal(status.INVALID_ARGUMENT, message, { badRequest });
 }
 
 /** Nothing was kept; the client sends the same again after the time in RetryInfo. */
 export function unavailable(message: string, retryAfterMs: number): Refusal {
-  const metadata = new Metadata();
-  metadata.set(
-    'grpc-status-details-bin',
-    encodeStatus('protobuf', { code: status.UNAVAILABLE, message, retryAfterMs }),
-  );
-  return { kind: 'status', code: status.UNAVAILABLE, message, metadata };
+  return refusal(status.UNAVAILABLE, message, { retryAfterMs });
+}
+
+/** The same, when it is this sender who has too much in work: its RetryInfo is what makes the status one to retry. */
+function overLimit(limit: Limit): Refusal {
+  const code = limit === 'share' ? status.RESOURCE_EXHAUSTED : status.UNAVAILABLE;
+  return refusal(code, LIMIT_MESSAGES[limit], { retryAfterMs: RETRY_AFTER_MS });
 }
 
 /** Without RetryInfo, which tells clients not to retry. */
@@ -44,27 +41,35 @@ function tooLarge(bytesMax: number): Refusal {
   return { kind: 'status', code: status.RESOURCE_EXHAUSTED, message, metadata: new Metadata() };
 }
 
-/**
- * HTTP/2 flow control: how much a client may send before it hears from us. The protocol's own 64 KiB let one connection over
- * a link of 10 ms carry 6.5 MB/s. A batch of the usual size fits a stream's window; the connection's bounds what is buffered.
- */
-const STREAM_WINDOW_BYTES = 1 << 20;
-const CONNECTION_WINDOW_BYTES = 8 << 20;
+function refusal(
+  code: status,
+  message: string,
+  details: { retryAfterMs?: number; badRequest?: { field: string; description: string } },
+): Refusal {
+  const metadata = new Metadata();
+  metadata.set('grpc-status-details-bin', encodeStatus('protobuf', { code, message, ...details }));
+  return { kind: 'status', code, message, metadata };
+}
 
 export interface CallLimits {
-  readonly inFlight: InFlight;
+  readonly budget: Budget;
   readonly counters: Counters;
   readonly requestBytesMax: number;
+  /** How long the next bytes may take, in either direction. */
   readonly stallMs: number;
+  /** How long a request may take to arrive. */
+  readonly requestMs: number;
   /** What the requests of each method path are counted as. */
   readonly signals: ReadonlyMap<string, string>;
+  /** The connections that are served. */
+  readonly connections: WeakMap<Http2Session, Connection>;
   /** Filled with each call's reservation, by the metadata object that its handler gets too. */
   readonly reservations: WeakMap<Metadata, Reservation>;
 }
 
 /**
- * Watches over each call from its first byte: widens the connection's flow control, counts what is in flight while it is
- * read, cuts stalled senders, counts the status that was sent, and inflates compressed messages.
+ * Watches over each call from its first byte: refuses it unread when there is no room for it, counts what is in flight while
+ * it is read, cuts stalled and slow senders and readers, counts the status that was sent, and inflates compressed messages.
  *
  * grpc-js would inflate by itself, but each call up to the cap on its own, so that a few hundred small gzip bombs exhaust the
  * memory; and it answers INTERNAL for a broken gzip, where OTLP asks for INVALID_ARGUMENT. It has no public way to see the
@@ -72,28 +77,34 @@ export interface CallLimits {
  * version is pinned and the first call would fail loudly.
  */
 export function guardCalls(limits: CallLimits): ServerInterceptor {
-  const widened = new WeakSet<Http2Session>();
   return (method, call) => {
     const { stream, encoding } = takeOver(call);
-    if (stream.session && !widened.has(stream.session)) {
-      widened.add(stream.session);
-      stream.session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-      stream.session.settings({ initialWindowSize: STREAM_WINDOW_BYTES });
-    }
-    const reservation = limits.inFlight.reserve();
-    let refused = false;
-    const refuse = (refusal: Refusal): void => {
-      if (refused) return;
-      refused = true;
-      reservation.release();
-      call.sendStatus({ code: refusal.code, details: refusal.message, metadata: refusal.metadata });
-    };
-    watchReads(stream, reservation, limits.stallMs, refuse);
+    const cut = (reason: CutReason): void => limits.counters.add('cut', 1, { transport: 'grpc', reason });
     stream.once('close', () => {
-      reservation.release();
       const signal = limits.signals.get(method.path) ?? 'other';
       limits.counters.add('requests', 1, { transport: 'grpc', signal, status: sentStatus(stream) });
     });
+    let refused = false;
+    let release = (): void => undefined;
+    const refuse = (reason: CutReason | undefined, answer: Refusal): void => {
+      if (refused) return;
+      refused = true;
+      release();
+      // Over the cap of grpc-js or of its deadline: then it has answered already.
+      if (stream.headersSent || stream.destroyed) return;
+      if (reason) cut(reason);
+      call.sendStatus({ code: answer.code, details: answer.message, metadata: answer.metadata });
+    };
+    watchTimes(stream, limits, cut, refuse);
+    const reservation = begin(stream, limits, refuse);
+    if (reservation) watchBytes(stream, reservation, limits.requestBytesMax, cut, refuse);
+    // Answered before it ended, by us or by grpc-js, which would go on to collect it: the rest is not wanted.
+    stream.on('data', () => {
+      if (stream.headersSent) stream.close(constants.NGHTTP2_NO_ERROR);
+    });
+    if (!reservation) return new ServerInterceptingCall(call);
+    release = reservation.release;
+    stream.once('close', release);
     const listener = new ServerListenerBuilder()
       .withOnReceiveMetadata((metadata, next) => {
         limits.reservations.set(metadata, reservation);
@@ -101,10 +112,13 @@ export function guardCalls(limits: CallLimits): ServerInterceptor {
       })
       .withOnReceiveMessage((message: Buffer, next) => {
         if (refused) return;
+        // In one piece from here on.
+        reservation.shrinkTo(message.length + PREFIX_BYTES);
         if (!looksCompressed(message, encoding)) return next(message);
-        void inflateMessage(message, encoding, limits.requestBytesMax, reservation).then((result) => {
+        const inflating = inflateMessage(message, encoding, limits.requestBytesMax, reservation);
+        void inflating.then((result) => {
           if (Buffer.isBuffer(result)) next(result);
-          else refuse(result);
+          else refuse(result.reason, result.answer);
         });
       })
       .build();
@@ -112,41 +126,104 @@ export function guardCalls(limits: CallLimits): ServerInterceptor {
   };
 }
 
-function watchReads(
+type Refuse = (reason: CutReason | undefined, answer: Refusal) => void;
+
+/** The room for one more call; undefined when there is none and it was refused. */
+function begin(stream: ServerHttp2Stream, limits: CallLimits, refuse: Refuse): Reservation | undefined {
+  const budget = limits.budget();
+  if (budget.refuse) {
+    refuse('budget', unavailable(BUDGET_MESSAGE, budget.retryAfterMs));
+    return undefined;
+  }
+  const connection = stream.session && limits.connections.get(stream.session);
+  const reservation = connection?.begin() ?? 'full';
+  if (typeof reservation !== 'string') return reservation;
+  refuse(reservation, overLimit(reservation));
+  return undefined;
+}
+
+/** Neither a sender nor a reader may keep a call for longer than it takes; only we may, while the disk is slow. */
+function watchTimes(
+  stream: ServerHttp2Stream,
+  { stallMs, requestMs }: CallLimits,
+  cut: (reason: CutReason) => void,
+  refuse: Refuse,
+): void {
+  const deadline = setTimeout(() => {
+    refuse('slow', unavailable('the request took too long to arrive', RETRY_AFTER_MS));
+    stream.close(constants.NGHTTP2_NO_ERROR);
+  }, requestMs).unref();
+  const inTime = (): void => clearTimeout(deadline);
+  stream.once('end', inTime).once('close', inTime);
+  // Starts again with every byte that comes or goes.
+  stream.setTimeout(stallMs, () => {
+    if (stream.headersSent) {
+      if (!stream.writableFinished) cut('unread');
+      stream.close(stream.writableFinished ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL);
+    } else if (!stream.readableEnded) {
+      refuse('stalled', unavailable('the request stalled', RETRY_AFTER_MS));
+      stream.close(constants.NGHTTP2_NO_ERROR);
+    }
+  });
+}
+
+const PREFIX_BYTES = 5;
+
+/** Takes room for a message when its prefix says how long it is, and stops what is longer. */
+function watchBytes(
   stream: ServerHttp2Stream,
   reservation: Reservation,
-  stallMs: number,
-  refuse: (refusal: Refusal) => void,
+  bytesMax: number,
+  cut: (reason: CutReason) => void,
+  refuse: Refuse,
 ): void {
+  let prefix = Buffer.alloc(0);
+  let bytes = 0;
+  let messageBytes = Number.POSITIVE_INFINITY;
   stream.on('data', (chunk: Buffer) => {
-    if (!reservation.add(chunk.length)) refuse(unavailable(BUSY_MESSAGE, RETRY_AFTER_MS));
-    // Answered before it ended (refused above, or over the cap in grpc-js): the rest is not wanted.
-    if (stream.headersSent) stream.close(constants.NGHTTP2_NO_ERROR);
+    bytes += chunk.length;
+    let limit: Limit | undefined;
+    if (prefix.length < PREFIX_BYTES) {
+      prefix = Buffer.concat([prefix, chunk.subarray(0, PREFIX_BYTES - prefix.length)]);
+      if (prefix.length === PREFIX_BYTES) {
+        messageBytes = prefix.readUInt32BE(1);
+        // grpc-js, which got these bytes first, has answered that.
+        if (messageBytes > bytesMax) cut('too_large');
+        else limit = reservation.expect(messageBytes + PREFIX_BYTES);
+      }
+    }
+    if (bytes > messageBytes + PREFIX_BYTES && !stream.headersSent) {
+      refuse('messages', MESSAGES_REFUSAL);
+    }
+    limit ??= reservation.add(Math.max(chunk.length, PIECE_BYTES_MIN));
+    if (limit) refuse(limit, overLimit(limit));
   });
-  stream.setTimeout(stallMs, () => {
-    refuse(unavailable('the request stalled', RETRY_AFTER_MS));
-    stream.close(constants.NGHTTP2_NO_ERROR);
-  });
-  // From here on it is we who let the client wait.
-  stream.once('end', () => stream.setTimeout(0));
 }
+
+/** The status that gRPC names for a call with more messages than its method takes. */
+const MESSAGES_REFUSAL: Refusal = {
+  kind: 'status',
+  code: status.UNIMPLEMENTED,
+  message: 'a call takes one message',
+  metadata: new Metadata(),
+};
 
 async function inflateMessage(
   message: Buffer,
   encoding: string,
   bytesMax: number,
   reservation: Reservation,
-): Promise<Buffer | Refusal> {
+): Promise<Buffer | { reason: CutReason | undefined; answer: Refusal }> {
   const result = await inflate(message, encoding, bytesMax, reservation);
   switch (result.kind) {
     case 'inflated':
       return result.payload;
     case 'too_large':
-      return tooLarge(bytesMax);
+      return { reason: 'too_large', answer: tooLarge(bytesMax) };
     case 'busy':
-      return unavailable(BUSY_MESSAGE, RETRY_AFTER_MS);
+      return { reason: result.limit, answer: overLimit(result.limit) };
     case 'corrupt':
-      return badRequest('body', result.message);
+      return { reason: undefined, answer: badRequest('body', result.message) };
   }
 }
 

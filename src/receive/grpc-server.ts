@@ -1,33 +1,37 @@
+import type { Http2Session } from 'node:http2';
 import { createServer, type Socket } from 'node:net';
 import type { Metadata, ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import { encodeExportResponse } from '../otlp/response.ts';
-import type { Admit, AdmitResult } from './admission.ts';
+import type { Admit, AdmitResult, Budget } from './admission.ts';
 import { FAULT_MESSAGE, NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
 import { badRequest, guardCalls, type Refusal, unavailable } from './grpc-calls.ts';
-import type { InFlight, Reservation } from './in-flight.ts';
-import { type Listening, listen, peerAddress } from './listen.ts';
+import { onSessions, watchSession } from './grpc-sessions.ts';
+import type { Connection, InFlight, Reservation } from './in-flight.ts';
+import { STREAMS_MAX } from './limits.ts';
+import { type ClientTimes, type Listening, listen, peerAddress, SOCKET_OPTIONS } from './listen.ts';
 
 export interface GrpcServerOptions {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
   readonly admit: Admit;
+  /** Asked before a request is read, so that an overload does not cost the reading of what is refused. */
+  readonly budget: Budget;
   readonly inFlight: InFlight;
   readonly counters: Counters;
   /** Cap on one request, both as it is sent and after it is inflated. */
   readonly requestBytesMax: number;
-  /** A request whose next bytes do not come for this long is refused. */
-  readonly stallMs: number;
+  readonly times: ClientTimes;
   /** Told of a fault of ours in a handler: the sender only hears "unavailable". */
   readonly onFault: (thrown: unknown) => void;
   /** Further unary methods to serve beside the three of OTLP. */
   readonly methods?: readonly UnaryMethod[];
 }
 
-interface UnaryMethod {
+export interface UnaryMethod {
   /** `/package.Service/Method` */
   readonly path: string;
   /** What its requests are counted as. */
@@ -35,7 +39,7 @@ interface UnaryMethod {
   readonly handle: (message: Buffer, peer: string, metadata: Metadata) => Promise<UnaryAnswer>;
 }
 
-type UnaryAnswer = { readonly kind: 'message'; readonly message: Buffer } | Refusal;
+export type UnaryAnswer = { readonly kind: 'message'; readonly message: Buffer } | Refusal;
 
 /** The services of opentelemetry-proto's collector packages; each has the one method Export. */
 const EXPORT_PATHS: readonly (readonly [string, Signal])[] = [
@@ -44,13 +48,6 @@ const EXPORT_PATHS: readonly (readonly [string, Signal])[] = [
   ['/opentelemetry.proto.collector.metrics.v1.MetricsService/Export', 'metrics'],
 ];
 
-/** Streams one connection may have open: far more than any exporter uses, few enough that a flood of empty ones is cheap. */
-const STREAMS_MAX = 1000;
-
-/** Peers that vanished without a word are found out by a ping after this long, so that their connections do not pile up. */
-const KEEPALIVE_MS = 60_000;
-const KEEPALIVE_TIMEOUT_MS = 20_000;
-
 /** Serves OTLP over gRPC without TLS. Messages stay bytes: what arrives is what is appended. */
 export async function startGrpcServer(options: GrpcServerOptions): Promise<Listening> {
   const methods = [
@@ -58,13 +55,17 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Liste
     ...(options.methods ?? []),
   ];
   const reservations = new WeakMap<Metadata, Reservation>();
+  const connections = new WeakMap<Http2Session, Connection>();
   const signals = new Map(methods.map((method) => [method.path, method.signal]));
+  const limits = { ...options, ...options.times };
   const grpc = new Server({
-    interceptors: [guardCalls({ ...options, signals, reservations })],
+    interceptors: [guardCalls({ ...limits, signals, connections, reservations })],
     'grpc.max_receive_message_length': options.requestBytesMax,
     'grpc.max_concurrent_streams': STREAMS_MAX,
-    'grpc.keepalive_time_ms': KEEPALIVE_MS,
-    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+  });
+  onSessions(grpc, (session) => {
+    const connection = watchSession(session, limits);
+    if (connection) connections.set(session, connection);
   });
   for (const method of methods) {
     const handle = unaryHandler(method, reservations, options.onFault);
@@ -74,7 +75,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Liste
   // The sockets are ours, so that a taken port has a proper error and a shutdown past its grace can cut connections.
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
   const sockets = new Set<Socket>();
-  const acceptor = createServer({ noDelay: true }, (socket) => {
+  const acceptor = createServer(SOCKET_OPTIONS, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     injector.injectConnection(socket);

@@ -1,11 +1,13 @@
 import type { IncomingMessage } from 'node:http';
+import type { Limit } from './fair-share.ts';
 import type { Reservation } from './in-flight.ts';
 import { CONTENT_ENCODINGS, inflate } from './inflate.ts';
+import { PIECE_BYTES_MIN } from './limits.ts';
 
 export type BodyResult =
   | { readonly kind: 'body'; readonly bytes: Buffer }
   | { readonly kind: 'too_large' }
-  | { readonly kind: 'busy' }
+  | { readonly kind: 'busy'; readonly limit: Limit }
   | { readonly kind: 'corrupt'; readonly message: string }
   | { readonly kind: 'unsupported_encoding' }
   /** The client is gone; nobody waits for an answer. */
@@ -26,7 +28,10 @@ export async function readBody(
 }
 
 function readBytes(request: IncomingMessage, bytesMax: number, reservation: Reservation): Promise<BodyResult> {
-  if (Number(request.headers['content-length'] ?? 0) > bytesMax) return Promise.resolve({ kind: 'too_large' });
+  const said = Number(request.headers['content-length'] ?? 0);
+  if (said > bytesMax) return Promise.resolve({ kind: 'too_large' });
+  const limit = reservation.expect(said);
+  if (limit) return Promise.resolve({ kind: 'busy', limit });
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let bytes = 0;
@@ -37,12 +42,18 @@ function readBytes(request: IncomingMessage, bytesMax: number, reservation: Rese
     };
     const onData = (chunk: Buffer): void => {
       bytes += chunk.length;
+      const limit = reservation.add(Math.max(chunk.length, PIECE_BYTES_MIN));
       if (bytes > bytesMax) stop({ kind: 'too_large' });
-      else if (!reservation.add(chunk.length)) stop({ kind: 'busy' });
+      else if (limit) stop({ kind: 'busy', limit });
       else chunks.push(chunk);
     };
     request.on('data', onData);
-    request.once('end', () => resolve({ kind: 'body', bytes: Buffer.concat(chunks) }));
+    request.once('end', () => {
+      const body = Buffer.concat(chunks, bytes);
+      chunks.length = 0;
+      reservation.shrinkTo(bytes);
+      resolve({ kind: 'body', bytes: body });
+    });
     request.once('error', () => stop({ kind: 'aborted' }));
     request.once('close', () => stop({ kind: 'aborted' }));
   });

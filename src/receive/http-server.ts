@@ -1,33 +1,35 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
-import type { Duplex } from 'node:stream';
 import { ERROR_CODES, type ErrorCode } from '../core/errors.ts';
 import type { Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import { transcodeJson } from '../otlp/json.ts';
 import { type Encoding, encodeExportResponse, encodeStatus } from '../otlp/response.ts';
-import type { Admit, AdmitResult } from './admission.ts';
-import { BUSY_MESSAGE, FAULT_MESSAGE, NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
+import type { Admit, AdmitResult, Budget } from './admission.ts';
+import { BUDGET_MESSAGE, FAULT_MESSAGE, LIMIT_MESSAGES, NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
 import { compileOrigins, corsHeaders, isPreflight, type OriginCheck, PREFLIGHT_HEADERS } from './cors.ts';
+import type { Limit } from './fair-share.ts';
 import { type BodyResult, readBody } from './http-body.ts';
-import type { InFlight } from './in-flight.ts';
+import { watchConnections } from './http-connections.ts';
+import type { Connection, InFlight, Reservation } from './in-flight.ts';
 import { CONTENT_ENCODINGS } from './inflate.ts';
-import { type Listening, listen, peerAddress } from './listen.ts';
+import { type CutReason, HEADER_BYTES_MAX, HEADERS_MAX } from './limits.ts';
+import { type ClientTimes, type Listening, listen, peerAddress, SOCKET_OPTIONS } from './listen.ts';
 
 export interface HttpServerOptions {
   readonly host: string;
   /** 0 takes any free port. */
   readonly port: number;
   readonly admit: Admit;
+  /** Asked before a body is read, so that an overload does not cost the reading of what is refused. */
+  readonly budget: Budget;
   readonly inFlight: InFlight;
   readonly counters: Counters;
   /** Cap on one request's body, both as it is sent and after it is inflated. */
   readonly requestBytesMax: number;
   /** Origins whose pages may send, e.g. `https://*.example`. */
   readonly corsOrigins: readonly string[];
-  /** A request whose headers, or whose body, are not there after this long is cut off. */
-  readonly headersMs: number;
-  readonly requestMs: number;
+  readonly times: ClientTimes;
   /** Told of a fault of ours: the sender only hears "unavailable". */
   readonly onFault: (thrown: unknown) => void;
 }
@@ -36,6 +38,8 @@ interface Reply {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
+  /** Why it was refused, if it was for a limit. */
+  readonly reason?: CutReason;
 }
 
 const SIGNALS: ReadonlyMap<string, Signal> = new Map([
@@ -51,34 +55,36 @@ const CONTENT_TYPES = { protobuf: 'application/x-protobuf', json: 'application/j
 
 /** Longer than the 90 s after which Go's client (the Collector) drops idle connections, so that it is never cut in between. */
 const KEEP_ALIVE_MS = 120_000;
-const HEADERS_MAX = 100;
-const HEADER_BYTES_MAX = 16 * 1024;
 /** How often slow requests are looked for. */
 const CHECK_MS = 2000;
 
 /** Serves OTLP over HTTP/1.1 without TLS: protobuf and JSON by content type on one port. */
 export async function startHttpServer(options: HttpServerOptions): Promise<Listening> {
   const originAllowed = compileOrigins(options.corsOrigins);
+  const { times, counters } = options;
   let closing = false;
   const settings = {
-    headersTimeout: options.headersMs,
-    requestTimeout: options.requestMs,
+    ...SOCKET_OPTIONS,
+    headersTimeout: times.headersMs,
+    requestTimeout: times.requestMs,
     connectionsCheckingInterval: CHECK_MS,
     keepAliveTimeout: KEEP_ALIVE_MS,
     maxHeaderSize: HEADER_BYTES_MAX,
-    noDelay: true,
   };
   const server = createServer(settings, (request, response) => {
+    const connection = connectionOf(request.socket);
+    if (!connection) return;
     const cors = corsHeaders(request.headers, originAllowed);
-    void answer(request, options, originAllowed).then((reply) => {
+    void answer(request, connection, options, originAllowed).then((reply) => {
       const signal = SIGNALS.get(pathOf(request)) ?? 'other';
       const status = reply ? String(reply.status) : 'aborted';
-      options.counters.add('requests', 1, { transport: 'http', signal, status });
+      counters.add('requests', 1, { transport: 'http', signal, status });
+      if (reply?.reason) counters.add('cut', 1, { transport: 'http', reason: reply.reason });
       if (reply) send(request, response, { ...reply, headers: { ...cors, ...reply.headers } }, closing);
     });
   });
   server.maxHeadersCount = HEADERS_MAX;
-  server.on('clientError', answerBrokenRequest);
+  const connectionOf = watchConnections(server, options);
   const port = await listen(server, {
     ...options,
     flag: '--http-port',
@@ -106,32 +112,46 @@ function send(request: IncomingMessage, response: ServerResponse, reply: Reply, 
 /** What to say to a request; undefined when the client is gone. Holds the request's bytes in flight until it is decided. */
 async function answer(
   request: IncomingMessage,
+  connection: Connection,
   options: HttpServerOptions,
   originAllowed: OriginCheck,
 ): Promise<Reply | undefined> {
-  const reservation = options.inFlight.reserve();
+  const encoding = encodingOf(request);
+  const reservation = connection.begin();
+  if (typeof reservation === 'string') return overLimit(encoding, reservation);
   try {
-    const signal = SIGNALS.get(pathOf(request));
-    const encoding = encodingOf(request);
-    if (!signal) return fail('not_found', encoding, notFoundMessage(request));
-    if (isPreflight(request.method, request.headers)) return preflight(request, originAllowed);
-    if (request.method !== 'POST') {
-      return fail('method_not_allowed', encoding, `${pathOf(request)} takes POST`, { allow: 'POST' });
-    }
-    if (!encoding) {
-      const message = `content-type must be ${CONTENT_TYPES.protobuf} or ${CONTENT_TYPES.json} (UTF-8)`;
-      return fail('unsupported_media_type', encoding, message);
-    }
-    const body = await readBody(request, options.requestBytesMax, reservation);
-    if (body.kind === 'aborted') return undefined;
-    if (body.kind !== 'body') return bodyFailure(body, encoding, options.requestBytesMax);
-    return exportReply(signal, encoding, await admitBody(request, signal, encoding, body.bytes, options.admit));
+    return await answerBegun(request, encoding, reservation, options, originAllowed);
   } catch (thrown) {
     options.onFault(thrown);
-    return unavailable(encodingOf(request), FAULT_MESSAGE, RETRY_AFTER_MS);
+    return unavailable(encoding, FAULT_MESSAGE, RETRY_AFTER_MS);
   } finally {
     reservation.release();
   }
+}
+
+async function answerBegun(
+  request: IncomingMessage,
+  encoding: Encoding | undefined,
+  reservation: Reservation,
+  options: HttpServerOptions,
+  originAllowed: OriginCheck,
+): Promise<Reply | undefined> {
+  const signal = SIGNALS.get(pathOf(request));
+  if (!signal) return fail('not_found', encoding, notFoundMessage(request));
+  if (isPreflight(request.method, request.headers)) return preflight(request, originAllowed);
+  if (request.method !== 'POST') {
+    return fail('method_not_allowed', encoding, `${pathOf(request)} takes POST`, { allow: 'POST' });
+  }
+  if (!encoding) {
+    const message = `content-type must be ${CONTENT_TYPES.protobuf} or ${CONTENT_TYPES.json} (UTF-8)`;
+    return fail('unsupported_media_type', encoding, message);
+  }
+  const budget = options.budget();
+  if (budget.refuse) return { ...unavailable(encoding, BUDGET_MESSAGE, budget.retryAfterMs), reason: 'budget' };
+  const body = await readBody(request, options.requestBytesMax, reservation);
+  if (body.kind === 'aborted') return undefined;
+  if (body.kind !== 'body') return bodyFailure(body, encoding, options.requestBytesMax);
+  return exportReply(signal, encoding, await admitBody(request, signal, encoding, body.bytes, options.admit));
 }
 
 function admitBody(
@@ -174,10 +194,12 @@ function bodyFailure(
   bytesMax: number,
 ): Reply {
   switch (result.kind) {
-    case 'too_large':
-      return fail('too_large', encoding, `the request is larger than ${bytesMax} bytes; send smaller batches`);
+    case 'too_large': {
+      const message = `the request is larger than ${bytesMax} bytes; send smaller batches`;
+      return { ...fail('too_large', encoding, message), reason: 'too_large' };
+    }
     case 'busy':
-      return unavailable(encoding, BUSY_MESSAGE, RETRY_AFTER_MS);
+      return overLimit(encoding, result.limit);
     case 'corrupt':
       return fail('bad_request', encoding, result.message);
     case 'unsupported_encoding': {
@@ -194,8 +216,18 @@ function preflight(request: IncomingMessage, originAllowed: OriginCheck): Reply 
   return { status: 204, headers: PREFLIGHT_HEADERS, body: Buffer.alloc(0) };
 }
 
+/** 503 when the server is full, 429 when it is this sender who has too much in work: clients retry both. */
+function overLimit(encoding: Encoding | undefined, limit: Limit): Reply {
+  const code = limit === 'share' ? 'over_share' : 'unavailable';
+  return { ...retryLater(code, encoding, LIMIT_MESSAGES[limit], RETRY_AFTER_MS), reason: limit };
+}
+
 function unavailable(encoding: Encoding | undefined, message: string, retryAfterMs: number): Reply {
-  const { http, grpc } = ERROR_CODES.unavailable;
+  return retryLater('unavailable', encoding, message, retryAfterMs);
+}
+
+function retryLater(code: ErrorCode, encoding: Encoding | undefined, message: string, retryAfterMs: number): Reply {
+  const { http, grpc } = ERROR_CODES[code];
   const body = encodeStatus(encoding ?? 'json', { code: grpc, message, retryAfterMs });
   return reply(http, encoding, body, { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) });
 }
@@ -231,19 +263,4 @@ function encodingOf(request: IncomingMessage): Encoding | undefined {
   if (type.trim() !== CONTENT_TYPES.json) return undefined;
   const charset = parameters.map((parameter) => /^\s*charset\s*=\s*"?([^"\s]*)/.exec(parameter)?.[1]).find(Boolean);
   return charset === undefined || charset === 'utf-8' || charset === 'utf8' ? 'json' : undefined;
-}
-
-/** Requests that are not HTTP, or too slow, before there is a request to answer. */
-function answerBrokenRequest(error: Error, socket: Duplex): void {
-  if (!socket.writable) return void socket.destroy();
-  const code = 'code' in error ? error.code : undefined;
-  const [line, message] =
-    code === 'HPE_HEADER_OVERFLOW'
-      ? ['431 Request Header Fields Too Large', `headers are larger than ${HEADER_BYTES_MAX} bytes`]
-      : code === 'ERR_HTTP_REQUEST_TIMEOUT'
-        ? ['408 Request Timeout', 'the request took too long to arrive']
-        : ['400 Bad Request', 'this is not a valid HTTP/1.1 request'];
-  const body = encodeStatus('json', { code: ERROR_CODES.bad_request.grpc, message });
-  const head = `HTTP/1.1 ${line}\r\ncontent-type: ${CONTENT_TYPES.json}\r\ncontent-length: ${body.length}\r\nconnection: close\r\n\r\n`;
-  socket.end(Buffer.concat([Buffer.from(head), body]));
 }

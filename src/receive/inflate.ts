@@ -1,12 +1,13 @@
 import type { Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
 import { describeError } from '../core/errors.ts';
+import type { Limit } from './fair-share.ts';
 import type { Reservation } from './in-flight.ts';
 
 export type Inflated =
   | { readonly kind: 'inflated'; readonly payload: Buffer }
   | { readonly kind: 'too_large' }
-  | { readonly kind: 'busy' }
+  | { readonly kind: 'busy'; readonly limit: Limit }
   | { readonly kind: 'corrupt'; readonly message: string };
 
 interface Codec {
@@ -14,10 +15,23 @@ interface Codec {
   readonly stream: () => Transform;
   /** Does the first bytes' signature fit? Needed where a flag that says "compressed" cannot be seen. */
   readonly fits: (bytes: Buffer) => boolean;
+  /** What the sender says that comes out, 0 when it does not say. Only a hint: senders lie. */
+  readonly saysBytes: (compressed: Buffer) => number;
 }
 
+const SAYS_NOTHING = () => 0;
+
 const CODECS = new Map<string, Codec>([
-  ['gzip', { sync: zlib.gunzipSync, stream: zlib.createGunzip, fits: (b) => b[0] === 0x1f && b[1] === 0x8b }],
+  [
+    'gzip',
+    {
+      sync: zlib.gunzipSync,
+      stream: zlib.createGunzip,
+      fits: (b) => b[0] === 0x1f && b[1] === 0x8b,
+      // RFC 1952: the last four bytes are the length of the last member modulo 4 GiB.
+      saysBytes: (b) => (b.length < 18 ? 0 : b.readUInt32LE(b.length - 4)),
+    },
+  ],
   [
     'deflate',
     {
@@ -25,6 +39,7 @@ const CODECS = new Map<string, Codec>([
       stream: zlib.createInflate,
       // RFC 1950: method 8, and the two header bytes are a multiple of 31.
       fits: (b) => b.length > 1 && ((b[0] ?? 0) & 0x0f) === 8 && b.readUInt16BE(0) % 31 === 0,
+      saysBytes: SAYS_NOTHING,
     },
   ],
 ]);
@@ -34,6 +49,7 @@ if (typeof zlib.zstdDecompressSync === 'function') {
     sync: zlib.zstdDecompressSync,
     stream: zlib.createZstdDecompress,
     fits: (b) => b.length > 3 && b.readUInt32LE(0) === 0xfd2fb528,
+    saysBytes: SAYS_NOTHING,
   });
 }
 
@@ -51,7 +67,10 @@ export function looksCompressed(bytes: Buffer, encoding: string): boolean {
 const SYNC_COMPRESSED_BYTES_MAX = 1 << 20;
 const SYNC_INFLATED_BYTES_MAX = 4 << 20;
 
-/** Inflates within two bounds: `bytesMax` for this request and what the reservation still gets. */
+/**
+ * Inflates within two bounds: `bytesMax` for this request and what the reservation still gets. Afterwards the reservation
+ * holds what came out; what went in is no longer needed.
+ */
 export async function inflate(
   compressed: Buffer,
   encoding: string,
@@ -60,16 +79,34 @@ export async function inflate(
 ): Promise<Inflated> {
   const codec = CODECS.get(encoding);
   if (!codec) return { kind: 'corrupt', message: `cannot inflate ${encoding}` };
-  if (compressed.length <= SYNC_COMPRESSED_BYTES_MAX) {
-    try {
-      const payload = codec.sync(compressed, { maxOutputLength: Math.min(bytesMax, SYNC_INFLATED_BYTES_MAX) });
-      return reservation.add(payload.length) ? { kind: 'inflated', payload } : { kind: 'busy' };
-    } catch (thrown) {
-      if (!isTooLarge(thrown)) return { kind: 'corrupt', message: corruptMessage(encoding, thrown) };
-      if (bytesMax <= SYNC_INFLATED_BYTES_MAX) return { kind: 'too_large' };
-    }
+  const said = codec.saysBytes(compressed);
+  if (compressed.length <= SYNC_COMPRESSED_BYTES_MAX && said <= SYNC_INFLATED_BYTES_MAX) {
+    const result = inflateAtOnce(compressed, encoding, codec, bytesMax, reservation);
+    if (result) return result;
   }
-  return inflateStreamed(compressed, encoding, codec, bytesMax, reservation);
+  const limit = reservation.expect(Math.min(said, bytesMax));
+  if (limit) return { kind: 'busy', limit };
+  return reservation.inTurn(() => inflateStreamed(compressed, encoding, codec, bytesMax, reservation));
+}
+
+/** Undefined when it turns out to be larger than what should be inflated on the main thread. */
+function inflateAtOnce(
+  compressed: Buffer,
+  encoding: string,
+  codec: Codec,
+  bytesMax: number,
+  reservation: Reservation,
+): Inflated | undefined {
+  try {
+    const payload = codec.sync(compressed, { maxOutputLength: Math.min(bytesMax, SYNC_INFLATED_BYTES_MAX) });
+    const limit = reservation.add(payload.length);
+    if (limit) return { kind: 'busy', limit };
+    reservation.shrinkTo(payload.length);
+    return { kind: 'inflated', payload };
+  } catch (thrown) {
+    if (!isTooLarge(thrown)) return { kind: 'corrupt', message: corruptMessage(encoding, thrown) };
+    return bytesMax <= SYNC_INFLATED_BYTES_MAX ? { kind: 'too_large' } : undefined;
+  }
 }
 
 function inflateStreamed(
@@ -85,15 +122,20 @@ function inflateStreamed(
     let bytes = 0;
     const stop = (result: Inflated): void => {
       stream.destroy();
+      parts.length = 0;
       resolve(result);
     };
     stream.on('data', (part: Buffer) => {
       bytes += part.length;
+      const limit = reservation.add(part.length);
       if (bytes > bytesMax) stop({ kind: 'too_large' });
-      else if (!reservation.add(part.length)) stop({ kind: 'busy' });
+      else if (limit) stop({ kind: 'busy', limit });
       else parts.push(part);
     });
-    stream.on('end', () => resolve({ kind: 'inflated', payload: Buffer.concat(parts, bytes) }));
+    stream.on('end', () => {
+      reservation.shrinkTo(bytes);
+      resolve({ kind: 'inflated', payload: Buffer.concat(parts, bytes) });
+    });
     stream.on('error', (thrown) => stop({ kind: 'corrupt', message: corruptMessage(encoding, thrown) }));
     stream.end(compressed);
   });

@@ -8,6 +8,31 @@ export interface Listening {
   close(graceMs: number): Promise<void>;
 }
 
+/** How long a client may take. Over it, it is cut, so that slow, stalled and vanished clients do not pile up. */
+export interface ClientTimes {
+  /** For the headers of a request, or the first words of a connection. */
+  readonly headersMs: number;
+  /** For a whole request to arrive. */
+  readonly requestMs: number;
+  /** For the next bytes, in either direction. */
+  readonly stallMs: number;
+  /** Between pings over HTTP/2, and for the answer to one. */
+  readonly pingMs: number;
+  readonly pingTimeoutMs: number;
+}
+
+/** Times that a client on a bad line keeps: it is slow, not silent. */
+export const CLIENT_TIMES: ClientTimes = {
+  headersMs: 15_000,
+  requestMs: 60_000,
+  stallMs: 30_000,
+  pingMs: 60_000,
+  pingTimeoutMs: 20_000,
+};
+
+/** Peers that vanished without a word are found by TCP's own keepalive, too: it needs no word of ours to be on its way. */
+export const SOCKET_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 } as const;
+
 export interface ListenOptions {
   readonly host: string;
   /** 0 takes any free port. */

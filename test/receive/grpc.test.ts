@@ -5,9 +5,11 @@ import { credentials } from '@grpc/grpc-js';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
 import { tracing } from '@opentelemetry/sdk-node';
 import { afterEach, describe, expect, it } from 'vitest';
+import { PIECE_BYTES_MIN } from '../../src/receive/limits.ts';
 import { encodeLogs, encodeMetrics, encodeTraces, type TestSpan } from '../otlp/encode.ts';
 import {
   callGrpc,
+  cuts,
   decodeMessage,
   frame,
   type GrpcRequest,
@@ -15,6 +17,7 @@ import {
   type HarnessOptions,
   PATHS,
   REQUEST_BYTES_MAX,
+  reserve,
   SPAN_ID,
   startHarness,
   TRACE_ID,
@@ -166,16 +169,21 @@ describe('OTLP over gRPC', () => {
     expect((await callGrpc(grpc.port, good)).status).toBe(OK);
   });
 
+  const wide = traces({ ...span, name: 'x'.repeat(5000) });
   it.each([
-    ['as sent', good, {}],
-    ['inflated', gzipSync(traces({ ...span, name: 'x'.repeat(5000) })), gzip],
-  ])('asks to retry when too much is in flight (%s)', async (_, message, request) => {
-    const { grpc, inFlight } = await start({ inFlightBytesMax: 100 + (request === gzip ? message.length : 0) });
-    const held = inFlight.reserve();
-    held.add(80);
+    ['all is in use', 'as sent', 99_000, wide, {}, UNAVAILABLE],
+    ['all is in use', 'inflated', 99_000, gzipSync(wide), gzip, UNAVAILABLE],
+    ['little is free', 'as sent', 93_500, wide, {}, RESOURCE_EXHAUSTED],
+    ['little is free', 'inflated', 93_500, gzipSync(wide), gzip, RESOURCE_EXHAUSTED],
+  ])('asks to retry when %s (%s)', async (_, __, others, message, request, status) => {
+    const { grpc, inFlight, ...harness } = await start({ inFlightBytesMax: 100_000 });
+    reserve(inFlight).add(others);
     const answer = await callGrpc(grpc.port, message, request);
-    expect(answer).toMatchObject({ status: UNAVAILABLE, details: { RetryInfo: { retryDelay: { seconds: 1 } } } });
-    await expect.poll(() => inFlight.bytes).toBe(80);
+    expect(answer).toMatchObject({ status, details: { RetryInfo: { retryDelay: { seconds: 1 } } } });
+    expect(cuts(harness)).toEqual({ [`grpc ${status === UNAVAILABLE ? 'full' : 'share'}`]: 1 });
+    await expect.poll(() => inFlight.bytes).toBe(others);
+    // What is small finds room.
+    expect((await callGrpc(grpc.port, good)).status).toBe(OK);
   });
 
   it('holds no more than the bound in memory, however well requests are compressed', async () => {
@@ -184,14 +192,15 @@ describe('OTLP over gRPC', () => {
     const { grpc, inFlight } = await start({ wal, inFlightBytesMax: 1_000_000 });
     const message = gzipSync(traces({ ...span, name: 'x'.repeat(200_000) }));
     const calls = Array.from({ length: 12 }, () => callGrpc(grpc.port, message, gzip));
-    await expect.poll(() => appends.length).toBe(4);
-    expect(inFlight.bytes).toBeLessThanOrEqual(1_000_000);
+    // They come from one address, which gets two thirds.
+    await expect.poll(() => appends.length).toBe(3);
+    expect(inFlight.bytes).toBeLessThanOrEqual(666_667);
     const refused = await Promise.all(Array.from({ length: 3 }, () => callGrpc(grpc.port, message, gzip)));
-    expect(refused.map((answer) => answer.status)).toEqual([UNAVAILABLE, UNAVAILABLE, UNAVAILABLE]);
+    expect(refused.map((answer) => answer.status)).toEqual(Array(3).fill(RESOURCE_EXHAUSTED));
     for (const append of appends) append();
     const statuses = (await Promise.all(calls)).map((answer) => answer.status);
-    expect(statuses.filter((status) => status === OK).length).toBe(4);
-    expect(statuses.filter((status) => status === UNAVAILABLE).length).toBe(8);
+    expect(statuses.filter((status) => status === OK).length).toBe(3);
+    expect(statuses.filter((status) => status === RESOURCE_EXHAUSTED).length).toBe(9);
     await expect.poll(() => inFlight.bytes).toBe(0);
   });
 
@@ -232,9 +241,9 @@ describe('OTLP over gRPC', () => {
   });
 
   it('lets a stalled request go and serves others meanwhile', async () => {
-    const { grpc, inFlight } = await start({ stallMs: 200 });
+    const { grpc, inFlight } = await start({ times: { stallMs: 200 } });
     const stalled = callGrpc(grpc.port, good, { raw: frame(good).subarray(0, 40), open: true });
-    await expect.poll(() => inFlight.bytes).toBe(40);
+    await expect.poll(() => inFlight.bytes).toBe(PIECE_BYTES_MIN);
     expect((await callGrpc(grpc.port, good)).status).toBe(OK);
     expect(await stalled).toMatchObject({ status: UNAVAILABLE, details: { RetryInfo: {} } });
     await expect.poll(() => inFlight.bytes).toBe(0);
@@ -274,7 +283,7 @@ describe('OTLP over gRPC', () => {
     const session = connectHttp2(`http://127.0.0.1:${grpc.port}`).on('error', () => undefined);
     const stream = session.request({ ':method': 'POST', ':path': PATHS.traces, 'content-type': 'application/grpc' });
     stream.on('error', () => undefined).write(frame(good).subarray(0, 30));
-    await expect.poll(() => inFlight.bytes).toBe(30);
+    await expect.poll(() => inFlight.bytes).toBe(PIECE_BYTES_MIN);
     session.destroy();
     await expect.poll(() => inFlight.bytes).toBe(0);
     expect(counters.total('requests', { transport: 'grpc', signal: 'traces', status: 'CANCELLED' })).toBe(1);

@@ -6,7 +6,8 @@ import { compileMask } from '../../src/otlp/mask.ts';
 import { type AdmissionOptions, createAdmission } from '../../src/receive/admission.ts';
 import { startGrpcServer } from '../../src/receive/grpc-server.ts';
 import { startHttpServer } from '../../src/receive/http-server.ts';
-import { createInFlight } from '../../src/receive/in-flight.ts';
+import { createInFlight, type InFlight, type Reservation } from '../../src/receive/in-flight.ts';
+import { CLIENT_TIMES, type ClientTimes } from '../../src/receive/listen.ts';
 import type { Frame } from '../../src/wal/frame.ts';
 
 export const REQUEST_BYTES_MAX = 256 * 1024;
@@ -23,9 +24,9 @@ export interface HarnessOptions {
   readonly inFlightBytesMax?: number;
   readonly requestBytesMax?: number;
   readonly corsOrigins?: readonly string[];
-  readonly headersMs?: number;
-  readonly requestMs?: number;
-  readonly stallMs?: number;
+  readonly requestsMax?: number;
+  readonly connectionsMax?: number;
+  readonly times?: Partial<ClientTimes>;
 }
 
 export type Harness = Awaited<ReturnType<typeof startHarness>>;
@@ -35,7 +36,11 @@ export async function startHarness(options: HarnessOptions = {}) {
   const frames: Frame[] = [];
   const faults: unknown[] = [];
   const counters = new Counters();
-  const inFlight = createInFlight(options.inFlightBytesMax ?? 16 * 1024 * 1024);
+  const inFlight = createInFlight({
+    bytesMax: options.inFlightBytesMax ?? 16 * 1024 * 1024,
+    connectionsMax: options.connectionsMax ?? 10_000,
+    requestsMax: options.requestsMax ?? 4096,
+  });
   const budget = { refuse: false, retryAfterMs: 2500 };
   const memory = {
     append: async (frame: Frame) => {
@@ -57,18 +62,15 @@ export async function startHarness(options: HarnessOptions = {}) {
     host: '127.0.0.1',
     port: 0,
     admit,
+    budget: () => budget,
     inFlight,
+    times: { ...CLIENT_TIMES, ...options.times },
     counters,
     requestBytesMax: options.requestBytesMax ?? REQUEST_BYTES_MAX,
     onFault,
   };
-  const grpc = await startGrpcServer({ ...shared, stallMs: options.stallMs ?? 10_000 });
-  const http = await startHttpServer({
-    ...shared,
-    corsOrigins: options.corsOrigins ?? [],
-    headersMs: options.headersMs ?? 10_000,
-    requestMs: options.requestMs ?? 10_000,
-  });
+  const grpc = await startGrpcServer(shared);
+  const http = await startHttpServer({ ...shared, corsOrigins: options.corsOrigins ?? [] });
   return {
     grpc,
     http,
@@ -83,6 +85,21 @@ export async function startHarness(options: HarnessOptions = {}) {
       await Promise.all([grpc.close(1000), http.close(1000)]);
     },
   };
+}
+
+/** One request of a sender of its own. */
+export function reserve(inFlight: InFlight, peer = '10.0.0.7'): Reservation {
+  const connection = inFlight.connect(peer);
+  if (typeof connection === 'string') throw new Error(connection);
+  const reservation = connection.begin();
+  if (typeof reservation === 'string') throw new Error(reservation);
+  return reservation;
+}
+
+/** How often a limit was met: `reason` → count. */
+export function cuts({ counters }: { counters: Counters }): Record<string, number> {
+  const samples = counters.samples().filter((sample) => sample.name === 'cut');
+  return Object.fromEntries(samples.map(({ labels, value }) => [`${labels['transport']} ${labels['reason']}`, value]));
 }
 
 /** An independent reading of the answers, by a full protobuf library. */

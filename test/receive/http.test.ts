@@ -4,12 +4,14 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { encodeLogs, encodeMetrics, encodeTraces, type TestSpan } from '../otlp/encode.ts';
 import {
   callHttp,
+  cuts,
   decodeMessage,
   decodeStatus,
   type Harness,
   type HarnessOptions,
   type HttpAnswer,
   REQUEST_BYTES_MAX,
+  reserve,
   SPAN_ID,
   startHarness,
   TRACE_ID,
@@ -223,21 +225,26 @@ describe('OTLP over HTTP', () => {
     expect(harness.counters.total('accepted')).toBe(0);
   });
 
-  it.each<[string, Buffer, Record<string, string>]>([
-    ['as sent', good, {}],
-    [
-      'inflated',
-      gzipSync(encodeTraces([{ spans: [{ ...span, name: 'x'.repeat(5000) }] }])),
-      { 'content-encoding': 'gzip' },
-    ],
-  ])('asks to retry when too much is in flight (%s)', async (_, body, headers) => {
-    const { url, inFlight } = await start({ inFlightBytesMax: 1000 });
-    const held = inFlight.reserve();
-    held.add(1000 - (headers['content-encoding'] ? body.length : 10));
-    const answer = await callHttp(`${url}/v1/traces`, { headers: { 'content-type': PROTOBUF, ...headers }, body });
-    expect([answer.status, answer.headers['retry-after']]).toEqual([503, '1']);
-    held.release();
-    expect(inFlight.bytes).toBe(0);
+  const wide = encodeTraces([{ spans: [{ ...span, name: 'x'.repeat(5000) }] }]);
+  const zipped = { 'content-encoding': 'gzip' };
+  it.each<[string, string, number, Buffer, Record<string, string>, number]>([
+    ['all is in use', 'as sent', 99_000, wide, {}, 503],
+    ['all is in use', 'inflated', 99_000, gzipSync(wide), zipped, 503],
+    ['little is free', 'as sent', 93_500, wide, {}, 429],
+    ['little is free', 'inflated', 93_500, gzipSync(wide), zipped, 429],
+  ])('asks to retry when %s (%s)', async (_, __, others, body, headers, status) => {
+    const { url, inFlight, ...harness } = await start({ inFlightBytesMax: 100_000 });
+    reserve(inFlight).add(others);
+    const answer = await callHttp(`${url}/v1/traces`, { headers: { ...type, ...headers }, body });
+    expect([answer.status, answer.headers['retry-after']]).toEqual([status, '1']);
+    expect(statusOf(answer)).toMatchObject({
+      code: status === 503 ? 14 : 8,
+      RetryInfo: { retryDelay: { seconds: 1 } },
+    });
+    expect(cuts(harness)).toEqual({ [`http ${status === 503 ? 'full' : 'share'}`]: 1 });
+    expect(inFlight.bytes).toBe(others);
+    // What is small finds room.
+    expect((await callHttp(`${url}/v1/traces`, { headers: type, body: good })).status).toBe(200);
   });
 
   it('lets browsers of allowed origins send, as untrusted senders', async () => {
@@ -272,7 +279,7 @@ describe('OTLP over HTTP', () => {
     socket.write(
       `POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: ${PROTOBUF}\r\ncontent-length: 500\r\n\r\n0123456789`,
     );
-    await expect.poll(() => inFlight.bytes).toBe(10);
+    await expect.poll(() => inFlight.bytes).toBe(500);
     socket.destroy();
     await expect.poll(() => inFlight.bytes).toBe(0);
     expect(counters.total('requests', { transport: 'http', signal: 'traces', status: 'aborted' })).toBe(1);
@@ -281,23 +288,23 @@ describe('OTLP over HTTP', () => {
   });
 
   it.each<[string, string, number]>([
-    ['slow headers', 'POST /v1/traces HTTP/1.1\r\nhost: x\r\n', 408],
+    ['slow headers', 'POST /v1/traces HTTP/1.1\r\nhost: x\r\n', 503],
     [
       'a slow body',
       'POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{',
-      408,
+      503,
     ],
     ['something else than HTTP', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n', 400],
     ['long headers', `POST /v1/traces HTTP/1.1\r\nhost: x\r\nx-long: ${'x'.repeat(20_000)}\r\n\r\n`, 431],
   ])('cuts off %s with a Status', async (_, text, status) => {
-    const { http, inFlight } = await start({ headersMs: 100, requestMs: 200 });
+    const { http, inFlight } = await start({ times: { headersMs: 100, requestMs: 200 } });
     const socket = connect(http.port, '127.0.0.1');
     socket.write(text);
     const chunks: Buffer[] = [];
     for await (const chunk of socket) chunks.push(chunk);
     const [head = '', body = ''] = Buffer.concat(chunks).toString().split('\r\n\r\n');
     expect(head).toContain(`HTTP/1.1 ${status} `);
-    expect(JSON.parse(body)).toMatchObject({ code: 3, message: expect.any(String) });
+    expect(JSON.parse(body)).toMatchObject({ code: status === 503 ? 14 : 3, message: expect.any(String) });
     await expect.poll(() => inFlight.bytes).toBe(0);
   });
 

@@ -3,6 +3,7 @@ import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { createInFlight } from '../../src/receive/in-flight.ts';
 import { CONTENT_ENCODINGS, inflate, looksCompressed } from '../../src/receive/inflate.ts';
+import { reserve } from './harness.ts';
 
 const MEBIBYTE = 1024 * 1024;
 const compressors = { gzip: gzipSync, deflate: deflateSync, zstd: zstdCompressSync };
@@ -19,8 +20,8 @@ describe.each(Object.entries(compressors))('inflating %s', (encoding, compress) 
     ['a small body that becomes large', wide],
     ['a large body', dense],
   ])('gives back %s and holds what it takes', async (_, original) => {
-    const inFlight = createInFlight(10 * MEBIBYTE);
-    const reservation = inFlight.reserve();
+    const inFlight = createInFlight({ bytesMax: 10 * MEBIBYTE, connectionsMax: 10 });
+    const reservation = reserve(inFlight);
     const compressed = compress(original);
     const result = await inflate(compressed, encoding, Math.max(1, original.length), reservation);
     expect(result.kind === 'inflated' && result.payload.equals(original)).toBe(true);
@@ -34,13 +35,21 @@ describe.each(Object.entries(compressors))('inflating %s', (encoding, compress) 
     ['large', dense],
   ])('stops at either bound and says when a %s body is broken', async (_, original) => {
     const compressed = compress(original);
-    const roomy = createInFlight(10 * MEBIBYTE);
-    const tooLarge = await inflate(compressed, encoding, original.length - 1, roomy.reserve());
+    const roomy = createInFlight({ bytesMax: 10 * MEBIBYTE, connectionsMax: 10 });
+    const tooLarge = await inflate(compressed, encoding, original.length - 1, reserve(roomy));
     expect(tooLarge).toEqual({ kind: 'too_large' });
-    const crowded = createInFlight(original.length - 1);
-    expect(await inflate(compressed, encoding, original.length, crowded.reserve())).toEqual({ kind: 'busy' });
+    const crowded = createInFlight({ bytesMax: original.length - 1, connectionsMax: 10 });
+    expect(await inflate(compressed, encoding, original.length, reserve(crowded))).toEqual({
+      kind: 'busy',
+      limit: 'full',
+    });
     const cut = compressed.subarray(0, -compressed.length / 2);
-    const corrupt = await inflate(cut, encoding, original.length, createInFlight(10 * MEBIBYTE).reserve());
+    const corrupt = await inflate(
+      cut,
+      encoding,
+      original.length,
+      reserve(createInFlight({ bytesMax: 10 * MEBIBYTE, connectionsMax: 10 })),
+    );
     expect(corrupt).toEqual({ kind: 'corrupt', message: expect.stringContaining(`not valid ${encoding}`) });
   });
 });

@@ -18,14 +18,7 @@ const protobuf = { 'content-type': 'application/x-protobuf' };
 describe('where the receivers listen', () => {
   it('says which port is taken, how to choose another and what to tell the Collector', async () => {
     const harness = await startHarness();
-    const options = {
-      ...harness.options,
-      host: '127.0.0.1',
-      stallMs: 1000,
-      corsOrigins: [],
-      headersMs: 1000,
-      requestMs: 1000,
-    };
+    const options = { ...harness.options, host: '127.0.0.1', corsOrigins: [] };
     const failures = await Promise.allSettled([
       startGrpcServer({ ...options, port: harness.grpc.port }),
       startHttpServer({ ...options, port: harness.http.port }),
