@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { CoverageSummary } from '../core/coverage.ts';
 import type { Sample } from '../core/metrics.ts';
 import type { AuditRecord, PathStep } from '../core/record.ts';
 
@@ -58,9 +59,18 @@ export const tailQuery = z.strictObject({ q: selection.q, namespace: selection.n
 
 export const exportQuery = z.strictObject({ ...selection, format: z.enum(['ndjson', 'csv']).default('ndjson') });
 
+export const coverageQuery = z.strictObject({
+  from: z.string().optional().describe('Earliest time: RFC 3339, or back from now like -15m, -2h, -7d'),
+  to: z.string().optional().describe('Before this time, written like `from`; now without it'),
+  service: z.string().optional().describe('Only this service (service.name)'),
+  namespace: selection.namespace,
+});
+
 export interface RecordsAnswer {
   readonly records: readonly AuditRecord[];
   readonly next?: string;
+  /** What is known to be missing in the time and of the services asked for; on the first page only. */
+  readonly coverage?: CoverageSummary;
 }
 
 export interface RevisionsAnswer {
@@ -150,6 +160,12 @@ export const ROUTES: readonly Route[] = [
     summary: 'Everything that fits a query, oldest first',
     query: exportQuery,
     answers: 'ndjson',
+  },
+  {
+    path: '/api/v1/coverage',
+    summary: 'What was seen of each service, and what is known to be missing',
+    query: coverageQuery,
+    answers: 'json',
   },
   { path: '/api/v1/pipeline', summary: 'What is pending, written, refused', answers: 'json' },
   { path: '/healthz', summary: 'The process answers', answers: 'text' },

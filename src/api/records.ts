@@ -15,18 +15,23 @@ import {
   type TraceAnswer,
   type TraceSpan,
 } from './contract.ts';
+import { toCoverageQuestion } from './coverage.ts';
 import { checkParameters, requireField, toSelection, toSort } from './selection.ts';
 import type { ApiDependencies } from './server.ts';
 
 /** Most fields of one facets request: what a sidebar shows. */
 const FACET_FIELDS_MAX = 20;
 
-export function addRecordRoutes(server: FastifyInstance, { store, clock, readTrace }: ApiDependencies): void {
+export function addRecordRoutes(server: FastifyInstance, { store, clock, readTrace, coverage }: ApiDependencies): void {
   server.get('/api/v1/records', async (request): Promise<RecordsAnswer> => {
     const parameters = checkParameters(recordsQuery, request.query);
     const selection = toSelection(parameters, clock.nowMs());
     const page = await store.search(selection, toSort(parameters.sort), parameters.limit, parameters.cursor);
-    return { records: page.records, ...(page.next === undefined ? {} : { next: page.next }) };
+    return {
+      records: page.records,
+      ...(page.next === undefined ? {} : { next: page.next }),
+      ...(parameters.cursor === undefined ? { coverage: coverage.summary(toCoverageQuestion(selection)) } : {}),
+    };
   });
 
   server.get('/api/v1/records/:id', async (request): Promise<AuditRecord> => {

@@ -4,6 +4,7 @@ import { AppError, describeError, ERROR_CODES, type ErrorCode } from '../core/er
 import type { Span } from '../core/evidence.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { Store } from '../store/port.ts';
+import { addCoverageRoute, type CoverageSource } from './coverage.ts';
 import type { ErrorAnswer, PipelineAnswer } from './contract.ts';
 import { openApiDocument } from './openapi.ts';
 import { addPage } from './page.ts';
@@ -21,6 +22,7 @@ export interface ApiDependencies {
   /** Every span of a trace as long as the write-ahead log holds it; none when it does not. */
   readTrace(traceId: string): Promise<readonly Span[]>;
   pipeline(): Promise<PipelineAnswer>;
+  readonly coverage: CoverageSource;
   ready(): boolean;
   metricsText(): Promise<string>;
   reportFailure(error: unknown): void;
@@ -83,6 +85,7 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
     return reply.code(404).send(body);
   });
   addRecordRoutes(server, needs);
+  addCoverageRoute(server, needs);
   addStreamRoutes(server, needs);
   addPage(server, needs);
   server.get('/api/v1/pipeline', async () => needs.pipeline());

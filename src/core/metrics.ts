@@ -64,6 +64,7 @@ export const METRICS = {
   },
   wal_lag_ms: { unit: 'ms', kind: 'gauge', text: 'Age of the oldest evidence that is not stored yet.' },
   horizon_ms: { unit: 'ms', kind: 'gauge', text: 'Age of the oldest evidence that late evidence can still join.' },
+  coverage_gaps: { unit: '{gap}', kind: 'gauge', text: 'Gaps in coverage of the last 24 hours, by kind.' },
 } as const satisfies Record<string, { unit: string; kind: 'counter' | 'gauge'; text: string }>;
 
 export type MetricName = keyof typeof METRICS;

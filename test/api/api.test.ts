@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { PipelineAnswer } from '../../src/api/contract.ts';
 import { createApi, startApi } from '../../src/api/server.ts';
 import { parseTimestamp } from '../../src/core/clock.ts';
+import type { CoverageQuestion } from '../../src/core/coverage.ts';
 import { AppError } from '../../src/core/errors.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
@@ -24,6 +25,9 @@ const PIPELINE: PipelineAnswer = {
   counters: [],
 };
 
+/** Says what it was asked. */
+const COVERAGE = { watching: true, to: '', services: [], gaps: [], text: 'no gap observed' };
+
 const needs = {
   store,
   clock: { nowMs: () => NOW },
@@ -34,6 +38,10 @@ const needs = {
   },
   readTrace: async () => [],
   pipeline: async () => PIPELINE,
+  coverage: {
+    answer: (question: CoverageQuestion) => ({ ...COVERAGE, question }),
+    summary: (question: CoverageQuestion) => ({ ...COVERAGE, services: 0, gap_count: 0, question }),
+  },
   ready: () => ready,
   metricsText: async () => 'spantrail_accepted_total 1\n',
   reportFailure: (error: unknown) => failures.push(error),
@@ -120,8 +128,45 @@ describe('records', () => {
   });
 });
 
+describe('coverage', () => {
+  const ask = async (url: string) => (await json<{ question: CoverageQuestion }>(url)).question;
+  const ofRecords = async (q: string) =>
+    (await json<{ coverage: { question: CoverageQuestion } }>(`/api/v1/records?q=${encodeURIComponent(q)}`)).coverage
+      .question;
+
+  it('is asked for the range, the service and the namespace', async () => {
+    expect(await ask('/api/v1/coverage')).toEqual({});
+    expect(await ask('/api/v1/coverage?from=-1h&to=2026-11-22T11:30:00Z&service=shop&namespace=blue')).toEqual({
+      fromMs: NOW - 3_600_000,
+      toMs: NOW - 1_800_000,
+      services: ['shop'],
+      namespace: 'blue',
+    });
+  });
+
+  it.each([
+    ['', undefined],
+    ['service.name: shop', ['shop']],
+    ['service.name: (shop or stock) and user.id: alice', ['shop', 'stock']],
+    ['service.name: shop and service.name: (stock or shop)', ['shop']],
+    ['service.name: shop or user.id: alice', undefined],
+    ['not service.name: shop', undefined],
+    ['service.name: sh*', undefined],
+  ])('comes with the records of %j for the services that can be in them', async (q, services) => {
+    expect((await ofRecords(q)).services).toEqual(services);
+  });
+
+  it('comes with the first page only', async () => {
+    const first = await json<{ next: string; coverage?: object }>('/api/v1/records?limit=1');
+    const second = await json<{ coverage?: object }>(`/api/v1/records?limit=1&cursor=${first.next}`);
+    expect([first.coverage === undefined, second.coverage === undefined]).toEqual([false, true]);
+  });
+});
+
 describe('bad requests name what is wrong', () => {
   it.each([
+    ['/api/v1/coverage?from=yesterday', 400, /^from: "yesterday" must be a time like/],
+    ['/api/v1/coverage?q=x', 400, /^unknown parameter q/],
     ['/api/v1/records?q=user.idd:x', 400, /user\.idd.*user\.id/],
     ['/api/v1/records?q=(user.id:x', 400, /column/],
     ['/api/v1/records?limit=0', 400, /^limit: /],
