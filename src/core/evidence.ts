@@ -99,4 +99,62 @@ export interface TraceEvidence {
   readonly traceId: string;
   readonly spans: readonly Span[];
   readonly logs: readonly LogRecord[];
+  /** Of a trace with more evidence than one settle looks at: what is known of the rest. */
+  readonly beyond?: EvidenceBeyond;
+}
+
+/** What one piece of evidence says by itself: all that a choice among the pieces of a huge trace goes by. */
+export interface PieceFacts {
+  readonly kind: 'access' | 'excluded' | 'context';
+  /** A span that failed; a log record that tells of an exception or of a person. */
+  readonly isTelling: boolean;
+  /** In hex, at least 64 bits; equal for equal contents. */
+  readonly digest: string;
+  /** 32 bits that stand for who sent it and from where: with the digest they tell distinct pieces from repeated ones. */
+  readonly origin: number;
+  /** 32 bits that stand for the piece in the rank. */
+  readonly bits: number;
+  readonly service: string | undefined;
+}
+
+/** Pure, as the settle. */
+export type Examine = (piece: Span | LogRecord) => PieceFacts;
+
+/** Pieces that were not looked at, by what would have become of them. */
+export interface BeyondCounts {
+  readonly context: number;
+  readonly excluded: number;
+  readonly duplicate: number;
+}
+
+/**
+ * Evidence of a huge trace that its settle does not look at, counted exactly, so that what the records say of the whole trace
+ * is right. Numbers of the tree are those of the whole trace.
+ */
+export interface EvidenceBeyond {
+  /** Distinct pieces and the sum of their bits, for the rank. */
+  readonly pieces: number;
+  readonly bitsSum: number;
+  readonly counts: { readonly traces: BeyondCounts; readonly logs: BeyondCounts };
+  /** Accesses among them: they get no record. */
+  readonly accesses: number;
+  /** Spans among them that lead from an access to its root. */
+  readonly ways: number;
+  readonly spans: number;
+  readonly errors: number;
+  /** Of the whole trace: the first names in order. */
+  readonly services: readonly string[];
+  readonly roots: number;
+  readonly cuts: number;
+  readonly missingParents: number;
+  readonly orphans: number;
+  /** For spans looked at whose parent is beyond: the nearest span above them that is looked at. */
+  readonly above: ReadonlyMap<string, string>;
+  /**
+   * For those with none above them whose way up ends at a root all the same: that root; itself where its parent is beyond and the
+   * link to it was cut because it closed a cycle.
+   */
+  readonly rootOf: ReadonlyMap<string, string>;
+  /** Spans beyond that accesses looked at name as theirs. */
+  readonly named: ReadonlySet<string>;
 }

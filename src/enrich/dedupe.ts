@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import type { FrameNote, LogRecord, Span } from '../core/evidence.ts';
-import { fullOriginText, logDigest, noteBits, pieceBits } from './identity.ts';
+import { copyBits, fullOriginText, logDigest, noteBits, pieceBits } from './identity.ts';
 import { ascending, sorted } from './order.ts';
 
 /** One distinct log record: the copy chosen, its digest, and who sent the content where it came in several ways. */
@@ -45,14 +45,18 @@ interface SpanCopy {
   readonly digest: string;
 }
 
-/** Between copies of one content: the trusted one, then the vouched for, then by the sender's name and by origin. */
+/** Between copies of one content: the trusted one, then the vouched for, then by sender and origin. */
 function compareCopies(left: Span | LogRecord, right: Span | LogRecord): number {
   const notes =
-    Number(right.note.trusted) - Number(left.note.trusted) ||
-    Number(right.note.vouches) - Number(left.note.vouches) ||
-    ascending(left.note.sender, right.note.sender);
-  if (notes !== 0 || (left.resource === right.resource && left.scope === right.scope)) return notes;
-  return ascending(fullOriginText(left.resource, left.scope), fullOriginText(right.resource, right.scope));
+    Number(right.note.trusted) - Number(left.note.trusted) || Number(right.note.vouches) - Number(left.note.vouches);
+  if (notes !== 0) return notes;
+  const senders = ascending(left.note.sender, right.note.sender);
+  if (senders === 0 && left.resource === right.resource && left.scope === right.scope) return 0;
+  return (
+    copyBits(left.note, left.resource, left.scope) - copyBits(right.note, right.resource, right.scope) ||
+    senders ||
+    ascending(fullOriginText(left.resource, left.scope), fullOriginText(right.resource, right.scope))
+  );
 }
 
 /** Between copies that are the same evidence: the first to arrive, which only `event.ingested` shows. */

@@ -63,6 +63,15 @@ export function fullOriginText(resource: Resource, scope: Scope): string {
   return [...parts, scope.name, scope.version].map((part) => `${part.length}:${part}`).join();
 }
 
+/**
+ * 32 bits that stand for who sent a copy and from where; they order copies of one content, the least first. That it is no order
+ * anyone would choose by hand matters less than that copies of a huge trace can be compared by one word.
+ */
+export function copyBits({ sender, trusted, vouches }: FrameNote, resource: Resource, scope: Scope): number {
+  const text = `${trusted} ${vouches} ${sender.length}:${sender}${fullOriginText(resource, scope)}`;
+  return Number.parseInt(hash('sha256', text, 'hex').slice(0, 8), 16);
+}
+
 /** Digest of a log record's content: resource, scope and the record's own bytes, which hold its observed time. */
 export function logDigest(log: LogRecord): string {
   const origin = Buffer.from(originText(log.resource, log.scope));

@@ -99,7 +99,9 @@ function addIds(record: AuditRecord, { facts, finding }: Parts): void {
   if (traceId !== '') record.trace = { id: traceId };
   if (finding.access.spanId !== '') record.span = { id: finding.access.spanId };
   if (span && span.parentSpanId !== '') record.parent = { id: span.parentSpanId };
-  if (top && tree.rooted[finding.index] === 1) record.transaction = { id: top.spanId };
+  if (top && tree.rooted[finding.index] === 1) {
+    record.transaction = { id: facts.beyond?.rootOf.get(top.spanId) ?? top.spanId };
+  }
 }
 
 function errorSection({ facts, finding }: Parts): AuditRecord['error'] {
@@ -133,12 +135,18 @@ function relatedSection({ user, source, host }: AuditRecord, claimed: string | u
   return users.length > 0 || related.ip || host ? related : undefined;
 }
 
-function stateOf({ traceId, tree }: TraceFacts, finding: Finding): JoinState {
+function stateOf({ traceId, tree, spanCount, beyond }: TraceFacts, finding: Finding): JoinState {
   if (traceId === '') return 'out_of_band';
-  if (tree.spans.length === 0) return 'unsampled';
-  const isLost = finding.index === NONE ? finding.access.spanId !== '' : tree.rooted[finding.index] === 0;
+  if (spanCount === 0) return 'unsampled';
+  const { spanId } = finding.access;
+  const isLost =
+    finding.index === NONE ? spanId !== '' && !beyond?.named.has(spanId) : tree.rooted[finding.index] === 0;
   if (isLost) return 'orphan';
-  return tree.roots === 1 && tree.cut.length === 0 && tree.missingParents === 0 ? 'complete' : 'partial';
+  // Accesses without a record, or paths with gaps, though all of it came.
+  if (beyond !== undefined && beyond.accesses + beyond.ways > 0) return 'partial';
+  return tree.roots === 1 && (beyond?.cuts ?? tree.cut.length) === 0 && tree.missingParents === 0
+    ? 'complete'
+    : 'partial';
 }
 
 function conflictsOf({ facts, finding, times, rivals }: Parts): string[] | undefined {
@@ -146,7 +154,8 @@ function conflictsOf({ facts, finding, times, rivals }: Parts): string[] | undef
   const conflicts = [...finding.conflicts, ...times.conflicts];
   if (rivals > 0) conflicts.push(`span ${finding.access.spanId} came in ${rivals + 1} versions`);
   const top = tree.spans[tree.top[finding.index] ?? NONE];
-  if (top && top.parentSpanId !== '' && tree.rooted[finding.index] === 1) {
+  const isCut = top && (tree.indexOf.has(top.parentSpanId) || facts.beyond?.rootOf.get(top.spanId) === top.spanId);
+  if (isCut && tree.rooted[finding.index] === 1) {
     conflicts.push(`span ${top.spanId} is its own ancestor; its parent link was cut`);
   }
   return conflicts.length > 0 ? conflicts.slice(0, LIST_ITEMS_MAX).map((text) => clip(text)) : undefined;
@@ -154,9 +163,9 @@ function conflictsOf({ facts, finding, times, rivals }: Parts): string[] | undef
 
 function traceSection({ facts, finding }: Parts, settings: EnrichSettings): AuditRecord['audit']['trace'] {
   const { tree, timeline } = facts;
-  if (tree.spans.length === 0) return undefined;
+  if (facts.spanCount === 0) return undefined;
   const { duration, errorCount, services, root } = facts;
-  const common = { duration, span_count: tree.spans.length, error_count: errorCount, services };
+  const common = { duration, span_count: facts.spanCount, error_count: errorCount, services };
   const trace: NonNullable<AuditRecord['audit']['trace']> = root ? { root, ...common } : common;
   if (finding.standsForSpan && finding.index !== NONE) {
     trace.self_time = selfTime(tree, timeline, finding.index);

@@ -2,7 +2,7 @@ import type { Access, Verdict } from '../access/access.ts';
 import { attributeTrace } from '../access/actor.ts';
 import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
-import type { LogRecord, Span } from '../core/evidence.ts';
+import type { BeyondCounts, LogRecord, Span } from '../core/evidence.ts';
 import type { EvidenceCounts, Settle, SettledRecord } from '../core/settlement.ts';
 import { type DistinctEvidence, distinctEvidence } from './dedupe.ts';
 import { type EventAccess, identify } from './findings.ts';
@@ -46,16 +46,24 @@ function groupBySpan(logs: readonly LogRecord[]): Map<string, LogRecord[]> {
   return bySpan;
 }
 
-/** Where each piece given went; the four add up to the number of pieces given. */
+/** Where each piece given went, and each that was left out; the four add up to the number of all. */
 function countUse(
   given: number,
   duplicate: number,
   used: ReadonlySet<Span | LogRecord>,
   excluded: ReadonlySet<Span | LogRecord>,
+  beyond: readonly (BeyondCounts | undefined)[],
 ): EvidenceCounts {
   let left = 0;
   for (const piece of excluded) if (!used.has(piece)) left += 1;
-  return { used: used.size, context: given - duplicate - used.size - left, excluded: left, duplicate };
+  const counts = { used: used.size, context: given - duplicate - used.size - left, excluded: left, duplicate };
+  for (const more of beyond) {
+    if (more === undefined) continue;
+    counts.context += more.context;
+    counts.excluded += more.excluded;
+    counts.duplicate += more.duplicate;
+  }
+  return counts;
 }
 
 function among(logs: readonly LogRecord[], pieces: ReadonlySet<Span | LogRecord>): ReadonlySet<Span | LogRecord> {
@@ -69,8 +77,12 @@ function among(logs: readonly LogRecord[], pieces: ReadonlySet<Span | LogRecord>
 export function createSettle(rules: AccessRules, settings: EnrichSettings): Settle {
   const isAccess = (span: Span): boolean => recogniseSpan(span, rules).kind === 'access';
   return (evidence) => {
+    const { beyond } = evidence;
     const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
-    const tree = buildTree(distinct.spans.map((span) => redactName(span, rules.isSecret)));
+    const tree = buildTree(
+      distinct.spans.map((span) => redactName(span, rules.isSecret)),
+      beyond,
+    );
     const { spans, parent, indexOf } = tree;
     const { spanAccesses, eventAccesses, excluded } = judge(rules, tree, distinct);
     const rivalAccesses = [...distinct.rivals].filter(([, rivals]) => rivals.some(isAccess)).map(([spanId]) => spanId);
@@ -80,7 +92,7 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
     const logIds = new Map(distinct.logs.map(({ log, digest }) => [log, digest]));
     for (const { access } of eventAccesses) if (access.ownId !== '') logIds.set(access.from, access.ownId);
     const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, {
-      ...{ logsBySpan, logIds, isSecret: rules.isSecret },
+      ...{ logsBySpan, logIds, isSecret: rules.isSecret, beyond },
     });
     const accesses = list.map((finding) => finding.access);
     const people = attributeTrace({ spans, parent, indexOf, logs, logsBySpan }, accesses, rules);
@@ -102,11 +114,16 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
     });
     sorted(records, (left, right) => ascending(left.timestampNs, right.timestampNs) || ascending(left.id, right.id));
     return {
-      rank: rankOf(distinct.pieces, distinct.bitsSum),
+      rank: rankOf(distinct.pieces + (beyond?.pieces ?? 0), (distinct.bitsSum + (beyond?.bitsSum ?? 0)) | 0),
       records,
       superseded,
-      counts: countUse(evidence.spans.length + evidence.logs.length, distinct.duplicates, used, excluded),
-      logCounts: countUse(evidence.logs.length, distinct.logDuplicates, among(logs, used), among(logs, excluded)),
+      counts: countUse(evidence.spans.length + evidence.logs.length, distinct.duplicates, used, excluded, [
+        beyond?.counts.traces,
+        beyond?.counts.logs,
+      ]),
+      logCounts: countUse(evidence.logs.length, distinct.logDuplicates, among(logs, used), among(logs, excluded), [
+        beyond?.counts.logs,
+      ]),
       repeats: distinct.repeats,
     };
   };

@@ -1,5 +1,5 @@
 import { clip, exceptionOf } from '../access/attributes.ts';
-import { type LogRecord, SPAN_KIND, STATUS_CODE } from '../core/evidence.ts';
+import { type EvidenceBeyond, type LogRecord, SPAN_KIND, STATUS_CODE } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { Check, PathStep } from '../core/record.ts';
 import { errorOrigins } from './error-origin.ts';
@@ -48,11 +48,14 @@ export interface TraceFacts {
   readonly logIds: ReadonlyMap<LogRecord, string>;
   /** From the first start to the last end, on the corrected clock, nanoseconds. */
   readonly duration: number;
+  /** Of the whole trace. */
+  readonly spanCount: number;
   readonly errorCount: number;
   readonly services: string[];
   readonly root: { service?: string; name: string } | undefined;
   /** The step of a path that a span is; made once. */
   readonly stepAt: (index: number) => PathStep;
+  readonly beyond: EvidenceBeyond | undefined;
 }
 
 function standingFindings(tree: TraceTree, list: readonly Finding[]): (Finding | undefined)[] {
@@ -168,13 +171,13 @@ function spread(timeline: Timeline): number {
   return last >= first ? last - first : 0;
 }
 
-function servicesOf(tree: TraceTree): string[] {
-  const names: string[] = [];
+function servicesOf(tree: TraceTree, beyond: EvidenceBeyond | undefined): string[] {
+  const names = new Set(beyond?.services);
   for (const { resource } of tree.spans) {
     const name = serviceName(resource);
-    if (name !== undefined && !names.includes(name)) names.push(name);
+    if (name !== undefined) names.add(name);
   }
-  return names.sort().slice(0, LIST_ITEMS_MAX);
+  return [...names].sort().slice(0, LIST_ITEMS_MAX);
 }
 
 function rootOf(tree: TraceTree): TraceFacts['root'] {
@@ -188,7 +191,7 @@ export function gatherFacts(
   traceId: string,
   tree: TraceTree,
   list: readonly Finding[],
-  { logsBySpan, logIds, isSecret }: Pick<TraceFacts, 'logsBySpan' | 'logIds' | 'isSecret'>,
+  { logsBySpan, logIds, isSecret, beyond }: Pick<TraceFacts, 'logsBySpan' | 'logIds' | 'isSecret' | 'beyond'>,
 ): TraceFacts {
   const standing = standingFindings(tree, list);
   const verdicts: Verdicts = (index) => standing[index]?.access;
@@ -199,7 +202,7 @@ export function gatherFacts(
     return finding !== undefined && !entries.has(finding);
   };
   const steps: (PathStep | undefined)[] = [];
-  let errorCount = 0;
+  let errorCount = beyond?.errors ?? 0;
   for (let index = 0; index < tree.spans.length; index += 1) errorCount += Number(isFailing(tree, verdicts, index));
   return {
     namespace,
@@ -218,12 +221,14 @@ export function gatherFacts(
     isSecret,
     loneFailure: loneFailureOf(tree, verdicts, isEntry, logIds.keys()),
     duration: spread(timeline),
+    spanCount: tree.spans.length + (beyond?.spans ?? 0),
     errorCount,
-    services: servicesOf(tree),
+    services: servicesOf(tree, beyond),
     root: rootOf(tree),
     stepAt: (index) => {
       steps[index] ??= pathStep(tree, timeline, verdicts, index);
       return steps[index];
     },
+    beyond,
   };
 }

@@ -1,5 +1,5 @@
 import { assert } from '../core/assert.ts';
-import type { Span } from '../core/evidence.ts';
+import type { EvidenceBeyond, Span } from '../core/evidence.ts';
 import { ascending, sorted } from './order.ts';
 import { clampNs, DURATION_NS_MAX } from './times.ts';
 
@@ -61,12 +61,14 @@ function startsOf(spans: readonly Span[]): { baseNs: bigint; startsNs: bigint[] 
 function linkParents(
   spans: readonly Span[],
   indexOf: ReadonlyMap<string, number>,
+  beyond: EvidenceBeyond | undefined,
 ): { parent: Int32Array; cut: number[] } {
   const parent = new Int32Array(spans.length);
   const cut: number[] = [];
   let mayCycle = false;
-  spans.forEach(({ parentSpanId }, index) => {
-    const above = parentSpanId === '' ? NONE : (indexOf.get(parentSpanId) ?? NONE);
+  spans.forEach(({ parentSpanId, spanId }, index) => {
+    const aboveId = beyond?.above.get(spanId) ?? parentSpanId;
+    const above = aboveId === '' ? NONE : (indexOf.get(aboveId) ?? NONE);
     parent[index] = above;
     mayCycle ||= above >= index;
   });
@@ -126,8 +128,8 @@ function chooseRoot(spans: readonly Span[], roots: readonly number[]): number {
   return roots.find((index) => spans[index]?.note.trusted) ?? roots[0] ?? NONE;
 }
 
-/** Builds the tree from spans with distinct ids. */
-export function buildTree(distinct: readonly Span[]): TraceTree {
+/** Builds the tree from spans with distinct ids. Where spans of a huge trace are left out, it leads over them. */
+export function buildTree(distinct: readonly Span[], beyond?: EvidenceBeyond): TraceTree {
   const { baseNs, startsNs } = startsOf(distinct);
   const offset = (instantNs: bigint): number => Math.min(Number(instantNs - baseNs), DURATION_NS_MAX);
   const byStart = sorted(
@@ -139,7 +141,7 @@ export function buildTree(distinct: readonly Span[]): TraceTree {
   starting.forEach(({ spanId }, index) => {
     indexOf.set(spanId, index);
   });
-  const linked = linkParents(starting, indexOf);
+  const linked = linkParents(starting, indexOf, beyond);
   const { order, childStart } = rootFirst(linked.parent);
   const spans: Span[] = [];
   const position = new Int32Array(order.length);
@@ -159,28 +161,30 @@ export function buildTree(distinct: readonly Span[]): TraceTree {
     end[at] = Math.max(entry.start, offset(clampNs(entry.span.endNs)));
   });
   const cut = linked.cut.map((index) => position[index] ?? NONE).sort((left, right) => left - right);
-  return { spans, indexOf, parent, baseNs, start, end, cut, childStart, ...shapeOf(spans, parent, indexOf) };
+  return { spans, indexOf, parent, baseNs, start, end, cut, childStart, ...shapeOf(spans, parent, indexOf, beyond) };
 }
 
 function shapeOf(
   spans: readonly Span[],
   parent: Int32Array,
   indexOf: ReadonlyMap<string, number>,
+  beyond: EvidenceBeyond | undefined,
 ): Pick<TraceTree, 'top' | 'rooted' | 'depth' | 'root' | 'roots' | 'missingParents' | 'orphans'> {
   const top = new Int32Array(spans.length);
   const rooted = new Uint8Array(spans.length);
   const depth = new Int32Array(spans.length);
   const missing = new Set<string>();
   const roots: number[] = [];
-  spans.forEach(({ parentSpanId }, index) => {
+  spans.forEach(({ spanId, parentSpanId }, index) => {
     const above = parent[index] ?? NONE;
     if (above === NONE) {
       // A span whose parent is there and not above it has lost its link in a cycle.
-      const isRoot = parentSpanId === '' || indexOf.has(parentSpanId);
+      const rootId = beyond?.rootOf.get(spanId);
+      const isRoot = parentSpanId === '' || indexOf.has(parentSpanId) || rootId === spanId;
       if (isRoot) roots.push(index);
       else missing.add(parentSpanId);
       top[index] = index;
-      rooted[index] = Number(isRoot);
+      rooted[index] = Number(isRoot || rootId !== undefined);
     } else {
       top[index] = top[above] ?? index;
       rooted[index] = rooted[above] ?? 0;
@@ -190,5 +194,9 @@ function shapeOf(
   const root = chooseRoot(spans, roots);
   let orphans = 0;
   for (const above of top) if (above !== root) orphans += 1;
-  return { top, rooted, depth, root, roots: roots.length, missingParents: missing.size, orphans };
+  const shape = { roots: roots.length, missingParents: missing.size, orphans };
+  const whole = beyond
+    ? { roots: beyond.roots, missingParents: beyond.missingParents, orphans: beyond.orphans }
+    : shape;
+  return { top, rooted, depth, root, ...whole };
 }

@@ -1,0 +1,57 @@
+import { hash } from 'node:crypto';
+import { exceptionOf } from '../access/attributes.ts';
+import { identityOfAttributes } from '../access/identity.ts';
+import { fieldsOf } from '../access/log-fields.ts';
+import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
+import type { AccessRules } from '../access/rules.ts';
+import {
+  type Examine,
+  type FrameNote,
+  type LogRecord,
+  type PieceFacts,
+  type Resource,
+  type Scope,
+  type Span,
+  STATUS_CODE,
+} from '../core/evidence.ts';
+import { copyBits, logDigest, noteBits, pieceBits } from './identity.ts';
+import { serviceName } from './where.ts';
+
+/**
+ * What the rules and the settle would make of each piece of a huge trace by itself. Digests, origins and bits agree with those
+ * that a settle of all pieces at once would find, so that the rank is the same however many are looked at.
+ */
+export function createExamine(rules: AccessRules): Examine {
+  const originOf = originBits();
+  return (piece) => {
+    const origin = originOf(piece.note, piece.resource, piece.scope);
+    const bits = pieceBits(piece.raw, noteBits(piece.note));
+    if ('kind' in piece) {
+      const digest = hash('sha256', piece.raw, 'hex');
+      return { ...judgeSpan(piece, rules), digest, origin, bits, service: serviceName(piece.resource) };
+    }
+    return { ...judgeLog(piece, rules), digest: logDigest(piece), origin, bits, service: undefined };
+  };
+}
+
+function judgeSpan(span: Span, rules: AccessRules): Pick<PieceFacts, 'kind' | 'isTelling'> {
+  const isError = span.statusCode === STATUS_CODE.error;
+  const verdict = recogniseSpan(span, rules);
+  const isFailure = verdict.kind === 'access' && verdict.access.outcome === 'failure';
+  return { kind: verdict.kind, isTelling: isError || isFailure };
+}
+
+function judgeLog(log: LogRecord, rules: AccessRules): Pick<PieceFacts, 'kind' | 'isTelling'> {
+  const isTelling = exceptionOf(log) !== undefined || identityOfAttributes(fieldsOf(log)) !== undefined;
+  return { kind: recogniseLog(log, rules).kind, isTelling };
+}
+
+/** Neighbours share sender, resource and scope, so the last answer is kept. */
+function originBits(): (note: FrameNote, resource: Resource, scope: Scope) => number {
+  let last: { note: FrameNote; resource: Resource; scope: Scope; bits: number } | undefined;
+  return (note, resource, scope) => {
+    if (last?.note === note && last.resource === resource && last.scope === scope) return last.bits;
+    last = { note, resource, scope, bits: copyBits(note, resource, scope) };
+    return last.bits;
+  };
+}
