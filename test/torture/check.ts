@@ -1,4 +1,5 @@
 import type { PipelineAnswer } from '../../src/api/contract.ts';
+import type { AuditRecord } from '../../src/core/record.ts';
 import { sleep } from '../bench/probe.ts';
 import { canonicalText, contentDigest, type Oracle, withoutExempt } from './oracle.ts';
 import type { ApiClient } from './process.ts';
@@ -55,7 +56,7 @@ export async function checkRecords(options: CheckOptions): Promise<number> {
       seen.add(id);
       const wanted = expected.get(id);
       if (wanted === undefined) blame('from nowhere', `${id} of trace ${record.trace?.id}: ${record.message}`);
-      else if (wanted !== contentDigest(record)) blame('wrong', difference(withoutExempt(record), oracle, id));
+      else if (wanted !== contentDigest(record)) blame('wrong', difference(record, oracle, id));
     }
   }
   if (ranges === undefined) for (const id of expected.keys()) if (!seen.has(id)) blame('missing', id);
@@ -75,9 +76,27 @@ export function checkSums(answer: PipelineAnswer): readonly PipelineSum[] {
   return sums;
 }
 
-function difference(found: unknown, oracle: Oracle, id: string): string {
-  const record = oracle.expected(id);
-  return `${id}\n    found    ${canonicalText(found)}\n    expected ${record ? canonicalText(withoutExempt(record as never)) : '(evidence no longer kept)'}`;
+/** Fields that differ told of one record. */
+const FIELDS_TOLD_MAX = 6;
+
+function difference(found: AuditRecord, oracle: Oracle, id: string): string {
+  const expected = oracle.expected(id);
+  if (expected === undefined)
+    return `${id}: its evidence is no longer kept, found ${canonicalText(found).slice(0, 400)}`;
+  const wanted = leaves(withoutExempt(expected));
+  const given = leaves(withoutExempt(found));
+  const paths = [...new Set([...wanted.keys(), ...given.keys()])].filter(
+    (path) => wanted.get(path) !== given.get(path),
+  );
+  const told = paths.slice(0, FIELDS_TOLD_MAX).map((path) => `${path} is ${given.get(path)}, not ${wanted.get(path)}`);
+  return `${id} of trace ${found.trace?.id}: ${paths.length} fields: ${told.join('; ')}`;
+}
+
+/** Every scalar of a document by its path. */
+function leaves(value: unknown, path = '', into = new Map<string, string>()): Map<string, string> {
+  if (typeof value !== 'object' || value === null) into.set(path, JSON.stringify(value) ?? 'absent');
+  else for (const [key, held] of Object.entries(value)) leaves(held, path === '' ? key : `${path}.${key}`, into);
+  return into;
 }
 
 function describe(faults: ReadonlyMap<string, readonly string[]>): string {

@@ -78,7 +78,7 @@ export class Oracle {
   }
 
   /** The record as it must be, as long as its trace's evidence is kept. */
-  expected(recordId: string): unknown {
+  expected(recordId: string): AuditRecord | undefined {
     for (const [id, trace] of this.#traces) {
       if (trace.ids.includes(recordId))
         return this.#settlement(id, trace).records.find((made) => made.id === recordId)?.record;

@@ -19,9 +19,15 @@ export interface Victim {
   log(): string;
 }
 
-export function startVictim(args: readonly string[], environment: Readonly<Record<string, string>>): Victim {
+/** `enter` are words before the command, e.g. those that make a file system visible to it. */
+export function startVictim(
+  args: readonly string[],
+  environment: Readonly<Record<string, string>>,
+  enter: readonly string[] = [],
+): Victim {
   const free = ['--grpc-port', '0', '--http-port', '0', '--api-port', '0'];
-  const child = spawn(process.execPath, [MAIN, 'serve', ...free, ...args], {
+  const [program = '', ...rest] = [...enter, process.execPath, MAIN, 'serve', ...free, ...args];
+  const child = spawn(program, rest, {
     env: { ...process.env, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

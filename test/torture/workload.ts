@@ -65,14 +65,19 @@ export class Workload {
   readonly #random: Random;
   readonly #template = buildTemplate(TRACES_A_BULK);
   readonly #midnightMs: number;
+  readonly #hasStories: boolean;
   #round = 0;
   #taken = 0;
   #delayed: Delayed[] = [];
   #repeatable: { readonly shipment: Shipment; readonly sinceMs: number }[] = [];
 
-  /** Times lie around the midnight after next, so that none is ever older than what the horizon holds. */
-  constructor(random: Random, nowMs: number) {
+  /**
+   * Times lie around the midnight after next, so that none is ever older than what the horizon holds. Without stories every
+   * trace comes whole, in one request: for runs in which the horizon may get short.
+   */
+  constructor(random: Random, nowMs: number, { hasStories = true } = {}) {
     this.#random = random;
+    this.#hasStories = hasStories;
     this.#midnightMs = (Math.floor(nowMs / DAY_MS) + 2) * DAY_MS;
   }
 
@@ -154,6 +159,7 @@ export class Workload {
     const root = rootSpan(visit, random.chance(0.2));
     const statements = Array.from({ length: 1 + random.below(3) }, () => statementSpan(visit, random.hex(8)));
     const whole = this.#spans('whole trace', [root, ...statements]);
+    if (!this.#hasStories) return whole;
     switch (random.below(6)) {
       case 0:
         // The event is known first, on the day after; its span then says that it began on the day before.
