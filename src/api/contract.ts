@@ -59,6 +59,68 @@ export const tailQuery = z.strictObject({ q: selection.q, namespace: selection.n
 
 export const exportQuery = z.strictObject({ ...selection, format: z.enum(['ndjson', 'csv']).default('ndjson') });
 
+/** Items of one quarantine request at most: their ids fit an address. */
+export const QUARANTINE_IDS_MAX = 100;
+
+const quarantineIds = z
+  .string()
+  .regex(/^[0-9a-f]{16}(,[0-9a-f]{16})*$/, 'must be ids of 16 hex digits, separated by commas')
+  .transform((text) => [...new Set(text.split(','))])
+  .refine((ids) => ids.length <= QUARANTINE_IDS_MAX, `must be at most ${QUARANTINE_IDS_MAX} ids`)
+  .describe(`Ids of items, separated by commas, at most ${QUARANTINE_IDS_MAX}`);
+
+export const quarantineQuery = z.strictObject({
+  state: z.enum(['open', 'resolved', 'all']).default('open').describe('Only what waits for a person, or what was done'),
+  stage: z.string().optional().describe('Only what this stage set aside: store, decode or settle'),
+  limit: z.coerce.number().int().min(1).max(PAGE_RECORDS_MAX).default(PAGE_RECORDS_DEFAULT),
+  cursor: z.string().optional().describe('`next` of the page before'),
+});
+
+export const quarantineRetryQuery = z.strictObject({ ids: quarantineIds });
+
+export const quarantineDropQuery = z.strictObject({
+  ids: quarantineIds,
+  reason: z.string().trim().min(1, 'say why: it is kept').max(1000).describe('Why it is given up; kept with the item'),
+});
+
+/** Something that was acknowledged and could be neither stored nor read. */
+export interface QuarantineItem {
+  readonly id: string;
+  /** Who set it aside: `store` a record, `decode` and `settle` evidence. */
+  readonly stage: string;
+  /** The record's id, or where the evidence lies in the write-ahead log (segment/offset/item). */
+  readonly subject: string;
+  readonly reason: string;
+  /** RFC 3339; empty for what an early version set aside. */
+  readonly added: string;
+  readonly state: 'open' | 'retried' | 'dropped';
+  /** When and why it was resolved. */
+  readonly resolved?: string;
+  readonly why?: string;
+  /** The record, or the evidence as far as its bytes could be kept; only when one item is asked for, while it is open. */
+  readonly body?: unknown;
+}
+
+export interface QuarantineAnswer {
+  readonly items: readonly QuarantineItem[];
+  readonly next?: string;
+  /** All open items, on this page or not. */
+  readonly open: number;
+  readonly bytes: number;
+  readonly bytes_max: number;
+  /** Lines of the file that cannot be read. */
+  readonly damaged: number;
+}
+
+/** What became of each item that was to be retried or dropped. */
+export interface QuarantineActionAnswer {
+  readonly results: readonly {
+    readonly id: string;
+    readonly state: 'open' | 'retried' | 'dropped' | 'unknown';
+    readonly text: string;
+  }[];
+}
+
 export const coverageQuery = z.strictObject({
   from: z.string().optional().describe('Earliest time: RFC 3339, or back from now like -15m, -2h, -7d'),
   to: z.string().optional().describe('Before this time, written like `from`; now without it'),
@@ -135,6 +197,8 @@ export interface ErrorAnswer {
 }
 
 export interface Route {
+  /** GET when absent. */
+  readonly method?: 'POST' | 'DELETE';
   readonly path: string;
   readonly summary: string;
   readonly query?: z.ZodObject;
@@ -168,6 +232,27 @@ export const ROUTES: readonly Route[] = [
     answers: 'json',
   },
   { path: '/api/v1/pipeline', summary: 'What is pending, written, refused', answers: 'json' },
+  {
+    path: '/api/v1/quarantine',
+    summary: 'What was acknowledged and could be neither stored nor read, oldest first',
+    query: quarantineQuery,
+    answers: 'json',
+  },
+  { path: '/api/v1/quarantine/{id}', summary: 'One item of the quarantine, with what was set aside', answers: 'json' },
+  {
+    method: 'POST',
+    path: '/api/v1/quarantine/retry',
+    summary: 'Writes records to the store again, settles evidence again',
+    query: quarantineRetryQuery,
+    answers: 'json',
+  },
+  {
+    method: 'DELETE',
+    path: '/api/v1/quarantine',
+    summary: 'Gives items up, with a reason that is kept',
+    query: quarantineDropQuery,
+    answers: 'json',
+  },
   { path: '/healthz', summary: 'The process answers', answers: 'text' },
   { path: '/readyz', summary: 'Ingest is accepted', answers: 'text' },
   { path: '/metrics', summary: 'Metrics for Prometheus', answers: 'text' },

@@ -15,7 +15,7 @@ export function openApiDocument(version: string): object {
   return {
     openapi: '3.1.0',
     info: { title: 'Spantrail', version, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
-    paths: Object.fromEntries(ROUTES.map((route) => [route.path, { get: operation(route) }])),
+    paths: pathItems(),
     components: {
       schemas: {
         AuditRecord: recordSchema(),
@@ -27,6 +27,14 @@ export function openApiDocument(version: string): object {
       },
     },
   };
+}
+
+function pathItems(): Record<string, Record<string, object>> {
+  const items: Record<string, Record<string, object>> = {};
+  for (const route of ROUTES) {
+    items[route.path] = { ...items[route.path], [route.method?.toLowerCase() ?? 'get']: operation(route) };
+  }
+  return items;
 }
 
 const MEDIA: Readonly<Record<Route['answers'], string>> = {
@@ -55,8 +63,8 @@ function operation(route: Route): object {
   };
   return {
     summary: route.summary,
-    operationId: route.path
-      .replace(/^\/(api\/v1\/)?/, '')
+    operationId: `${route.method?.toLowerCase() ?? ''}${route.path.replace(/^\/(api\/v1\/)?/, '/')}`
+      .replace(/^\W+|\W+$/g, '')
       .replace(/\W+(\w)/g, (_, letter: string) => letter.toUpperCase()),
     parameters: [...inPath, ...inQuery],
     responses: {

@@ -4,10 +4,11 @@ import { AppError, describeError, ERROR_CODES, type ErrorCode } from '../core/er
 import type { Span } from '../core/evidence.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { Store } from '../store/port.ts';
-import { addCoverageRoute, type CoverageSource } from './coverage.ts';
 import type { ErrorAnswer, PipelineAnswer } from './contract.ts';
+import { addCoverageRoute, type CoverageSource } from './coverage.ts';
 import { openApiDocument } from './openapi.ts';
 import { addPage } from './page.ts';
+import { addQuarantineRoutes, type QuarantineDesk } from './quarantine.ts';
 import { addRecordRoutes } from './records.ts';
 import { QueryTextError } from './selection.ts';
 import { addStreamRoutes } from './streams.ts';
@@ -23,6 +24,7 @@ export interface ApiDependencies {
   readTrace(traceId: string): Promise<readonly Span[]>;
   pipeline(): Promise<PipelineAnswer>;
   readonly coverage: CoverageSource;
+  readonly quarantine: QuarantineDesk;
   ready(): boolean;
   metricsText(): Promise<string>;
   reportFailure(error: unknown): void;
@@ -70,6 +72,7 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
     http: { maxHeaderSize: HEADER_BYTES_MAX },
     routerOptions: { maxParamLength: 200 },
   });
+  server.addHook('onRequest', async (request) => refuseForeignPages(request));
   server.addHook('onSend', async (_request, reply) => {
     reply.header('x-content-type-options', 'nosniff');
     reply.header('cache-control', 'no-store');
@@ -87,6 +90,7 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
   addRecordRoutes(server, needs);
   addCoverageRoute(server, needs);
   addStreamRoutes(server, needs);
+  addQuarantineRoutes(server, needs.quarantine);
   addPage(server, needs);
   server.get('/api/v1/pipeline', async () => needs.pipeline());
   server.get('/api/v1/openapi.json', async () => openApiDocument(needs.version));
@@ -102,6 +106,14 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
     reply.type('text/plain; version=0.0.4; charset=utf-8').send(await needs.metricsText()),
   );
   return server;
+}
+
+/** What changes something is not for pages of other origins: a browser would send it for them, with the user's reach. */
+function refuseForeignPages({ method, headers }: FastifyRequest): void {
+  const { origin } = headers;
+  if (origin === undefined || method === 'GET' || method === 'HEAD') return;
+  if (URL.canParse(origin) && new URL(origin).host === headers.host) return;
+  throw new AppError('forbidden', `a page of ${origin} may not change anything here`);
 }
 
 function sendError(

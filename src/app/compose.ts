@@ -14,6 +14,7 @@ import { type Coverage, startCoverage } from './coverage.ts';
 import { createObservers } from './observers.ts';
 import { traced } from './own-spans.ts';
 import { describePipeline } from './pipeline.ts';
+import { createQuarantineDesk } from './quarantine.ts';
 import { openStages, type Stages } from './stages.ts';
 import { openStore } from './stores.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -164,6 +165,12 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       const status = await state.pump?.refreshStatus();
       return describePipeline({ settings, counters, status, replaying: state.replaying, refusing: budget().refuse });
     },
+    quarantine: createQuarantineDesk({
+      quarantine: house.stages.quarantine,
+      store: observers.watch(store),
+      readFrame: (position) => house.stages.wal.read(position),
+      append: (frame) => house.stages.wal.append(frame),
+    }),
     coverage: house.coverage,
     ready: () => !state.stopping && !budget().refuse,
     metricsText: async () => (await telemetry).metricsText(),

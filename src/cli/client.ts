@@ -4,9 +4,18 @@ import { AppError, describeError, ERROR_CODES, type ErrorCode } from '../core/er
 /** Where the running Spantrail answers, e.g. `http://127.0.0.1:4320`. */
 export interface Client {
   get<T>(path: string, parameters?: Parameters): Promise<T>;
+  /** As `get`, for what changes something. */
+  send<T>(method: 'POST' | 'DELETE', path: string, parameters?: Parameters): Promise<T>;
   /** The answer's bytes as they come, for streams. Ends quietly when the signal aborts. */
-  open(path: string, parameters?: Parameters, signal?: AbortSignal): Promise<AsyncIterable<Uint8Array>>;
+  open(
+    path: string,
+    parameters?: Parameters,
+    signal?: AbortSignal,
+    method?: Method,
+  ): Promise<AsyncIterable<Uint8Array>>;
 }
+
+type Method = 'GET' | 'POST' | 'DELETE';
 
 export type Parameters = Readonly<Record<string, string | number | boolean | undefined>>;
 
@@ -30,14 +39,19 @@ export function createClient(baseUrl: string): Client {
   if (!/^https?:\/\/[^/]/.test(baseUrl) || !URL.canParse(baseUrl)) {
     throw new AppError('usage', `"${baseUrl}" is no address of a Spantrail; it looks like http://127.0.0.1:4320`);
   }
-  const request = async (path: string, parameters: Parameters = {}, signal?: AbortSignal): Promise<Response> => {
+  const request = async (
+    method: Method,
+    path: string,
+    parameters: Parameters = {},
+    signal?: AbortSignal,
+  ): Promise<Response> => {
     const url = new URL(path, baseUrl);
     for (const [name, value] of Object.entries(parameters)) {
       if (value !== undefined && value !== '') url.searchParams.set(name, String(value));
     }
     let response: Response;
     try {
-      response = await fetch(url, signal ? { signal } : {});
+      response = await fetch(url, signal ? { method, signal } : { method });
     } catch (cause) {
       if (signal?.aborted) throw cause;
       const words = `no Spantrail answers at ${baseUrl}; start one with "spantrail serve" or name another with --url`;
@@ -46,18 +60,19 @@ export function createClient(baseUrl: string): Client {
     if (!response.ok) throw await toError(response, String(parameters['q'] ?? ''));
     return response;
   };
+  const ask = async <T>(method: Method, path: string, parameters?: Parameters) => {
+    const response = await request(method, path, parameters);
+    try {
+      return (await response.json()) as T;
+    } catch (cause) {
+      throw new AppError('internal', `what answers at ${baseUrl} is no Spantrail, or its answer broke off`, { cause });
+    }
+  };
   return {
-    get: async <T>(path: string, parameters?: Parameters) => {
-      const response = await request(path, parameters);
-      try {
-        return (await response.json()) as T;
-      } catch (cause) {
-        throw new AppError('internal', `what answers at ${baseUrl} is no Spantrail, or its answer broke off`, {
-          cause,
-        });
-      }
-    },
-    open: async (path, parameters, signal) => chunks(await request(path, parameters, signal), signal),
+    get: (path, parameters) => ask('GET', path, parameters),
+    send: (method, path, parameters) => ask(method, path, parameters),
+    open: async (path, parameters, signal, method = 'GET') =>
+      chunks(await request(method, path, parameters, signal), signal),
   };
 }
 

@@ -6,6 +6,7 @@ import { AppError, describeError, ERROR_CODES } from '../core/errors.ts';
 import { QueryMistake } from './client.ts';
 import { addConfigCommands } from './config.ts';
 import { caretLines, printable } from './format.ts';
+import { addQuarantineCommands } from './quarantine.ts';
 import { addQueryCommands } from './query.ts';
 import { addServerCommands } from './server.ts';
 
@@ -47,6 +48,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unav
     .exitOverride();
   addServerCommands(program, terminal);
   addQueryCommands(program, terminal);
+  addQuarantineCommands(program, terminal);
   addConfigCommands(program, terminal);
   return program;
 }

@@ -4,28 +4,18 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { PAGE_RECORDS_MAX, type PipelineAnswer, type RecordsAnswer, type TraceAnswer } from '../api/contract.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import type { AuditRecord } from '../core/record.ts';
-import { type Client, createClient, type Parameters } from './client.ts';
+import type { Client, Parameters } from './client.ts';
+import { asking, type Connection, connect } from './connection.ts';
 import { createPaint, jsonLine, type Paint, printableChunks, sentenceLine } from './format.ts';
 import type { Terminal } from './main.ts';
 import { findRecord, findRevisions, recordText } from './show.ts';
 import { traceText } from './trace.ts';
-
-interface Connection {
-  readonly url?: string;
-  readonly json?: boolean;
-}
 
 interface SelectionOptions extends Connection {
   readonly from?: string;
   readonly to?: string;
   readonly namespace?: string;
   readonly inner?: boolean;
-}
-
-const DEFAULT_URL = 'http://127.0.0.1:4320';
-
-function connect(options: Connection, terminal: Terminal): Client {
-  return createClient(options.url ?? (terminal.environment['SPANTRAIL_URL'] || DEFAULT_URL));
 }
 
 /** The commands that ask a running Spantrail. */
@@ -57,10 +47,6 @@ export function addQueryCommands(program: Command, terminal: Terminal): void {
       const answer = await client.get<TraceAnswer>(`/api/v1/traces/${await toTraceId(client, id)}`);
       terminal.write(options.json ? jsonLine(answer) : traceText(answer, paint, terminal.columns));
     });
-}
-
-function asking(command: Command): Command {
-  return command.addOption(new Option('--url <url>', `a running Spantrail (or SPANTRAIL_URL; ${DEFAULT_URL})`));
 }
 
 function selecting(command: Command): Command {

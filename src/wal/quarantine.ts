@@ -84,6 +84,8 @@ export class Quarantine {
   #index: QuarantineIndex;
   /** The file's name may not be on the medium: without it, what is appended would be lost with a loss of power. */
   #isNameUnsynced = false;
+  /** How often each was added since the start, when it was open already. */
+  readonly #repeats = new Map<string, number>();
   /** One change or look at a time, in order. */
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -189,13 +191,23 @@ export class Quarantine {
     });
   }
 
-  /** Durable when it resolves. False when no such entry is open. */
-  resolve(key: string, how: Resolution, why: string): Promise<boolean> {
+  /** How often an open entry was set aside again: it grows when a second try fails as the first one did. */
+  repeatsOf(key: string): number {
+    return this.#repeats.get(key) ?? 0;
+  }
+
+  /**
+   * Durable when it resolves. False when no such entry is open, or when it was set aside again since `repeats` was told by
+   * `repeatsOf`.
+   */
+  resolve(key: string, how: Resolution, why: string, repeats = this.repeatsOf(key)): Promise<boolean> {
     return this.#inTurn(async () => {
+      if (repeats !== this.repeatsOf(key)) return false;
       const entry = this.#index.isOpen(key) ? await this.#read(key) : undefined;
       if (entry === undefined) return false;
       const { body: _, ...rest } = entry;
       const resolved = { ...rest, resolved: { how, at: this.#now(), why } };
+      this.#repeats.delete(key);
       await this.#append([resolutionLine(resolved)], [{ kind: 'resolution', entry: resolved }]);
       // The entry is resolved; that its space could not be had is told by the next change.
       await this.#tidy().catch(() => undefined);
@@ -225,6 +237,7 @@ export class Quarantine {
   /** Is this very entry open already? Its time of arrival does not matter. */
   async #holds(key: string, text: Buffer): Promise<boolean> {
     if (!this.#index.isOpen(key)) return false;
+    this.#repeats.set(key, this.repeatsOf(key) + 1);
     const held = await this.#readLine(key);
     const bodyOf = (line: Buffer) => line.subarray(line.indexOf('"body":'));
     return held !== undefined && bodyOf(held).equals(bodyOf(text));

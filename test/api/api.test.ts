@@ -7,6 +7,7 @@ import { AppError } from '../../src/core/errors.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { makeRecord, toWrite } from '../fixtures/records.ts';
+import { apiNeeds } from './needs.ts';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const NOW = Date.parse('2026-11-22T12:00:00Z');
@@ -42,6 +43,7 @@ const needs = {
     answer: (question: CoverageQuestion) => ({ ...COVERAGE, question }),
     summary: (question: CoverageQuestion) => ({ ...COVERAGE, services: 0, gap_count: 0, question }),
   },
+  quarantine: apiNeeds({}).quarantine,
   ready: () => ready,
   metricsText: async () => 'spantrail_accepted_total 1\n',
   reportFailure: (error: unknown) => failures.push(error),
