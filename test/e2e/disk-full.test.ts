@@ -146,4 +146,28 @@ describe('a file system filled to the last byte under load', () => {
     await sender.stop();
     expect(await victim.end('SIGTERM')).toBe(0);
   });
+
+  it('killed while it is full, it says so when started again, and has everything when there is room', async () => {
+    const ports = await start();
+    await sender.start(ports);
+    await sleep(1500);
+    for (let time = 0; time < 5; time++) {
+      filler.fill();
+      await sleep(200);
+    }
+    await untilMore(() => sender.counts.refused, 'requests refused while it is full');
+    await victim.end('SIGKILL');
+    await sender.stop();
+    filler.fill();
+    await expect(start()).rejects.toThrow(
+      /^ended with 1 before it was ready:\nspantrail: [^\n]*no space left[^\n]*\n$/,
+    );
+
+    filler.free();
+    const again = await start();
+    await sender.start(again);
+    await expectEveryAccessOnce(new ApiClient(again));
+    await sender.stop();
+    expect(await victim.end('SIGTERM')).toBe(0);
+  });
 });
