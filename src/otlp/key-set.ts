@@ -27,9 +27,9 @@ export class KeySet {
     for (let length = 0; length < this.#byLength.length; length++) this.#byLength[length] ??= [];
     this.#endings = new Uint8Array(this.#byLength.length * 256);
     for (const [length, sameLength] of this.#byLength.entries()) {
+      const ends = new Set(sameLength.map((key) => key.bytes[length - 1]));
       for (let byte = 0; byte < 256; byte++) {
-        const fits = length === 0 || sameLength.some((key) => key.bytes[length - 1] === fold[byte]);
-        this.#endings[length * 256 + byte] = fits ? 1 : 0;
+        this.#endings[length * 256 + byte] = length === 0 || ends.has(fold[byte]) ? 1 : 0;
       }
     }
   }
