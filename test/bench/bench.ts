@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { PipelineAnswer } from '../../src/api/contract.ts';
 import { type LoadResult, percentile, runLoad } from './load.ts';
+import { runOpen } from './open.ts';
 import { type ProbeResult, sleep, startProbes } from './probe.ts';
 import { pinThisProcess, type Receiver, startReceiver } from './receiver.ts';
 import { runSink } from './sink.ts';
@@ -18,6 +19,7 @@ const HELP = `npm run bench -- [options] [-- further arguments of serve]
   --slots N         requests in flight on each connection, default 4
   --warm-up N       seconds before the run, default 3
   --cores LIST      CPU cores of the receiver, default 0; the load generator takes the others
+  --open N          keep N traces of eight spans open and tell what memory that takes; must stay under 1 GiB
   --sink            measure the load generator itself, against a server that only acknowledges
 `;
 
@@ -57,6 +59,7 @@ function readOptions() {
       slots: { type: 'string', default: '4' },
       'warm-up': { type: 'string', default: '3' },
       cores: { type: 'string', default: cpus().length > 1 ? '0' : '' },
+      open: { type: 'string' },
       sink: { type: 'boolean', default: false },
       'run-sink': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -69,6 +72,7 @@ async function main(): Promise<void> {
   const options = readOptions();
   if (options.help) return void process.stdout.write(HELP);
   if (options['run-sink']) return runSink();
+  if (options.open !== undefined) return runOpen({ ...options, traces: Number(options.open) });
   const folder = await mkdtemp(join(tmpdir(), 'spantrail-bench-'));
   const receiver = await startUnderTest(options, folder);
   try {

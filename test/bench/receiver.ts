@@ -1,5 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 /** A receiver under test in a process of its own. */
@@ -11,6 +12,8 @@ export interface Receiver {
   cpuSeconds(): number;
   /** Largest resident memory so far, bytes. */
   peakMemoryBytes(): number;
+  /** What its memory is made of now; only with `tellsMemory`. */
+  memory(): Promise<NodeJS.MemoryUsage>;
   stop(): Promise<void>;
 }
 
@@ -20,12 +23,26 @@ const TICKS_A_SECOND = 100;
 const TASKSET = 'taskset';
 const STDERR_CHARS_KEPT = 4000;
 
+interface ReceiverOptions {
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly tellsMemory?: boolean;
+}
+
 /** Starts `node script ...` on the given CPU cores (all when empty) and waits for its JSON line of ports on stdout. */
-export async function startReceiver(script: string, args: readonly string[], cores: string): Promise<Receiver> {
-  const command = [process.execPath, script, ...args];
+export async function startReceiver(
+  script: string,
+  args: readonly string[],
+  cores: string,
+  { environment = {}, tellsMemory = false }: ReceiverOptions = {},
+): Promise<Receiver> {
+  const preload = tellsMemory ? ['--import', join(import.meta.dirname, 'memory-preload.ts')] : [];
+  const command = [process.execPath, ...preload, script, ...args];
   const pinned = cores && hasTaskset() ? [TASKSET, '-c', cores, ...command] : command;
   const [program = process.execPath, ...rest] = pinned;
-  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(program, rest, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...environment },
+  });
   let tail = '';
   child.stderr.on('data', (chunk) => {
     tail = (tail + String(chunk)).slice(-STDERR_CHARS_KEPT);
@@ -44,6 +61,19 @@ export async function startReceiver(script: string, args: readonly string[], cor
     peakMemoryBytes() {
       const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
       return Number(/VmHWM:\s*(\d+) kB/.exec(status)?.[1]) * 1024;
+    },
+    memory() {
+      return new Promise((resolve, reject) => {
+        const read = (chunk: Buffer) => {
+          const told = /^memory (\{.*\})$/m.exec(String(chunk))?.[1];
+          if (told === undefined) return;
+          child.stderr.off('data', read);
+          resolve(JSON.parse(told) as NodeJS.MemoryUsage);
+        };
+        child.stderr.on('data', read);
+        child.once('exit', () => reject(new Error('the receiver has ended')));
+        child.kill('SIGUSR2');
+      });
     },
     async stop() {
       if (child.exitCode !== null || child.signalCode !== null) return;
