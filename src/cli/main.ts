@@ -5,6 +5,7 @@ import { readEnvironment } from '../config/environment.ts';
 import { AppError, describeError, ERROR_CODES } from '../core/errors.ts';
 import { QueryMistake } from './client.ts';
 import { addConfigCommands } from './config.ts';
+import { addCoverageCommand } from './coverage.ts';
 import { caretLines, printable } from './format.ts';
 import { addQuarantineCommands } from './quarantine.ts';
 import { addQueryCommands } from './query.ts';
@@ -48,6 +49,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unav
     .exitOverride();
   addServerCommands(program, terminal);
   addQueryCommands(program, terminal);
+  addCoverageCommand(program, terminal);
   addQuarantineCommands(program, terminal);
   addConfigCommands(program, terminal);
   return program;

@@ -6,6 +6,7 @@ import { AppError, describeError } from '../core/errors.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { Client, Parameters } from './client.ts';
 import { asking, type Connection, connect } from './connection.ts';
+import { coverageText } from './coverage.ts';
 import { createPaint, jsonLine, type Paint, printableChunks, sentenceLine } from './format.ts';
 import type { Terminal } from './main.ts';
 import { findRecord, findRevisions, recordText } from './show.ts';
@@ -84,9 +85,13 @@ Examples (quotes keep the shell from reading the query):
       for (const record of found.records) {
         terminal.write(options.json ? jsonLine(record) : `${sentenceLine(record, paint)}\n`);
       }
-      if (options.json) return;
-      if (found.records.length === 0) terminal.warn(await whyNothing(client, words.join(' '), options));
-      if (found.more) terminal.warn(`more than ${options.limit} fit; --limit shows more, "export" all`);
+      if (!options.json && found.records.length === 0) {
+        terminal.warn(await whyNothing(client, words.join(' '), options));
+      }
+      if (!options.json && found.more) {
+        terminal.warn(`more than ${options.limit} fit; --limit shows more, "export" all`);
+      }
+      if (found.coverage) terminal.warn(coverageText(found.coverage));
     });
 }
 
@@ -123,13 +128,14 @@ function addExport(program: Command, terminal: Terminal): void {
       `\nExample:\n  spantrail export 'user.id: alice' --from -30d --inner --format csv --output alice.csv`,
     )
     .action(async (words: string[], options: SelectionOptions & { format: string; output?: string }) => {
-      const source = await connect(options, terminal).open('/api/v1/export', {
-        ...parameters(words.join(' '), options),
-        format: options.format,
-      });
+      const client = connect(options, terminal);
+      const chosen = parameters(words.join(' '), options);
+      const source = await client.open('/api/v1/export', { ...chosen, format: options.format });
       if (options.output !== undefined) await writePrivately(options.output, source);
       else if (terminal.columns === undefined) await pipeline(source, terminal.output, { end: false });
       else await pipeline(printableChunks(source), terminal.output, { end: false });
+      const { coverage } = await client.get<RecordsAnswer>('/api/v1/records', { ...chosen, limit: 1 });
+      if (coverage) terminal.warn(coverageText(coverage));
     });
 }
 
@@ -172,13 +178,14 @@ function parameters(q: string, options: SelectionOptions) {
   return { q, from, to, namespace, inner: inner ? 'true' : undefined };
 }
 
-/** Pages until the limit is reached. `more` is true when further records fit. */
+/** Pages until the limit is reached. `more` is true when further records fit; what is missing comes with the first page. */
 async function search(
   client: Client,
   q: string,
   options: SelectionOptions & { limit: number; sort: string },
-): Promise<{ records: AuditRecord[]; more: boolean }> {
+): Promise<{ records: AuditRecord[]; more: boolean; coverage: RecordsAnswer['coverage'] }> {
   const records: AuditRecord[] = [];
+  let coverage: RecordsAnswer['coverage'];
   let cursor: string | undefined;
   do {
     const limit = Math.min(PAGE_RECORDS_MAX, options.limit - records.length);
@@ -189,9 +196,10 @@ async function search(
       cursor,
     });
     records.push(...page.records);
+    coverage ??= page.coverage;
     cursor = page.next;
   } while (cursor !== undefined && records.length < options.limit);
-  return { records, more: cursor !== undefined };
+  return { records, more: cursor !== undefined, coverage };
 }
 
 async function toTraceId(client: Client, text: string): Promise<string> {
