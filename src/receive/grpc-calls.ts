@@ -142,28 +142,37 @@ function begin(stream: ServerHttp2Stream, limits: CallLimits, refuse: Refuse): R
   return undefined;
 }
 
-/** Neither a sender nor a reader may keep a call for longer than it takes; only we may, while the disk is slow. */
+/**
+ * Neither a sender nor a reader may keep a call for longer than it takes; only we may, while the disk is slow. Timers of our
+ * own: the stream's goes on waiting whenever anything else left on the connection.
+ */
 function watchTimes(
   stream: ServerHttp2Stream,
   { stallMs, requestMs }: CallLimits,
   cut: (reason: CutReason) => void,
   refuse: Refuse,
 ): void {
-  const deadline = setTimeout(() => {
-    refuse('slow', unavailable('the request took too long to arrive', RETRY_AFTER_MS));
+  const end = (reason: CutReason, message: string): void => {
+    refuse(reason, unavailable(message, RETRY_AFTER_MS));
     stream.close(constants.NGHTTP2_NO_ERROR);
-  }, requestMs).unref();
-  const inTime = (): void => clearTimeout(deadline);
-  stream.once('end', inTime).once('close', inTime);
-  // Starts again with every byte that comes or goes.
-  stream.setTimeout(stallMs, () => {
-    if (stream.headersSent) {
+  };
+  const deadline = setTimeout(() => end('slow', 'the request took too long to arrive'), requestMs).unref();
+  let wasAnswered = false;
+  const stall = setTimeout(() => {
+    if (!stream.headersSent && !stream.readableEnded) end('stalled', 'the request stalled');
+    else if (!wasAnswered) {
+      wasAnswered = stream.headersSent;
+      stall.refresh();
+    } else {
       if (!stream.writableFinished) cut('unread');
       stream.close(stream.writableFinished ? constants.NGHTTP2_NO_ERROR : constants.NGHTTP2_CANCEL);
-    } else if (!stream.readableEnded) {
-      refuse('stalled', unavailable('the request stalled', RETRY_AFTER_MS));
-      stream.close(constants.NGHTTP2_NO_ERROR);
     }
+  }, stallMs).unref();
+  stream.on('data', () => stall.refresh());
+  stream.once('end', () => clearTimeout(deadline));
+  stream.once('close', () => {
+    clearTimeout(deadline);
+    clearTimeout(stall);
   });
 }
 

@@ -6,7 +6,7 @@ import type { Counters } from '../core/metrics.ts';
 import { encodeStatus } from '../otlp/response.ts';
 import { RETRY_AFTER_MS } from './admission.ts';
 import type { Connection, InFlight } from './in-flight.ts';
-import { type CutReason, HEADER_BYTES_MAX } from './limits.ts';
+import { type CutReason, DISCARDED_BYTES_MAX, HEADER_BYTES_MAX } from './limits.ts';
 import { type ClientTimes, peerAddress } from './listen.ts';
 
 export interface ConnectionLimits {
@@ -25,6 +25,7 @@ export function watchConnections(
 ): (socket: Socket) => Connection | undefined {
   const connections = new WeakMap<Duplex, Connection>();
   const inWork = new WeakMap<Duplex, IncomingMessage>();
+  const answeredEarly = new WeakSet<Duplex>();
   const cut = (reason: CutReason): void => counters.add('cut', 1, { transport: 'http', reason });
   server.on('connection', (socket) => {
     const connection = inFlight.connect(peerAddress(socket.remoteAddress));
@@ -41,6 +42,21 @@ export function watchConnections(
     response.once('close', () => {
       if (inWork.get(request.socket) === request) inWork.delete(request.socket);
     });
+    // What was not read is discarded, not reset, so that a client that is still sending gets to see the answer.
+    response.once('finish', () => {
+      if (request.complete) return;
+      answeredEarly.add(request.socket);
+      let discarded = 0;
+      const discard = (chunk: Buffer): void => {
+        discarded += chunk.length;
+        if (discarded <= DISCARDED_BYTES_MAX) return;
+        request.off('data', discard);
+        cut('too_large');
+        request.socket.destroy();
+      };
+      request.on('data', discard);
+      request.once('end', () => answeredEarly.delete(request.socket));
+    });
   });
   // Nothing came or went for a while. Node ends the wait of idle connections with the same event.
   server.setTimeout(times.stallMs, (socket) => {
@@ -50,12 +66,15 @@ export function watchConnections(
     if (request?.complete && !isUnread) return;
     if (isUnread) cut('unread');
     else if (request) cut('stalled');
-    if (request && !isUnread) endWith(socket, ...STALLED);
+    else if (socket.bytesRead === 0) cut('silent');
+    if (request && !isUnread && !answeredEarly.has(socket)) endWith(socket, ...STALLED);
     else socket.destroy();
   });
   server.on('clientError', (error: Error & { code?: unknown }, socket) => {
-    const reason = answerBrokenRequest(error.code, socket);
+    const reason = reasonFor(error.code, socket);
     if (reason) cut(reason);
+    if (!reason || answeredEarly.has(socket)) socket.destroy();
+    else endWith(socket, ...BROKEN_ANSWERS[error.code === 'HPE_HEADER_OVERFLOW' ? 'headers' : reason]);
   });
   return (socket) => connections.get(socket);
 }
@@ -63,24 +82,19 @@ export function watchConnections(
 type BrokenAnswer = readonly [line: string, code: ErrorCode, message: string];
 
 /** The client shall send the same again: a status of the 400s would make exporters drop it. */
-const SLOW: BrokenAnswer = ['503 Service Unavailable', 'unavailable', 'the request took too long to arrive'];
 const STALLED: BrokenAnswer = ['503 Service Unavailable', 'unavailable', 'the request stalled'];
-const LONG_HEADERS: BrokenAnswer = [
-  '431 Request Header Fields Too Large',
-  'bad_request',
-  `headers are larger than ${HEADER_BYTES_MAX} bytes`,
-];
-const NOT_HTTP: BrokenAnswer = ['400 Bad Request', 'bad_request', 'this is not a valid HTTP/1.1 request'];
 
-/** Requests that are not HTTP, or too slow, before there is a request to answer. Returns the reason unless the client left. */
-function answerBrokenRequest(code: unknown, socket: Duplex): CutReason | undefined {
-  if (code === 'ECONNRESET' || code === 'EPIPE' || code === 'HPE_INVALID_EOF_STATE' || !socket.writable) {
-    socket.destroy();
+const BROKEN_ANSWERS: Readonly<Record<'slow' | 'headers' | 'protocol', BrokenAnswer>> = {
+  slow: ['503 Service Unavailable', 'unavailable', 'the request took too long to arrive'],
+  headers: ['431 Request Header Fields Too Large', 'bad_request', `headers are larger than ${HEADER_BYTES_MAX} bytes`],
+  protocol: ['400 Bad Request', 'bad_request', 'this is not a valid HTTP/1.1 request'],
+};
+
+/** Why there is no request to answer; undefined when the client left. */
+function reasonFor(code: unknown, socket: Duplex): 'slow' | 'protocol' | undefined {
+  if (code === 'ECONNRESET' || code === 'EPIPE' || code === 'HPE_INVALID_EOF_STATE' || !socket.writable)
     return undefined;
-  }
-  const isSlow = code === 'ERR_HTTP_REQUEST_TIMEOUT';
-  endWith(socket, ...(isSlow ? SLOW : code === 'HPE_HEADER_OVERFLOW' ? LONG_HEADERS : NOT_HTTP));
-  return isSlow ? 'slow' : 'protocol';
+  return code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'slow' : 'protocol';
 }
 
 function endWith(socket: Duplex, line: string, code: ErrorCode, message: string): void {

@@ -105,7 +105,6 @@ function send(request: IncomingMessage, response: ServerResponse, reply: Reply, 
   const last = closing ? { connection: 'close' } : {};
   response.on('error', () => response.destroy());
   response.writeHead(reply.status, { ...reply.headers, ...last, 'content-length': reply.body.length }).end(reply.body);
-  // What was not read is discarded, not reset, so that a client that is still sending gets to see the answer.
   request.resume();
 }
 

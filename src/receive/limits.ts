@@ -27,6 +27,12 @@ export const INFLATIONS_MAX = 2;
 export const HEADERS_MAX = 100;
 export const HEADER_BYTES_MAX = 16 * 1024;
 
+/**
+ * What a client may still send over HTTP/1.1 after its request was answered early: what it has on the way before it sees the
+ * answer. Over it, the connection is cut; reading on for a client that does not listen costs us half a core.
+ */
+export const DISCARDED_BYTES_MAX = 16 * 1024 * 1024;
+
 /** Why a request or a connection was refused or cut: the values of the label `reason`. */
 export type CutReason =
   /** More evidence waits to be stored than the disk budget has room for. */

@@ -19,7 +19,10 @@ export const FRAME = {
 export const FLAG = { endStream: 1, ack: 1, endHeaders: 4 } as const;
 
 /** RFC 9113, section 7. */
-export const ERROR = { none: 0, protocol: 1, internal: 2, cancel: 8, enhanceYourCalm: 11 } as const;
+export const ERROR = { none: 0, cancel: 8, enhanceYourCalm: 11 } as const;
+
+/** RFC 9113, section 6.5.2. */
+export const SETTING = { initialWindowSize: 4 } as const;
 
 export interface RawFrame {
   readonly type: number;
@@ -88,6 +91,8 @@ export class RawConnection {
   readonly frames: RawFrame[] = [];
   /** Resolves when the server has closed the connection. */
   readonly closed: Promise<void>;
+  /** Leaves settings and pings of the server without an answer. */
+  deaf = false;
   #rest = Buffer.alloc(0);
 
   constructor(port: number, localAddress = '127.0.0.1') {
@@ -97,9 +102,13 @@ export class RawConnection {
     this.closed = new Promise((resolve) => this.socket.once('close', () => resolve()));
   }
 
-  /** Opens with the preface and these settings; pings and settings of the server are answered unless `deaf`. */
-  static open(port: number, settings: readonly (readonly [number, number])[] = []): RawConnection {
-    const connection = new RawConnection(port);
+  /** Opens with the preface and these settings. */
+  static open(
+    port: number,
+    settings: readonly (readonly [number, number])[] = [],
+    localAddress?: string,
+  ): RawConnection {
+    const connection = new RawConnection(port, localAddress);
     const payload = Buffer.concat(
       settings.map(([id, value]) => Buffer.concat([Buffer.from([id >> 8, id & 255]), uint32(value)])),
     );
@@ -126,11 +135,6 @@ export class RawConnection {
     return this.frames.filter((frame) => frame.type === type && (stream === undefined || frame.stream === stream));
   }
 
-  /** The error code of the GOAWAY that came, undefined when none did. */
-  get goAwayCode(): number | undefined {
-    return this.of(FRAME.goAway)[0]?.payload.readUInt32BE(4);
-  }
-
   destroy(): void {
     this.socket.destroy();
   }
@@ -153,7 +157,7 @@ export class RawConnection {
   }
 
   #acknowledge({ type, flags, payload }: RawFrame): void {
-    if (flags & FLAG.ack || (type !== FRAME.settings && type !== FRAME.ping)) return;
+    if (this.deaf || flags & FLAG.ack || (type !== FRAME.settings && type !== FRAME.ping)) return;
     this.write(rawFrame(type, FLAG.ack, 0, type === FRAME.ping ? payload : Buffer.alloc(0)));
   }
 }
