@@ -1,6 +1,9 @@
 import { constants } from 'node:fs';
-import { access, link, mkdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import { access, link, mkdir, open, readFile, readlink, rename, stat, unlink, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { crc32 } from 'node:zlib';
+import { systemClock } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import { errnoOf } from './disk.ts';
 
@@ -20,6 +23,27 @@ async function makeFolder(path: string): Promise<void> {
   }
 }
 
+/** Raised with every change that an older program would misread or not see, such as a new kind of file. */
+const FOLDER_FORMAT = 1;
+
+/** The file `format` says what a program must know to use the folder. */
+async function checkFormat(folder: string): Promise<void> {
+  const file = join(folder, 'format');
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    return undefined;
+  });
+  const format = Number(/\bformat (\d+)/.exec(text ?? '')?.[1] ?? FOLDER_FORMAT);
+  if (format > FOLDER_FORMAT) {
+    throw new AppError(
+      'storage',
+      `the data folder ${folder} has format ${format}, this program knows up to ${FOLDER_FORMAT}: run the newer Spantrail that wrote it`,
+    );
+  }
+  // Written once; a folder in which a crash lost it has the format of then, and every newer program writes it again.
+  if (text === undefined) await writeFile(file, `Spantrail data folder, format ${FOLDER_FORMAT}\n`, { mode: 0o600 });
+}
+
 /** Creates the folder for this user only (0700) or checks that it can be used; returns its absolute path. */
 export async function openDataFolder(path: string): Promise<string> {
   const folder = resolve(path);
@@ -27,48 +51,103 @@ export async function openDataFolder(path: string): Promise<string> {
     await makeFolder(folder);
     if (!(await stat(folder)).isDirectory()) throw new Error('it is not a folder');
     await access(folder, constants.R_OK | constants.W_OK | constants.X_OK);
+    await checkFormat(folder);
     return folder;
   } catch (error) {
+    if (error instanceof AppError) throw error;
     const words = `the data folder ${folder} cannot be used: ${describeError(error)}`;
     throw new AppError('storage', `${words}; give a folder that this user can read and write`, { cause: error });
   }
 }
 
+export interface LockOptions {
+  /** Called when the lock has to be waited for, with the reason. */
+  readonly report?: (words: string) => void;
+  /** How often the holder shows that it lives. */
+  readonly beatMs?: number;
+  /** Called when another process has taken the lock over. Default: throws, which ends the process. */
+  readonly onLost?: (error: AppError) => void;
+}
+
+/** A holder that cannot be seen is taken for dead when it has missed this many beats. */
+const BEATS_MISSED_MAX = 5;
+
 /**
- * One process for each data folder: a file `lock` with the pid and, where the system tells, the start time of the process.
- * A lock of a dead process is taken over. Processes of other hosts or pid namespaces are not seen.
+ * One process for each data folder: a file `lock` with the pid and, where the system tells, the start time of the process and
+ * which pid namespace of which boot it is in. The holder writes it again every few seconds.
+ *
+ * The lock of a dead process is taken over: at once when it was in our pid namespace, where the pid tells. A holder in
+ * another container or on another host cannot be seen; it is dead when the file has not changed for some beats, as the file
+ * system's own clock tells. A holder that was stopped for that long finds out at its next beat, and must end.
  */
-export async function lockDataFolder(path: string): Promise<{ release(): Promise<void> }> {
+export async function lockDataFolder(path: string, options: LockOptions = {}): Promise<{ release(): Promise<void> }> {
   const folder = resolve(path);
   const file = join(folder, 'lock');
-  if (held.has(folder)) throw inUse(folder, process.pid);
+  if (held.has(folder)) throw inUse(folder, `process ${process.pid}`);
   held.add(folder);
   try {
-    await takeLock(folder, file);
+    const text = await holderText();
+    await takeLock(folder, file, text, options);
+    const stop = await startBeating(folder, file, text, options);
+    return {
+      async release() {
+        if (!held.delete(folder)) return;
+        const isOurs = await stop();
+        if (isOurs) await unlink(file).catch(() => undefined);
+      },
+    };
   } catch (error) {
     held.delete(folder);
     if (error instanceof AppError) throw error;
     throw new AppError('storage', `cannot lock ${folder}: ${describeError(error)}`, { cause: error });
   }
-  return {
-    async release() {
-      if (held.delete(folder)) await unlink(file).catch(() => undefined);
-    },
-  };
 }
 
-function inUse(folder: string, pid: number): AppError {
-  return new AppError(
-    'storage',
-    `the data folder ${folder} is in use by process ${pid}: stop it or choose another folder`,
-  );
+/** Who holds the lock of the folder, in words; undefined when nobody living does. Waits some seconds for a holder unseen. */
+export async function lockHolder(path: string, { beatMs = BEAT_MS }: LockOptions = {}): Promise<string | undefined> {
+  const file = join(resolve(path), 'lock');
+  const text = await readFile(file, 'utf8').catch(() => undefined);
+  if (text === undefined) return undefined;
+  if (isInOurWorld(text, await holderText())) return (await isAlive(text)) ? describeHolder(text, true) : undefined;
+  const before = await modifiedMs(file);
+  for (let poll = 0; poll < 2 * BEATS_MISSED_MAX; poll += 1) {
+    await setTimeout(beatMs / 2);
+    if ((await modifiedMs(file)) !== before) return describeHolder(text, false);
+  }
+  return undefined;
+}
+
+const BEAT_MS = 3_000;
+
+function inUse(folder: string, holder: string): AppError {
+  return new AppError('storage', `the data folder ${folder} is in use by ${holder}: stop it or choose another folder`);
+}
+
+function describeHolder(text: string, isHere: boolean): string {
+  return `process ${Number.parseInt(text, 10)}${isHere ? '' : ' of another container or host'}`;
+}
+
+/** pid, its start, and the pid namespace and boot in which these mean something. */
+async function holderText(): Promise<string> {
+  const namespace = await readlink('/proc/self/ns/pid').catch(() => '');
+  const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8').catch(() => '');
+  const world = namespace && boot ? `${namespace}@${boot.trim()}` : '';
+  return `${process.pid} ${(await startTime(process.pid)) ?? ''} ${world}`;
+}
+
+/** Does the pid in the text mean a process that we can see? */
+function isInOurWorld(text: string, ourText: string): boolean {
+  const [, , world = ''] = text.split(' ');
+  const [, , ourWorld] = ourText.split(' ');
+  return world === '' || world === ourWorld;
 }
 
 /** The lock appears with its text in one step (link), and a dead one is moved away by exactly one taker (rename). */
-async function takeLock(folder: string, file: string): Promise<void> {
-  const draft = `${file}.${process.pid}`;
+async function takeLock(folder: string, file: string, ourText: string, options: LockOptions): Promise<void> {
+  // Pids repeat from container to container.
+  const draft = `${file}.${process.pid}-${crc32(ourText).toString(16)}`;
   const stale = `${draft}.stale`;
-  await writeFile(draft, `${process.pid} ${(await startTime(process.pid)) ?? ''}`, { mode: 0o600 });
+  await writeFile(draft, ourText, { mode: 0o600 });
   try {
     for (;;) {
       const taken = await link(draft, file).then(
@@ -80,8 +159,9 @@ async function takeLock(folder: string, file: string): Promise<void> {
       );
       if (taken) return;
       const text = await readFile(file, 'utf8').catch(() => '');
-      const [pid = 0, started = ''] = text.split(' ');
-      if (await isAlive(Number(pid), started)) throw inUse(folder, Number(pid));
+      const isHere = isInOurWorld(text, ourText);
+      const lives = isHere ? await isAlive(text) : await isBeating(file, draft, ourText, options);
+      if (lives) throw inUse(folder, describeHolder(text, isHere));
       await rename(file, stale).catch(() => undefined);
       // Another taker was faster and this is its lock: give it back.
       const moved = await readFile(stale, 'utf8').catch(() => text);
@@ -93,7 +173,9 @@ async function takeLock(folder: string, file: string): Promise<void> {
   }
 }
 
-async function isAlive(pid: number, started: string): Promise<boolean> {
+async function isAlive(text: string): Promise<boolean> {
+  const [pidText = '', started = ''] = text.split(' ');
+  const pid = Number(pidText);
   if (!Number.isInteger(pid) || pid <= 0) return false;
   try {
     process.kill(pid, 0);
@@ -103,6 +185,69 @@ async function isAlive(pid: number, started: string): Promise<boolean> {
   const now = await startTime(pid);
   // Without start times only the pid can tell; our own pid is then a former process of the same number.
   return now === undefined || started === '' ? pid !== process.pid : now === started;
+}
+
+/** Watches the lock of a holder that cannot be seen. Old by the file system's clock, or unchanged for as long: dead. */
+async function isBeating(file: string, draft: string, ourText: string, options: LockOptions): Promise<boolean> {
+  const { beatMs = BEAT_MS, report } = options;
+  const limitMs = beatMs * BEATS_MISSED_MAX;
+  const before = await modifiedMs(file);
+  if (before === undefined) return false;
+  for (let waitedMs = 0; waitedMs <= limitMs; waitedMs += beatMs / 2) {
+    // Written anew for its time: what the file system says now.
+    await writeFile(draft, ourText);
+    const nowMs = (await modifiedMs(draft)) ?? 0;
+    if (nowMs - before > limitMs) return false;
+    if (waitedMs === 0) report?.(`a process of another container or host may hold ${file}: waiting for a sign of life`);
+    await setTimeout(beatMs / 2);
+    const now = await modifiedMs(file);
+    if (now !== before) return now !== undefined;
+  }
+  return false;
+}
+
+async function modifiedMs(file: string): Promise<number | undefined> {
+  return stat(file).then(
+    ({ mtimeMs }) => mtimeMs,
+    () => undefined,
+  );
+}
+
+/** Writes the lock again and again. What it returns ends that and answers whether the lock is still ours. */
+async function startBeating(folder: string, file: string, text: string, { beatMs = BEAT_MS, onLost }: LockOptions) {
+  const handle = await open(file, 'r+');
+  const { ino } = await handle.stat();
+  const isOurs = async () => (await stat(file).catch(() => undefined))?.ino === ino;
+  const beat = async () => {
+    // In place, so that it needs no space; a file system that takes some all the same, when it is full, gets the time only.
+    await handle.write(text, 0).catch(() => handle.utimes(systemClock.nowMs() / 1000, systemClock.nowMs() / 1000));
+    if (await isOurs()) return;
+    clearInterval(timer);
+    lose(folder, onLost);
+  };
+  const timer = setInterval(() => {
+    beating = beat().catch(() => undefined);
+  }, beatMs);
+  let beating = Promise.resolve();
+  timer.unref();
+  return async (): Promise<boolean> => {
+    clearInterval(timer);
+    await beating;
+    const ours = await isOurs();
+    await handle.close();
+    return ours;
+  };
+}
+
+/** Outside of any promise: two processes in one folder would harm both, and what was acknowledged is on disk. */
+function lose(folder: string, onLost: LockOptions['onLost']): void {
+  const words = `the lock of the data folder ${folder} was lost to another process, while this one was stopped or its disk hung`;
+  const error = new AppError('storage', words);
+  if (onLost) onLost(error);
+  else
+    setImmediate(() => {
+      throw error;
+    });
 }
 
 /** Start of a process in clock ticks since boot (Linux, proc(5) field 22); undefined elsewhere. */

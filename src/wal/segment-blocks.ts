@@ -50,8 +50,8 @@ const INDEX_ENTRY_BYTES = 44;
 const TAIL_BYTES = 24;
 const TAIL_MAGIC = 'SWLZ';
 
-/** Level 3 halves what level 1 leaves over of ids and costs little more: measured in ARCHITECTURE.md. */
-const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 3 } };
+/** Higher levels leave as many bytes of the ids and times that are most of what is left, and cost more: see ARCHITECTURE.md. */
+const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
 const compressAsync = promisify(zstdCompress);
 const decompressAsync = promisify(zstdDecompress);
 

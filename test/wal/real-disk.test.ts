@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { lockDataFolder, openDataFolder } from '../../src/wal/data-folder.ts';
+import { lockDataFolder, lockHolder, openDataFolder } from '../../src/wal/data-folder.ts';
 import { Quarantine } from '../../src/wal/quarantine.ts';
 import { SettleJournal } from '../../src/wal/settle-journal.ts';
 import { Wal } from '../../src/wal/wal.ts';
@@ -63,13 +63,13 @@ describe('on the machine’s own disk', () => {
     const wal = await Wal.open({ folder: join(data, 'wal') });
     await wal.append(frameOf(1));
     const journal = await SettleJournal.open({ folder: join(data, 'journal') });
-    const through = { segment: 1, offset: 32 };
-    const entry = { namespace: 'default', traceId: 'a', through, rank: 1n, revision: 0, settledAtMs: 1, records: [] };
-    await journal.append([entry]);
+    const acceptedThrough = { segment: 1, offset: 32 };
+    await journal.append([], { atMs: 1, storedBefore: 1, acceptedThrough, totals: [] });
     const quarantine = await Quarantine.open(join(data, 'quarantine'));
     const lock = await lockDataFolder(data);
     const names = await readdir(data, { recursive: true });
     expect(names.sort()).toEqual([
+      'format',
       'journal',
       'journal/0000000001.journal',
       'lock',
@@ -80,7 +80,7 @@ describe('on the machine’s own disk', () => {
     ]);
     for (const name of ['', ...names]) {
       const { mode } = await stat(join(data, name));
-      expect(`${name} ${(mode & 0o777).toString(8)}`).toBe(`${name} ${/[.]|lock/.test(name) ? '600' : '700'}`);
+      expect(`${name} ${(mode & 0o777).toString(8)}`).toBe(`${name} ${/[.]|lock|format/.test(name) ? '600' : '700'}`);
     }
     await Promise.all([wal.close(), journal.close(), quarantine.close(), lock.release()]);
     expect(await readdir(data)).not.toContain('lock');
@@ -95,6 +95,17 @@ describe('on the machine’s own disk', () => {
         message: expect.stringMatching(new RegExp(`^the data folder ${path} cannot be used: .+`)),
       });
     }
+  });
+
+  it('a folder of a newer program is refused with words', async () => {
+    expect(await openDataFolder(folder)).toBe(folder);
+    const text = await readFile(join(folder, 'format'), 'utf8');
+    expect(await openDataFolder(folder)).toBe(folder);
+    await writeFile(join(folder, 'format'), text.replace('1', '2'));
+    await expect(openDataFolder(folder)).rejects.toMatchObject({
+      code: 'storage',
+      message: expect.stringMatching(/has format 2, this program knows up to 1: run the newer Spantrail/),
+    });
   });
 });
 
@@ -144,6 +155,62 @@ describe('the lock of the data folder', () => {
   ])('takes over a lock with %s', async (_, text) => {
     await writeFile(join(folder, 'lock'), text);
     await (await lockDataFolder(folder)).release();
+  });
+
+  describe('of a holder that cannot be seen', () => {
+    const quick = { beatMs: 40 };
+    const foreign = '7 1234 pid:[1]@another-boot';
+
+    it('is respected while it shows that it lives, and taken over when it does not', async () => {
+      const file = join(folder, 'lock');
+      await writeFile(file, foreign);
+      const beating = setInterval(() => void writeFile(file, foreign), 10);
+      const said: string[] = [];
+      const report = (words: string) => void said.push(words);
+      await expect(lockDataFolder(folder, { ...quick, report })).rejects.toThrow(
+        'in use by process 7 of another container or host: stop it',
+      );
+      expect(await lockHolder(folder, quick)).toBe('process 7 of another container or host');
+      clearInterval(beating);
+      expect(said).toEqual([expect.stringContaining('waiting for a sign of life')]);
+      expect(await lockHolder(folder, quick)).toBeUndefined();
+      const lock = await lockDataFolder(folder, quick);
+      expect(await lockHolder(folder, quick)).toBe(`process ${process.pid}`);
+      await lock.release();
+      expect(await readdir(folder)).toEqual([]);
+    });
+
+    it('is found out about by the one who lost it', async () => {
+      let tell = (_error: Error) => {};
+      const lost = new Promise<Error>((resolve) => {
+        tell = resolve;
+      });
+      const lock = await lockDataFolder(folder, { ...quick, onLost: tell });
+      await unlink(join(folder, 'lock'));
+      await writeFile(join(folder, 'lock'), foreign);
+      expect((await lost).message).toContain(`the lock of the data folder ${folder} was lost`);
+      await lock.release();
+      // It is not ours to remove.
+      expect(await readdir(folder)).toEqual(['lock']);
+    });
+
+    it('is kept in a pid namespace of its own, as a container has it', async () => {
+      const apart = `const { lockDataFolder } = await import(${module});
+        const words = await lockDataFolder(process.argv[1], { beatMs: 40 }).then(() => 'held', (error) => error.message);
+        console.log(process.pid, words);
+        setInterval(() => {}, 1e6);`;
+      const user = process.getuid?.() === 0 ? [] : ['--user', '--map-root-user'];
+      const args = [...user, '--pid', '--fork', '--kill-child', '--mount-proc'];
+      const child = spawn('unshare', [...args, process.execPath, '--input-type=module', '-e', apart, folder], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      children.push(child);
+      const [words] = await once(createInterface({ input: child.stdout }), 'line');
+      expect(words).toBe('1 held');
+      await expect(lockDataFolder(folder, quick)).rejects.toThrow('in use by process 1 of another container or host');
+      await kill(child);
+      await (await lockDataFolder(folder, quick)).release();
+    });
   });
 
   it('says why when there can be no lock', async () => {
