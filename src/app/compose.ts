@@ -41,6 +41,9 @@ export interface Surroundings {
 /** Requests in work get this long to finish when the process stops. */
 const CLOSE_GRACE_MS = 5_000;
 
+/** A batch that is being written, or a replay, gets this long when the process stops. */
+const DRAIN_MS = 8_000;
+
 /** Undoes what was started, last first; one failure does not keep the others from being undone. */
 class Teardown {
   readonly #steps: (() => Promise<unknown>)[] = [];
@@ -107,10 +110,19 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const telemetry = loadTelemetry(house, inFlight, [grpc, http]);
   const api = await startHouseApi(house, telemetry);
   const replayed = stages.startJoining();
-  teardown.add(() => stages.drain());
+  teardown.add(() => drainInTime(stages, log));
   const ports = { grpc, http, api };
   log.info({ ...ports, store: settings.store.type, dataDir: settings.dataDir }, 'ready');
   return { ports, replayed, close: () => teardown.run(log) };
+}
+
+/** A batch on its way to the store is waited for; one that the store does not answer for is not, and repeated by the next start. */
+async function drainInTime(stages: Stages, log: Logger): Promise<void> {
+  const tooLong = Symbol('too long');
+  const timer = new Promise<typeof tooLong>((resolve) => setTimeout(resolve, DRAIN_MS, tooLong).unref());
+  if ((await Promise.race([stages.drain(), timer])) !== tooLong) return;
+  const words = 'the store or the replay did not finish in time; what is not stored is in the write-ahead log';
+  log.warn({ waitedMs: DRAIN_MS }, words);
 }
 
 async function startReceivers({ settings, stages, counters, log, teardown }: House) {

@@ -1,9 +1,11 @@
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import type { Settings } from '../config/schema.ts';
-import { startSpantrail } from './compose.ts';
+import { type RunningSpantrail, startSpantrail } from './compose.ts';
 
 /** How long a stop may take before it gives up on being polite; what was acknowledged is on disk in any case. */
 const STOP_DEADLINE_MS = 20_000;
+/** After everything is closed, what a store that never answers still holds open is not waited for longer than this. */
+const LINGER_MS = 500;
 
 export interface ServeContext {
   write(text: string): void;
@@ -11,7 +13,10 @@ export interface ServeContext {
   readonly version: string;
 }
 
-/** Runs until SIGTERM or SIGINT. When ready it writes one JSON line with the ports. */
+/**
+ * Runs until SIGTERM or SIGINT. When ready it writes one JSON line with the ports. A signal that comes while it still starts
+ * stops it as soon as it has started; the second signal ends it at once, with exit code 1.
+ */
 export async function serve(settings: Settings, context: ServeContext): Promise<void> {
   const log = pino(
     {
@@ -22,36 +27,58 @@ export async function serve(settings: Settings, context: ServeContext): Promise<
     },
     pino.destination(2),
   );
-  const running = await startSpantrail(settings, { log, environment: context.environment, version: context.version });
-  context.write(`${JSON.stringify({ ready: true, ...running.ports, pid: process.pid })}\n`);
+  const signals = listenForSignals(log);
+  try {
+    const running = await startSpantrail(settings, { log, environment: context.environment, version: context.version });
+    exitWhenReplayFails(running, log, signals);
+    if (!signals.isStopping())
+      context.write(`${JSON.stringify({ ready: true, ...running.ports, pid: process.pid })}\n`);
+    await signals.first;
+    await running.close();
+    log.info('stopped');
+    setTimeout(() => process.exit(0), LINGER_MS).unref();
+  } finally {
+    signals.close();
+  }
+}
+
+function exitWhenReplayFails(running: RunningSpantrail, log: Logger, signals: Signals): void {
   running.replayed.catch((error: unknown) => {
+    // A stop breaks off a replay that takes too long; the next start begins it again.
+    if (signals.isStopping()) return;
     log.fatal({ error }, 'the write-ahead log could not be replayed; stopped, so that nothing is joined in part');
     process.exit(1);
   });
-  const signal = await nextSignal();
-  log.info({ signal }, 'stopping: no new requests, what is in work is finished; a second signal stops at once');
-  const impatient = () => process.exit(1);
-  process.once('SIGINT', impatient).once('SIGTERM', impatient);
-  const deadline = setTimeout(() => {
-    log.error(
-      { deadlineMs: STOP_DEADLINE_MS },
-      'stopped at the deadline; what was acknowledged is in the write-ahead log',
-    );
-    process.exit(1);
-  }, STOP_DEADLINE_MS);
-  await running.close();
-  clearTimeout(deadline);
-  process.off('SIGINT', impatient).off('SIGTERM', impatient);
-  log.info('stopped');
 }
 
-function nextSignal(): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>();
-  const signals = ['SIGTERM', 'SIGINT'] as const;
+interface Signals {
+  /** Resolves at the first signal; from then on the deadline runs. */
+  readonly first: Promise<void>;
+  isStopping(): boolean;
+  close(): void;
+}
+
+function listenForSignals(log: Logger): Signals {
+  const { promise: first, resolve } = Promise.withResolvers<void>();
+  let deadline: NodeJS.Timeout | undefined;
   const listener = (signal: NodeJS.Signals) => {
-    for (const other of signals) process.off(other, listener);
-    resolve(signal);
+    // The second one.
+    if (deadline !== undefined) process.exit(1);
+    log.info({ signal }, 'stopping: what is in work is finished; a second signal stops at once');
+    deadline = setTimeout(() => {
+      const words = 'stopped at the deadline; what was acknowledged is in the write-ahead log';
+      log.error({ deadlineMs: STOP_DEADLINE_MS }, words);
+      process.exit(1);
+    }, STOP_DEADLINE_MS);
+    resolve();
   };
-  for (const signal of signals) process.on(signal, listener);
-  return promise;
+  process.on('SIGTERM', listener).on('SIGINT', listener);
+  return {
+    first,
+    isStopping: () => deadline !== undefined,
+    close: () => {
+      clearTimeout(deadline);
+      process.off('SIGTERM', listener).off('SIGINT', listener);
+    },
+  };
 }
