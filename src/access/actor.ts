@@ -54,6 +54,12 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
   const events = eventsBySpan(accesses, stated);
   const { spans, parent, logs, logsBySpan } = view;
   const inLogs = (spanId: string): Found | undefined => firstOf(logsBySpan.get(spanId) ?? [], inLog);
+  // Thousands of events may name one span that never came.
+  const onAbsent = new Map<string, Found | undefined>();
+  const inLogsOfAbsent = (spanId: string): Found | undefined => {
+    if (!onAbsent.has(spanId)) onAbsent.set(spanId, inLogs(spanId));
+    return onAbsent.get(spanId);
+  };
   // For each span what it has itself or its nearest ancestor with one; parents come before their children.
   const nearest: (Found | undefined)[] = [];
   const nearestLog: (Found | undefined)[] = [];
@@ -83,7 +89,7 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
     return (
       (access.source === 'span' && events.size > 0 ? onSpan(access.from) : undefined) ??
       nearest[index] ??
-      (index < 0 ? inLogs(access.spanId) : nearestLog[index]) ??
+      (index < 0 ? inLogsOfAbsent(access.spanId) : nearestLog[index]) ??
       anywhere() ??
       agents[index] ??
       callerOf(access, index)

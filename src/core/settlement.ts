@@ -43,6 +43,9 @@ export interface Settlement {
 
 export type Settle = (evidence: TraceEvidence) => Settlement;
 
+/** The same in steps: others may go on between two of them. */
+export type SettleSteps = (evidence: TraceEvidence) => Generator<void, Settlement>;
+
 /** One row for the store: a record with what makes its write idempotent and ordered. */
 export interface RecordWrite {
   readonly id: string;

@@ -38,7 +38,7 @@ interface Event extends EventAccess {
   /** Its id when no span stands for it. */
   readonly ownId: string;
   /** Ids that its copies from other senders and its other versions would have. */
-  readonly aliases: readonly string[];
+  readonly aliases: string[];
   readonly versions: number;
 }
 
@@ -66,12 +66,11 @@ function distinctEvents(namespace: string, traceId: string, given: readonly Even
 /** The version that stands; either may have been the only one, with its span's id, in a smaller set. */
 function joinVersions(namespace: string, traceId: string, left: Event, right: Event): Event {
   const [winner, loser] = compareVersions(left, right) < 0 ? [left, right] : [right, left];
-  const ofSpan = spanRecordId(namespace, traceId, loser.access.spanId);
-  return {
-    ...winner,
-    aliases: [...winner.aliases, ...loser.aliases, ofSpan],
-    versions: left.versions + right.versions,
-  };
+  // Added to in place: an event may come in thousands of versions.
+  const { aliases } = left;
+  for (const alias of right.aliases) aliases.push(alias);
+  aliases.push(spanRecordId(namespace, traceId, loser.access.spanId));
+  return { ...winner, aliases, versions: left.versions + right.versions };
 }
 
 function compareVersions(left: EventAccess, right: EventAccess): number {

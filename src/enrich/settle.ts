@@ -3,7 +3,7 @@ import { attributeTrace } from '../access/actor.ts';
 import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import type { BeyondCounts, LogRecord, Span } from '../core/evidence.ts';
-import type { EvidenceCounts, Settle, SettledRecord } from '../core/settlement.ts';
+import type { EvidenceCounts, Settle, SettledRecord, SettleSteps } from '../core/settlement.ts';
 import { type DistinctEvidence, distinctEvidence } from './dedupe.ts';
 import { type EventAccess, identify } from './findings.ts';
 import { rankOf } from './identity.ts';
@@ -70,13 +70,29 @@ function among(logs: readonly LogRecord[], pieces: ReadonlySet<Span | LogRecord>
   return new Set(logs.filter((log) => pieces.has(log)));
 }
 
+/** Records made between two pauses of a settle in steps. */
+const RECORDS_PER_STEP = 64;
+
+/** See createSettleSteps. */
+export function createSettle(rules: AccessRules, settings: EnrichSettings): Settle {
+  const settle = createSettleSteps(rules, settings);
+  return (evidence) => {
+    const steps = settle(evidence);
+    for (;;) {
+      const step = steps.next();
+      if (step.done) return step.value;
+    }
+  };
+}
+
 /**
  * The function that makes records: from all evidence of a trace, in whatever order and however often it came, to its
- * accesses. It looks at no clock and keeps nothing between calls.
+ * accesses. It looks at no clock and keeps nothing between calls. It pauses now and then, so that a trace with thousands of
+ * records keeps nobody waiting.
  */
-export function createSettle(rules: AccessRules, settings: EnrichSettings): Settle {
+export function createSettleSteps(rules: AccessRules, settings: EnrichSettings): SettleSteps {
   const isAccess = (span: Span): boolean => recogniseSpan(span, rules).kind === 'access';
-  return (evidence) => {
+  return function* (evidence) {
     const { beyond } = evidence;
     const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
     const tree = buildTree(
@@ -84,9 +100,11 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
       beyond,
     );
     const { spans, parent, indexOf } = tree;
+    yield;
     const { spanAccesses, eventAccesses, excluded } = judge(rules, tree, distinct);
     const rivalAccesses = [...distinct.rivals].filter(([, rivals]) => rivals.some(isAccess)).map(([spanId]) => spanId);
     const { list, superseded } = identify(evidence, tree, { spanAccesses, eventAccesses, rivalAccesses });
+    yield;
     const logs = distinct.logs.map((piece) => piece.log);
     const logsBySpan = groupBySpan(logs);
     const logIds = new Map(distinct.logs.map(({ log, digest }) => [log, digest]));
@@ -94,11 +112,14 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
     const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, {
       ...{ logsBySpan, logIds, isSecret: rules.isSecret, beyond },
     });
+    yield;
     const accesses = list.map((finding) => finding.access);
     const people = attributeTrace({ spans, parent, indexOf, logs, logsBySpan }, accesses, rules);
 
     const used = new Set<Span | LogRecord>();
-    const records: SettledRecord[] = list.map((finding) => {
+    const records: SettledRecord[] = [];
+    for (const finding of list) {
+      if (records.length % RECORDS_PER_STEP === 0) yield;
       const { access } = finding;
       for (const piece of finding.pieces) used.add(piece);
       const origin = originOf(facts, finding);
@@ -106,12 +127,9 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
       if (origin?.failure.reported) used.add(origin.failure.reported);
       const actor = people.actorOf(access);
       for (const { by } of actor.named) used.add(by);
-      return buildRecord(facts, finding, settings, {
-        actor,
-        source: people.sourceOf(access),
-        rivals: distinct.rivals.get(access.spanId)?.length ?? 0,
-      });
-    });
+      const rivals = distinct.rivals.get(access.spanId)?.length ?? 0;
+      records.push(buildRecord(facts, finding, settings, { actor, source: people.sourceOf(access), rivals }));
+    }
     sorted(records, (left, right) => ascending(left.timestampNs, right.timestampNs) || ascending(left.id, right.id));
     return {
       rank: rankOf(distinct.pieces + (beyond?.pieces ?? 0), (distinct.bitsSum + (beyond?.bitsSum ?? 0)) | 0),
