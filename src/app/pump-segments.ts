@@ -11,7 +11,7 @@ type Segments = ReturnType<Wal['segments']>;
 interface Parts {
   readonly shards: readonly ShardHandle[];
   readonly wal: Pick<Wal, 'segments' | 'drop' | 'sealAged' | 'startCompaction' | 'stopCompaction'>;
-  readonly journal: Pick<SettleJournal, 'dropBefore' | 'bytes'>;
+  readonly journal: Pick<SettleJournal, 'dropBefore' | 'bytes' | 'firstSegment'>;
   readonly clock: Clock;
   readonly counters: Counters;
   /** Absent: there is always room. */
@@ -47,12 +47,13 @@ async function evict(parts: Parts, segments: Segments, isStored: (segment: numbe
   let missingBytes = diskSpace?.status().missingBytes ?? 0;
   let dropped = 0;
   // The newest stays, so that numbers are never used twice.
-  for (const { segment, bytes, sealed } of segments.slice(0, -1)) {
+  for (const [index, { segment, bytes, sealed }] of segments.slice(0, -1).entries()) {
     if (!sealed || !isStored(segment)) break;
     const isOld = (endsMs[dropped] ?? oldestAllowedMs) < oldestAllowedMs;
     const isTooMuch = keptBytes > settings.horizonBytesMax;
     if (!isOld && !isTooMuch && missingBytes <= 0) break;
-    await Promise.all(shards.map((shard) => shard.dropBefore(segment + 1)));
+    const receivedMs = nsToMs(segments[index + 1]?.firstReceivedNs ?? 0n);
+    await Promise.all(shards.map((shard) => shard.dropBefore(segment + 1, journal.firstSegment, receivedMs)));
     await wal.drop(segment);
     counters.add('evicted', bytes, { reason: isOld ? 'age' : isTooMuch ? 'bytes' : 'space' });
     keptBytes -= bytes;

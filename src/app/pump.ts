@@ -57,7 +57,7 @@ export interface PumpLog {
 export interface PumpOptions {
   readonly shards: readonly ShardHandle[];
   readonly store: Pick<Store, 'write' | 'get'>;
-  readonly journal: Pick<SettleJournal, 'append' | 'dropBefore' | 'bytes'>;
+  readonly journal: Pick<SettleJournal, 'append' | 'dropBefore' | 'bytes' | 'firstSegment'>;
   readonly wal: Pick<Wal, 'segments' | 'drop' | 'bytes' | 'sealAged' | 'startCompaction' | 'stopCompaction'>;
   /** Absent: there is always room. */
   readonly diskSpace?: Pick<DiskSpace, 'status'>;
@@ -73,7 +73,7 @@ export interface PumpOptions {
 /** What is pending, over all shards. */
 export interface PumpStatus {
   readonly tracesOpen: number;
-  readonly tracesHeld: number;
+  readonly tracesStored: number;
   readonly evidencePending: number;
   readonly indexBytes: number;
   readonly indexBytesMax: number;
@@ -167,11 +167,11 @@ class RunningPump implements Pump {
     const segments = wal.segments();
     const stats = await Promise.all(shards.map((shard) => shard.stats(clock.nowMs())));
     this.#status = this.#summarise(stats, segments);
-    const ignored = sum(stats, (shard) => shard.ignored);
-    counters.add('evidence', ignored - this.#ignored, { use: 'context' });
+    const ignored = sum(stats, (shard) => sum([...shard.ignored.values()], (count) => count));
+    counters.add('evidence', ignored - this.#ignored, { signal: 'logs', use: 'context' });
     this.#ignored = ignored;
     counters.set('traces_open', this.#status.tracesOpen);
-    counters.set('traces_held', this.#status.tracesHeld);
+    counters.set('traces_stored', this.#status.tracesStored);
     counters.set('evidence_pending', this.#status.evidencePending);
     counters.set('replayed', this.#status.replayed);
     counters.set('wal_bytes', this.#status.walBytes);
@@ -291,9 +291,12 @@ class RunningPump implements Pump {
   #count(batch: SettledBatch): void {
     const { counters } = this.#options;
     for (const trace of batch.traces) counters.add('settled', 1, { reason: trace.reason });
-    const { used, context, excluded, duplicate } = batch.counts;
-    for (const [use, amount] of Object.entries({ used, context, excluded, duplicate })) {
-      if (amount > 0) counters.add('evidence', amount, { use });
+    for (const { fresh } of batch.entries) {
+      for (const signal of ['traces', 'logs'] as const) {
+        for (const [use, amount] of Object.entries(fresh[signal])) {
+          if (amount > 0) counters.add('evidence', amount, { signal, use });
+        }
+      }
     }
     for (const { stage, pieces } of batch.quarantined) counters.add('quarantined', pieces, { stage });
   }
@@ -354,7 +357,7 @@ class RunningPump implements Pump {
     const oldest = segments[0];
     return {
       tracesOpen: sum(stats, (shard) => shard.tracesOpen),
-      tracesHeld: sum(stats, (shard) => shard.tracesHeld),
+      tracesStored: sum(stats, (shard) => shard.tracesStored),
       evidencePending: sum(stats, (shard) => shard.evidencePending),
       indexBytes: sum(stats, (shard) => shard.indexBytes),
       indexBytesMax: sum(stats, (shard) => shard.indexBytesMax),

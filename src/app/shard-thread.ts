@@ -4,7 +4,7 @@ import type { JoinSettings } from '../join/settings.ts';
 import { JoinShard } from '../join/shard.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
 import { serveShard, threadShard } from '../join/shard-worker.ts';
-import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
+import { openJournalReader } from '../wal/settle-journal.ts';
 import { openFrameReader } from '../wal/wal.ts';
 import { createSettling, type SettlingSettings } from './settling.ts';
 
@@ -14,33 +14,35 @@ export interface ShardThreadData {
   readonly join: JoinSettings;
   /** Folder of the write-ahead log, which the thread reads by itself. */
   readonly walFolder: string;
+  /** Folder of the settle journal, likewise. */
+  readonly journalFolder: string;
   readonly shardIndex: number;
   readonly shardCount: number;
 }
 
-/** Starts a thread that joins and settles one shard. The journal stays here: its entries are read for the thread's batches. */
-export function startShardThread(
-  data: ShardThreadData,
-  readJournal: (position: JournalPosition) => JournalEntry,
-): ShardHandle {
-  return threadShard(new Worker(new URL(import.meta.url), { workerData: { shardThread: data } }), readJournal);
+/** Starts a thread that joins and settles one shard. */
+export function startShardThread(data: ShardThreadData): ShardHandle {
+  return threadShard(new Worker(new URL(import.meta.url), { workerData: { shardThread: data } }));
 }
 
 /** This file is also what runs on the thread. */
-function serveThread({ settling, join, walFolder, shardIndex, shardCount }: ShardThreadData): void {
+function serveThread({ settling, join, walFolder, journalFolder, shardIndex, shardCount }: ShardThreadData): void {
   assert(parentPort !== null, 'a join shard is served on a thread');
   const frames = openFrameReader(walFolder);
+  const journal = openJournalReader(journalFolder);
   const shard = new JoinShard({
     settings: join,
     ...createSettling(settling),
     readFrame: (position) => frames.read(position),
-    readJournal: () => {
-      throw new Error('the batches of a thread are stamped on the main thread');
-    },
+    readJournal: (position) => journal.read(position),
     shardIndex,
     shardCount,
   });
-  serveShard(parentPort, shard, frames);
+  serveShard(parentPort, shard, {
+    read: (position) => frames.read(position),
+    forget: (segment) => frames.forget(segment),
+    forgetJournalBefore: (segment) => journal.forgetBefore(segment),
+  });
 }
 
 // A worker of something else that imports this file (a test runner) has other data.

@@ -4,7 +4,7 @@ import type { JoinSettings } from '../join/settings.ts';
 import { JOIN_DEFAULTS } from '../join/settings.ts';
 import { JoinShard } from '../join/shard.ts';
 import { inlineShard, type ShardHandle } from '../join/shard-handle.ts';
-import type { JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
+import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
 import { createSettling } from './settling.ts';
 import { startShardThread } from './shard-thread.ts';
@@ -14,7 +14,6 @@ export function joinSettings(settings: Settings): JoinSettings {
     ...JOIN_DEFAULTS,
     ...settings.join,
     indexBytesMax: Math.floor(settings.join.indexBytesMax / settings.workers),
-    heldMs: settings.wal.horizonAgeMs,
   };
 }
 
@@ -23,33 +22,35 @@ export function startShards(
   settings: Settings,
   disk: { folder: string; wal: Wal; journal: SettleJournal },
 ): ShardHandle[] {
-  const readJournal = (position: JournalPosition) => disk.journal.read(position);
   if (settings.workers === 1) {
     const shard = new JoinShard({
       settings: joinSettings(settings),
       ...createSettling(settings),
       readFrame: (position) => disk.wal.read(position),
-      readJournal,
+      readJournal: (position) => disk.journal.read(position),
       shardIndex: 0,
       shardCount: 1,
     });
     return [inlineShard(shard)];
   }
   return Array.from({ length: settings.workers }, (_, shardIndex) =>
-    startShardThread(
-      {
-        settling: { access: settings.access, enrich: settings.enrich },
-        join: joinSettings(settings),
-        walFolder: walFolder(disk.folder),
-        shardIndex,
-        shardCount: settings.workers,
-      },
-      readJournal,
-    ),
+    startShardThread({
+      settling: { access: settings.access, enrich: settings.enrich },
+      join: joinSettings(settings),
+      walFolder: walFolder(disk.folder),
+      journalFolder: journalFolder(disk.folder),
+      shardIndex,
+      shardCount: settings.workers,
+    }),
   );
 }
 
 /** Where the write-ahead log lies in the data folder. */
 export function walFolder(dataFolder: string): string {
   return join(dataFolder, 'wal');
+}
+
+/** Where the settle journal lies in the data folder. */
+export function journalFolder(dataFolder: string): string {
+  return join(dataFolder, 'journal');
 }

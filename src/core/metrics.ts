@@ -45,11 +45,7 @@ export const METRICS = {
   quarantine_bytes: { unit: 'By', kind: 'gauge', text: 'Bytes of unresolved items in quarantine.' },
   write_retries: { unit: '{batch}', kind: 'counter', text: 'Batches written again after the store failed.' },
   traces_open: { unit: '{trace}', kind: 'gauge', text: 'Traces with evidence that is not settled and stored yet.' },
-  traces_held: {
-    unit: '{trace}',
-    kind: 'gauge',
-    text: 'Traces in the index, stored ones inside the horizon included.',
-  },
+  traces_stored: { unit: '{trace}', kind: 'gauge', text: 'Stored traces that late evidence can still join.' },
   replayed: {
     unit: '{item}',
     kind: 'gauge',

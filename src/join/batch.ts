@@ -1,9 +1,17 @@
 import { formatTimestamp, msToNs } from '../core/clock.ts';
-import { AppError } from '../core/errors.ts';
+import type { CoverageNote } from '../core/coverage.ts';
 import type { SettleReason } from '../core/record.ts';
-import type { EvidenceCounts, RecordWrite, SettledTrace, Settlement } from '../core/settlement.ts';
+import type {
+  BySignal,
+  EvidenceCounts,
+  FreshCounts,
+  RecordWrite,
+  SettledRecord,
+  SettledTrace,
+  Settlement,
+} from '../core/settlement.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
-import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
+import type { EvidencePlace, JournalEntry, JournalRecord } from '../wal/settle-journal.ts';
 
 /** A published id that its trace no longer yields: its record gets a last revision that names the one that stands for it. */
 export interface Supersession {
@@ -36,8 +44,8 @@ export interface SettledBatch {
   readonly entries: JournalEntry[];
   readonly superseded: Supersession[];
   readonly quarantined: SetAside[];
-  /** Evidence counted for the first time, by use. */
-  readonly counts: EvidenceCounts;
+  /** What the fresh evidence says of the coverage of its services. */
+  readonly coverage: CoverageNote[];
 }
 
 /** One settle of one trace, before it is known what it changes. */
@@ -53,138 +61,161 @@ export interface TakenTrace {
   readonly isCut: boolean;
   /** Evidence is gone or unreadable: that the settle does not yield an id any more means nothing. */
   readonly hasLost: boolean;
-  /** Pieces that went in and had been settled and stored before. */
-  readonly stored: number;
-  /** Where the journal remembers the last settle. */
-  readonly journal: JournalPosition | undefined;
+  /** What is stored is written again though nothing is new. */
+  readonly isRepeat: boolean;
+  /** What the journal remembers of the last settle. */
+  readonly previous: JournalEntry | undefined;
+  /** What the entry is to remember of the evidence. */
+  readonly pieces: readonly EvidencePlace[];
+  readonly counts: BySignal<EvidenceCounts>;
+  readonly fresh: BySignal<FreshCounts>;
+  readonly settles: number;
+  /** Epoch milliseconds before which nothing is known any more; 0 when nothing was forgotten. */
+  readonly horizonMs: number;
 }
 
-/** A batch as a shard gives it: the traces are not stamped yet, which needs the journal. */
-export interface TakenBatch extends Pick<SettledBatch, 'number' | 'quarantined' | 'counts'> {
-  readonly settledAtMs: number;
-  readonly taken: readonly TakenTrace[];
-  /** Log records without a trace, which need no stamp. */
-  readonly untraced: readonly SettledTrace[];
-  readonly untracedEntries: readonly JournalEntry[];
-}
-
-/** Stamps a batch. The entries of its traces come last, in the order of `taken`. Changes the batch's records. */
-export function stampBatch(batch: TakenBatch, readJournal: (position: JournalPosition) => JournalEntry): SettledBatch {
-  const { number, quarantined, counts, untraced, untracedEntries, settledAtMs } = batch;
-  const stamped = { traces: [...untraced], entries: [...untracedEntries], superseded: [] as Supersession[] };
-  for (const taken of batch.taken) {
-    const previous = previousOf(taken, readJournal);
-    const newer = previous !== undefined && comparePositions(previous.through, taken.through) > 0;
-    const through = newer ? previous.through : taken.through;
-    if (taken.settlement === undefined) {
-      const { namespace, traceId } = taken;
-      const nothing = { namespace, traceId, rank: 0n, revision: 0, records: [] };
-      stamped.entries.push({ ...(previous ?? nothing), through, settledAtMs });
-      continue;
-    }
-    const { trace, entry, superseded } = stampTrace(taken, taken.settlement, previous, settledAtMs);
-    stamped.traces.push(trace);
-    stamped.entries.push({ ...entry, through });
-    stamped.superseded.push(...superseded);
-  }
-  return { number, quarantined, counts, ...stamped };
-}
-
-/** What the journal remembers of the trace; undefined when it was never stored or the entry is beyond the horizon. */
-function previousOf(
-  { journal }: TakenTrace,
-  readJournal: (position: JournalPosition) => JournalEntry,
-): JournalEntry | undefined {
-  if (journal === undefined) return undefined;
-  try {
-    return readJournal(journal);
-  } catch (thrown) {
-    if (thrown instanceof AppError) return undefined;
-    throw thrown;
-  }
-}
-
-interface StampedTrace {
-  readonly trace: SettledTrace;
+export interface StampedTrace {
+  /** Undefined when nothing was settled. */
+  readonly trace: SettledTrace | undefined;
   readonly entry: JournalEntry;
   readonly superseded: Supersession[];
 }
 
 /**
  * Turns a settle into writes and a journal entry, with what depends on how and when (the fields exempt from the equality
- * of settles) written into the settlement's records. A settle of the rank that is stored already writes nothing.
+ * of settles) written into the settlement's records. A settle of the rank that is stored already writes nothing, unless it
+ * is a repetition: then the records are those of the stored revision.
  */
-export function stampTrace(
-  taken: TakenTrace,
-  settlement: Settlement,
-  previous: JournalEntry | undefined,
-  nowMs: number,
-): StampedTrace {
-  const { namespace, traceId, reason, through, isCut } = taken;
-  // After a restart the index does not know what was beyond the horizon before, but the last rank counts its pieces.
-  const hasLost = taken.hasLost || (previous !== undefined && taken.stored < piecesOf(previous.rank));
+export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
+  const { settlement, previous, isCut } = taken;
+  const entry = entryOf(taken, nowMs);
+  if (settlement === undefined) return { trace: undefined, entry, superseded: [] };
   // What a cut trace shows can change without its rank growing; within this trace a later look still counts more.
   const isOvertaken = isCut && previous !== undefined && settlement.rank < previous.rank;
   const rank = isOvertaken ? previous.rank + 1n : settlement.rank;
-  if (previous !== undefined && previous.revision > 0 && previous.rank === rank) {
-    const trace = { namespace, traceId, reason, rank, revision: previous.revision, writes: [] };
-    return { trace, entry: { ...previous, through, settledAtMs: nowMs }, superseded: [] };
+  const isSame = previous !== undefined && previous.revision > 0 && previous.rank === rank;
+  const { namespace, traceId } = taken;
+  if (isSame && !taken.isRepeat) {
+    const { revision } = previous;
+    const trace = { namespace, traceId, reason: taken.reason, rank, revision, writes: [] };
+    return { trace, entry: { ...entry, reason: previous.reason }, superseded: [] };
   }
-  const revision = (previous?.revision ?? 0) + 1;
-  const revisedAt = formatTimestamp(msToNs(nowMs));
-  const published = new Map(previous?.records.map(({ id, timestampNs }) => [id, timestampNs]));
-  const writes = settlement.records.map(({ id, timestampNs, record }): RecordWrite => {
-    const previousTimestampNs = published.get(id);
-    published.delete(id);
-    const { audit } = record;
-    audit.revision = revision;
-    audit.join.reason = reason;
-    audit.join.late = reason === 'late';
-    if (isCut || hasLost) audit.join.state = 'partial';
-    if (revision > 1) audit.revised_at = revisedAt;
-    const write = { id, namespace, timestampNs, rank, record };
-    if (previousTimestampNs === undefined) return write;
-    audit.supersedes = revision - 1;
-    return { ...write, previousTimestampNs };
+  const revision = isSame ? previous.revision : (previous?.revision ?? 0) + 1;
+  const stamp: Stamp = {
+    rank,
+    revision,
+    reason: isSame ? previous.reason : taken.reason,
+    revisedAt: formatTimestamp(msToNs(isSame ? previous.settledAtMs : nowMs)),
+    horizonMs: entry.horizonMs,
+    isPartial: isCut || entry.isLost,
+  };
+  const published = new Map(previous?.records.map((record) => [record.id, record]));
+  const writes = settlement.records.map((settled) => {
+    const before = published.get(settled.id);
+    published.delete(settled.id);
+    return stampRecord(namespace, settled, before, stamp);
   });
-  const entry = settlement.records.find(({ record }) => record.audit.entry) ?? settlement.records[0];
-  const superseded = [...published].flatMap(([id, timestampNs]): Supersession[] => {
-    const by = settlement.superseded.get(id) ?? (hasLost ? undefined : (entry?.id ?? 'none'));
-    return by === undefined ? [] : [{ id, by, namespace, timestampNs, rank, revision, revisedAt }];
+  const trace = { namespace, traceId, reason: stamp.reason, rank, revision, writes };
+  if (isSame) return { trace, entry: { ...entry, reason: stamp.reason }, superseded: [] };
+  const gone = [...published.values()].map((record) => standIn(record, settlement, entry.isLost));
+  const superseded = gone.flatMap(({ id, timestampNs, supersededBy: by }): Supersession[] => {
+    // Told once: a record that another stands for is not revised by each later settle.
+    const isTold = by === undefined || previous?.records.some((known) => known.id === id && known.supersededBy === by);
+    return isTold ? [] : [{ id, by, namespace, timestampNs, rank, revision, revisedAt: stamp.revisedAt }];
   });
   // Superseded ids stay in the journal: should evidence bring one back, its older row must be found.
-  const records = [
-    ...writes.map(({ id, timestampNs }) => ({ id, timestampNs })),
-    ...[...published].map(([id, timestampNs]) => ({ id, timestampNs })),
-  ];
+  const records = [...writes.map(({ id, timestampNs }): JournalRecord => ({ id, timestampNs })), ...gone];
   const highestRank = previous !== undefined && previous.rank > rank ? previous.rank : rank;
+  return { trace, entry: { ...entry, rank: highestRank, revision, records }, superseded };
+}
+
+/** The entry as it is when the settle changes no record. */
+function entryOf(taken: TakenTrace, settledAtMs: number): JournalEntry {
+  const { namespace, traceId, reason, previous, pieces, counts, fresh, settles } = taken;
+  const isNewer = previous === undefined || comparePositions(previous.through, taken.through) < 0;
   return {
-    trace: { namespace, traceId, reason, rank, revision, writes },
-    entry: { namespace, traceId, through, rank: highestRank, revision, settledAtMs: nowMs, records },
-    superseded,
+    namespace,
+    traceId,
+    through: isNewer ? taken.through : previous.through,
+    rank: previous?.rank ?? 0n,
+    revision: previous?.revision ?? 0,
+    settledAtMs,
+    reason,
+    settles,
+    isLost: taken.hasLost || (previous?.isLost ?? false),
+    horizonMs: previous?.horizonMs ?? taken.horizonMs,
+    records: previous?.records ?? [],
+    pieces,
+    counts,
+    fresh,
   };
 }
 
+interface Stamp {
+  readonly rank: bigint;
+  readonly revision: number;
+  readonly reason: SettleReason;
+  readonly revisedAt: string;
+  readonly horizonMs: number;
+  readonly isPartial: boolean;
+}
+
+function stampRecord(
+  namespace: string,
+  { id, timestampNs, record }: SettledRecord,
+  before: JournalRecord | undefined,
+  stamp: Stamp,
+): RecordWrite {
+  const { rank, revision, reason } = stamp;
+  const { audit } = record;
+  audit.revision = revision;
+  audit.join.reason = reason;
+  audit.join.late = reason === 'late';
+  if (stamp.isPartial) audit.join.state = 'partial';
+  // Not settled by what the trace is: complete evidence is complete, however old.
+  if (timestampNs < msToNs(stamp.horizonMs) && audit.join.state !== 'complete' && audit.join.state !== 'out_of_band') {
+    audit.join.state = 'orphan';
+    audit.join.horizon = `began before ${formatTimestamp(msToNs(stamp.horizonMs))}; what came before that is not known any more`;
+  }
+  if (revision > 1) audit.revised_at = stamp.revisedAt;
+  const write = { id, namespace, timestampNs, rank, record };
+  if (before === undefined) return write;
+  if (revision > 1) audit.supersedes = revision - 1;
+  return { ...write, previousTimestampNs: before.timestampNs };
+}
+
+/** What the journal remembers of a published id that the settle does not yield: which one stands for it, if that is known. */
+function standIn(record: JournalRecord, settlement: Settlement, hasLost: boolean): JournalRecord {
+  const entry = settlement.records.find((settled) => settled.record.audit.entry) ?? settlement.records[0];
+  const by = settlement.superseded.get(record.id) ?? (hasLost ? record.supersededBy : (entry?.id ?? 'none'));
+  const { id, timestampNs } = record;
+  return by === undefined ? { id, timestampNs } : { id, timestampNs, supersededBy: by };
+}
+
 /** The distinct pieces that a rank stands for (record.md, Identity). */
-function piecesOf(rank: bigint): number {
+export function piecesOf(rank: bigint): number {
   return Number(rank >> 32n);
 }
 
-/** The uses of evidence, in the order in which new pieces are counted. */
-export const EVIDENCE_USES = ['used', 'context', 'excluded', 'duplicate'] as const satisfies (keyof EvidenceCounts)[];
-
 /**
  * Counts each piece once, when it is first settled, though every revision looks at all pieces again: `fresh` pieces are
- * counted as the uses that grew against `before`. The result sums up to `fresh`.
+ * counted as the uses that grew against `before`. The result sums up to `fresh` and `quarantined`.
  */
-export function countFresh(fresh: number, before: readonly number[], after: EvidenceCounts): number[] {
+export function countFresh(
+  fresh: number,
+  quarantined: number,
+  before: EvidenceCounts | undefined,
+  after: EvidenceCounts,
+): FreshCounts {
   let left = fresh;
-  const counted = EVIDENCE_USES.map((use, index) => {
-    const amount = Math.min(left, Math.max(0, after[use] - (before[index] ?? 0)));
+  const grown = (use: keyof EvidenceCounts): number => {
+    const amount = Math.min(left, Math.max(0, after[use] - (before?.[use] ?? 0)));
     left -= amount;
     return amount;
-  });
-  // What the settle did not look at (a trace above the limit) or told as another use than before.
-  counted[1] = (counted[1] ?? 0) + left;
-  return counted;
+  };
+  const [used, context, excluded, duplicate] = [grown('used'), grown('context'), grown('excluded'), grown('duplicate')];
+  // What is left the settle did not look at (a trace above the limit) or told as another use than before.
+  return { used, context: context + left, excluded, duplicate, quarantined };
 }
+
+export const NO_COUNTS: EvidenceCounts = { used: 0, context: 0, excluded: 0, duplicate: 0 };

@@ -3,9 +3,10 @@ import type { LogRecord } from '../core/evidence.ts';
 import { type KeySet, PayloadReader } from '../otlp/decode.ts';
 import { type ScannedItem, type ScanResult, scanLogs, scanTraces } from '../otlp/scan.ts';
 import type { StoredFrame } from '../wal/frame.ts';
-import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
+import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
 import type { SetAside } from './batch.ts';
+import type { SettledTraces } from './settled-traces.ts';
 import type { TraceJoin } from './trace-join.ts';
 import { hashTrace } from './trace-slots.ts';
 import type { PieceIds } from './trace-table.ts';
@@ -28,28 +29,31 @@ const UNTRACED = 0;
 /** Scans frames and puts where the evidence of this shard's traces lies into the join's table. */
 export class EvidenceIndex {
   readonly #join: TraceJoin;
+  readonly #settled: SettledTraces;
   readonly #options: EvidenceIndexOptions;
   readonly #namespaces: string[] = [''];
   readonly #namespaceNumbers = new Map<string, number>();
-  #ignored = 0;
+  readonly #ignored = new Map<number, number>();
   #replayed = 0;
+  #isReplay = false;
   /** The frame being scanned in the table, once it has evidence of this shard. */
   #frame = NONE;
   /** The trace and piece being looked at: kept here so that scanning allocates nothing. */
   readonly #id = new Uint32Array(4);
   readonly #ids: PieceIds = { spanHigh: 0, spanLow: 0, parentHigh: 0, parentLow: 0 };
 
-  constructor(join: TraceJoin, options: EvidenceIndexOptions) {
+  constructor(join: TraceJoin, settled: SettledTraces, options: EvidenceIndexOptions) {
     this.#join = join;
+    this.#settled = settled;
     this.#options = options;
   }
 
-  /** Log records so far that name no trace and are no access. */
-  get ignored(): number {
+  /** Log records so far that name no trace and are no access, by the segment they are in. */
+  get ignored(): ReadonlyMap<number, number> {
     return this.#ignored;
   }
 
-  /** Pieces so far that a replay brought back as not stored yet, or as ignored. */
+  /** Pieces so far that a replay brought back as not stored yet. */
   get replayed(): number {
     return this.#replayed;
   }
@@ -58,13 +62,14 @@ export class EvidenceIndex {
   ingest(frame: StoredFrame, nowMs: number, isReplay: boolean): SetAside | undefined {
     if (frame.signal === 'metrics') return undefined;
     const { table } = this.#join;
-    const before = table.pendingPieces + this.#ignored;
+    const before = table.pieceCount;
     this.#frame = NONE;
+    this.#isReplay = isReplay;
     const result =
       frame.signal === 'traces'
         ? scanTraces(frame.payload, (item) => this.#ingestTraced(frame, item, false, nowMs))
         : this.#ingestLogs(frame, nowMs);
-    if (isReplay) this.#replayed += table.pendingPieces + this.#ignored - before;
+    if (isReplay) this.#replayed += table.pieceCount - before;
     this.#join.relieve();
     if (result.ok || this.#options.shardIndex !== 0) return undefined;
     const { segment, offset } = frame.position;
@@ -72,45 +77,79 @@ export class EvidenceIndex {
     return { stage: 'decode', reason: result.message, id: `${segment}/${offset}`, body, pieces: 0 };
   }
 
+  /** Tells what the journal knows of a trace, before the frames are replayed; entries in the order of the journal. */
   restore(entry: JournalEntry, position: JournalPosition): void {
     const isUntraced = entry.traceId === '';
     if (isUntraced) this.#setUntracedId(entry.through);
     else parseId(entry.traceId, this.#id);
     const namespace = isUntraced ? UNTRACED : this.#namespaceNumber(entry.namespace);
     if (!this.#owns(namespace)) return;
-    const { table } = this.#join;
-    let trace = table.find(this.#id, namespace);
-    if (trace === NONE) trace = table.add(this.#id, namespace);
-    table.traces.set(trace, TRACE.throughSegment, entry.through.segment);
-    table.traces.set(trace, TRACE.throughOffset, entry.through.offset);
+    this.#settled.putThrough(namespace, this.#id, entry.through);
+    if (isUntraced) return;
+    this.#settled.put(namespace, this.#id, position);
+    // What was received before the journal was read.
+    const trace = this.#join.table.find(this.#id, namespace);
+    if (trace === NONE) return;
     this.setJournal(trace, position);
-    if (isUntraced) this.#join.markUntraced(trace);
-    this.#join.restored(trace, entry.settledAtMs);
-    this.#join.relieve();
+    this.#join.markSettled(trace, entry.settledAtMs, entry.settles);
   }
 
-  /** The traces of this id, one a namespace. */
-  find(traceId: string): number[] {
+  /** Counts of these segments are taken over by somebody else. */
+  forgetIgnored(beforeSegment: number): void {
+    for (const segment of this.#ignored.keys()) if (segment < beforeSegment) this.#ignored.delete(segment);
+  }
+
+  /** The newest journal entry of a trace; undefined when it is not known (any more), or is of a trace with the same hash. */
+  known(namespace: string, traceId: string): { position: JournalPosition; entry: JournalEntry } | undefined {
+    const number = this.#namespaceNumbers.get(namespace);
+    if (number === undefined) return undefined;
     parseId(traceId, this.#id);
-    const found = this.#namespaces.map((_, namespace) => this.#join.table.find(this.#id, namespace));
-    return found.filter((trace, namespace) => trace !== NONE && namespace !== UNTRACED);
+    return this.#known(number, namespace, traceId);
+  }
+
+  /** Where the newest journal entry of a trace is, not looked at. */
+  positionOf(namespace: string, traceId: string): JournalPosition | undefined {
+    const number = this.#namespaceNumbers.get(namespace);
+    if (number === undefined || traceId === '') return undefined;
+    parseId(traceId, this.#id);
+    return this.#settled.find(number, this.#id);
+  }
+
+  /** The trace in the table, put there from its journal entry when it is not; undefined when it was never stored. */
+  recall(namespace: string, traceId: string): number | undefined {
+    const known = this.known(namespace, traceId);
+    if (known === undefined) return undefined;
+    const number = this.#namespaceNumber(namespace);
+    parseId(traceId, this.#id);
+    const found = this.#join.table.find(this.#id, number);
+    return found === NONE ? this.#addKnown(number, known) : found;
+  }
+
+  /** All traces of this id: one a namespace. */
+  namespacesOf(traceId: string): { namespace: string; trace: number }[] {
+    parseId(traceId, this.#id);
+    return this.#namespaces
+      .map((namespace, number) => ({ namespace, trace: this.#join.table.find(this.#id, number) }))
+      .slice(UNTRACED + 1);
   }
 
   nameOf(trace: number): { namespace: string; traceId: string } {
     const { traces } = this.#join.table;
-    let traceId = '';
-    for (let word = 0; word < 4; word++) {
-      traceId += traces
-        .get(trace, TRACE.id + word)
-        .toString(16)
-        .padStart(8, '0');
-    }
-    return { namespace: this.#namespaces[traces.get(trace, TRACE.namespace)] ?? '', traceId };
+    const id = Uint32Array.from({ length: 4 }, (_, word) => traces.get(trace, TRACE.id + word));
+    return { namespace: this.#namespaces[traces.get(trace, TRACE.namespace)] ?? '', traceId: hexOf(id) };
   }
 
   setJournal(trace: number, position: JournalPosition): void {
     this.#join.table.traces.set(trace, TRACE.journalSegment, position.segment);
     this.#join.table.traces.set(trace, TRACE.journalOffset, position.offset);
+  }
+
+  /** The trace is stored: late evidence finds it by this entry. */
+  putStored(trace: number, position: JournalPosition): void {
+    this.setJournal(trace, position);
+    const { traces } = this.#join.table;
+    for (let word = 0; word < 4; word++) this.#id[word] = traces.get(trace, TRACE.id + word);
+    this.#settled.put(traces.get(trace, TRACE.namespace), this.#id, position);
   }
 
   journalOf(trace: number): JournalPosition | undefined {
@@ -130,12 +169,33 @@ export class EvidenceIndex {
     ids.spanLow = spanIdAt < 0 ? 0 : payload.readUInt32BE(spanIdAt + 4);
     ids.parentHigh = parentSpanIdAt < 0 ? 0 : payload.readUInt32BE(parentSpanIdAt);
     ids.parentLow = parentSpanIdAt < 0 ? 0 : payload.readUInt32BE(parentSpanIdAt + 4);
+    if (this.#isReplay && this.#settled.isStored(namespace, this.#id, position)) return;
     const { table } = this.#join;
     let trace = table.find(this.#id, namespace);
-    if (trace === NONE) trace = table.add(this.#id, namespace);
-    const isPending = !this.#isStored(trace, position);
-    table.addPiece(trace, this.#place(frame), item.itemStart, isLog, ids, isPending);
-    if (isPending) this.#join.arrived(trace, !isLog && parentSpanIdAt < 0, nowMs);
+    if (trace === NONE) trace = this.#add(namespace, frame.note.namespace);
+    table.addPiece(trace, this.#place(frame), item.itemStart, isLog, ids);
+    this.#join.arrived(trace, !isLog && parentSpanIdAt < 0, nowMs);
+  }
+
+  /** A trace for evidence that has none in the table: a new one, or one that is stored and gets late evidence. */
+  #add(namespace: number, name: string): number {
+    const position = this.#settled.find(namespace, this.#id);
+    const known = position === undefined ? undefined : this.#known(namespace, name, hexOf(this.#id));
+    return known === undefined ? this.#join.table.add(this.#id, namespace) : this.#addKnown(namespace, known);
+  }
+
+  #known(number: number, namespace: string, traceId: string) {
+    const position = this.#settled.find(number, this.#id);
+    const entry = position === undefined ? undefined : this.#settled.read(position);
+    if (position === undefined || entry === undefined) return undefined;
+    return entry.traceId === traceId && entry.namespace === namespace ? { position, entry } : undefined;
+  }
+
+  #addKnown(namespace: number, { position, entry }: { position: JournalPosition; entry: JournalEntry }): number {
+    const trace = this.#join.table.add(this.#id, namespace);
+    this.setJournal(trace, position);
+    this.#join.markSettled(trace, entry.settledAtMs, entry.settles);
+    return trace;
   }
 
   #ingestLogs(frame: StoredFrame, nowMs: number): ScanResult {
@@ -152,21 +212,23 @@ export class EvidenceIndex {
   #ingestUntraced(frame: StoredFrame, itemStarts: readonly number[], nowMs: number): void {
     this.#setUntracedId(frame.position);
     if (!this.#owns(UNTRACED)) return;
+    const isStored = this.#isReplay && this.#settled.isStored(UNTRACED, this.#id, frame.position);
     const { table } = this.#join;
-    let trace = table.find(this.#id, UNTRACED);
-    if (trace !== NONE) return;
+    let trace = NONE;
     const reader = new PayloadReader(frame.payload, 'logs', frame.note, this.#options.keys);
     Object.assign(this.#ids, { spanHigh: 0, spanLow: 0, parentHigh: 0, parentLow: 0 });
     for (const itemStart of itemStarts) {
       if (!this.#isAccess(reader, itemStart)) {
-        this.#ignored++;
+        const { segment } = frame.position;
+        this.#ignored.set(segment, (this.#ignored.get(segment) ?? 0) + 1);
         continue;
       }
+      if (isStored) continue;
       if (trace === NONE) {
         trace = table.add(this.#id, UNTRACED);
         this.#join.markUntraced(trace);
       }
-      table.addPiece(trace, this.#place(frame), itemStart, true, this.#ids, true);
+      table.addPiece(trace, this.#place(frame), itemStart, true, this.#ids);
       this.#join.arrived(trace, false, nowMs);
     }
   }
@@ -178,13 +240,6 @@ export class EvidenceIndex {
     } catch {
       return true;
     }
-  }
-
-  #isStored(trace: number, position: FramePosition): boolean {
-    if (!this.#join.isRestored(trace)) return false;
-    const { traces } = this.#join.table;
-    const segment = traces.get(trace, TRACE.throughSegment);
-    return comparePositions(position, { segment, offset: traces.get(trace, TRACE.throughOffset) }) <= 0;
   }
 
   #place(frame: StoredFrame): number {
@@ -217,4 +272,10 @@ export class EvidenceIndex {
 
 function parseId(hex: string, id: Uint32Array): void {
   for (let word = 0; word < 4; word++) id[word] = Number.parseInt(hex.slice(word * 8, word * 8 + 8), 16);
+}
+
+function hexOf(id: Uint32Array): string {
+  let hex = '';
+  for (const word of id) hex += word.toString(16).padStart(8, '0');
+  return hex;
 }

@@ -15,6 +15,19 @@ const READER_BYTES = 4096;
 /** Bytes of an item that quarantine keeps. */
 const SET_ASIDE_BYTES_MAX = 64 * 1024;
 
+/** Decoded evidence, and where each of it lies. */
+export interface FoundEvidence {
+  readonly spans: Span[];
+  readonly spanPieces: Piece[];
+  readonly logs: LogRecord[];
+  readonly logPieces: Piece[];
+}
+
+export interface Unreadable {
+  readonly piece: Piece;
+  readonly thrown: unknown;
+}
+
 interface OpenFrame {
   readonly frame: StoredFrame;
   readonly reader: PayloadReader;
@@ -32,23 +45,43 @@ export class EvidenceReader {
     this.#keys = keys;
   }
 
-  /** Appends what the pieces say to `spans` and `logs`; pieces that cannot be read are returned to be set aside. */
-  read(pieces: readonly Piece[], spans: Span[], logs: LogRecord[]): SetAside[] {
-    const unreadable: SetAside[] = [];
+  /** Appends what the pieces say to `found`; pieces that cannot be read are returned. */
+  read(pieces: readonly Piece[], found: FoundEvidence): Unreadable[] {
+    const unreadable: Unreadable[] = [];
     for (const piece of pieces) {
       try {
         const { reader } = this.#openFrame(piece);
-        if (piece.isLog) logs.push(reader.logRecord(piece.itemStart));
-        else spans.push(reader.span(piece.itemStart));
+        if (piece.isLog) {
+          found.logs.push(reader.logRecord(piece.itemStart));
+          found.logPieces.push(piece);
+        } else {
+          found.spans.push(reader.span(piece.itemStart));
+          found.spanPieces.push(piece);
+        }
       } catch (thrown) {
-        if (piece.isNew) unreadable.push(this.setAside([piece], 'decode', thrown));
+        unreadable.push({ piece, thrown });
       }
     }
     return unreadable;
   }
 
+  /** Empty when the frame cannot be read. */
   namespaceOf(piece: Piece): string {
-    return this.#openFrame(piece).frame.note.namespace;
+    try {
+      return this.#openFrame(piece).frame.note.namespace;
+    } catch {
+      return '';
+    }
+  }
+
+  /** Hex; empty for evidence without a span, or that cannot be read. */
+  spanIdOf(piece: Piece): string {
+    try {
+      const { reader } = this.#openFrame(piece);
+      return piece.isLog ? reader.logRecord(piece.itemStart).spanId : reader.span(piece.itemStart).spanId;
+    } catch {
+      return '';
+    }
   }
 
   /** The pieces as a quarantine entry: where they lie, and the raw bytes from the item on, as far as they can be read. */
@@ -61,8 +94,13 @@ export class EvidenceReader {
     });
     const first = pieces[0];
     const id = first === undefined ? '' : `${first.segment}/${first.offset}/${first.itemStart}`;
-    const fresh = pieces.filter((piece) => piece.isNew).length;
-    return { stage, reason: describeError(thrown), id, body: items, pieces: fresh };
+    return {
+      stage,
+      reason: describeError(thrown),
+      id,
+      body: items,
+      pieces: pieces.filter((piece) => piece.isNew).length,
+    };
   }
 
   #rawItem(at: Pick<Piece, 'segment' | 'offset' | 'itemStart'>, bytesMax: number): Buffer | undefined {
@@ -101,4 +139,8 @@ function itemEnd(payload: Buffer, itemStart: number, bytesMax: number): number {
     length = length * 128 + (byte & 0x7f);
   }
   return Math.min(itemStart + Math.min(length, bytesMax), payload.length);
+}
+
+export function newFound(): FoundEvidence {
+  return { spans: [], spanPieces: [], logs: [], logPieces: [] };
 }

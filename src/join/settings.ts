@@ -12,9 +12,7 @@ export interface JoinSettings {
   readonly spansMax: number;
   /** Each further revision of one trace waits twice as long as the one before, at most this long. */
   readonly lateWaitMaxMs: number;
-  /** How long a stored trace stays in the index for late evidence. At most 20 days (times are kept in 32 bits). */
-  readonly heldMs: number;
-  /** Bytes of index; above it stored traces are forgotten and then open ones are settled early. */
+  /** Bytes of index: a quarter for where stored traces are (the oldest go first), the rest for open ones (then settled early). */
   readonly indexBytesMax: number;
   /** Pieces of evidence decoded in one take, so that the event loop is not kept for long. One trace may exceed it. */
   readonly takeEvidenceMax: number;
@@ -27,7 +25,6 @@ export const JOIN_DEFAULTS: JoinSettings = {
   maxAgeMs: 120_000,
   spansMax: 10_000,
   lateWaitMaxMs: 600_000,
-  heldMs: 24 * 3_600_000,
   indexBytesMax: 512 * 1024 * 1024,
   takeEvidenceMax: 500,
 };

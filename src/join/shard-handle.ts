@@ -2,7 +2,7 @@ import type { Span } from '../core/evidence.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
 import type { SettledBatch } from './batch.ts';
-import type { JoinShard, JoinStats } from './shard.ts';
+import type { JoinShard, JoinStats, KnownEntry } from './shard.ts';
 
 /**
  * A JoinShard as the rest of the process sees it, on this thread or on another. Calls are worked off in order; what returns
@@ -11,15 +11,20 @@ import type { JoinShard, JoinStats } from './shard.ts';
 export interface ShardHandle {
   ingest(frame: StoredFrame, nowMs: number, isReplay?: boolean): void;
   restore(entry: JournalEntry, position: JournalPosition): void;
+  replayFrom(segment: number): void;
   endReplay(nowMs: number): Promise<void>;
   take(nowMs: number, recordsMax: number): Promise<SettledBatch | undefined>;
   stored(batchNumber: number, journalPositions: readonly JournalPosition[]): Promise<void>;
   nextDueAtMs(nowMs: number): Promise<number | undefined>;
   flush(): Promise<void>;
-  dropBefore(segment: number): Promise<void>;
+  dropBefore(segment: number, journalSegment: number, receivedMs: number): Promise<void>;
+  forgetIgnored(beforeSegment: number): void;
   stats(nowMs: number): Promise<JoinStats>;
   /** See JoinShard. */
   spansOf(traceId: string): Promise<Span[]>;
+  /** See JoinShard; of several shards each answers for its own traces. */
+  isCurrent(entries: readonly KnownEntry[]): Promise<boolean[]>;
+  repeat(namespace: string, traceId: string): Promise<boolean>;
   close(): Promise<void>;
 }
 
@@ -28,14 +33,18 @@ export function inlineShard(shard: JoinShard): ShardHandle {
   return {
     ingest: (frame, nowMs, isReplay) => shard.ingest(frame, nowMs, isReplay),
     restore: (entry, position) => shard.restore(entry, position),
+    replayFrom: (segment) => shard.replayFrom(segment),
     endReplay: async (nowMs) => shard.endReplay(nowMs),
     take: async (nowMs, recordsMax) => shard.take(nowMs, recordsMax),
     stored: async (batchNumber, positions) => shard.stored(batchNumber, positions),
     nextDueAtMs: async (nowMs) => shard.nextDueAtMs(nowMs),
     flush: async () => shard.flush(),
-    dropBefore: async (segment) => shard.dropBefore(segment),
+    dropBefore: async (segment, journalSegment, receivedMs) => shard.dropBefore(segment, journalSegment, receivedMs),
+    forgetIgnored: (beforeSegment) => shard.forgetIgnored(beforeSegment),
     stats: async (nowMs) => shard.stats(nowMs),
     spansOf: async (traceId) => shard.spansOf(traceId),
+    isCurrent: async (entries) => shard.isCurrent(entries),
+    repeat: async (namespace, traceId) => shard.repeat(namespace, traceId),
     close: async () => undefined,
   };
 }

@@ -3,25 +3,28 @@ import { assert } from '../core/assert.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
-import { stampBatch, type TakenBatch } from './batch.ts';
+import type { SettledBatch } from './batch.ts';
 import type { JoinShard } from './shard.ts';
 import type { ShardHandle } from './shard-handle.ts';
 
 /** The calls that are answered, by name; each message carries the arguments. */
-type Answered = 'endReplay' | 'takeUnstamped' | 'stored' | 'nextDueAtMs' | 'flush' | 'dropBefore' | 'stats' | 'spansOf';
+type Answered = Exclude<keyof ShardHandle, 'ingest' | 'restore' | 'replayFrom' | 'forgetIgnored' | 'close'>;
 
 /** What crosses to the shard's thread: positions, never payloads. */
 type Request =
   | { readonly kind: 'ingest'; readonly position: FramePosition; readonly nowMs: number; readonly isReplay: boolean }
   | { readonly kind: 'restore'; readonly entry: JournalEntry; readonly position: JournalPosition }
+  | { readonly kind: 'replayFrom'; readonly segment: number }
+  | { readonly kind: 'forgetIgnored'; readonly segment: number }
   | { readonly kind: 'call'; readonly number: number; readonly name: Answered; readonly args: readonly unknown[] };
 
 type Answer = { readonly number: number; readonly result: unknown };
 
-/** What the shard's thread reads the write-ahead log with. */
+/** What the shard's thread reads the write-ahead log with, and what it lets go of when segments are dropped. */
 export interface FrameSource {
   read(position: FramePosition): StoredFrame;
   forget(segment: number): void;
+  forgetJournalBefore(segment: number): void;
 }
 
 /** Serves a shard on its own thread. An error ends the thread, and with it the process: what was acknowledged is on disk. */
@@ -29,20 +32,25 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
   let firstSegment = 0;
   const calls: Record<Answered, (...args: never[]) => unknown> = {
     endReplay: shard.endReplay.bind(shard),
-    takeUnstamped: shard.takeUnstamped.bind(shard),
+    take: shard.take.bind(shard),
     stored: shard.stored.bind(shard),
     nextDueAtMs: shard.nextDueAtMs.bind(shard),
     flush: shard.flush.bind(shard),
-    dropBefore: (segment: number) => {
-      shard.dropBefore(segment);
+    dropBefore: (segment: number, journalSegment: number, receivedMs: number) => {
+      shard.dropBefore(segment, journalSegment, receivedMs);
+      frames.forgetJournalBefore(journalSegment);
       for (; firstSegment < segment; firstSegment++) frames.forget(firstSegment);
     },
     stats: shard.stats.bind(shard),
     spansOf: shard.spansOf.bind(shard),
+    isCurrent: shard.isCurrent.bind(shard),
+    repeat: shard.repeat.bind(shard),
   };
   port.on('message', (request: Request) => {
     if (request.kind === 'ingest') shard.ingest(frames.read(request.position), request.nowMs, request.isReplay);
     else if (request.kind === 'restore') shard.restore(request.entry, request.position);
+    else if (request.kind === 'replayFrom') shard.replayFrom(request.segment);
+    else if (request.kind === 'forgetIgnored') shard.forgetIgnored(request.segment);
     else {
       const call = calls[request.name] as (...args: readonly unknown[]) => unknown;
       port.postMessage({ number: request.number, result: call(...request.args) } satisfies Answer);
@@ -51,10 +59,10 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
 }
 
 /**
- * The shard on that thread (see serveShard), as seen from the main thread, where the journal is. When the thread dies every
- * call, waiting or later, is rejected with its error.
+ * The shard on that thread (see serveShard), as seen from the main thread. When the thread dies every call, waiting or later,
+ * is rejected with its error.
  */
-export function threadShard(worker: Worker, readJournal: (position: JournalPosition) => JournalEntry): ShardHandle {
+export function threadShard(worker: Worker): ShardHandle {
   const waiting = new Map<number, { resolve: (result: unknown) => void; reject: (reason: unknown) => void }>();
   let number = 0;
   let death: unknown;
@@ -84,17 +92,18 @@ export function threadShard(worker: Worker, readJournal: (position: JournalPosit
       if (signal !== 'metrics') worker.postMessage({ kind: 'ingest', position, nowMs, isReplay } satisfies Request);
     },
     restore: (entry, position) => worker.postMessage({ kind: 'restore', entry, position } satisfies Request),
+    replayFrom: (segment) => worker.postMessage({ kind: 'replayFrom', segment } satisfies Request),
+    forgetIgnored: (segment) => worker.postMessage({ kind: 'forgetIgnored', segment } satisfies Request),
     endReplay: (nowMs) => call('endReplay', nowMs),
-    take: async (nowMs, recordsMax) => {
-      const batch = await call<TakenBatch | undefined>('takeUnstamped', nowMs, recordsMax);
-      return batch === undefined ? undefined : stampBatch(batch, readJournal);
-    },
+    take: (nowMs, recordsMax) => call<SettledBatch | undefined>('take', nowMs, recordsMax),
     stored: (batchNumber, positions) => call('stored', batchNumber, positions),
     nextDueAtMs: (nowMs) => call('nextDueAtMs', nowMs),
     flush: () => call('flush'),
-    dropBefore: (segment) => call('dropBefore', segment),
+    dropBefore: (segment, journalSegment, receivedMs) => call('dropBefore', segment, journalSegment, receivedMs),
     stats: (nowMs) => call('stats', nowMs),
     spansOf: (traceId) => call('spansOf', traceId),
+    isCurrent: (entries) => call('isCurrent', entries),
+    repeat: (namespace, traceId) => call('repeat', namespace, traceId),
     close: async () => {
       await worker.terminate();
     },

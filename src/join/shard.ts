@@ -1,33 +1,37 @@
-import type { LogRecord, Span } from '../core/evidence.ts';
+import type { CoverageNote, Observe } from '../core/coverage.ts';
+import type { Span } from '../core/evidence.ts';
 import type { SettleReason } from '../core/record.ts';
-import type { Settle, SettledTrace, Settlement } from '../core/settlement.ts';
+import type { BySignal, FreshCounts, Settle, SettledTrace } from '../core/settlement.ts';
 import type { StoredFrame } from '../wal/frame.ts';
-import type { FramePosition } from '../wal/segment-format.ts';
+import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
-import {
-  countFresh,
-  EVIDENCE_USES,
-  type SetAside,
-  type SettledBatch,
-  stampBatch,
-  stampTrace,
-  type TakenBatch,
-  type TakenTrace,
-} from './batch.ts';
-import { choosePieces } from './choose-pieces.ts';
+import type { SetAside, SettledBatch, Supersession } from './batch.ts';
 import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
-import { EvidenceReader } from './evidence-reader.ts';
+import { EvidenceReader, newFound } from './evidence-reader.ts';
 import type { JoinSettings } from './settings.ts';
+import { SettledTraces } from './settled-traces.ts';
 import { TraceJoin } from './trace-join.ts';
-import type { SegmentCount } from './trace-table.ts';
+import { type SettledGroup, type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
+import type { Piece, SegmentCount } from './trace-table.ts';
 import { since, TRACE } from './trace-words.ts';
+import { NONE } from './word-pool.ts';
 
 export interface JoinShardOptions extends EvidenceIndexOptions {
   readonly settings: JoinSettings;
   readonly settle: Settle;
+  /** What the fresh evidence of each settle says of coverage; without it nothing is noted. */
+  readonly observe?: Observe;
   /** Without waiting; throws when the frame is gone or damaged. */
   readonly readFrame: (position: FramePosition) => StoredFrame;
+  /** Without waiting; throws AppError when the entry is gone or damaged. */
   readonly readJournal: (position: JournalPosition) => JournalEntry;
+}
+
+/** A journal entry that somebody has read. */
+export interface KnownEntry {
+  readonly namespace: string;
+  readonly traceId: string;
+  readonly position: JournalPosition;
 }
 
 /** Numbers of one shard. Traces are open while they have evidence that is not stored. */
@@ -35,20 +39,26 @@ export interface JoinStats {
   /** Until the replay is over the index does not know all that is in the write-ahead log. */
   readonly isReplaying: boolean;
   readonly tracesOpen: number;
-  readonly tracesHeld: number;
+  /** Stored traces that late evidence can join. */
+  readonly tracesStored: number;
   readonly evidencePending: number;
-  readonly evidenceHeld: number;
+  readonly pendingBySignal: BySignal<number>;
   /** Epoch milliseconds at which the oldest evidence not stored yet was received. */
   readonly oldestPendingMs: number | undefined;
   readonly indexBytes: number;
   readonly indexBytesMax: number;
-  /** Log records so far that name no trace and are no access: they are counted as context and not kept. */
-  readonly ignored: number;
+  /** Log records that name no trace and are no access, by segment: they count as context and are not kept. */
+  readonly ignored: ReadonlyMap<number, number>;
   /** Pieces that a replay brought back as not stored yet. */
   readonly replayed: number;
-  /** By segment number; a segment that is not there has no evidence in the index. */
+  /** By segment number; a segment that is not there has no evidence that is not stored. */
   readonly segments: ReadonlyMap<number, Readonly<SegmentCount>>;
+  /** Epoch milliseconds: of traces settled last before this nothing is known any more, for want of memory. */
+  readonly knownSinceMs: number | undefined;
 }
+
+/** What of the index is for stored traces; the rest is for open ones. */
+const STORED_SHARE = 0.25;
 
 /** Log records without a trace that one take settles of one frame. */
 const UNTRACED_TAKE_MAX = 512;
@@ -58,18 +68,22 @@ const NO_BYTES = new Uint8Array(0);
 /** A batch while it is filled. */
 interface Draft {
   readonly settledAtMs: number;
-  readonly taken: TakenTrace[];
-  readonly untraced: SettledTrace[];
+  readonly traces: SettledTrace[];
+  /** Of traces in the order of `inFlight.taken`, after those of groups without a trace. */
+  readonly entries: JournalEntry[];
   readonly untracedEntries: JournalEntry[];
+  readonly superseded: Supersession[];
   readonly quarantined: SetAside[];
-  readonly counts: [number, number, number, number];
-  readonly traces: InFlight;
+  readonly coverage: CoverageNote[];
+  readonly inFlight: InFlight;
 }
 
 /** Traces of the index that are on the way to the store, in the order of the batch. */
 interface InFlight {
   readonly taken: number[];
-  readonly untraced: number[];
+  /** Groups of log records without a trace of which this is the last part, and those of which it is not. */
+  readonly groups: number[];
+  readonly parts: number[];
 }
 
 /**
@@ -82,19 +96,28 @@ export class JoinShard {
   readonly #join: TraceJoin;
   readonly #reader: EvidenceReader;
   readonly #index: EvidenceIndex;
+  readonly #settled: SettledTraces;
   readonly #inFlight = new Map<number, InFlight>();
+  readonly #settler: TraceSettler;
+  /** Groups without a trace of which a part is settled: what is left, and what the parts came to; the entry comes with the last. */
+  readonly #groups = new Map<number, { left: number; fresh: FreshCounts[] }>();
   #quarantined: SetAside[] = [];
   #replaying = true;
   #firstSegment = 0;
+  #horizonMs = 0;
   #batchNumber = 0;
   /** The newest time that was passed in, for calls that bring none. */
   #lastNowMs = 0;
 
   constructor(options: JoinShardOptions) {
+    const { settings } = options;
+    const storedBytesMax = Math.floor(settings.indexBytesMax * STORED_SHARE);
     this.#options = options;
-    this.#join = new TraceJoin(options.settings);
-    this.#index = new EvidenceIndex(this.#join, options);
+    this.#settled = new SettledTraces(storedBytesMax, options.readJournal);
+    this.#join = new TraceJoin(settings, settings.indexBytesMax - storedBytesMax);
+    this.#index = new EvidenceIndex(this.#join, this.#settled, options);
     this.#reader = new EvidenceReader(options.readFrame, options.keys);
+    this.#settler = new TraceSettler({ ...options, reader: this.#reader, spansMax: settings.spansMax });
   }
 
   /** Adds this shard's evidence of a durable frame to the index. `isReplay` for frames read back at the start. */
@@ -109,11 +132,16 @@ export class JoinShard {
     this.#index.restore(entry, position);
   }
 
+  /** Tells, before and between entries, that no frame of an earlier segment will be replayed. */
+  replayFrom(segment: number): void {
+    this.#settled.replayFrom(segment);
+  }
+
   /** The replay is over (or there was none): from now on `take` gives batches. */
   endReplay(nowMs: number): void {
     this.#replaying = false;
-    this.#join.endRestore();
-    this.#join.advance(nowMs, this.#firstSegment);
+    this.#settled.endReplay();
+    this.#join.advance(nowMs);
   }
 
   /**
@@ -121,49 +149,44 @@ export class JoinShard {
    * trace. Undefined when nothing is due.
    */
   take(nowMs: number, recordsMax: number): SettledBatch | undefined {
-    const batch = this.takeUnstamped(nowMs, recordsMax);
-    return batch === undefined ? undefined : stampBatch(batch, this.#options.readJournal);
-  }
-
-  /** As `take`, for another thread that has the journal. */
-  takeUnstamped(nowMs: number, recordsMax: number): TakenBatch | undefined {
     if (this.#replaying) return undefined;
     this.#lastNowMs = nowMs;
-    this.#join.advance(nowMs, this.#firstSegment);
-    const traces: InFlight = { taken: [], untraced: [] };
-    const lists = { taken: [], untraced: [], untracedEntries: [], traces };
-    const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, counts: [0, 0, 0, 0] };
-    let records = 0;
-    let pieces = 0;
+    this.#join.advance(nowMs);
+    const inFlight: InFlight = { taken: [], groups: [], parts: [] };
+    const lists = { traces: [], entries: [], untracedEntries: [], superseded: [], coverage: [] };
+    const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
+    let [records, pieces] = [0, 0];
     while (records < recordsMax && pieces < this.#options.settings.takeEvidenceMax) {
       const due = this.#join.nextDue();
       if (due === undefined) break;
       const settled = this.#join.isUntraced(due.trace)
         ? this.#settleUntraced(due.trace, draft)
-        : this.#settleTrace(due.trace, due.reason, draft);
-      records += settled.records;
+        : this.#settleTrace(due.trace, due.reason, due.isRepeat, draft);
+      records += settled.trace?.writes.length ?? 0;
       pieces += settled.pieces;
     }
-    if (traces.taken.length + traces.untraced.length + draft.quarantined.length === 0) return undefined;
+    const { taken, groups, parts } = inFlight;
+    if (taken.length + groups.length + parts.length + draft.quarantined.length === 0) return undefined;
     this.#batchNumber++;
     this.#quarantined = [];
-    this.#inFlight.set(this.#batchNumber, traces);
-    const { counts, traces: _, ...batch } = draft;
-    const [used, context, excluded, duplicate] = counts;
-    return { ...batch, number: this.#batchNumber, counts: { used, context, excluded, duplicate } };
+    this.#inFlight.set(this.#batchNumber, inFlight);
+    const { traces, superseded, quarantined, coverage } = draft;
+    const entries = [...draft.untracedEntries, ...draft.entries];
+    return { number: this.#batchNumber, traces, entries, superseded, quarantined, coverage };
   }
 
   /** The batch is in the store, and its entries are in the journal at these positions. */
   stored(batchNumber: number, journalPositions: readonly JournalPosition[]): void {
-    const { taken, untraced } = this.#inFlight.get(batchNumber) ?? { taken: [], untraced: [] };
+    const { taken, groups, parts } = this.#inFlight.get(batchNumber) ?? { taken: [], groups: [], parts: [] };
     this.#inFlight.delete(batchNumber);
     const positions = journalPositions.slice(journalPositions.length - taken.length);
     for (const [index, trace] of taken.entries()) {
       const position = positions[index];
-      if (position !== undefined) this.#index.setJournal(trace, position);
+      if (position !== undefined) this.#index.putStored(trace, position);
       this.#join.finished(trace, this.#lastNowMs);
     }
-    for (const trace of untraced) this.#join.finished(trace, this.#lastNowMs);
+    for (const group of parts) this.#join.partFinished(group);
+    for (const group of groups) this.#join.finished(group, this.#lastNowMs);
   }
 
   /** Epoch milliseconds at which `take` has something; `nowMs` when it has now; undefined when nothing waits. */
@@ -177,133 +200,123 @@ export class JoinShard {
     this.#join.flush();
   }
 
-  /** Segments before this one are gone from the write-ahead log. */
-  dropBefore(segment: number): void {
+  /**
+   * Segments before this one are gone from the write-ahead log, and entries in journal segments before that one. `receivedMs`
+   * is when the oldest evidence left was received (epoch milliseconds), 0 when none was ever let go.
+   */
+  dropBefore(segment: number, journalSegment: number, receivedMs: number): void {
     this.#firstSegment = Math.max(this.#firstSegment, segment);
+    this.#horizonMs = Math.max(this.#horizonMs, receivedMs);
+    this.#settled.dropBefore(journalSegment);
+  }
+
+  /** Ignored log records in segments before this one are counted elsewhere from now on. */
+  forgetIgnored(beforeSegment: number): void {
+    this.#index.forgetIgnored(beforeSegment);
   }
 
   /** The spans of a trace that are still within the horizon, in all namespaces, without their raw bytes; changes nothing. */
   spansOf(traceId: string): Span[] {
-    const spans: Span[] = [];
-    for (const trace of this.#index.find(traceId)) {
-      const idsMax = this.#options.settings.spansMax;
-      const { pieces } = this.#join.table.look(trace, { firstSegment: this.#firstSegment, idsMax, take: false });
-      const listed = pieces.filter((piece) => !piece.isLog);
-      this.#reader.read(choosePieces(listed, idsMax), spans, []);
+    const found = newFound();
+    for (const { namespace, trace } of this.#index.namespacesOf(traceId)) {
+      const pieces: Piece[] = trace === NONE ? [] : this.#join.table.piecesOf(trace);
+      for (const piece of this.#index.known(namespace, traceId)?.entry.pieces ?? [])
+        if (piece.segment >= this.#firstSegment) pieces.push({ ...piece, isNew: false });
+      const { spansMax } = this.#options.settings;
+      this.#reader.read(pieces.filter((piece) => !piece.isLog).slice(0, spansMax), found);
     }
-    return spans.map((span) => ({ ...span, raw: NO_BYTES }));
+    return found.spans.map((span) => ({ ...span, raw: NO_BYTES }));
+  }
+
+  /** For each of these journal entries: is it the newest of its trace, as far as this shard knows the trace? */
+  isCurrent(entries: readonly KnownEntry[]): boolean[] {
+    return entries.map(({ namespace, traceId, position }) => {
+      const newest = this.#index.positionOf(namespace, traceId);
+      return newest !== undefined && comparePositions(newest, position) === 0;
+    });
+  }
+
+  /**
+   * Settles again what is known of a stored trace and gives its records to the store although it should have them: of the same
+   * rank and revision when no evidence came meanwhile. False when this shard knows no such trace.
+   */
+  repeat(namespace: string, traceId: string): boolean {
+    const trace = this.#index.recall(namespace, traceId);
+    if (trace === undefined) return false;
+    this.#join.repeat(trace);
+    return true;
   }
 
   stats(nowMs: number): JoinStats {
-    const { table, heldCount } = this.#join;
+    const { table } = this.#join;
     const oldest = table.oldestPendingMs();
+    const { pieceCount, logCount } = table;
     return {
       isReplaying: this.#replaying,
-      tracesOpen: table.traces.live - heldCount,
-      tracesHeld: table.traces.live,
-      evidencePending: table.pendingPieces,
-      evidenceHeld: table.pieceCount,
+      tracesOpen: table.traces.live,
+      tracesStored: this.#settled.count,
+      evidencePending: pieceCount,
+      pendingBySignal: { traces: pieceCount - logCount, logs: logCount },
       oldestPendingMs: oldest === undefined ? undefined : nowMs - since(nowMs, oldest),
-      indexBytes: table.usedBytes,
+      indexBytes: table.usedBytes + this.#settled.bytes,
       indexBytesMax: this.#options.settings.indexBytesMax,
       ignored: this.#index.ignored,
       replayed: this.#index.replayed,
       segments: table.segments,
+      knownSinceMs: this.#settled.knownSinceMs,
     };
   }
 
-  /** Settles one trace into the draft. */
-  #settleTrace(trace: number, reason: SettleReason, draft: Draft): { records: number; pieces: number } {
-    const { table } = this.#join;
-    const idsMax = this.#options.settings.spansMax;
-    const isGone = this.#join.prune(trace, this.#firstSegment);
-    const look = table.look(trace, { firstSegment: this.#firstSegment, idsMax, take: true });
-    this.#join.clearRestored(trace);
+  /** Settles one trace into the draft: its new evidence with all that the journal knows of it. */
+  #settleTrace(trace: number, reason: SettleReason, isRepeat: boolean, draft: Draft): SettledOne {
+    const { pieces: fresh, newest } = this.#join.table.take(trace);
     const { namespace, traceId } = this.#index.nameOf(trace);
-    const chosen = choosePieces(look.pieces, idsMax);
-    const spans: Span[] = [];
-    const logs: LogRecord[] = [];
-    const unreadable = this.#reader.read(chosen, spans, logs);
-    draft.quarantined.push(...unreadable);
-    const isCut = chosen.length < look.readable;
-    const hasLost = isGone || spans.length + logs.length < chosen.length;
-    const fresh = look.fresh - unreadable.length;
-    const settled = this.#settle({ namespace, traceId, spans, logs });
-    const settlement = settled instanceof SettleFailure ? undefined : settled;
-    if (settled instanceof SettleFailure) {
-      draft.quarantined.push({ ...this.#reader.setAside(chosen, 'settle', settled.thrown), pieces: fresh });
-    } else this.#count(trace, fresh, settled, draft);
-    const journal = this.#index.journalOf(trace);
-    const stored = look.readable - look.fresh;
-    draft.taken.push({ namespace, traceId, reason, settlement, through: look.newest, isCut, hasLost, stored, journal });
-    draft.traces.taken.push(trace);
-    return { records: settlement?.records.length ?? 0, pieces: chosen.length };
+    const previous = this.#previousOf(trace, namespace, traceId);
+    const settled = this.#settler.settle({
+      ...{ namespace, traceId, reason, isRepeat, fresh, previous },
+      through: newest,
+      isForgotten: previous === undefined && this.#join.isSettled(trace),
+      settles: this.#join.settlesOf(trace) + 1,
+      firstSegment: this.#firstSegment,
+      horizonMs: Math.max(this.#horizonMs, this.#settled.knownSinceMs ?? 0),
+      nowMs: draft.settledAtMs,
+    });
+    if (settled.trace !== undefined) draft.traces.push(settled.trace);
+    draft.entries.push(settled.entry);
+    draft.superseded.push(...settled.superseded);
+    draft.quarantined.push(...settled.setAside);
+    draft.coverage.push(...settled.coverage);
+    draft.inFlight.taken.push(trace);
+    return settled;
+  }
+
+  /** What the journal remembers; undefined when the trace was never stored, or the entry is gone or damaged. */
+  #previousOf(trace: number, namespace: string, traceId: string): JournalEntry | undefined {
+    const position = this.#index.journalOf(trace);
+    const entry = position === undefined ? undefined : this.#settled.read(position);
+    return entry?.traceId === traceId && entry.namespace === namespace ? entry : undefined;
   }
 
   /** Settles log records that name no trace, each by itself; they share the journal entry of their frame. */
-  #settleUntraced(trace: number, draft: Draft): { records: number; pieces: number } {
-    const { table } = this.#join;
-    const limits = { idsMax: Number.POSITIVE_INFINITY, newMax: UNTRACED_TAKE_MAX };
-    const look = table.look(trace, { firstSegment: this.#firstSegment, ...limits, take: true });
-    const isLast = look.fresh === table.traces.get(trace, TRACE.pending);
-    const shared = {
-      traceId: '',
-      reason: 'untraced',
-      through: look.newest,
-      isCut: false,
-      hasLost: false,
-      stored: 0,
-    } as const;
-    const writes: SettledTrace['writes'][number][] = [];
-    let namespace = '';
-    for (const piece of look.pieces) {
-      const logs: LogRecord[] = [];
-      draft.quarantined.push(...this.#reader.read([piece], [], logs));
-      if (logs.length === 0) continue;
-      namespace = this.#reader.namespaceOf(piece);
-      const settlement = this.#settle({ namespace, traceId: '', spans: [], logs });
-      if (settlement instanceof SettleFailure) {
-        draft.quarantined.push(this.#reader.setAside([piece], 'settle', settlement.thrown));
-        continue;
-      }
-      const taken = { ...shared, namespace, settlement, journal: undefined };
-      writes.push(...stampTrace(taken, settlement, undefined, draft.settledAtMs).trace.writes);
-      addCounts(draft.counts, countFresh(1, [], settlement.counts));
+  #settleUntraced(group: number, draft: Draft): SettledGroup {
+    const { pieces, newest } = this.#join.table.take(group, UNTRACED_TAKE_MAX);
+    const settled = this.#settler.settleUntraced(pieces, newest, draft.settledAtMs);
+    draft.traces.push(settled.trace);
+    draft.quarantined.push(...settled.setAside);
+    draft.coverage.push(...settled.coverage);
+    const { left, fresh } = this.#groups.get(group) ?? {
+      left: this.#join.table.traces.get(group, TRACE.pieces),
+      fresh: [],
+    };
+    fresh.push(settled.fresh);
+    if (left > pieces.length) {
+      this.#groups.set(group, { left: left - pieces.length, fresh });
+      draft.inFlight.parts.push(group);
+    } else {
+      this.#groups.delete(group);
+      draft.untracedEntries.push(untracedEntry(settled.trace.namespace, newest, fresh, draft.settledAtMs));
+      draft.inFlight.groups.push(group);
     }
-    draft.untraced.push({ namespace, traceId: '', reason: 'untraced', rank: 0n, revision: 1, writes });
-    draft.traces.untraced.push(trace);
-    const { traceId, through } = shared;
-    const entry = { namespace, traceId, through, rank: 0n, revision: 1, settledAtMs: draft.settledAtMs, records: [] };
-    if (isLast) draft.untracedEntries.push(entry);
-    return { records: writes.length, pieces: look.fresh };
+    return settled;
   }
-
-  #settle(evidence: Parameters<Settle>[0]): Settlement | SettleFailure {
-    try {
-      return this.#options.settle(evidence);
-    } catch (thrown) {
-      return new SettleFailure(thrown);
-    }
-  }
-
-  #count(trace: number, fresh: number, settlement: Settlement, draft: Draft): void {
-    const { traces } = this.#join.table;
-    const before = EVIDENCE_USES.map((_, index) => traces.get(trace, TRACE.counts + index));
-    const counted = countFresh(fresh, before, settlement.counts);
-    for (const [index, amount] of counted.entries()) traces.add(trace, TRACE.counts + index, amount);
-    addCounts(draft.counts, counted);
-  }
-}
-
-/** Tells a settle that threw from one that gave a result: a bug in the rules for this evidence must not stop the others. */
-class SettleFailure {
-  readonly thrown: unknown;
-
-  constructor(thrown: unknown) {
-    this.thrown = thrown;
-  }
-}
-
-function addCounts(totals: number[], amounts: readonly number[]): void {
-  for (const [index, amount] of amounts.entries()) totals[index] = (totals[index] ?? 0) + amount;
 }

@@ -6,7 +6,7 @@ import { since, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
 
 /** Bits of a trace's flags; above them, a byte for the number of settles and a byte for the reason why it is due. */
-const FLAG = { root: 1, settled: 2, restored: 4, untraced: 8, settling: 16, lost: 32 } as const;
+const FLAG = { root: 1, settled: 2, untraced: 4, settling: 8, repeat: 16 } as const;
 const SETTLES_SHIFT = 8;
 const REASON_SHIFT = 16;
 const BYTE = 0xff;
@@ -19,34 +19,28 @@ const CLOCK_STEP_MS = 1_000;
  * traces are taken out. Every operation takes constant time except the check for missing parents, which takes time in
  * proportion to the trace and happens only when a trace with a root has been quiet for the grace.
  *
- * States: open (waits for a timer) → due → settling → held (stored) → open again when late evidence comes → …
+ * States: open (waits for a timer) → due → settling → gone from the table, or open again for what has come meanwhile. A trace
+ * that is settled and stored comes back with its next evidence.
  */
 export class TraceJoin {
   readonly table = new TraceTable();
   readonly #lists = new TraceLists(this.table.traces);
   readonly #settings: JoinSettings;
+  readonly #openBytesMax: number;
   /** Bytes of traces that are due or settling: they will be free soon, and cannot be released a second time. */
   #releasingBytes = 0;
   #lastMs = 0;
   #skewMs = 0;
 
-  constructor(settings: JoinSettings) {
+  constructor(settings: JoinSettings, openBytesMax: number) {
     this.#settings = settings;
+    this.#openBytesMax = openBytesMax;
   }
 
-  get heldCount(): number {
-    return this.#lists.heldCount;
-  }
-
-  /** Brings the machine to this time: timers fire, what was held long enough is forgotten. */
-  advance(nowMs: number, firstSegment: number): void {
+  /** Brings the machine to this time: timers fire. */
+  advance(nowMs: number): void {
     const now = this.#steady(nowMs);
     this.#lists.turn(now, (trace) => this.#fire(trace, now));
-    for (let trace = this.#lists.first(LIST.held); trace !== NONE; trace = this.#lists.first(LIST.held)) {
-      const heldMs = since(now, this.table.traces.get(trace, TRACE.settledMs));
-      if (heldMs < this.#settings.heldMs && !this.table.isBefore(trace, firstSegment)) break;
-      this.#forget(trace);
-    }
     this.relieve();
   }
 
@@ -61,16 +55,17 @@ export class TraceJoin {
   arrived(trace: number, isRoot: boolean, nowMs: number): void {
     const { traces } = this.table;
     const now = this.#steady(nowMs);
-    if (traces.get(trace, TRACE.pieces) === 1) traces.set(trace, TRACE.firstMs, now);
+    const list = this.#lists.listOf(trace);
+    const isSettling = this.#has(trace, FLAG.settling);
+    if (list === LIST.none && !isSettling) traces.set(trace, TRACE.firstMs, now);
     traces.set(trace, TRACE.lastMs, now);
     if (isRoot && !this.#has(trace, FLAG.root)) {
       this.#mark(trace, FLAG.root);
       traces.set(trace, TRACE.rootMs, now);
     }
-    const list = this.#lists.listOf(trace);
-    if (list === LIST.due || this.#has(trace, FLAG.settling)) this.#releasingBytes += this.table.pieceBytes;
-    else if (list === LIST.held) this.#schedule(trace, this.#lateDueMs(trace, now), now);
-    else this.#reconsider(trace, list, now);
+    if (list === LIST.due || isSettling) this.#releasingBytes += this.table.pieceBytes;
+    else if (!this.#has(trace, FLAG.settled)) this.#reconsider(trace, list, now);
+    else if (list === LIST.none) this.#schedule(trace, this.#lateDueMs(trace, now), now);
   }
 
   /** Marks a trace that is no trace: log records of one frame that name none. They settle after the grace. */
@@ -82,80 +77,58 @@ export class TraceJoin {
     return this.#has(trace, FLAG.untraced);
   }
 
-  /** Tells, while replaying, that the journal has a settle of this trace. */
-  restored(trace: number, settledAtMs: number): void {
-    this.#mark(trace, FLAG.settled | FLAG.restored);
+  /** Tells that a trace was settled and stored before: what came or comes now is late. */
+  markSettled(trace: number, settledAtMs: number, settles: number): void {
+    this.#mark(trace, FLAG.settled);
     this.table.traces.set(trace, TRACE.settledMs, settledAtMs);
-    this.#setByte(trace, SETTLES_SHIFT, this.#byte(trace, SETTLES_SHIFT) + 1);
-    // What was received before the journal was read is not stored: it keeps its timer.
-    if (this.table.traces.get(trace, TRACE.pending) === 0) this.#lists.move(trace, LIST.held);
+    this.#setByte(trace, SETTLES_SHIFT, settles);
   }
 
-  /** Does the trace still carry the position up to which the journal says it is stored? */
-  isRestored(trace: number): boolean {
-    return this.#has(trace, FLAG.restored);
+  isSettled(trace: number): boolean {
+    return this.#has(trace, FLAG.settled);
   }
 
-  /** From now on the words of that position are counts again. */
-  clearRestored(trace: number): void {
-    if (!this.isRestored(trace)) return;
-    this.#unmark(trace, FLAG.restored);
-    for (let word = 0; word < 4; word++) this.table.traces.set(trace, TRACE.counts + word, 0);
+  settlesOf(trace: number): number {
+    return this.#byte(trace, SETTLES_SHIFT);
   }
 
-  /** Replay is over: forgets the traces of which the journal tells but the write-ahead log has nothing any more. */
-  endRestore(): void {
-    let stop = NONE;
-    for (
-      let trace = this.#lists.first(LIST.held);
-      trace !== stop && trace !== NONE;
-      trace = this.#lists.first(LIST.held)
-    ) {
-      if (this.table.traces.get(trace, TRACE.pieces) === 0) this.#forget(trace);
-      else {
-        this.#lists.move(trace, LIST.held);
-        if (stop === NONE) stop = trace;
-      }
-    }
+  /** The trace is due now, as soon as it is not settling any more, and its next settle is written though it may say nothing new. */
+  repeat(trace: number): void {
+    this.#mark(trace, FLAG.repeat);
+    if (!this.#has(trace, FLAG.settling) && this.#lists.listOf(trace) !== LIST.due) this.#release(trace, 'late');
   }
 
   /** Takes out the next due trace, which then is settling until `finished`. */
-  nextDue(): { trace: number; reason: SettleReason } | undefined {
+  nextDue(): { trace: number; reason: SettleReason; isRepeat: boolean } | undefined {
     const trace = this.#lists.first(LIST.due);
     if (trace === NONE) return undefined;
     this.#lists.move(trace, LIST.none);
+    const isRepeat = this.#has(trace, FLAG.repeat);
+    this.#unmark(trace, FLAG.repeat);
     this.#mark(trace, FLAG.settling);
     const reason = SETTLE_REASONS[(this.table.traces.get(trace, TRACE.flags) >>> REASON_SHIFT) & BYTE];
-    return reason === undefined ? undefined : { trace, reason };
+    return reason === undefined ? undefined : { trace, reason, isRepeat };
   }
 
-  /** Lets go of the pieces of a settling trace that cannot be read any more. Has the trace lost any, now or before? */
-  prune(trace: number, firstSegment: number): boolean {
-    const pruned = this.table.prune(trace, firstSegment);
-    this.#releasingBytes -= pruned * this.table.pieceBytes;
-    if (pruned > 0) this.#mark(trace, FLAG.lost);
-    return this.#has(trace, FLAG.lost);
-  }
-
-  /** What was taken of the trace is stored: hold it, or let it become due again for what has come meanwhile. */
+  /** What was taken of the trace is stored: it leaves the table, or becomes due again for what has come meanwhile. */
   finished(trace: number, nowMs: number): void {
-    const { traces } = this.table;
     const now = this.#steady(nowMs);
     this.#releasingBytes -= this.table.traceBytes(trace);
-    this.table.storeTaken(trace);
     this.#unmark(trace, FLAG.settling);
-    const hasMore = traces.get(trace, TRACE.pending) > 0;
-    if (this.isUntraced(trace)) {
-      if (hasMore) this.#release(trace, 'untraced');
-      else this.table.remove(trace);
-      return;
-    }
-    this.#mark(trace, FLAG.settled);
-    traces.set(trace, TRACE.settledMs, now);
-    this.#setByte(trace, SETTLES_SHIFT, Math.min(this.#byte(trace, SETTLES_SHIFT) + 1, BYTE));
-    if (hasMore) this.#schedule(trace, this.#lateDueMs(trace, now), now);
-    else this.#lists.move(trace, LIST.held);
+    const left = this.table.removeTaken(trace);
+    if (left > 0 || this.#has(trace, FLAG.repeat)) {
+      this.markSettled(trace, now, Math.min(this.settlesOf(trace) + 1, BYTE));
+      if (this.#has(trace, FLAG.repeat)) this.#release(trace, 'late');
+      else this.#schedule(trace, this.#lateDueMs(trace, now), now);
+    } else this.table.remove(trace);
     this.relieve();
+  }
+
+  /** A part of a group of log records without a trace is stored: the rest is due now; all of it stays until the last part. */
+  partFinished(trace: number): void {
+    this.#releasingBytes -= this.table.traceBytes(trace);
+    this.#unmark(trace, FLAG.settling);
+    this.#release(trace, 'untraced');
   }
 
   /** Everything open is due now, for the reason that fits best. */
@@ -199,7 +172,6 @@ export class TraceJoin {
     const { traces } = this.table;
     const { graceMs, idleMs, spansMax } = this.#settings;
     const isNew = list === LIST.none;
-    if (this.#has(trace, FLAG.settled)) return;
     if (!this.isUntraced(trace) && traces.get(trace, TRACE.pieces) > spansMax) {
       this.#release(trace, 'too_many_spans');
       return;
@@ -230,23 +202,13 @@ export class TraceJoin {
     this.#lists.move(trace, LIST.due);
   }
 
-  /**
-   * Keeps the index within its bytes: forgets stored traces, the one settled first goes first, then settles open ones
-   * early, the one that would be due next first: that changes the least.
-   */
+  /** Keeps the table within its bytes: settles open traces early, the one that would be due next first: that changes the least. */
   relieve(): void {
-    while (this.table.usedBytes - this.#releasingBytes > this.#settings.indexBytesMax) {
-      const held = this.#lists.first(LIST.held);
-      const open = held === NONE ? this.#lists.firstOpen() : NONE;
-      if (held !== NONE) this.#forget(held);
-      else if (open !== NONE) this.#release(open, 'memory_pressure');
-      else return;
+    while (this.table.usedBytes - this.#releasingBytes > this.#openBytesMax) {
+      const open = this.#lists.firstOpen();
+      if (open === NONE) return;
+      this.#release(open, 'memory_pressure');
     }
-  }
-
-  #forget(trace: number): void {
-    this.#lists.move(trace, LIST.none);
-    this.table.remove(trace);
   }
 
   /** Time that never goes back: the caller's, unless its clock was set back. */

@@ -13,29 +13,23 @@ const DUE_AHEAD_MAX = 4096;
 export const LIST = {
   /** In none: it is being settled, or was just made. */
   none: 0,
-  /** Stored, oldest first, waiting for late evidence. */
-  held: 1,
   /** To be settled, first due first. */
-  due: 2,
+  due: 1,
   /** This and higher numbers: open, in a slot of the wheel. */
-  wheel: 3,
+  wheel: 2,
 } as const;
 
-/** Doubly linked lists over the traces' own words: one for each slot of a timing wheel, one of due, one of held traces. */
+/** Doubly linked lists over the traces' own words: one for each slot of a timing wheel, one of due traces. */
 export class TraceLists {
   readonly #traces: WordPool;
   readonly #heads = new Uint32Array(LIST.wheel + WHEEL_SLOTS);
   readonly #tails = new Uint32Array(LIST.wheel + WHEEL_SLOTS);
-  readonly #counts = { held: 0, due: 0, open: 0 };
+  readonly #counts = { due: 0, open: 0 };
   /** The last tick whose slot was emptied. */
   #tick = 0;
 
   constructor(traces: WordPool) {
     this.#traces = traces;
-  }
-
-  get heldCount(): number {
-    return this.#counts.held;
   }
 
   get dueCount(): number {
@@ -126,8 +120,7 @@ export class TraceLists {
   }
 
   #count(list: number, amount: number): void {
-    if (list === LIST.held) this.#counts.held += amount;
-    else if (list === LIST.due) this.#counts.due += amount;
+    if (list === LIST.due) this.#counts.due += amount;
     else this.#counts.open += amount;
   }
 }

@@ -1,60 +1,46 @@
 import { randomInt } from 'node:crypto';
 import { assert } from '../core/assert.ts';
-import type { FramePosition } from '../wal/segment-format.ts';
-import { dropNeverChosen, listedMax } from './choose-pieces.ts';
+import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
+import type { EvidencePlace } from '../wal/settle-journal.ts';
 import { TraceSlots } from './trace-slots.ts';
 import { TRACE, TRACE_WORDS } from './trace-words.ts';
 import { NONE, WordPool } from './word-pool.ts';
 
 /**
- * The index from trace id to evidence: three pools of fixed-size items (traces, pieces of evidence, frames of the
- * write-ahead log) and an open-addressing hash over the traces. 92 bytes and a hash slot a trace, 28 a piece, 32 a frame.
+ * The index from trace id to evidence that is not stored yet: three pools of fixed-size items (traces, pieces of evidence,
+ * frames of the write-ahead log) and an open-addressing hash over the traces. 72 bytes and a hash slot a trace, 28 a piece,
+ * 28 a frame.
  */
 
 const PIECE = { spanHigh: 0, spanLow: 1, parentHigh: 2, parentLow: 3, frame: 4, item: 5, next: 6 } as const;
 const PIECE_WORDS = 7;
-/** The offset of an item takes 29 bits (512 MiB, above every request cap); the other three bits are flags. */
+/** The offset of an item takes 29 bits (512 MiB, above every request cap); two of the other bits are flags. */
 const ITEM_MASK = 0x1fff_ffff;
 const IS_LOG = 0x2000_0000;
-const IS_PENDING = 0x4000_0000;
-const IS_TAKEN = 0x8000_0000;
+const IS_TAKEN = 0x4000_0000;
 
-const FRAME = { segment: 0, offset: 1, receivedMs: 2, pieces: 3, pending: 4, previous: 5, next: 6 } as const;
-const FRAME_WORDS = 7;
+const FRAME = { segment: 0, offset: 1, receivedMs: 2, pieces: 3, previous: 4, next: 5 } as const;
+const FRAME_WORDS = 6;
 
 const SCRATCH_WORDS = 4096;
 
-/** The sort key of evidence without a span. */
-const NO_SPAN = Number.POSITIVE_INFINITY;
-
 /** Where a piece of evidence lies and what it is, without its content. */
-export interface Piece {
-  readonly isLog: boolean;
+export interface Piece extends EvidencePlace {
   /** Not settled and stored before. */
   readonly isNew: boolean;
-  readonly spanHigh: number;
-  readonly spanLow: number;
-  readonly segment: number;
-  readonly offset: number;
-  readonly itemStart: number;
 }
 
 /** What one look at a trace found. */
 export interface TraceLook {
-  /** Newest first, unless there are more than a settle looks at. */
+  /** Newest first. */
   readonly pieces: Piece[];
-  /** Pieces not settled and stored before, listed or not. */
-  readonly fresh: number;
-  /** Pieces that are not gone, listed or not. */
-  readonly readable: number;
   /** Where the newest of them lies. */
   readonly newest: FramePosition;
 }
 
-/** How many pieces of one segment are in the index, and how many of them are not settled and stored yet. */
+/** How many pieces of one segment are in the index: not settled and stored yet. */
 export interface SegmentCount {
   pending: number;
-  held: number;
 }
 
 /** What a piece's ids are; 0, 0 is no id. */
@@ -75,8 +61,8 @@ export class TraceTable {
   /** Senders choose span ids, but not which of them meet in a set. */
   readonly #seed = randomInt(2 ** 32);
   readonly #segments = new Map<number, SegmentCount>();
-  #pendingPieces = 0;
-  /** Frames with pending evidence, in order of arrival. */
+  #logs = 0;
+  /** In order of arrival. */
   #oldestFrame = NONE;
   #newestFrame = NONE;
 
@@ -84,8 +70,9 @@ export class TraceTable {
     return this.#pieces.live;
   }
 
-  get pendingPieces(): number {
-    return this.#pendingPieces;
+  /** How many of the pieces are log records. */
+  get logCount(): number {
+    return this.#logs;
   }
 
   /** Bytes in use: what the limit is held against. */
@@ -114,7 +101,7 @@ export class TraceTable {
     return this.#segments;
   }
 
-  /** Low 32 bits of the receive time of the oldest evidence not stored yet. */
+  /** Low 32 bits of the receive time of the oldest evidence. */
   oldestPendingMs(): number | undefined {
     return this.#oldestFrame === NONE ? undefined : this.#frames.get(this.#oldestFrame, FRAME.receivedMs);
   }
@@ -133,35 +120,9 @@ export class TraceTable {
 
   /** Forgets a trace and its evidence. */
   remove(trace: number): void {
-    let piece = this.traces.get(trace, TRACE.head);
-    while (piece !== NONE) {
-      const next = this.#pieces.get(piece, PIECE.next);
-      this.#setStored(trace, piece);
-      this.#releasePiece(piece);
-      piece = next;
-    }
+    this.#releasePieces(this.traces.get(trace, TRACE.head));
     this.#slots.remove(trace);
     this.traces.release(trace);
-  }
-
-  /** Forgets the stored evidence of a trace in segments before this one. Returns how many pieces that were. */
-  prune(trace: number, firstSegment: number): number {
-    let pruned = 0;
-    let before = NONE;
-    for (let piece = this.traces.get(trace, TRACE.head), next = NONE; piece !== NONE; piece = next) {
-      next = this.#pieces.get(piece, PIECE.next);
-      const isStored = (this.#pieces.get(piece, PIECE.item) & IS_PENDING) === 0;
-      if (!isStored || this.#frames.get(this.#pieces.get(piece, PIECE.frame), FRAME.segment) >= firstSegment) {
-        before = piece;
-        continue;
-      }
-      if (before === NONE) this.traces.set(trace, TRACE.head, next);
-      else this.#pieces.set(before, PIECE.next, next);
-      this.#releasePiece(piece);
-      pruned++;
-    }
-    this.traces.add(trace, TRACE.pieces, -pruned);
-    return pruned;
   }
 
   addFrame(segment: number, offset: number, receivedMs: number): number {
@@ -169,10 +130,14 @@ export class TraceTable {
     this.#frames.set(frame, FRAME.segment, segment);
     this.#frames.set(frame, FRAME.offset, offset);
     this.#frames.set(frame, FRAME.receivedMs, receivedMs);
+    this.#frames.set(frame, FRAME.previous, this.#newestFrame);
+    if (this.#newestFrame === NONE) this.#oldestFrame = frame;
+    else this.#frames.set(this.#newestFrame, FRAME.next, frame);
+    this.#newestFrame = frame;
     return frame;
   }
 
-  addPiece(trace: number, frame: number, itemStart: number, isLog: boolean, ids: PieceIds, pending: boolean): void {
+  addPiece(trace: number, frame: number, itemStart: number, isLog: boolean, ids: PieceIds): void {
     assert(itemStart <= ITEM_MASK, 'an item lies within the first 512 MiB of its payload');
     const { traces } = this;
     const piece = this.#pieces.allocate();
@@ -181,68 +146,60 @@ export class TraceTable {
     this.#pieces.set(piece, PIECE.parentHigh, ids.parentHigh);
     this.#pieces.set(piece, PIECE.parentLow, ids.parentLow);
     this.#pieces.set(piece, PIECE.frame, frame);
-    this.#pieces.set(piece, PIECE.item, itemStart | (isLog ? IS_LOG : 0) | (pending ? IS_PENDING : 0));
+    this.#pieces.set(piece, PIECE.item, itemStart | (isLog ? IS_LOG : 0));
     this.#pieces.set(piece, PIECE.next, traces.get(trace, TRACE.head));
     traces.set(trace, TRACE.head, piece);
     traces.add(trace, TRACE.pieces, 1);
     this.#frames.add(frame, FRAME.pieces, 1);
-    const count = this.#segment(this.#frames.get(frame, FRAME.segment));
-    count.held++;
-    if (!pending) return;
-    traces.add(trace, TRACE.pending, 1);
-    this.#pendingPieces++;
-    count.pending++;
-    if (this.#frames.add(frame, FRAME.pending, 1) === 1) this.#appendFrame(frame);
+    if (isLog) this.#logs++;
+    const segment = this.#frames.get(frame, FRAME.segment);
+    const count = this.#segments.get(segment);
+    if (count === undefined) this.#segments.set(segment, { pending: 1 });
+    else count.pending++;
   }
 
-  /**
-   * Looks at the pieces of a trace. With `take`, all new ones are marked as on their way to the store; with `newMax`, at most
-   * that many new ones are looked at, and no other. Stored ones in segments before `firstSegment` are gone. Of a trace of
-   * more than `idsMax` pieces only those of about as many smallest span ids are listed, so that a huge one is no burden.
-   */
-  look(trace: number, options: { firstSegment: number; idsMax: number; take: boolean; newMax?: number }): TraceLook {
-    const { firstSegment, idsMax, newMax } = options;
-    const keyMax = this.traces.get(trace, TRACE.pieces) > idsMax ? this.#keyOfRank(trace, idsMax) : NO_SPAN;
+  /** Takes the pieces that are not taken yet, at most so many: they are on their way to the store until `removeTaken`. */
+  take(trace: number, piecesMax = Number.POSITIVE_INFINITY): TraceLook {
     const pieces: Piece[] = [];
-    const listMax = listedMax(idsMax);
-    let [fresh, readable, newestSegment, newestOffset] = [0, 0, 0, 0];
-    let piece = this.traces.get(trace, TRACE.head);
-    for (; piece !== NONE && (newMax === undefined || fresh < newMax); piece = this.#pieces.get(piece, PIECE.next)) {
+    let newest = { segment: 0, offset: 0 };
+    for (
+      let piece = this.traces.get(trace, TRACE.head);
+      piece !== NONE && pieces.length < piecesMax;
+      piece = this.#pieces.get(piece, PIECE.next)
+    ) {
       const item = this.#pieces.get(piece, PIECE.item);
-      const isNew = (item & IS_PENDING) !== 0;
-      const frame = this.#pieces.get(piece, PIECE.frame);
-      const segment = this.#frames.get(frame, FRAME.segment);
-      if (!isNew && (segment < firstSegment || newMax !== undefined)) continue;
-      if (isNew) fresh++;
-      if (isNew && options.take) this.#pieces.set(piece, PIECE.item, item | IS_TAKEN);
-      readable++;
-      const offset = this.#frames.get(frame, FRAME.offset);
-      if (segment > newestSegment || (segment === newestSegment && offset > newestOffset)) {
-        newestSegment = segment;
-        newestOffset = offset;
-      }
-      if (this.#key(piece) <= keyMax) pieces.push(this.#piece(piece, item, segment, offset));
-      // Many pieces of one span id, or of none.
-      if (pieces.length >= listMax) dropNeverChosen(pieces, idsMax);
+      if ((item & IS_TAKEN) !== 0) continue;
+      this.#pieces.set(piece, PIECE.item, item | IS_TAKEN);
+      const found = this.#piece(piece);
+      if (comparePositions(found, newest) > 0) newest = found;
+      pieces.push(found);
     }
-    return { pieces, fresh, readable, newest: { segment: newestSegment, offset: newestOffset } };
+    return { pieces, newest: { segment: newest.segment, offset: newest.offset } };
   }
 
-  /** What was taken is stored now. Returns how many pieces that were. */
-  storeTaken(trace: number): number {
-    let stored = 0;
-    for (let piece = this.traces.get(trace, TRACE.head); piece !== NONE; piece = this.#pieces.get(piece, PIECE.next)) {
-      if ((this.#pieces.get(piece, PIECE.item) & IS_TAKEN) === 0) continue;
-      this.#setStored(trace, piece);
-      stored++;
-    }
-    return stored;
+  /** Every piece, newest first, taken or not; changes nothing. */
+  piecesOf(trace: number): Piece[] {
+    const pieces: Piece[] = [];
+    for (let piece = this.traces.get(trace, TRACE.head); piece !== NONE; piece = this.#pieces.get(piece, PIECE.next))
+      pieces.push(this.#piece(piece));
+    return pieces;
   }
 
-  /** Is the newest evidence of the trace in a segment before this one? Then none of it can be read any more. */
-  isBefore(trace: number, segment: number): boolean {
-    const head = this.traces.get(trace, TRACE.head);
-    return head !== NONE && this.#frames.get(this.#pieces.get(head, PIECE.frame), FRAME.segment) < segment;
+  /** Forgets the pieces that were taken: all but the newest. Returns how many are left. */
+  removeTaken(trace: number): number {
+    let before = NONE;
+    let left = 0;
+    let piece = this.traces.get(trace, TRACE.head);
+    for (; piece !== NONE; piece = this.#pieces.get(piece, PIECE.next)) {
+      if ((this.#pieces.get(piece, PIECE.item) & IS_TAKEN) !== 0) break;
+      before = piece;
+      left++;
+    }
+    if (before === NONE) this.traces.set(trace, TRACE.head, NONE);
+    else this.#pieces.set(before, PIECE.next, NONE);
+    this.#releasePieces(piece);
+    this.traces.set(trace, TRACE.pieces, left);
+    return left;
   }
 
   /** Is every span's parent among the spans of the trace? Takes time in proportion to the trace. */
@@ -269,84 +226,42 @@ export class TraceTable {
     return true;
   }
 
-  #piece(piece: number, item: number, segment: number, offset: number): Piece {
+  #piece(piece: number): Piece {
+    const item = this.#pieces.get(piece, PIECE.item);
+    const frame = this.#pieces.get(piece, PIECE.frame);
     return {
-      isLog: (item & IS_LOG) !== 0,
-      isNew: (item & IS_PENDING) !== 0,
-      spanHigh: this.#pieces.get(piece, PIECE.spanHigh),
-      spanLow: this.#pieces.get(piece, PIECE.spanLow),
-      segment,
-      offset,
+      segment: this.#frames.get(frame, FRAME.segment),
+      offset: this.#frames.get(frame, FRAME.offset),
       itemStart: item & ITEM_MASK,
+      isLog: (item & IS_LOG) !== 0,
+      isNew: true,
     };
   }
 
-  /** In the order of span ids, though a few neighbouring ids may share a key; those without a span come last. */
-  #key(piece: number): number {
-    const key = this.#pieces.get(piece, PIECE.spanHigh) * 2 ** 32 + this.#pieces.get(piece, PIECE.spanLow);
-    return key === 0 ? NO_SPAN : key;
-  }
-
-  /** The key of which the trace has `rank` distinct ones up to it. */
-  #keyOfRank(trace: number, rank: number): number {
-    const keys = new Float64Array(this.traces.get(trace, TRACE.pieces));
-    let piece = this.traces.get(trace, TRACE.head);
-    for (let index = 0; piece !== NONE; index++, piece = this.#pieces.get(piece, PIECE.next))
-      keys[index] = this.#key(piece);
-    keys.sort();
-    let distinct = 0;
-    for (let index = 0; index < keys.length; index++) {
-      if (index > 0 && keys[index] === keys[index - 1]) continue;
-      if (++distinct === rank) return keys[index] ?? NO_SPAN;
+  /** Lets go of this piece and those after it. */
+  #releasePieces(first: number): void {
+    for (let piece = first, next = NONE; piece !== NONE; piece = next) {
+      next = this.#pieces.get(piece, PIECE.next);
+      const frame = this.#pieces.get(piece, PIECE.frame);
+      const segment = this.#frames.get(frame, FRAME.segment);
+      const count = this.#segments.get(segment);
+      assert(count !== undefined, 'the segment of a piece is counted');
+      count.pending--;
+      if (count.pending === 0) this.#segments.delete(segment);
+      if ((this.#pieces.get(piece, PIECE.item) & IS_LOG) !== 0) this.#logs--;
+      if (this.#frames.add(frame, FRAME.pieces, -1) === 0) this.#releaseFrame(frame);
+      this.#pieces.release(piece);
     }
-    return NO_SPAN;
   }
 
-  #segment(segment: number): SegmentCount {
-    let count = this.#segments.get(segment);
-    if (count === undefined) {
-      count = { pending: 0, held: 0 };
-      this.#segments.set(segment, count);
-    }
-    return count;
-  }
-
-  #releasePiece(piece: number): void {
-    const frame = this.#pieces.get(piece, PIECE.frame);
-    const segment = this.#frames.get(frame, FRAME.segment);
-    const count = this.#segment(segment);
-    count.held--;
-    if (count.held === 0) this.#segments.delete(segment);
-    if (this.#frames.add(frame, FRAME.pieces, -1) === 0) this.#frames.release(frame);
-    this.#pieces.release(piece);
-  }
-
-  #setStored(trace: number, piece: number): void {
-    const item = this.#pieces.get(piece, PIECE.item);
-    if ((item & IS_PENDING) === 0) return;
-    this.#pieces.set(piece, PIECE.item, item & ~(IS_PENDING | IS_TAKEN));
-    this.traces.add(trace, TRACE.pending, -1);
-    this.#pendingPieces--;
-    const frame = this.#pieces.get(piece, PIECE.frame);
-    this.#segment(this.#frames.get(frame, FRAME.segment)).pending--;
-    if (this.#frames.add(frame, FRAME.pending, -1) === 0) this.#unlinkFrame(frame);
-  }
-
-  #appendFrame(frame: number): void {
-    this.#frames.set(frame, FRAME.previous, this.#newestFrame);
-    this.#frames.set(frame, FRAME.next, NONE);
-    if (this.#newestFrame === NONE) this.#oldestFrame = frame;
-    else this.#frames.set(this.#newestFrame, FRAME.next, frame);
-    this.#newestFrame = frame;
-  }
-
-  #unlinkFrame(frame: number): void {
+  #releaseFrame(frame: number): void {
     const previous = this.#frames.get(frame, FRAME.previous);
     const next = this.#frames.get(frame, FRAME.next);
     if (previous === NONE) this.#oldestFrame = next;
     else this.#frames.set(previous, FRAME.next, next);
     if (next === NONE) this.#newestFrame = previous;
     else this.#frames.set(next, FRAME.previous, previous);
+    this.#frames.release(frame);
   }
 
   /** Where an id is, or would be, in a set of ids kept as pairs of words. */

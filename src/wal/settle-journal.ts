@@ -1,31 +1,32 @@
 import { type Clock, msToNs, nsToMs, systemClock } from '../core/clock.ts';
+import { AppError } from '../core/errors.ts';
 import { type Disk, nodeDisk } from './disk.ts';
-import { ENTRY_HEAD_BYTES, type FramePosition, JOURNAL_KIND, type RawEntry, sealEntry } from './segment-format.ts';
-import { SegmentLog } from './segment-log.ts';
+import {
+  decodeMark,
+  decodeSettle,
+  ENTRY_KIND,
+  encodeMark,
+  encodeSettle,
+  type JournalEntry,
+  type JournalMark,
+  JournalOutput,
+} from './journal-codec.ts';
+import {
+  ENTRY_HEAD_BYTES,
+  type FramePosition,
+  JOURNAL_KIND,
+  type RawEntry,
+  sealEntry,
+  segmentFileName,
+} from './segment-format.ts';
+import { type ReplayProgress, SegmentLog } from './segment-log.ts';
 import { SegmentReader } from './segment-reader.ts';
 import type { SegmentReport } from './segment-recovery.ts';
 
 /** Where an entry of the settle journal starts. */
 export type JournalPosition = FramePosition;
 
-/**
- * What a restart knows of a settled trace that the store has acknowledged.
- *
- * Body on disk, after the entry's head with the time `settledAtMs`: through.segment u32, through.offset u32, rank u64,
- * revision u32, number of records u32, namespace, trace id, then for each record timestampNs u64 and id. Texts are a u16
- * length and UTF-8.
- */
-export interface JournalEntry {
-  readonly namespace: string;
-  readonly traceId: string;
-  /** The newest evidence that was in the settle: what came after it makes the trace dirty again. */
-  readonly through: FramePosition;
-  readonly rank: bigint;
-  readonly revision: number;
-  /** Whole milliseconds. */
-  readonly settledAtMs: number;
-  readonly records: readonly { readonly id: string; readonly timestampNs: bigint }[];
-}
+export type { EvidencePlace, JournalEntry, JournalMark, JournalRecord } from './journal-codec.ts';
 
 export interface SettleJournalOptions {
   readonly folder: string;
@@ -36,69 +37,36 @@ export interface SettleJournalOptions {
   readonly report?: (report: SegmentReport) => void;
 }
 
-const FIXED_BYTES = 24;
-const TEXT_LENGTH_BYTES = 2;
-const UTF8_BYTES_MAX = 3;
-
-function textBytesMax(text: string): number {
-  return TEXT_LENGTH_BYTES + text.length * UTF8_BYTES_MAX;
+export interface JournalReplayOptions {
+  readonly visitMark?: (mark: JournalMark) => void | Promise<void>;
+  /** Called after each segment. */
+  readonly progress?: (progress: ReplayProgress) => void;
 }
 
-function writeText(target: Buffer, text: string, at: number): number {
-  const bytes = target.write(text, at + TEXT_LENGTH_BYTES);
-  target.writeUInt16LE(bytes, at);
-  return at + TEXT_LENGTH_BYTES + bytes;
+/** Entries of an earlier format were written by versions that were never released. */
+const ENTRY_VERSION = 2;
+
+/** Seals the entry whose head is at `start` and whose body ends where the output does. */
+function seal(output: JournalOutput, start: number, kind: number, timeMs: number): void {
+  sealEntry(output.part(start, output.at), kind, msToNs(timeMs), undefined, ENTRY_VERSION);
 }
 
-function entryBytesMax(entry: JournalEntry): number {
-  let bytes = ENTRY_HEAD_BYTES + FIXED_BYTES + textBytesMax(entry.namespace) + textBytesMax(entry.traceId);
-  for (const record of entry.records) bytes += 8 + textBytesMax(record.id);
-  return bytes;
-}
-
-/** Writes the whole entry at `start`; returns its end. */
-function encodeEntry(target: Buffer, entry: JournalEntry, start: number): number {
-  const body = start + ENTRY_HEAD_BYTES;
-  target.writeUInt32LE(entry.through.segment, body);
-  target.writeUInt32LE(entry.through.offset, body + 4);
-  target.writeBigUInt64LE(entry.rank, body + 8);
-  target.writeUInt32LE(entry.revision, body + 16);
-  target.writeUInt32LE(entry.records.length, body + 20);
-  let at = writeText(target, entry.namespace, body + FIXED_BYTES);
-  at = writeText(target, entry.traceId, at);
-  for (const record of entry.records) {
-    target.writeBigUInt64LE(BigInt.asUintN(64, record.timestampNs), at);
-    at = writeText(target, record.id, at + 8);
+function checkVersion({ version, kind, position }: RawEntry): void {
+  const name = segmentFileName(JOURNAL_KIND, position.segment);
+  if (version < ENTRY_VERSION) {
+    throw new AppError(
+      'storage',
+      `settle journal segment ${name} has format version ${version}, which only earlier development versions wrote: move the folder "journal" away, and all that the write-ahead log still holds is settled again`,
+    );
   }
-  sealEntry(target.subarray(start, at), 0, msToNs(entry.settledAtMs));
-  return at;
+  if (kind === ENTRY_KIND.settle || kind === ENTRY_KIND.mark) return;
+  throw new AppError('storage', `settle journal segment ${name} at ${position.offset} holds an entry of unknown kind`);
 }
 
-function decodeEntry({ body, timeNs }: RawEntry): JournalEntry {
-  let at = FIXED_BYTES;
-  const text = (): string => {
-    const end = at + TEXT_LENGTH_BYTES + body.readUInt16LE(at);
-    const value = body.toString('utf8', at + TEXT_LENGTH_BYTES, end);
-    at = end;
-    return value;
-  };
-  const namespace = text();
-  const traceId = text();
-  const records: { id: string; timestampNs: bigint }[] = [];
-  for (let left = body.readUInt32LE(20); left > 0; left -= 1) {
-    const timestampNs = body.readBigUInt64LE(at);
-    at += 8;
-    records.push({ id: text(), timestampNs });
-  }
-  return {
-    namespace,
-    traceId,
-    through: { segment: body.readUInt32LE(0), offset: body.readUInt32LE(4) },
-    rank: body.readBigUInt64LE(8),
-    revision: body.readUInt32LE(16),
-    settledAtMs: nsToMs(timeNs),
-    records,
-  };
+function decode(raw: RawEntry): JournalEntry {
+  checkVersion(raw);
+  if (raw.kind === ENTRY_KIND.settle) return decodeSettle(raw.body, nsToMs(raw.timeNs));
+  throw new AppError('storage', 'the settle journal holds a mark where an entry was asked for');
 }
 
 /** Which traces are settled and stored, and where their records live. Segment files like the write-ahead log's. */
@@ -132,35 +100,69 @@ export class SettleJournal {
     return this.#log.bytes;
   }
 
-  /** One write and one fsync for the batch; the positions are those of the entries, in order. Rejects as Wal.append does. */
-  async append(entries: readonly JournalEntry[]): Promise<JournalPosition[]> {
-    if (entries.length === 0) return [];
-    const buffer = Buffer.allocUnsafe(entries.reduce((sum, entry) => sum + entryBytesMax(entry), 0));
+  /** Number of the oldest segment; entries in earlier ones are gone. */
+  get firstSegment(): number {
+    return this.#log.segments()[0]?.segment ?? 0;
+  }
+
+  /**
+   * One write and one fsync for the batch, its mark last; the positions are those of the entries, in order. Rejects as
+   * Wal.append does. What a crash leaves of a batch is a prefix: what its entries say holds without its mark.
+   */
+  async append(entries: readonly JournalEntry[], mark?: JournalMark): Promise<JournalPosition[]> {
+    if (entries.length === 0 && mark === undefined) return [];
+    const output = new JournalOutput();
     const starts: number[] = [];
-    let end = 0;
-    let firstMs = Number.POSITIVE_INFINITY;
-    let lastMs = 0;
+    const times = entries.map((entry) => entry.settledAtMs);
     for (const entry of entries) {
-      starts.push(end);
-      end = encodeEntry(buffer, entry, end);
-      firstMs = Math.min(firstMs, entry.settledAtMs);
-      lastMs = Math.max(lastMs, entry.settledAtMs);
+      const start = output.at;
+      starts.push(start);
+      output.skip(ENTRY_HEAD_BYTES);
+      encodeSettle(output, entry);
+      seal(output, start, ENTRY_KIND.settle, entry.settledAtMs);
     }
-    const buffers = [buffer.subarray(0, end)];
-    const first = await this.#log.append({ buffers, bytes: end, firstNs: msToNs(firstMs), lastNs: msToNs(lastMs) });
+    if (mark !== undefined) {
+      times.push(mark.atMs);
+      const start = output.at;
+      output.skip(ENTRY_HEAD_BYTES);
+      encodeMark(output, mark);
+      seal(output, start, ENTRY_KIND.mark, mark.atMs);
+    }
+    const [firstMs, lastMs] = times.reduce(([first, last], ms) => [Math.min(first, ms), Math.max(last, ms)], [
+      Number.POSITIVE_INFINITY,
+      0,
+    ] as [number, number]);
+    const bytes = output.at;
+    const buffers = [output.part(0, bytes)];
+    const first = await this.#log.append({ buffers, bytes, firstNs: msToNs(firstMs), lastNs: msToNs(lastMs) });
     return starts.map((start) => ({ segment: first.segment, offset: first.offset + start }));
   }
 
   /** Without waiting. Throws AppError `storage` when the entry is gone or damaged. */
   read(position: JournalPosition): JournalEntry {
-    return decodeEntry(this.#reader.read(position));
+    return decode(this.#reader.read(position));
   }
 
-  /** Every entry that was there at the open, oldest first; the next one after the visit is done. */
+  /**
+   * Every entry and every mark that was there at the open, oldest first; the next one after the visit is done. Throws
+   * AppError `storage` for entries of a format that is not read any more.
+   */
   async replay(
     visit: (entry: JournalEntry, position: JournalPosition) => void | Promise<void>,
+    options: JournalReplayOptions = {},
   ): Promise<{ entries: number; bytes: number }> {
-    return this.#log.replay((entry) => visit(decodeEntry(entry), entry.position));
+    const { visitMark, progress } = options;
+    let entries = 0;
+    const { bytes } = await this.#log.replay(
+      (raw) => {
+        checkVersion(raw);
+        if (raw.kind === ENTRY_KIND.mark) return visitMark?.(decodeMark(raw.body, nsToMs(raw.timeNs)));
+        entries++;
+        return visit(decode(raw), raw.position);
+      },
+      progress === undefined ? {} : { progress },
+    );
+    return { entries, bytes };
   }
 
   /** Removes whole segments whose newest entry was settled before this time (epoch milliseconds); never the newest segment. */
@@ -176,4 +178,25 @@ export class SettleJournal {
     await this.#log.close();
     this.#reader.close();
   }
+}
+
+/** Reads entries of a journal that another thread or process appends to. */
+export interface JournalReader {
+  /** Throws AppError `storage` when the entry is gone or damaged. */
+  read(position: JournalPosition): JournalEntry;
+  /** Lets go of dropped segments: those before this one. */
+  forgetBefore(segment: number): void;
+  close(): void;
+}
+
+export function openJournalReader(folder: string, disk: Disk = nodeDisk): JournalReader {
+  const reader = new SegmentReader(folder, JOURNAL_KIND, disk);
+  let first = 0;
+  return {
+    read: (position) => decode(reader.read(position)),
+    forgetBefore(segment) {
+      for (; first < segment; first++) reader.forget(first);
+    },
+    close: () => reader.close(),
+  };
 }

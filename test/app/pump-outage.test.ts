@@ -7,36 +7,36 @@ import type { SettledBatch } from '../../src/join/batch.ts';
 import type { JoinStats } from '../../src/join/shard.ts';
 import type { ShardHandle } from '../../src/join/shard-handle.ts';
 import type { SegmentInfo } from '../../src/wal/segment-log.ts';
-import type { JournalEntry } from '../../src/wal/settle-journal.ts';
+import { entryOf } from '../fixtures/journal.ts';
 import { traceIdOf } from '../join/world.ts';
 
 const STATS: JoinStats = {
   isReplaying: false,
   tracesOpen: 0,
-  tracesHeld: 0,
+  tracesStored: 0,
   evidencePending: 0,
-  evidenceHeld: 0,
+  pendingBySignal: { traces: 0, logs: 0 },
   oldestPendingMs: undefined,
   indexBytes: 0,
   indexBytesMax: 1,
-  ignored: 0,
+  ignored: new Map(),
   replayed: 0,
   segments: new Map(),
+  knownSinceMs: undefined,
 };
 
 /** A shard that always has one more trace, without any record. */
 class EndlessShard implements ShardHandle {
-  readonly segments = new Map<number, { pending: number; held: number }>();
+  readonly segments = new Map<number, { pending: number }>();
   taken = 0;
   storedBatches = 0;
 
   async take(): Promise<SettledBatch | undefined> {
     this.taken++;
     const trace = { namespace: 'default', traceId: traceIdOf(this.taken), rank: 1n, revision: 1 };
-    const entry: JournalEntry = { ...trace, through: { segment: 1, offset: 32 }, settledAtMs: 0, records: [] };
-    const counts = { used: 0, context: 1, excluded: 0, duplicate: 0 };
+    const entry = entryOf({ ...trace, through: { segment: 1, offset: 32 } });
     const traces = [{ ...trace, reason: 'idle' as const, writes: [] }];
-    return { number: this.taken, traces, entries: [entry], superseded: [], quarantined: [], counts };
+    return { number: this.taken, traces, entries: [entry], superseded: [], quarantined: [], coverage: [] };
   }
 
   async stored(): Promise<void> {
@@ -48,6 +48,10 @@ class EndlessShard implements ShardHandle {
   spansOf = async () => [];
   ingest = () => undefined;
   restore = () => undefined;
+  replayFrom = () => undefined;
+  forgetIgnored = () => undefined;
+  isCurrent = async () => [];
+  repeat = async () => false;
   endReplay = async () => undefined;
   flush = async () => undefined;
   dropBefore = async () => undefined;
@@ -77,6 +81,7 @@ function start({ isAway = false, segments = [] }: Parts) {
     },
     journal: {
       bytes: 0,
+      firstSegment: 1,
       append: async (entries) => {
         if (isAway) throw new AppError('unavailable', 'the disk is full');
         return entries.map(() => ({ segment: 1, offset: 32 }));
@@ -122,9 +127,9 @@ describe('the pump', () => {
 
   it('keeps looking at what is pending while a write does not come through', async () => {
     const { pump, shard, messages } = start({ isAway: true, segments: [segment(1), segment(2)] });
-    shard.segments.set(1, { pending: 1, held: 1 });
+    shard.segments.set(1, { pending: 1 });
     await until(() => messages.length > 0 && pump.status().unsettledBytes === 1000);
-    shard.segments.set(2, { pending: 1, held: 1 });
+    shard.segments.set(2, { pending: 1 });
     await until(() => pump.status().unsettledBytes === 2000);
     expect(pump.status().storeFailure).toBe('the disk is full');
   });

@@ -35,7 +35,7 @@ async function house(segments: number) {
   const parts = {
     shards: [shard as unknown as ShardHandle],
     wal,
-    journal: { bytes: 500, dropBefore: async (ms: number) => void journalDrops.push(ms) },
+    journal: { bytes: 500, firstSegment: 1, dropBefore: async (ms: number) => void journalDrops.push(ms) },
     clock,
     counters: new Counters(),
     diskSpace: { status: () => space },

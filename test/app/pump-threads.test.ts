@@ -53,11 +53,10 @@ function inlineShards({ wal, journal }: Disk): ShardHandle[] {
   return Array.from({ length: SHARDS }, (_, shardIndex) => inlineShard(new JoinShard({ ...shared, shardIndex })));
 }
 
-function threadShards({ name, journal }: Disk): ShardHandle[] {
-  const shared = { settling: settings, join: joinSettings, walFolder: join(folder, name, 'wal'), shardCount: SHARDS };
-  return Array.from({ length: SHARDS }, (_, shardIndex) =>
-    startShardThread({ ...shared, shardIndex }, journal.read.bind(journal)),
-  );
+function threadShards({ name }: Disk): ShardHandle[] {
+  const folders = { walFolder: join(folder, name, 'wal'), journalFolder: join(folder, name, 'journal') };
+  const shared = { settling: settings, join: joinSettings, ...folders, shardCount: SHARDS };
+  return Array.from({ length: SHARDS }, (_, shardIndex) => startShardThread({ ...shared, shardIndex }));
 }
 
 /** Sends half, settles it, restarts, sends the rest of the same traces, settles; returns everything stored, and the totals. */

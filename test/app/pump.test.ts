@@ -125,7 +125,7 @@ describe('the pump', () => {
     expect(store.writes.sort()).toEqual(ids(0, 20));
     expect(pump.status()).toMatchObject({ tracesOpen: 0, unsettledBytes: 0, storeFailure: undefined });
     expect(counters.total('settled', { reason: 'complete' })).toBe(20);
-    expect(counters.total('evidence', { use: 'used' })).toBe(20);
+    expect(counters.total('evidence', { signal: 'traces', use: 'used' })).toBe(20);
     expect(counters.total('written')).toBe(20);
     await pump.drain();
   });

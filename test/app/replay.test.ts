@@ -3,6 +3,7 @@ import { replayInto } from '../../src/app/replay.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import type { ShardHandle } from '../../src/join/shard-handle.ts';
 import type { SettleJournal } from '../../src/wal/settle-journal.ts';
+import { entryOf } from '../fixtures/journal.ts';
 import { traceIdOf } from '../join/world.ts';
 
 it('the shards are waited for while the journal is replayed, too', async () => {
@@ -22,9 +23,8 @@ it('the shards are waited for while the journal is replayed, too', async () => {
   };
   const journal: Pick<SettleJournal, 'replay'> = {
     async replay(visit) {
-      const trace = { namespace: 'default', traceId: traceIdOf(1), rank: 1n, revision: 1, records: [], settledAtMs: 0 };
-      const through = { segment: 1, offset: 32 };
-      for (let offset = 0; offset < 2000; offset++) await visit({ ...trace, through }, { segment: 1, offset });
+      const entry = entryOf({ traceId: traceIdOf(1) });
+      for (let offset = 0; offset < 2000; offset++) await visit(entry, { segment: 1, offset });
       return { entries: 2000, bytes: 0 };
     },
   };

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { EvidenceReader } from '../../src/join/evidence-reader.ts';
+import { EvidenceReader, newFound } from '../../src/join/evidence-reader.ts';
 import { scanTraces } from '../../src/otlp/scan.ts';
 import { encodeTraces } from '../otlp/encode.ts';
 import { keys, noteAt, spanIdOf, traceIdOf } from './world.ts';
@@ -16,9 +16,7 @@ it('readers of many small frames are let go before their objects take more than 
     return { signal: 'traces', note: noteAt(0), payload, position, length: payload.length };
   }, keys);
   const read = (offset: number) => {
-    const ids = { spanHigh: 1, spanLow: 1 };
-    const spans: never[] = [];
-    expect(reader.read([{ isLog: false, isNew: true, ...ids, segment: 1, offset, itemStart }], spans, [])).toEqual([]);
+    expect(reader.read([{ isLog: false, isNew: true, segment: 1, offset, itemStart }], newFound())).toEqual([]);
   };
   for (let offset = 0; offset < 20_000; offset++) read(offset);
   read(19_999);

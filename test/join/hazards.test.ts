@@ -13,6 +13,10 @@ function span(number: number, parent?: number, trace = 1): Item {
   };
 }
 
+function log(number: number, trace = 1): Item {
+  return { signal: 'logs', log: { traceId: traceIdOf(trace), attributes: { access: number } } };
+}
+
 describe('evidence that comes while the settle journal is replayed', () => {
   it('is settled as late evidence of its trace, not held as if it were stored', () => {
     const world = new World();
@@ -70,20 +74,32 @@ describe('a trace that never ends', () => {
     for (let number = 1; number <= 8; number++) world.send([apart(number)]);
     world.pass(60_000);
     world.send([apart(9)]);
-    world.shard.dropBefore(world.frames.length);
+    world.dropBefore(world.frames.length);
     world.pass(600_000);
     expect(world.shard.stats(world.nowMs).evidencePending).toBe(0);
     expect(world.visible().has(`${traceIdOf(1)}/${String(9).padEnd(16, '0')}`)).toBe(true);
   });
 
-  it('does not keep what is beyond the horizon in the index', () => {
+  it('does not keep what is beyond the horizon in its journal entries', () => {
     const world = new World({ settings: { spansMax: 4, lateWaitMaxMs: 10_000 }, segmentFrames: 1 });
     for (let number = 1; number <= 200; number++) {
       world.send([span(number, number > 1 ? 1 : undefined)]);
       world.pass(11_000);
-      world.shard.dropBefore(world.frames.length - 10);
+      world.dropBefore(world.frames.length - 10);
     }
-    expect(world.shard.stats(world.nowMs).evidenceHeld).toBeLessThan(20);
+    expect(world.journal.at(-1)?.entry.pieces.length).toBeLessThan(20);
+    expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesOpen: 0, evidencePending: 0, tracesStored: 1 });
+  });
+
+  it('and says the same thing for ever makes no journal entry grow', () => {
+    const world = new World({ settings: { lateWaitMaxMs: 10_000 }, segmentFrames: 1 });
+    for (let round = 1; round <= 50; round++) {
+      world.send([span(1), span(2, 1), log(1)]);
+      world.pass(11_000);
+    }
+    expect(world.journal.length).toBe(50);
+    expect(new Set(world.journal.map(({ entry }) => entry.pieces.length))).toEqual(new Set([3]));
+    expect(world.counted()).toEqual({ used: 3, context: 0, excluded: 0, duplicate: 147, quarantined: 0 });
   });
 });
 
@@ -97,7 +113,7 @@ describe('a restart that finds a part of a trace beyond the horizon', () => {
     world.pass(60_000);
     expect(world.visible().size).toBe(3);
     world.frames.splice(0, 2);
-    world.shard.dropBefore(3);
+    world.dropBefore(3);
     world.restart();
     for (let number = 4; number <= 8; number++) world.send([span(number, 1)]);
     world.pass(60_000);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { JoinSettings } from '../../src/join/settings.ts';
+import { entryOf } from '../fixtures/journal.ts';
 import { encodeTraces } from '../otlp/encode.ts';
 import { type Item, spanIdOf, traceIdOf, World } from './world.ts';
 
@@ -140,7 +141,7 @@ describe('when a trace settles', () => {
       [1, 32],
       [1, 132],
     ]);
-    expect(world.batches.at(-1)?.counts).toEqual({ used: 0, context: 1, excluded: 0, duplicate: 0 });
+    expect(world.counted()).toEqual({ used: 1, context: 0, excluded: 0, duplicate: 1, quarantined: 0 });
   });
 
   it('evidence that comes while its trace is on the way to the store is settled later', () => {
@@ -156,7 +157,7 @@ describe('when a trace settles', () => {
     expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesOpen: 1, evidencePending: 1 });
     world.pass(80_000);
     expect(world.reasons()).toEqual(['late']);
-    expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesOpen: 0, tracesHeld: 1, evidencePending: 0 });
+    expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesOpen: 0, tracesStored: 1, evidencePending: 0 });
   });
 
   it('a clock that is set back stops nothing', () => {
@@ -178,7 +179,7 @@ describe('when a trace settles', () => {
 });
 
 describe('bounds', () => {
-  it('keeps the index within its bytes: forgets stored traces first, then settles open ones early', () => {
+  it('keeps the index within its bytes: settles open traces early', () => {
     const indexBytesMax = 20_000;
     const world = new World({ settings: { indexBytesMax, graceMs: 5000 } });
     for (let trace = 1; trace <= 400; trace++) {
@@ -193,21 +194,28 @@ describe('bounds', () => {
     expect(world.store.size).toBe(800);
   });
 
-  it('holds stored traces for the time set, and forgets those whose segments are gone', () => {
-    const world = new World({ settings: { heldMs: 60_000 }, segmentFrames: 1 });
+  it('keeps of a stored trace where its journal entry is, and nothing else', () => {
+    const world = new World({ segmentFrames: 1 });
     world.send([span(1)]);
     world.send([span(1, undefined, 2)]);
+    const { indexBytes } = world.shard.stats(world.nowMs);
     world.pass(1000);
-    expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesHeld: 2, evidenceHeld: 2 });
-    expect([...world.shard.stats(world.nowMs).segments]).toEqual([
-      [1, { pending: 0, held: 1 }],
-      [2, { pending: 0, held: 1 }],
-    ]);
-    world.shard.dropBefore(2);
-    world.drain();
-    expect([...world.shard.stats(world.nowMs).segments.keys()]).toEqual([2]);
-    world.pass(60_000);
-    expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesHeld: 0, evidenceHeld: 0, indexBytes: 8192 });
+    const stats = world.shard.stats(world.nowMs);
+    expect(stats).toMatchObject({ tracesOpen: 0, tracesStored: 2, evidencePending: 0 });
+    expect([...stats.segments]).toEqual([]);
+    expect(stats.indexBytes).toBeLessThan(indexBytes);
+  });
+
+  it('keeps 100,000 stored traces in 25 bytes each', () => {
+    const world = new World({ settings: { takeEvidenceMax: 2000 }, segmentFrames: 100 });
+    const before = world.shard.stats(world.nowMs).indexBytes;
+    for (let trace = 0; trace < 100_000; trace++) {
+      world.shard.restore(entryOf({ traceId: traceIdOf(trace) }), { segment: 1, offset: 32 + trace });
+    }
+    world.shard.endReplay(world.nowMs);
+    const { tracesStored, indexBytes } = world.shard.stats(world.nowMs);
+    expect(tracesStored).toBe(100_000);
+    expect(indexBytes - before).toBeLessThanOrEqual(100_000 * 25);
   });
 
   it('counts pending evidence by segment and knows how old the oldest is', () => {
@@ -217,14 +225,14 @@ describe('bounds', () => {
     world.nowMs += 200;
     world.send([span(3, 9)]);
     expect([...world.shard.stats(world.nowMs).segments]).toEqual([
-      [1, { pending: 3, held: 3 }],
-      [2, { pending: 1, held: 1 }],
+      [1, { pending: 3 }],
+      [2, { pending: 1 }],
     ]);
     expect(world.shard.stats(world.nowMs).oldestPendingMs).toBe(receivedMs);
     world.pass(600);
-    expect(world.shard.stats(world.nowMs).segments.get(1)).toEqual({ pending: 2, held: 3 });
+    expect(world.shard.stats(world.nowMs).segments.get(1)).toEqual({ pending: 2 });
     world.pass(10_000);
-    expect([...world.shard.stats(world.nowMs).segments.values()].map(({ pending }) => pending)).toEqual([0, 0]);
+    expect(world.shard.stats(world.nowMs).segments.size).toBe(0);
     expect(world.shard.stats(world.nowMs).oldestPendingMs).toBeUndefined();
   });
 
@@ -260,7 +268,7 @@ describe('beyond the horizon', () => {
     world.send([span(1), span(2, 1)]);
     world.pass(1000);
     world.send([span(3, 1)]);
-    world.shard.dropBefore(2);
+    world.dropBefore(2);
     world.send([4, 5, 6].map((number) => span(number, 1)));
     world.pass(20_000);
     expect(world.reasons()).toEqual(['complete', 'late']);
@@ -280,24 +288,26 @@ describe('beyond the horizon', () => {
     world.pass(1000);
     const before = world.visible();
     world.send([span(4, 1)]);
-    world.shard.dropBefore(2);
+    world.dropBefore(2);
     world.pass(20_000);
     const added = `${traceIdOf(1)}/${spanIdOf(4)}`;
     expect([...world.visible().keys()]).toEqual([...before.keys(), added]);
     expect(new Map([...world.visible()].filter(([id]) => id !== added))).toEqual(before);
   });
 
-  it('a restart forgets what the journal remembers of traces whose evidence is gone', () => {
+  it('a restart goes on from the journal, also where the evidence is gone', () => {
     const world = new World({ segmentFrames: 1 });
     world.send([span(1)]);
     world.send([span(1, undefined, 2)]);
     world.pass(1000);
     world.frames.shift();
     world.restart();
-    expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesHeld: 1, evidenceHeld: 1, evidencePending: 0 });
-    world.send([span(2, 1, 2)]);
+    expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesOpen: 0, tracesStored: 2, evidencePending: 0 });
+    world.send([span(2, 1), span(2, 1, 2)]);
     world.pass(20_000);
-    expect(world.store.get(`${traceIdOf(2)}/${spanIdOf(2)}`)?.record.audit).toMatchObject({ revision: 2 });
+    const auditOf = (trace: number) => world.store.get(`${traceIdOf(trace)}/${spanIdOf(2)}`)?.record.audit;
+    expect(auditOf(1)).toMatchObject({ revision: 2, join: { state: 'partial' } });
+    expect(auditOf(2)).toMatchObject({ revision: 2, join: { state: 'complete' } });
   });
 });
 
@@ -325,7 +335,7 @@ describe('what cannot be settled', () => {
       ['decode', 0],
       ['decode', 1],
     ]);
-    expect(world.batches.at(-1)?.counts.used).toBe(1);
+    expect(world.counted()).toMatchObject({ used: 1, quarantined: 1 });
   });
 
   it('log records that are no access and name no trace count as context', () => {
@@ -333,9 +343,10 @@ describe('what cannot be settled', () => {
     world.send([log(1, 0), { signal: 'logs', log: { body: 'hello' } }]);
     world.pass(1000);
     expect(world.store.size).toBe(1);
-    expect(world.shard.stats(world.nowMs)).toMatchObject({ ignored: 1, evidencePending: 0, tracesHeld: 0 });
+    expect(world.shard.stats(world.nowMs)).toMatchObject({ evidencePending: 0, tracesOpen: 0, tracesStored: 0 });
+    expect(world.ignored()).toBe(1);
     world.restart();
-    expect(world.shard.stats(world.nowMs)).toMatchObject({ evidencePending: 0, tracesHeld: 0 });
+    expect(world.shard.stats(world.nowMs)).toMatchObject({ evidencePending: 0, tracesOpen: 0, tracesStored: 0 });
   });
 });
 

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
+import { AppError } from '../../src/core/errors.ts';
 import type { FrameNote, LogRecord, Span, TraceEvidence } from '../../src/core/evidence.ts';
 import { SPAN_KIND } from '../../src/core/evidence.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
-import type { EvidenceCounts, SettledRecord, Settlement } from '../../src/core/settlement.ts';
+import type { EvidenceCounts, FreshCounts, SettledRecord, Settlement } from '../../src/core/settlement.ts';
 import { JOIN_DEFAULTS, type JoinSettings } from '../../src/join/settings.ts';
 import { JoinShard, type JoinShardOptions } from '../../src/join/shard.ts';
 import { compileKeys } from '../../src/otlp/decode.ts';
@@ -104,13 +105,33 @@ export function testSettle({ namespace, traceId, spans, logs }: TraceEvidence): 
       if (log.spanId !== '' && !records.has(ofSpan)) superseded.set(ofSpan, contentId);
     }
   }
-  const used = Math.min(records.size, spans.length + logs.length);
+  const usedSpans = best.filter((span) => span.kind === SPAN_KIND.server).length;
+  const repeats = [...repeatsOf(spans), ...repeatsOf(logs)];
+  const spanCounts = countOf(spans.length, usedSpans, repeatsOf(spans).length);
+  const logCounts = countOf(logs.length, events.length, repeatsOf(logs).length);
   return {
     rank: (BigInt(pieces.length) << 32n) | BigInt(`0x${digest(pieces.join()).slice(0, 8)}`),
     records: [...records].map(([id, record]): SettledRecord => ({ id, timestampNs: 0n, record })),
     superseded,
-    counts: { used, context: spans.length + logs.length - used, excluded: 0, duplicate: 0 },
+    counts: {
+      used: spanCounts.used + logCounts.used,
+      context: spanCounts.context + logCounts.context,
+      excluded: 0,
+      duplicate: repeats.length,
+    },
+    logCounts,
+    repeats,
   };
+}
+
+/** All but the first of each content. */
+function repeatsOf<Evidence extends Span | LogRecord>(pieces: readonly Evidence[]): Evidence[] {
+  const seen = new Set<string>();
+  return pieces.filter((piece) => seen.size === seen.add(digest(piece.raw)).size);
+}
+
+function countOf(given: number, used: number, duplicate: number): EvidenceCounts {
+  return { used, context: given - used - duplicate, excluded: 0, duplicate };
 }
 
 export function noteAt(nowMs: number, namespace = 'default'): FrameNote {
@@ -230,16 +251,23 @@ export class World {
     return new Map(records.sort(([a], [b]) => (a < b ? -1 : 1)).map(([id, { record }]) => [id, withoutExempt(record)]));
   }
 
-  /** Evidence by use, over all batches so far. */
-  counted(): EvidenceCounts {
-    const total = { used: 0, context: 0, excluded: 0, duplicate: 0 };
-    for (const { counts } of this.batches) {
-      total.used += counts.used;
-      total.context += counts.context;
-      total.excluded += counts.excluded;
-      total.duplicate += counts.duplicate;
+  /** Evidence of both signals by use, over all batches so far. */
+  counted(): FreshCounts {
+    const total = { used: 0, context: 0, excluded: 0, duplicate: 0, quarantined: 0 };
+    for (const { fresh } of this.batches.flatMap((batch) => batch.entries)) {
+      for (const counts of [fresh.traces, fresh.logs])
+        for (const use of Object.keys(total) as (keyof typeof total)[]) total[use] += counts[use];
     }
     return total;
+  }
+
+  ignored(): number {
+    return [...this.shard.stats(this.nowMs).ignored.values()].reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Segments before this one are gone; `receivedMs`: when the oldest evidence left was received. */
+  dropBefore(segment: number, receivedMs = 0): void {
+    this.shard.dropBefore(segment, 0, receivedMs);
   }
 
   /** `reason` of every settle so far. */
@@ -266,13 +294,13 @@ export class World {
 
   #readFrame(position: FramePosition): StoredFrame {
     const frame = this.frames.find((candidate) => positionKey(candidate.position) === positionKey(position));
-    if (frame === undefined) throw new Error('no such frame');
+    if (frame === undefined) throw new AppError('storage', 'no such frame');
     return frame;
   }
 
   #readJournal(position: JournalPosition): JournalEntry {
     const found = this.journal.find((line) => positionKey(line.position) === positionKey(position));
-    if (found === undefined) throw new Error('no such journal entry');
+    if (found === undefined) throw new AppError('storage', 'no such journal entry');
     return found.entry;
   }
 }

@@ -1,39 +1,65 @@
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { SETTLE_REASONS } from '../../src/core/record.ts';
+import { comparePlaces } from '../../src/wal/journal-codec.ts';
 import type { SegmentReport } from '../../src/wal/segment-recovery.ts';
-import { type JournalEntry, type JournalPosition, SettleJournal } from '../../src/wal/settle-journal.ts';
+import {
+  type JournalEntry,
+  type JournalMark,
+  type JournalPosition,
+  SettleJournal,
+} from '../../src/wal/settle-journal.ts';
+import { entryOf } from '../fixtures/journal.ts';
 import { MemoryDisk } from './memory-disk.ts';
 
 const folder = '/data/journal';
 
 const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
+const number = fc.oneof(fc.nat(200), u32, fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER }));
+const hex = fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 32, maxLength: 32 });
+const text = fc.oneof(hex, fc.string({ maxLength: 70 }), fc.string({ unit: 'grapheme', maxLength: 20 }));
+const place = fc.record({ segment: u32, offset: u32 });
+const counts = fc.record({ used: number, context: number, excluded: number, duplicate: number });
+const fresh = fc.record({ used: number, context: number, excluded: number, duplicate: number, quarantined: number });
+const piece = fc.record({
+  segment: fc.oneof(fc.integer({ min: 1, max: 3 }), u32),
+  offset: fc.oneof(fc.constantFrom(32, 700), u32),
+  itemStart: fc.integer({ min: 0, max: 2 ** 29 - 1 }),
+  isLog: fc.boolean(),
+});
+const record = fc
+  .record({ id: text, timestampNs: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), by: fc.option(text) })
+  .map(({ by, ...rest }) => ({ ...rest, ...(by !== null && { supersededBy: by }) }));
 const arbitraryEntry: fc.Arbitrary<JournalEntry> = fc.record({
   namespace: fc.string({ unit: 'grapheme', maxLength: 20 }),
-  traceId: fc.oneof(
-    fc.constant(''),
-    fc.string({ unit: fc.constantFrom(...'0123456789abcdef'), minLength: 32, maxLength: 32 }),
-  ),
-  through: fc.record({ segment: u32, offset: u32 }),
+  traceId: fc.oneof(fc.constant(''), hex),
+  through: place,
   rank: fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }),
   revision: u32,
   settledAtMs: fc.integer({ min: 0, max: 4_000_000_000_000 }),
-  records: fc.array(
-    fc.record({ id: fc.string({ maxLength: 70 }), timestampNs: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }) }),
-    { maxLength: 5 },
-  ),
+  reason: fc.constantFrom(...SETTLE_REASONS),
+  settles: u32,
+  isLost: fc.boolean(),
+  horizonMs: number,
+  records: fc.array(record, { maxLength: 5 }),
+  pieces: fc.array(piece, { maxLength: 12 }).map((pieces) => pieces.sort(comparePlaces)),
+  counts: fc.record({ traces: counts, logs: counts }),
+  fresh: fc.record({ traces: fresh, logs: fresh }),
+});
+const arbitraryMark: fc.Arbitrary<JournalMark> = fc.record({
+  atMs: fc.integer({ min: 0, max: 4_000_000_000_000 }),
+  storedBefore: u32,
+  acceptedThrough: place,
+  totals: fc.array(number, { maxLength: 30 }),
 });
 
 function entryAt(settledAtMs: number, traceId = 'c'.repeat(32)): JournalEntry {
-  const records = [{ id: 'f'.repeat(32), timestampNs: 1_790_000_000_000_000_001n }];
-  return {
-    namespace: 'default',
-    traceId,
-    through: { segment: 3, offset: 99 },
-    rank: 7n,
-    revision: 1,
-    settledAtMs,
-    records,
-  };
+  return entryOf({ traceId, settledAtMs, records: [{ id: 'f'.repeat(32), timestampNs: 1_790_000_000_000_000_001n }] });
+}
+
+function markAt(atMs: number): JournalMark {
+  return { atMs, storedBefore: 3, acceptedThrough: { segment: 4, offset: 99 }, totals: [1, 2] };
 }
 
 async function open(disk: MemoryDisk, segmentBytes = 2000) {
@@ -42,26 +68,36 @@ async function open(disk: MemoryDisk, segmentBytes = 2000) {
   return { journal, reports };
 }
 
-async function replayed(journal: SettleJournal): Promise<[JournalEntry, JournalPosition][]> {
+async function replayed(journal: SettleJournal, marks: JournalMark[] = []): Promise<[JournalEntry, JournalPosition][]> {
   const entries: [JournalEntry, JournalPosition][] = [];
-  await journal.replay((entry, position) => void entries.push([entry, position]));
+  await journal.replay((entry, position) => void entries.push([entry, position]), {
+    visitMark: (mark) => void marks.push(mark),
+  });
   return entries;
 }
+
+const arbitraryBatch = fc.record({
+  entries: fc.array(arbitraryEntry, { maxLength: 8 }),
+  mark: fc.option(arbitraryMark, { nil: undefined }),
+});
 
 describe('settle journal', () => {
   it('gives every entry back, by replay and by position', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.array(arbitraryEntry, { maxLength: 8 }), { maxLength: 6 }), async (batches) => {
+      fc.asyncProperty(fc.array(arbitraryBatch, { maxLength: 6 }), async (batches) => {
         const disk = new MemoryDisk();
         const { journal } = await open(disk);
         const positions: JournalPosition[] = [];
-        for (const batch of batches) positions.push(...(await journal.append(batch)));
+        for (const { entries, mark } of batches) positions.push(...(await journal.append(entries, mark)));
         await journal.close();
         const again = await open(disk);
-        const found = await replayed(again.journal);
-        expect(found.map(([entry]) => entry)).toEqual(batches.flat());
+        const marks: JournalMark[] = [];
+        const found = await replayed(again.journal, marks);
+        const entries = batches.flatMap((batch) => batch.entries);
+        expect(found.map(([entry]) => entry)).toEqual(entries);
         expect(found.map(([, position]) => position)).toEqual(positions);
-        expect(positions.map((position) => again.journal.read(position))).toEqual(batches.flat());
+        expect(positions.map((position) => again.journal.read(position))).toEqual(entries);
+        expect(marks).toEqual(batches.flatMap(({ mark }) => mark ?? []));
         expect(again.reports).toEqual([]);
       }),
       { numRuns: 100 },
@@ -81,17 +117,20 @@ describe('settle journal', () => {
     const disk = new MemoryDisk();
     const { journal } = await open(disk);
     const entries = [1, 2, 3].map((settledAtMs) => entryAt(settledAtMs));
-    const starts = (await journal.append(entries)).map(({ offset }) => offset);
+    const starts = (await journal.append(entries, markAt(4))).map(({ offset }) => offset);
     await journal.close();
     const path = `${folder}/0000000001.journal`;
     const whole = disk.bytesOf(path);
-    const ends = [...starts.slice(1), whole.length];
+    const markBytes = 18 + 3 + 1 + 2;
+    const ends = [...starts.slice(1), whole.length - markBytes];
     for (let at = 32; at < whole.length; at += 1) {
       disk.plant(path, whole.subarray(0, at));
       const again = await open(disk);
-      expect((await replayed(again.journal)).map(([entry]) => entry)).toEqual(
+      const marks: JournalMark[] = [];
+      expect((await replayed(again.journal, marks)).map(([entry]) => entry)).toEqual(
         entries.slice(0, ends.filter((end) => end <= at).length),
       );
+      expect(marks).toEqual([]);
       expect(again.reports.length).toBe(at === 32 || ends.includes(at) ? 0 : 1);
     }
   });
@@ -110,6 +149,36 @@ describe('settle journal', () => {
     await replayed(again.journal);
     await again.journal.dropBefore(9000);
     expect((await replayed(again.journal)).map(([entry]) => entry.settledAtMs)).toEqual([4000]);
+  });
+
+  it('keeps the entry of an ordinary trace in some 200 bytes', async () => {
+    const { journal } = await open(new MemoryDisk(), 1_000_000);
+    const records = Array.from({ length: 5 }, (_, index) => ({
+      id: `${index}`.padStart(32, 'a'),
+      timestampNs: 1_790_000_000_000_000_001n,
+    }));
+    const pieces = Array.from({ length: 8 }, (_, index) => ({
+      ...{ segment: 700, offset: 60_000_000, itemStart: 40_000 + index * 600, isLog: false },
+    }));
+    const before = journal.bytes;
+    await journal.append([entryOf({ traceId: 'c'.repeat(32), records, pieces })]);
+    expect(journal.bytes - before).toBeLessThan(280);
+  });
+
+  it('refuses a journal of the format before with words', async () => {
+    const disk = new MemoryDisk();
+    const { journal } = await open(disk);
+    await journal.append([entryAt(1)]);
+    await journal.close();
+    const path = `${folder}/0000000001.journal`;
+    const whole = disk.bytesOf(path);
+    const entry = whole.subarray(32);
+    entry.writeUInt8(1, 8);
+    entry.writeUInt32LE(crc32(entry.subarray(8)), 4);
+    disk.plant(path, whole);
+    const again = await open(disk);
+    await expect(replayed(again.journal)).rejects.toThrow(/format version 1.*move the folder "journal" away/);
+    expect(() => again.journal.read({ segment: 1, offset: 32 })).toThrow(/format version 1/);
   });
 
   it('does not open the write-ahead log’s files', async () => {

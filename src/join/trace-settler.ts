@@ -1,0 +1,256 @@
+import type { CoverageNote, Observe } from '../core/coverage.ts';
+import type { LogRecord, Span } from '../core/evidence.ts';
+import type { SettleReason } from '../core/record.ts';
+import type { BySignal, EvidenceCounts, FreshCounts, Settle, SettledTrace, Settlement } from '../core/settlement.ts';
+import type { FramePosition } from '../wal/segment-format.ts';
+import type { EvidencePlace, JournalEntry } from '../wal/settle-journal.ts';
+import { countFresh, NO_COUNTS, type SetAside, type StampedTrace, stampTrace } from './batch.ts';
+import { choosePieces } from './choose-pieces.ts';
+import { type EvidenceReader, type FoundEvidence, newFound, type Unreadable } from './evidence-reader.ts';
+import type { Piece } from './trace-table.ts';
+
+export interface TraceSettlerOptions {
+  readonly settle: Settle;
+  /** What the fresh evidence of each settle says of coverage; without it nothing is noted. */
+  readonly observe?: Observe;
+  readonly reader: EvidenceReader;
+  /** Pieces that one settle looks at. */
+  readonly spansMax: number;
+}
+
+/** One trace that is due. */
+export interface DueTrace {
+  readonly namespace: string;
+  readonly traceId: string;
+  readonly reason: SettleReason;
+  readonly isRepeat: boolean;
+  /** New evidence, and where the newest of it lies. */
+  readonly fresh: readonly Piece[];
+  readonly through: FramePosition;
+  /** What the journal says of the last settle. */
+  readonly previous: JournalEntry | undefined;
+  /** It was settled before, but what the journal said of it is gone or damaged. */
+  readonly isForgotten: boolean;
+  readonly settles: number;
+  /** Evidence in earlier segments is gone. */
+  readonly firstSegment: number;
+  readonly horizonMs: number;
+  readonly nowMs: number;
+}
+
+export interface SettledOne extends StampedTrace {
+  readonly setAside: readonly SetAside[];
+  readonly coverage: readonly CoverageNote[];
+  /** Pieces that were decoded. */
+  readonly pieces: number;
+}
+
+/** Log records of one frame that name no trace. */
+export interface SettledGroup {
+  readonly trace: SettledTrace;
+  readonly setAside: readonly SetAside[];
+  readonly coverage: readonly CoverageNote[];
+  readonly fresh: FreshCounts;
+  readonly pieces: number;
+}
+
+/** What one settle looks at. */
+interface Selected {
+  readonly found: FoundEvidence;
+  /** New evidence that cannot be read. */
+  readonly unreadable: readonly Unreadable[];
+  /** Evidence that was settled before and is gone or cannot be read any more. */
+  readonly lost: number;
+  /** Evidence that is there and was not looked at. */
+  readonly unseen: readonly Piece[];
+}
+
+/** Settles a trace from its new evidence and all that the journal knows of it, and says what the journal is to know next. */
+export class TraceSettler {
+  readonly #options: TraceSettlerOptions;
+
+  constructor(options: TraceSettlerOptions) {
+    this.#options = options;
+  }
+
+  settle(due: DueTrace): SettledOne {
+    const { namespace, traceId, fresh, previous } = due;
+    const { reader } = this.#options;
+    const selected = this.#select(due);
+    const { found, unreadable, unseen } = selected;
+    const setAside = unreadable.map(({ piece, thrown }) => reader.setAside([piece], 'decode', thrown));
+    const evidence = { namespace, traceId, spans: found.spans, logs: found.logs };
+    const settled = guarded(() => this.#options.settle(evidence));
+    const settlement = 'thrown' in settled ? undefined : settled.result;
+    if ('thrown' in settled)
+      setAside.push(reader.setAside([...found.spanPieces, ...found.logPieces], 'settle', settled.thrown));
+    const kept = keptOf(found, settlement);
+    const isCut = unseen.length > 0;
+    const hasLost = due.isForgotten || selected.lost + unreadable.length > 0;
+    const taken = {
+      ...due,
+      ...{ settlement, isCut, hasLost },
+      pieces: [...kept.pieces, ...unseen],
+      counts: countKept(settlement, kept, previous),
+      fresh: countNew(settlement, fresh, unreadable, previous),
+    };
+    const stamped = stampTrace(taken, due.nowMs);
+    const noted = guarded(() => this.#observe(namespace, found, !isCut && !stamped.entry.isLost));
+    if ('thrown' in noted) setAside.push({ ...reader.setAside(fresh, 'settle', noted.thrown), pieces: 0 });
+    const coverage = 'thrown' in noted ? [] : noted.result;
+    return { ...stamped, setAside, coverage, pieces: found.spans.length + found.logs.length };
+  }
+
+  /** Settles log records of one frame that name no trace, each by itself. */
+  settleUntraced(pieces: readonly Piece[], through: FramePosition, nowMs: number): SettledGroup {
+    const namespace = pieces[0] === undefined ? '' : this.#options.reader.namespaceOf(pieces[0]);
+    const shared = {
+      namespace,
+      traceId: '',
+      reason: 'untraced',
+      isRepeat: false,
+      through,
+      previous: undefined,
+    } as const;
+    const rest = { isForgotten: false, settles: 1, firstSegment: 0, horizonMs: 0, nowMs };
+    const all = pieces.map((piece) => this.settle({ ...shared, ...rest, fresh: [piece] }));
+    const writes = all.flatMap(({ trace }) => trace?.writes ?? []);
+    return {
+      trace: { namespace, traceId: '', reason: 'untraced', rank: 0n, revision: 1, writes },
+      setAside: all.flatMap((one) => one.setAside),
+      coverage: all.flatMap((one) => one.coverage),
+      fresh: sumFresh(all.map(({ entry }) => entry.fresh.logs)),
+      pieces: pieces.length,
+    };
+  }
+
+  /**
+   * Reads the evidence that a settle looks at: the new pieces and those that the journal names. Of a trace of more than
+   * `spansMax` pieces only some are read.
+   */
+  #select({ fresh, previous, firstSegment }: DueTrace): Selected {
+    const { reader, spansMax } = this.#options;
+    const known: Piece[] = [];
+    for (const piece of previous?.pieces ?? []) {
+      if (piece.segment >= firstSegment) known.push({ ...piece, isNew: false });
+    }
+    const pieces = known.length === 0 ? fresh : [...fresh, ...known];
+    const isHuge = pieces.length > spansMax;
+    const chosen = isHuge ? choosePieces(pieces, spansMax, (piece) => reader.spanIdOf(piece)) : pieces;
+    const found = newFound();
+    const unreadable = reader.read(chosen, found);
+    const seen = new Set(isHuge ? chosen : []);
+    const unread = unreadable.filter(({ piece }) => piece.isNew);
+    return {
+      found,
+      unreadable: unread,
+      lost: (previous?.pieces.length ?? 0) - known.length + unreadable.length - unread.length,
+      unseen: isHuge ? pieces.filter((piece) => !seen.has(piece)) : [],
+    };
+  }
+
+  #observe(namespace: string, found: FoundEvidence, isWhole: boolean): CoverageNote[] {
+    const { observe } = this.#options;
+    if (observe === undefined) return [];
+    const part = (isNew: boolean) => ({
+      spans: found.spans.filter((_, index) => found.spanPieces[index]?.isNew === isNew),
+      logs: found.logs.filter((_, index) => found.logPieces[index]?.isNew === isNew),
+    });
+    const fresh = part(true);
+    if (fresh.spans.length + fresh.logs.length === 0) return [];
+    return observe({ namespace, fresh, earlier: part(false), isWhole });
+  }
+}
+
+/** A bug in the rules for this evidence must not stop the others. */
+function guarded<Result>(work: () => Result): { result: Result } | { thrown: unknown } {
+  try {
+    return { result: work() };
+  } catch (thrown) {
+    return { thrown };
+  }
+}
+
+interface Kept {
+  readonly pieces: readonly EvidencePlace[];
+  /** Pieces that say nothing new. */
+  readonly dropped: BySignal<number>;
+}
+
+/** Evidence that later settles need: all but plain repetitions, so that a sender who repeats himself makes no entry grow. */
+function keptOf(found: FoundEvidence, settlement: Settlement | undefined): Kept {
+  const repeats = new Set<Span | LogRecord>(settlement?.repeats);
+  if (repeats.size === 0) return { pieces: [...found.spanPieces, ...found.logPieces], dropped: { traces: 0, logs: 0 } };
+  const spans = found.spanPieces.filter((_, index) => !repeats.has(found.spans[index] as Span));
+  const logs = found.logPieces.filter((_, index) => !repeats.has(found.logs[index] as LogRecord));
+  const dropped = { traces: found.spanPieces.length - spans.length, logs: found.logPieces.length - logs.length };
+  return { pieces: [...spans, ...logs], dropped };
+}
+
+function countsBySignal({ counts, logCounts }: Settlement): BySignal<EvidenceCounts> {
+  const traces = {
+    used: counts.used - logCounts.used,
+    context: counts.context - logCounts.context,
+    excluded: counts.excluded - logCounts.excluded,
+    duplicate: counts.duplicate - logCounts.duplicate,
+  };
+  return { traces, logs: logCounts };
+}
+
+/** How the settle counted the pieces that are kept. */
+function countKept(
+  settlement: Settlement | undefined,
+  { dropped }: Kept,
+  previous: JournalEntry | undefined,
+): BySignal<EvidenceCounts> {
+  if (settlement === undefined) return previous?.counts ?? { traces: NO_COUNTS, logs: NO_COUNTS };
+  const { traces, logs } = countsBySignal(settlement);
+  return {
+    traces: { ...traces, duplicate: traces.duplicate - dropped.traces },
+    logs: { ...logs, duplicate: logs.duplicate - dropped.logs },
+  };
+}
+
+/** What became of the new evidence. */
+function countNew(
+  settlement: Settlement | undefined,
+  fresh: readonly Piece[],
+  unreadable: readonly Unreadable[],
+  previous: JournalEntry | undefined,
+): BySignal<FreshCounts> {
+  const after = settlement === undefined ? undefined : countsBySignal(settlement);
+  const ofSignal = (isLog: boolean, signal: 'traces' | 'logs'): FreshCounts => {
+    let count = 0;
+    for (const piece of fresh) if (piece.isLog === isLog) count++;
+    if (after === undefined) return { ...NO_COUNTS, quarantined: count };
+    const quarantined = unreadable.filter(({ piece }) => piece.isLog === isLog).length;
+    return countFresh(count - quarantined, quarantined, previous?.counts[signal], after[signal]);
+  };
+  return { traces: ofSignal(false, 'traces'), logs: ofSignal(true, 'logs') };
+}
+
+function sumFresh(all: readonly FreshCounts[]): FreshCounts {
+  const sum = (use: keyof FreshCounts) => all.reduce((total, fresh) => total + fresh[use], 0);
+  return {
+    used: sum('used'),
+    context: sum('context'),
+    excluded: sum('excluded'),
+    duplicate: sum('duplicate'),
+    quarantined: sum('quarantined'),
+  };
+}
+
+/** The journal entry of the log records of one frame that name no trace: a restart must not settle them again. */
+export function untracedEntry(
+  namespace: string,
+  through: FramePosition,
+  fresh: readonly FreshCounts[],
+  settledAtMs: number,
+): JournalEntry {
+  const nothing = { traces: NO_COUNTS, logs: NO_COUNTS };
+  return {
+    ...{ namespace, through, settledAtMs, traceId: '', reason: 'untraced', rank: 0n, revision: 1, settles: 1 },
+    ...{ isLost: false, horizonMs: 0, records: [], pieces: [], counts: nothing },
+    fresh: { traces: { ...NO_COUNTS, quarantined: 0 }, logs: sumFresh(fresh) },
+  };
+}
