@@ -91,7 +91,10 @@ Examples (quotes keep the shell from reading the query):
       if (!options.json && found.more) {
         terminal.warn(`more than ${options.limit} fit; --limit shows more, "export" all`);
       }
-      if (found.coverage) terminal.warn(coverageText(found.coverage));
+      // Programs read stdout; whoever started them hears of gaps alone.
+      if (found.coverage && (!options.json || found.coverage.gap_count > 0)) {
+        terminal.warn(coverageText(found.coverage));
+      }
     });
 }
 

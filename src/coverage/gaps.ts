@@ -185,7 +185,7 @@ function shareText(cells: readonly Cell[], kind: 'missingLocal' | 'missingRemote
 }
 
 function misdatedText(pieces: number): string {
-  return `sent ${pieces} spans or log records whose time cannot be (a wrong clock, or far too late)`;
+  return `sent ${pieces} ${pieces === 1 ? 'span or log record' : 'spans or log records'} whose time cannot be (a wrong clock, or far too late)`;
 }
 
 const UNITS: readonly (readonly [milliseconds: number, name: string])[] = [

@@ -76,6 +76,11 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 });
 
+/** What is said beside lists of records when nothing is known to be missing. */
+const NO_GAP = expect.stringMatching(
+  /(^|\n)spantrail: coverage: no gap observed since \d{4}-\d\d-\d\d \d\d:\d\dZ \(\d services?\)\n$/,
+);
+
 interface Ended {
   readonly code: number | null;
   readonly out: string;
@@ -120,7 +125,7 @@ describe('search', () => {
   it('shows entries as sentences with their ids, newest first', async () => {
     const { code, out, err } = await run(['search']);
     const lines = out.trimEnd().split('\n');
-    expect({ code, err, count: lines.length }).toEqual({ code: 0, err: '', count: 5 });
+    expect({ code, err, count: lines.length }).toEqual({ code: 0, err: NO_GAP, count: 5 });
     expect(lines.at(-1)).toMatch(/ {2}refused {2}mallory.* was refused POST /);
     expect(lines.at(-1)?.endsWith(refused.event.id.slice(0, 12))).toBe(true);
     expect(lines.toSorted().toReversed()).toEqual(lines);
@@ -157,12 +162,17 @@ describe('search', () => {
     ['nothing fits', ['user.id: nobody', '--inner']],
     ['no entry fits, but inner accesses do: add --inner', ['db.system: postgresql', 'and', 'user.id: alice']],
   ])('says: %s', async (message, words) => {
-    expect(await run(['search', ...words])).toEqual({ code: 0, out: '', err: `spantrail: ${message}\n` });
+    const { code, out, err } = await run(['search', ...words]);
+    expect({ code, out, first: err.split('\n')[0] }).toEqual({ code: 0, out: '', first: `spantrail: ${message}` });
+    expect(err).toEqual(NO_GAP);
   });
 
   it('of an empty store says how evidence gets in; as JSON it is just empty', async () => {
     const url = ['--url', `http://127.0.0.1:${empty.api}`];
-    expect(await run(['search', ...url])).toMatchObject({ code: 0, err: expect.stringMatching(/OTLP port 4317/) });
+    expect(await run(['search', ...url])).toMatchObject({
+      code: 0,
+      err: expect.stringMatching(/OTLP port 4317.*\nspantrail: coverage: no evidence of any service since /),
+    });
     expect(await run(['search', '--json', ...url])).toEqual({ code: 0, out: '', err: '' });
   });
 });
@@ -264,7 +274,8 @@ describe.concurrent('export', () => {
   it('writes a file that only its owner reads, also over one that others could read', async () => {
     const file = join(folder, 'export.csv');
     writeFileSync(file, 'old', { mode: 0o644 });
-    expect(await run([...wanted, '--format', 'csv', '--output', file])).toEqual({ code: 0, out: '', err: '' });
+    const exported = await run([...wanted, '--format', 'csv', '--output', file]);
+    expect(exported).toEqual({ code: 0, out: '', err: NO_GAP });
     expect(statSync(file).mode & 0o777).toBe(0o600);
     const lines = readFileSync(file, 'utf8').trimEnd().split('\r\n');
     expect(lines[0]).toMatch(/^'?@timestamp,message,/);
@@ -274,6 +285,29 @@ describe.concurrent('export', () => {
   it('says when the file cannot be written', async () => {
     const { code, err } = await run([...wanted, '--output', join(folder, 'no', 'where')]);
     expect({ code, err }).toMatchObject({ code: 1, err: expect.stringMatching(/no\/where cannot be written: ENOENT/) });
+  });
+});
+
+describe.concurrent('coverage', () => {
+  it('shows each service, and that nothing is known to be missing', async () => {
+    const { code, out, err } = await run(['coverage']);
+    const [head, ...services] = out.trimEnd().split('\n');
+    expect({ code, err }).toEqual({ code: 0, err: NO_GAP });
+    expect(head).toMatch(/^service +hours +spans +logs +first seen +last seen +sampling +missing parents +gaps$/);
+    expect(services.map((line) => line.split(/ {2,}/).filter((_, at) => at !== 4 && at !== 5))).toEqual([
+      ['gateway', '1', '1', '0', 'not stated', '0', '0'],
+      ['orders', '1', '2', '0', 'not stated', '0', '0'],
+      ['records', expect.stringMatching(/^[12]$/), expect.any(String), '1', 'not stated', '0', '0'],
+    ]);
+  });
+
+  it('is asked for a service, a time and a namespace, also as JSON', async () => {
+    const { out } = await run(['coverage', '--service', 'orders', '--from', '-1h', '--json']);
+    expect(JSON.parse(out)).toMatchObject({ watching: true, services: [{ service: 'orders', spans: 2, gaps: [] }] });
+    const nothing = await run(['coverage', '--namespace', 'elsewhere']);
+    expect(nothing).toMatchObject({ code: 0, out: '', err: expect.stringMatching(/no such service was seen/) });
+    const { err } = await run(['coverage', '--url', `http://127.0.0.1:${empty.api}`]);
+    expect(err).toMatch(/no evidence of any service since .*\n.*no service was seen yet: point a Collector/);
   });
 });
 
@@ -367,6 +401,9 @@ describe.concurrent('what cannot be meant', () => {
     [2, ['serach'], /unknown command 'serach'.*\n?.*search/],
     [2, ['search', '--limit', '0'], /--limit.*must be a whole number above 0/],
     [2, ['search', '--from', 'yesterday'], /must be a time like 2026/],
+    [2, ['coverage', '--to', 'soon'], /to: "soon" must be a time like 2026/],
+    [2, ['coverage', 'orders'], /too many arguments/],
+    [5, ['coverage', '--url', 'http://127.0.0.1:1'], /no Spantrail answers at/],
     [2, ['search', '--sort', 'message'], /message cannot be sorted by/],
     [2, ['search', '--url', 'localhost:4320'], /is no address of a Spantrail/],
     [2, ['export', '--format', 'xml'], /Allowed choices are ndjson, csv/],
