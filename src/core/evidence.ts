@@ -69,6 +69,8 @@ export interface Span {
   readonly resource: Resource;
   readonly scope: Scope;
   readonly note: FrameNote;
+  /** How many attributes and other parts, its resource's included, could not be decoded and are left out; absent for none. */
+  readonly unreadable?: number;
   /** The span's own bytes as sent, for digests: equal bytes are the same evidence. */
   readonly raw: Uint8Array;
 }
@@ -88,6 +90,8 @@ export interface LogRecord {
   readonly resource: Resource;
   readonly scope: Scope;
   readonly note: FrameNote;
+  /** As of a span. */
+  readonly unreadable?: number;
   /** The record's own bytes as sent. */
   readonly raw: Uint8Array;
 }

@@ -152,6 +152,11 @@ function stateOf({ traceId, tree, spanCount, beyond }: TraceFacts, finding: Find
 function conflictsOf({ facts, finding, times, rivals }: Parts): string[] | undefined {
   const { tree } = facts;
   const conflicts = [...finding.conflicts, ...times.conflicts];
+  for (const piece of finding.pieces) {
+    if (piece.unreadable === undefined) continue;
+    const what = 'kind' in piece ? `span ${piece.spanId}` : 'the event';
+    conflicts.push(`${piece.unreadable} attributes or other parts of ${what} cannot be decoded and are left out`);
+  }
   if (rivals > 0) conflicts.push(`span ${finding.access.spanId} came in ${rivals + 1} versions`);
   const top = tree.spans[tree.top[finding.index] ?? NONE];
   const isCut = top && (tree.indexOf.has(top.parentSpanId) || facts.beyond?.rootOf.get(top.spanId) === top.spanId);

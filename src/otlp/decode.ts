@@ -57,9 +57,10 @@ type SpanDraft = Draft<Span> & { events: SpanEvent[] };
 
 /**
  * Decodes items of one payload by the offsets that the scan gave, with only the attributes in `keys`. Resources and scopes
- * are found wherever they stand and decoded once; an attribute of a resource that is broken costs only itself. A known field with a wire type that is not its own counts as unknown, as
- * in protobuf's own parsers. Content that turns out not to be decodable throws AppError('bad_request'): that item belongs
- * into quarantine, its neighbours may be fine.
+ * are found wherever they stand and decoded once. A known field with a wire type that is not its own counts as unknown, as in
+ * protobuf's own parsers. A part that cannot be decoded (an attribute, an event, a status, a body) is left out and counted in
+ * `unreadable`; the rest of its item counts. Where the item's own fields do not add up AppError('bad_request') is thrown: that
+ * item belongs into quarantine, its neighbours may be fine.
  */
 export class PayloadReader {
   readonly #payload: Uint8Array;
@@ -69,6 +70,9 @@ export class PayloadReader {
   readonly #values: ValueReader;
   #layout: Layout | undefined;
   readonly #resources: (Resource | undefined)[] = [];
+  /** Attributes that could not be decoded: of each resource, and of what is being read. */
+  readonly #resourceUnreadable: number[] = [];
+  #unreadable = 0;
   readonly #scopes: (Scope | undefined)[] = [];
   /** What the body of the log record being read holds so far: it may be given in parts. */
   #bodyKind = 0;
@@ -125,7 +129,9 @@ export class PayloadReader {
       raw: this.#payload.subarray(itemStart, end),
     };
     this.#values.cursor.position = itemStart;
+    this.#unreadable = this.#unreadableOf(scope);
     while (this.#values.cursor.position < end) this.#spanField(span, end);
+    if (this.#unreadable > 0) span.unreadable = this.#unreadable;
     return span;
   }
 
@@ -159,19 +165,32 @@ export class PayloadReader {
         break;
       case SPAN.attributes:
         span.attributeCount++;
-        values.attribute(end, this.#keys, span.attributes);
+        if (!values.attribute(end, this.#keys, span.attributes)) this.#unreadable++;
         break;
       case SPAN.events:
-        span.events.push(this.#event(values.cursor.delimitedEnd(end)));
+        this.#part(end, (partEnd) => span.events.push(this.#event(partEnd)));
         break;
       case SPAN.status:
-        this.#status(span, values.cursor.delimitedEnd(end));
+        this.#part(end, (partEnd) => this.#status(span, partEnd));
         break;
       case SPAN.flags:
         span.flags = values.fixed32(end);
         break;
       default:
         values.cursor.skip(tag, end);
+    }
+  }
+
+  /** Reads the delimited part at the cursor; one that cannot be decoded costs only itself. Its length must be right. */
+  #part(end: number, read: (partEnd: number) => void): void {
+    const { cursor } = this.#values;
+    const partEnd = cursor.delimitedEnd(end);
+    try {
+      read(partEnd);
+    } catch (thrown) {
+      if (!(thrown instanceof WireError)) throw thrown;
+      this.#unreadable++;
+      cursor.position = partEnd;
     }
   }
 
@@ -182,8 +201,9 @@ export class PayloadReader {
       const tag = values.cursor.tag(end);
       if (tag === EVENT.time) event.timeNs = values.fixed64(end);
       else if (tag === EVENT.name) event.name = values.text(end);
-      else if (tag === EVENT.attributes) values.attribute(end, this.#keys, event.attributes);
-      else values.cursor.skip(tag, end);
+      else if (tag === EVENT.attributes) {
+        if (!values.attribute(end, this.#keys, event.attributes)) this.#unreadable++;
+      } else values.cursor.skip(tag, end);
     }
     return event;
   }
@@ -218,7 +238,9 @@ export class PayloadReader {
     };
     this.#bodyKind = 0;
     this.#values.cursor.position = itemStart;
+    this.#unreadable = this.#unreadableOf(scope);
     while (this.#values.cursor.position < end) this.#logField(log, end);
+    if (this.#unreadable > 0) log.unreadable = this.#unreadable;
     if (log.traceId === '') log.spanId = '';
     return log;
   }
@@ -243,11 +265,13 @@ export class PayloadReader {
         log.eventName = values.text(end);
         break;
       case LOG.body:
-        log.body = values.continueValue(values.cursor.delimitedEnd(end), 0, this.#bodyKind, log.body ?? EMPTY_VALUE);
-        this.#bodyKind = values.kind;
+        this.#part(end, (partEnd) => {
+          log.body = values.continueValue(partEnd, 0, this.#bodyKind, log.body ?? EMPTY_VALUE);
+          this.#bodyKind = values.kind;
+        });
         break;
       case LOG.attributes:
-        values.attribute(end, this.#keys, log.attributes);
+        if (!values.attribute(end, this.#keys, log.attributes)) this.#unreadable++;
         break;
       case LOG.traceId:
         log.traceId = values.id(TRACE_ID_BYTES, end);
@@ -289,13 +313,20 @@ export class PayloadReader {
     const known = this.#resources[index];
     if (known !== undefined) return known;
     const attributes = new Map<string, AttributeValue>();
+    let unreadable = 0;
     this.#heads(layout.resourceStart(index), layout.resourceEnd(index), (tag, end) => {
-      if (tag === RESOURCE.attributes) this.#values.attributeIfDecodable(end, this.#keys, attributes);
-      else this.#values.cursor.skip(tag, end);
+      if (tag !== RESOURCE.attributes) this.#values.cursor.skip(tag, end);
+      else if (!this.#values.attribute(end, this.#keys, attributes)) unreadable++;
     });
     const resource = { attributes };
     this.#resources[index] = resource;
+    this.#resourceUnreadable[index] = unreadable;
     return resource;
+  }
+
+  /** Attributes left out of the resource of this scope, which was read before. */
+  #unreadableOf(scope: number): number {
+    return this.#resourceUnreadable[this.#layoutOf().resourceOf(scope)] ?? 0;
   }
 
   #scopeOf(index: number): Scope {

@@ -68,28 +68,25 @@ export class ValueReader {
     return this.#view.getUint32(this.cursor.fixed(4, end), true);
   }
 
-  /** Reads the KeyValue field at the cursor into the map when its key is wanted. */
-  attribute(end: number, keys: KeySet, into: Map<string, AttributeValue>): void {
+  /**
+   * Reads the KeyValue field at the cursor into the map when its key is wanted. One whose length is right but that cannot be
+   * decoded is left out: then the answer is false.
+   */
+  attribute(end: number, keys: KeySet, into: Map<string, AttributeValue>): boolean {
     const cursor = this.cursor;
     const contentEnd = cursor.delimitedEnd(end);
     const start = cursor.position;
-    this.#locate(contentEnd);
-    const key = keys.match(this.#buffer, this.#keyStart, this.#keyEnd);
-    if (key !== undefined) into.set(key, this.#locatedValue(start, contentEnd, 0));
-    cursor.position = contentEnd;
-  }
-
-  /** The same, but an attribute that cannot be decoded is left out. Its length must still be right. */
-  attributeIfDecodable(end: number, keys: KeySet, into: Map<string, AttributeValue>): void {
-    const start = this.cursor.position;
-    const contentEnd = this.cursor.delimitedEnd(end);
-    this.cursor.position = start;
     try {
-      this.attribute(end, keys, into);
+      this.#locate(contentEnd);
+      const key = keys.match(this.#buffer, this.#keyStart, this.#keyEnd);
+      if (key !== undefined) into.set(key, this.#locatedValue(start, contentEnd, 0));
     } catch (thrown) {
       if (!(thrown instanceof WireError)) throw thrown;
-      this.cursor.position = contentEnd;
+      cursor.position = contentEnd;
+      return false;
     }
+    cursor.position = contentEnd;
+    return true;
   }
 
   /** Reads the AnyValue from the cursor to `end`. `depth` counts the lists around it. */

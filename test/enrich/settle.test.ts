@@ -379,3 +379,10 @@ describe('the state of the join', () => {
     });
   });
 });
+
+it('a record says what of its evidence could not be decoded', () => {
+  const broken = { ...request({ id: '1' }), unreadable: 2 };
+  expect(recordOf(settled([broken]), 'GET').audit.join.conflicts).toEqual([
+    `2 attributes or other parts of span ${spanId('1')} cannot be decoded and are left out`,
+  ]);
+});

@@ -355,19 +355,25 @@ describe('content that cannot be decoded', () => {
     ['a value cut short', delimited(9, Buffer.concat([delimited(1, 'a'), delimited(2, Buffer.from([0x0a, 0x7f]))]))],
     ['an event with a stray end of group', delimited(11, tag(3, 4))],
     ['a status with an endless varint', delimited(15, Buffer.concat([tag(3, 0), Buffer.alloc(11, 0x80)]))],
-  ])('%s is an error of that span alone', (_case, fields) => {
-    const good = spanPayload();
-    const payload = Buffer.concat([spanPayload(fields), good]);
-    const reader = new PayloadReader(payload, 'traces', NOTE, ALL);
-    const results: unknown[] = [];
-    scanTraces(payload, ({ itemStart }) => {
-      try {
-        results.push(reader.span(itemStart).spanId);
-      } catch (thrown) {
-        results.push(thrown instanceof AppError && thrown.code);
-      }
-    });
-    expect(results).toEqual(['bad_request', SPAN_ID]);
+  ])('%s costs that part alone, and is counted', (_case, fields) => {
+    const more = Buffer.concat([fields, keyValues(9, { after: 1 })]);
+    const [span, good] = readSpans(Buffer.concat([spanPayload(more), spanPayload()]));
+    expect(span).toMatchObject({ spanId: SPAN_ID, unreadable: 1, attributes: new Map([['after', 1]]) });
+    expect(good?.unreadable).toBeUndefined();
+  });
+
+  it('of a log record costs the attribute or the body, and is counted', () => {
+    const parts = [delimited(5, Buffer.from([0x0a, 0x7f])), delimited(6, Buffer.from([0x0a, 0x05, 0x61]))];
+    const item = Buffer.concat([...parts, keyValues(6, { after: 1 })]);
+    const [log] = readLogs(delimited(1, delimited(2, delimited(2, item))));
+    expect(log).toMatchObject({ body: undefined, unreadable: 2, attributes: new Map([['after', 1]]) });
+  });
+
+  it('an item whose own fields do not add up is an error', () => {
+    const payload = spanPayload(delimited(9, Buffer.from([0x0a, 0x05, 0x61])));
+    // The last attribute claims to be longer than its span.
+    payload[payload.length - 4] = 0x70;
+    expect(() => readSpans(payload)).toThrow();
   });
 
   it('an offset at which no item starts', () => {
