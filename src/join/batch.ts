@@ -124,7 +124,11 @@ export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
     return isTold ? [] : [{ id, by, namespace, timestampNs, rank, revision, revisedAt: stamp.revisedAt }];
   });
   // Superseded ids stay in the journal: should evidence bring one back, its older row must be found.
-  const records = [...writes.map(({ id, timestampNs }): JournalRecord => ({ id, timestampNs })), ...gone];
+  const known = new Map(previous?.records.map(({ id, firstRevision }) => [id, firstRevision]));
+  const stand = writes.map(({ id, timestampNs }): JournalRecord => {
+    return { id, timestampNs, firstRevision: known.get(id) ?? revision };
+  });
+  const records = [...stand, ...gone];
   const highestRank = previous !== undefined && previous.rank > rank ? previous.rank : rank;
   return { trace, entry: { ...entry, rank: highestRank, revision, records }, superseded };
 }
@@ -180,7 +184,7 @@ function stampRecord(
   if (revision > 1) audit.revised_at = stamp.revisedAt;
   const write = { id, namespace, timestampNs, rank, record };
   if (before === undefined) return write;
-  if (revision > 1) audit.supersedes = revision - 1;
+  if (revision > before.firstRevision) audit.supersedes = revision - 1;
   return { ...write, previousTimestampNs: before.timestampNs };
 }
 
@@ -188,8 +192,8 @@ function stampRecord(
 function standIn(record: JournalRecord, settlement: Settlement, hasLost: boolean): JournalRecord {
   const entry = settlement.records.find((settled) => settled.record.audit.entry) ?? settlement.records[0];
   const by = settlement.superseded.get(record.id) ?? (hasLost ? record.supersededBy : (entry?.id ?? 'none'));
-  const { id, timestampNs } = record;
-  return by === undefined ? { id, timestampNs } : { id, timestampNs, supersededBy: by };
+  const { id, timestampNs, firstRevision } = record;
+  return { id, timestampNs, firstRevision, ...(by !== undefined && { supersededBy: by }) };
 }
 
 /** The distinct pieces that a rank stands for (record.md, Identity). */

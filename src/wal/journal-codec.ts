@@ -15,6 +15,8 @@ export interface EvidencePlace {
 export interface JournalRecord {
   readonly id: string;
   readonly timestampNs: bigint;
+  /** The revision of the trace with which it appeared. */
+  readonly firstRevision: number;
   readonly supersededBy?: string;
 }
 
@@ -61,7 +63,7 @@ export interface JournalMark {
  * A text is its bytes' length times four, plus 2 when it is lower-case hex (kept as bytes), plus 1 for a flag; then the bytes.
  *
  * Settle (kind 0, time: settledAtMs): namespace (flag: isLost), trace id, through, rank u64, revision, reason u8, settles,
- * horizonMs; number of records, each: id (flag: another stands for it), timestampNs u64, that other's id if flagged;
+ * horizonMs; number of records, each: id (flag: another stands for it), timestampNs u64, firstRevision, that other's id if flagged;
  * number of frames, each: segment after the one before, offset after the one before (in another segment: from its start),
  * number of items times two plus 1 for logs, and each item's start after the one before; then counts and fresh.
  *
@@ -171,9 +173,10 @@ export function encodeSettle(output: JournalOutput, entry: JournalEntry): void {
   output.number(entry.settles);
   output.number(entry.horizonMs);
   output.number(entry.records.length);
-  for (const { id, timestampNs, supersededBy } of entry.records) {
+  for (const { id, timestampNs, firstRevision, supersededBy } of entry.records) {
     output.text(id, supersededBy !== undefined);
     output.u64(timestampNs);
+    output.number(firstRevision);
     if (supersededBy !== undefined) output.text(supersededBy);
   }
   encodePieces(output, entry.pieces);
@@ -202,8 +205,8 @@ export function decodeSettle(body: Buffer, settledAtMs: number): JournalEntry {
   for (let left = input.number(); left > 0; left--) {
     const id = input.text();
     const isSuperseded = input.flag;
-    const timestampNs = input.u64();
-    records.push({ id, timestampNs, ...(isSuperseded && { supersededBy: input.text() }) });
+    const [timestampNs, firstRevision] = [input.u64(), input.number()];
+    records.push({ id, timestampNs, firstRevision, ...(isSuperseded && { supersededBy: input.text() }) });
   }
   const pieces = decodePieces(input);
   const counts = () => ({

@@ -29,7 +29,12 @@ const piece = fc.record({
   isLog: fc.boolean(),
 });
 const record = fc
-  .record({ id: text, timestampNs: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), by: fc.option(text) })
+  .record({
+    id: text,
+    timestampNs: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+    firstRevision: u32,
+    by: fc.option(text),
+  })
   .map(({ by, ...rest }) => ({ ...rest, ...(by !== null && { supersededBy: by }) }));
 const arbitraryEntry: fc.Arbitrary<JournalEntry> = fc.record({
   namespace: fc.string({ unit: 'grapheme', maxLength: 20 }),
@@ -55,7 +60,11 @@ const arbitraryMark: fc.Arbitrary<JournalMark> = fc.record({
 });
 
 function entryAt(settledAtMs: number, traceId = 'c'.repeat(32)): JournalEntry {
-  return entryOf({ traceId, settledAtMs, records: [{ id: 'f'.repeat(32), timestampNs: 1_790_000_000_000_000_001n }] });
+  return entryOf({
+    traceId,
+    settledAtMs,
+    records: [{ id: 'f'.repeat(32), timestampNs: 1_790_000_000_000_000_001n, firstRevision: 1 }],
+  });
 }
 
 function markAt(atMs: number): JournalMark {
@@ -156,6 +165,7 @@ describe('settle journal', () => {
     const records = Array.from({ length: 5 }, (_, index) => ({
       id: `${index}`.padStart(32, 'a'),
       timestampNs: 1_790_000_000_000_000_001n,
+      firstRevision: 1,
     }));
     const pieces = Array.from({ length: 8 }, (_, index) => ({
       ...{ segment: 700, offset: 60_000_000, itemStart: 40_000 + index * 600, isLog: false },
