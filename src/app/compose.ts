@@ -101,7 +101,7 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   teardown.add(() => coverage.close());
   const observers = createObservers();
   const watched = observers.watch(traced(store));
-  const stages = await openStages({ settings, folder, clock, store: watched, counters, log });
+  const stages = await openStages({ settings, folder, clock, store: watched, counters, coverage, log });
   opened = stages;
   teardown.add(() => stages.close());
   const house: House = { ...surroundings, settings, teardown, counters, store, stages, coverage, observers };

@@ -1,4 +1,5 @@
 import { type Clock, nsToMs, type Scheduler, systemScheduler } from '../core/clock.ts';
+import type { CoverageNote } from '../core/coverage.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { RecordWrite } from '../core/settlement.ts';
@@ -62,6 +63,8 @@ export interface PumpOptions {
   /** Absent: there is always room. */
   readonly diskSpace?: Pick<DiskSpace, 'status'>;
   readonly quarantine: Pick<Quarantine, 'add'>;
+  /** Told of what is stored and in the journal: nothing is told twice, whatever crashes. */
+  readonly coverage?: { add(notes: readonly CoverageNote[]): void };
   readonly counters: Counters;
   readonly clock: Clock;
   /** Default: the machine's timers. */
@@ -247,6 +250,7 @@ class RunningPump implements Pump {
     let start = 0;
     for (const batch of batches) {
       this.#count(batch);
+      this.#options.coverage?.add(batch.coverage);
       const end = start + batch.entries.length;
       await shard.stored(batch.number, positions.slice(start, end));
       start = end;

@@ -2,8 +2,10 @@ import { recogniseLog } from '../access/recognise.ts';
 import { compileRules } from '../access/rules.ts';
 import { type AccessSettings, DEFAULT_ACCESS_SETTINGS } from '../access/settings.ts';
 import type { Settings } from '../config/schema.ts';
+import type { Observe } from '../core/coverage.ts';
 import type { LogRecord } from '../core/evidence.ts';
 import type { Settle } from '../core/settlement.ts';
+import { observe } from '../coverage/observe.ts';
 import { createSettle } from '../enrich/settle.ts';
 import { ENRICH_KEYS } from '../enrich/where.ts';
 import { compileKeys, type KeySet } from '../otlp/key-set.ts';
@@ -13,9 +15,11 @@ export interface Settling {
   readonly settle: Settle;
   readonly keys: KeySet;
   readonly isAccessLog: (log: LogRecord) => boolean;
+  /** Absent while coverage is not watched. */
+  readonly observe?: Observe;
 }
 
-export type SettlingSettings = Pick<Settings, 'access' | 'enrich'>;
+export type SettlingSettings = Pick<Settings, 'access' | 'enrich' | 'coverage'>;
 
 /** Throws AppError('config') that names the rule. */
 export function createSettling(settings: SettlingSettings): Settling {
@@ -24,6 +28,7 @@ export function createSettling(settings: SettlingSettings): Settling {
     settle: createSettle(rules, { traceUrlTemplate: settings.enrich.traceUrlTemplate ?? '' }),
     keys: compileKeys([...rules.keys, ...ENRICH_KEYS]),
     isAccessLog: (log) => recogniseLog(log, rules).kind === 'access',
+    ...(settings.coverage.enabled ? { observe } : {}),
   };
 }
 

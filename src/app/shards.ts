@@ -35,7 +35,7 @@ export function startShards(
   }
   return Array.from({ length: settings.workers }, (_, shardIndex) =>
     startShardThread({
-      settling: { access: settings.access, enrich: settings.enrich },
+      settling: { access: settings.access, enrich: settings.enrich, coverage: settings.coverage },
       join: joinSettings(settings),
       walFolder: walFolder(disk.folder),
       journalFolder: journalFolder(disk.folder),

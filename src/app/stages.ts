@@ -14,7 +14,7 @@ import { SettleJournal } from '../wal/settle-journal.ts';
 import { Wal } from '../wal/wal.ts';
 import { createBudget } from './budget.ts';
 import { compileNetworks } from './network.ts';
-import { PUMP_DEFAULTS, type Pump, type PumpLog, startPump } from './pump.ts';
+import { PUMP_DEFAULTS, type Pump, type PumpLog, type PumpOptions, startPump } from './pump.ts';
 import { replayInto } from './replay.ts';
 import { startShards, walFolder } from './shards.ts';
 
@@ -34,6 +34,7 @@ export interface StageOptions {
   /** Set up already. */
   readonly store: Pick<Store, 'write' | 'get'>;
   readonly counters: Counters;
+  readonly coverage?: PumpOptions['coverage'];
   readonly log: StageLog;
 }
 
@@ -197,7 +198,7 @@ function admissionOf({ settings, counters, clock, log }: StageOptions, wal: Wal,
 }
 
 async function startJoining(
-  { settings, store, counters, clock, scheduler = systemScheduler, log }: StageOptions,
+  { settings, store, counters, coverage, clock, scheduler = systemScheduler, log }: StageOptions,
   parts: Files & { readonly shards: readonly ShardHandle[] },
   state: StageState,
 ): Promise<void> {
@@ -210,6 +211,7 @@ async function startJoining(
     ...parts,
     store,
     counters,
+    ...(coverage ? { coverage } : {}),
     clock,
     scheduler,
     log,
