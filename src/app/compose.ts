@@ -43,6 +43,8 @@ const CLOSE_GRACE_MS = 5_000;
 
 /** A batch that is being written, or a replay, gets this long when the process stops. */
 const DRAIN_MS = 8_000;
+/** A store that does not answer is not waited for when it is closed. */
+const STORE_CLOSE_MS = 3_000;
 
 /** Undoes what was started, last first; one failure does not keep the others from being undone. */
 class Teardown {
@@ -90,7 +92,7 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const lock = await lockDataFolder(folder);
   teardown.add(() => lock.release());
   const store = await openStore(settings);
-  teardown.add(() => store.close());
+  teardown.add(() => inTime(store.close(), STORE_CLOSE_MS, log, 'the store did not close in time'));
   if (settings.store.setUp) await store.setUp();
   let opened: Stages | undefined;
   const coverage = await startCoverage({
@@ -110,19 +112,19 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const telemetry = loadTelemetry(house, inFlight, [grpc, http]);
   const api = await startHouseApi(house, telemetry);
   const replayed = stages.startJoining();
-  teardown.add(() => drainInTime(stages, log));
+  const waitsForStore = 'the store or the replay did not finish in time; what is not stored is in the write-ahead log';
+  teardown.add(() => inTime(stages.drain(), DRAIN_MS, log, waitsForStore));
   const ports = { grpc, http, api };
   log.info({ ...ports, store: settings.store.type, dataDir: settings.dataDir }, 'ready');
   return { ports, replayed, close: () => teardown.run(log) };
 }
 
-/** A batch on its way to the store is waited for; one that the store does not answer for is not, and repeated by the next start. */
-async function drainInTime(stages: Stages, log: Logger): Promise<void> {
-  const tooLong = Symbol('too long');
-  const timer = new Promise<typeof tooLong>((resolve) => setTimeout(resolve, DRAIN_MS, tooLong).unref());
-  if ((await Promise.race([stages.drain(), timer])) !== tooLong) return;
-  const words = 'the store or the replay did not finish in time; what is not stored is in the write-ahead log';
-  log.warn({ waitedMs: DRAIN_MS }, words);
+/** Waits for the work to end, but not longer; then says so and goes on. */
+async function inTime(work: Promise<unknown>, waitMs: number, log: Logger, words: string): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<'late'>();
+  const timer = setTimeout(resolve, waitMs, 'late');
+  const first = await Promise.race([work, late]).finally(() => clearTimeout(timer));
+  if (first === 'late') log.warn({ waitMs }, words);
 }
 
 async function startReceivers({ settings, stages, counters, log, teardown }: House) {

@@ -3,7 +3,7 @@ import type { Settings } from '../config/schema.ts';
 import { type RunningSpantrail, startSpantrail } from './compose.ts';
 
 /** How long a stop may take before it gives up on being polite; what was acknowledged is on disk in any case. */
-const STOP_DEADLINE_MS = 20_000;
+const STOP_DEADLINE_MS = 25_000;
 /** After everything is closed, what a store that never answers still holds open is not waited for longer than this. */
 const LINGER_MS = 500;
 
