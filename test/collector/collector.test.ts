@@ -1,19 +1,15 @@
-import { createHash } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import type { PipelineAnswer, RecordsAnswer } from '../../src/api/contract.ts';
 import { type RunningProgram, startProgram } from '../setup/program.ts';
+import { ACCESSES_A_TRACE, freePort, SPANS_A_TRACE, tracesRequest } from './traffic.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const CONFIG = join(ROOT, 'otel-collector-config.yaml');
 
-/** A request into `/orders/{id}`, some work, a statement: two of the three spans are accesses. */
-const SPANS_A_TRACE = 3;
-const ACCESSES_A_TRACE = 2;
 const TRACES_A_REQUEST = 20;
 
 interface Ports {
@@ -70,7 +66,7 @@ describe.skipIf('skipped' in collector)('a Collector with otel-collector-config.
       const response = await fetch(`${collectorUrl}/v1/traces`, {
         method: 'POST',
         headers: { 'content-type': 'application/json' },
-        body: JSON.stringify(request(service, numbers)),
+        body: JSON.stringify(tracesRequest(service, numbers)),
       });
       expect(response.status).toBe(200);
     }
@@ -128,55 +124,3 @@ describe.skipIf('skipped' in collector)('a Collector with otel-collector-config.
     expect(new Set(await recordIds('later')).size).toBe(traces * ACCESSES_A_TRACE);
   });
 });
-
-function request(service: string, numbers: readonly number[]): object {
-  const resource = { attributes: [text('service.name', service)] };
-  const spans = numbers.flatMap((number) => traceOf(service, number));
-  return { resourceSpans: [{ resource, scopeSpans: [{ scope: { name: 'test' }, spans }] }] };
-}
-
-function traceOf(service: string, number: number): object[] {
-  const digest = (name: string) => createHash('sha256').update(`${service} ${number} ${name}`).digest('hex');
-  const traceId = digest('trace').slice(0, 32);
-  const id = (step: number) => digest(`span ${step}`).slice(0, 16);
-  const startNs = 1_795_000_000_000_000_000n + BigInt(number) * 1_000_000_000n;
-  const span = (step: number, name: string, kind: number, attributes: object[]) => ({
-    traceId,
-    spanId: id(step),
-    ...(step > 0 && { parentSpanId: id(step - 1) }),
-    name,
-    kind,
-    startTimeUnixNano: String(startNs + BigInt(step) * 1_000_000n),
-    endTimeUnixNano: String(startNs + 10_000_000n - BigInt(step) * 1_000_000n),
-    attributes,
-    status: {},
-  });
-  return [
-    span(0, 'GET /orders/{id}', 2, [
-      text('http.request.method', 'GET'),
-      text('http.route', '/orders/{id}'),
-      text('url.path', `/orders/${number}`),
-      { key: 'http.response.status_code', value: { intValue: '200' } },
-    ]),
-    span(1, 'load', 1, []),
-    span(2, 'SELECT shop.orders', 3, [
-      text('db.system.name', 'postgresql'),
-      text('db.namespace', 'shop'),
-      text('db.collection.name', 'orders'),
-      text('db.operation.name', 'SELECT'),
-    ]),
-  ];
-}
-
-function text(key: string, stringValue: string): object {
-  return { key, value: { stringValue } };
-}
-
-/** A port that was free a moment ago: the Collector cannot say which one it took. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === 'object' && address ? address.port : 0;
-}
