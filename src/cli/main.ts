@@ -10,6 +10,7 @@ import { caretLines, printable } from './format.ts';
 import { addQuarantineCommands } from './quarantine.ts';
 import { addQueryCommands } from './query.ts';
 import { addServerCommands } from './server.ts';
+import { addWalCommands } from './wal.ts';
 
 /** What every command gets: where it writes and what it may read. */
 export interface Terminal {
@@ -52,6 +53,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unav
   addCoverageCommand(program, terminal);
   addQuarantineCommands(program, terminal);
   addConfigCommands(program, terminal);
+  addWalCommands(program, terminal);
   return program;
 }
 

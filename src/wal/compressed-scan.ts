@@ -1,6 +1,13 @@
 import { describeError } from '../core/errors.ts';
 import type { DiskFile } from './disk.ts';
-import { BLOCK_HEAD_BYTES, type Block, type BlockIndex, encodeBlockHead, openBlock } from './segment-blocks.ts';
+import {
+  BLOCK_HEAD_BYTES,
+  type Block,
+  type BlockIndex,
+  encodeBlockHead,
+  indexBytes,
+  openBlock,
+} from './segment-blocks.ts';
 import {
   ENTRY_HEAD_BYTES,
   entryLength,
@@ -50,7 +57,7 @@ export async function scanCompressed(
       at = end;
     }
   }
-  if (index.damage) damage.push(await lostIndex(file, index.damage));
+  if (index.damage) damage.push(lostIndex(await file.size(), index.blocks, index.damage));
   return { bytes: index.rawEnd, entries, damage };
 }
 
@@ -76,7 +83,11 @@ function lostBlock(block: Block, reason: string): Damage {
   };
 }
 
-/** What follows the blocks that were found may be no more than the index itself. */
-async function lostIndex(file: DiskFile, { at, reason }: { at: number; reason: string }): Promise<Damage> {
-  return { offset: at, bytes: Math.max(0, (await file.size()) - at), reason };
+/** What follows the blocks that were found is the index alone when it has just its length. */
+function lostIndex(size: number, blocks: readonly Block[], { at, reason }: { at: number; reason: string }): Damage {
+  if (size - at === indexBytes(blocks.length))
+    return { offset: at, bytes: 0, reason: `${reason}, all blocks are there` };
+  const last = blocks.at(-1);
+  const words = `${reason}: ${blocks.length} blocks were found, what followed them is lost`;
+  return { offset: at, bytes: Math.max(0, size - at), reason: words, ...(last && { firstNs: last.lastNs }) };
 }

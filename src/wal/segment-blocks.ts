@@ -118,8 +118,13 @@ function parseBlockHead(head: Buffer, at: number): Block | undefined {
   };
 }
 
+/** Length of an index with its tail. */
+export function indexBytes(blocks: number): number {
+  return blocks * INDEX_ENTRY_BYTES + TAIL_BYTES;
+}
+
 export function encodeIndex(blocks: readonly Block[], at: number, rawEnd: number): Buffer {
-  const index = Buffer.alloc(blocks.length * INDEX_ENTRY_BYTES + TAIL_BYTES);
+  const index = Buffer.alloc(indexBytes(blocks.length));
   for (const [number, block] of blocks.entries()) {
     encodeBlockHead(block).copy(index, number * INDEX_ENTRY_BYTES);
     index.writeUInt32LE(block.at, number * INDEX_ENTRY_BYTES + BLOCK_HEAD_BYTES);

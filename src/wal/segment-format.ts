@@ -112,17 +112,21 @@ export function encodeHeader(kind: SegmentKind, segment: number, createdNs: bigi
   return header;
 }
 
-/** The creation time, or why the header cannot be believed. Throws when a newer program wrote it. */
+/**
+ * The creation time, or why the header cannot be believed; foreign when it is whole and of another kind of file, whose
+ * entries are not what they seem. Throws when a newer program wrote it.
+ */
 export function parseHeader(
   header: Buffer,
   kind: SegmentKind,
   segment: number,
-): { ok: true; createdNs: bigint } | { ok: false; reason: string } {
-  if (header.length < HEADER_BYTES) return { ok: false, reason: 'the file is shorter than its header' };
-  if (crc32(header.subarray(0, 28)) !== header.readUInt32LE(28)) return { ok: false, reason: 'the header is damaged' };
+): { ok: true; createdNs: bigint } | { ok: false; isForeign: boolean; reason: string } {
+  const not = (reason: string, isForeign = false) => ({ ok: false as const, isForeign, reason });
+  if (header.length < HEADER_BYTES) return not('the file is shorter than its header');
+  if (crc32(header.subarray(0, 28)) !== header.readUInt32LE(28)) return not('the header is damaged');
+  if (header.toString('latin1', 0, 8) !== kind.magic) return not(`the file is no ${kind.words}`, true);
   refuseNewer(header.readUInt32LE(8), kind, segment);
-  if (header.toString('latin1', 0, 8) !== kind.magic) return { ok: false, reason: `the file is no ${kind.words}` };
-  if (header.readUInt32LE(12) !== segment) return { ok: false, reason: 'the header names another segment' };
+  if (header.readUInt32LE(12) !== segment) return not('the header names another segment');
   return { ok: true, createdNs: header.readBigUInt64LE(16) };
 }
 

@@ -1,12 +1,16 @@
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { formatTimestamp, nsToMs } from '../core/clock.ts';
+import { describeError } from '../core/errors.ts';
 import { scanCompressed } from './compressed-scan.ts';
-import { type Disk, type DiskFile, errnoOf } from './disk.ts';
+import { type Disk, type DiskFile, errnoOf, isDiskFull } from './disk.ts';
 import { readBlockIndex } from './segment-blocks.ts';
 import {
   DAMAGED_SUFFIX,
   ENTRY_HEAD_BYTES,
+  encodeHeader,
+  entryLength,
   HEADER_BYTES,
+  openEntry,
   parseHeader,
   parseSegmentFileName,
   type RawEntry,
@@ -50,14 +54,19 @@ export interface Segment {
   firstReceivedNs: bigint;
   lastReceivedNs: bigint;
   sealed: boolean;
+  /** What is wrong with the header, if anything. */
+  readonly header?: { readonly isForeign: boolean; readonly reason: string };
 }
 
-export function segmentPath({ folder, kind }: SegmentFolder, segment: number): string {
+/** Where segments are. */
+export type Place = Omit<SegmentFolder, 'report'>;
+
+export function segmentPath({ folder, kind }: Place, segment: number): string {
   return join(folder, segmentFileName(kind, segment));
 }
 
 /** The file that holds the segment now. */
-export function currentPath({ folder, kind }: SegmentFolder, segment: Segment): string {
+export function currentPath({ folder, kind }: Place, segment: Segment): string {
   const current = segment.compressedBytes === undefined ? kind : (kind.compressed ?? kind);
   return join(folder, segmentFileName(current, segment.segment));
 }
@@ -73,7 +82,7 @@ export interface FolderNames {
   readonly strange: readonly string[];
 }
 
-export async function listFolder({ folder, kind, disk }: Omit<SegmentFolder, 'report'>): Promise<FolderNames> {
+export async function listFolder({ folder, kind, disk }: Place): Promise<FolderNames> {
   const found: [number, 'raw' | 'compressed'][] = [];
   const [unfinished, damaged, strange]: [string[], string[], string[]] = [[], [], []];
   const compressedOf = (name: string) => kind.compressed && parseSegmentFileName(kind.compressed, name);
@@ -122,9 +131,17 @@ export async function recoverSegments(place: SegmentFolder): Promise<Segment[]> 
       isCompressed = await keepOneForm(place, number);
       isTidied = true;
     }
-    const segment = isCompressed
-      ? await inspectCompressed(place, number)
-      : await inspectSegment(place, number, number === numbers.at(-1));
+    const segment = await lookAtSegment(place, number, isCompressed);
+    if (segment.header) report(reportOf(place, segment, { offset: 0, bytes: 0, reason: segment.header.reason }));
+    if (number === numbers.at(-1) && !isCompressed && !segment.header?.isForeign) {
+      await makeWhole(place, segment).catch((error: unknown) => {
+        // It is read up to the damage as it is, and appended to never.
+        if (!isDiskFull(error)) throw error;
+        report(
+          reportOf(place, segment, { offset: 0, bytes: 0, reason: `it cannot be repaired: ${describeError(error)}` }),
+        );
+      });
+    }
     // An estimate, unless its index told.
     if (before?.compressedBytes === undefined && before && segment.firstReceivedNs > before.lastReceivedNs)
       before.lastReceivedNs = segment.firstReceivedNs;
@@ -140,7 +157,7 @@ async function keepOneForm(place: SegmentFolder, number: number): Promise<boolea
   if (!kind.compressed) return false;
   const raw = segmentPath(place, number);
   const compressed = join(folder, segmentFileName(kind.compressed, number));
-  const segment = await inspectCompressed({ ...place, report: () => undefined }, number);
+  const segment = await lookAtSegment(place, number, true);
   const { damage } = await readSegment(place, segment, () => undefined);
   const rawBytes = await sizeOf(disk, raw);
   // An empty raw file is what the last steps of a compaction leave: then there is nothing else than the compressed one.
@@ -162,69 +179,113 @@ async function sizeOf(disk: Disk, path: string): Promise<number> {
   }
 }
 
-async function inspectSegment(place: SegmentFolder, number: number, newest: boolean): Promise<Segment> {
-  const path = segmentPath(place, number);
-  const file = await place.disk.open(path);
+/** Reads the header, and of a compressed segment the index; of a raw one the first entry's head. Throws when it is not there. */
+export async function lookAtSegment(place: Place, number: number, isCompressed: boolean): Promise<Segment> {
+  const { disk, folder } = place;
+  const kind = isCompressed ? (place.kind.compressed ?? place.kind) : place.kind;
+  const file = disk.openSync(join(folder, segmentFileName(kind, number)));
   try {
-    const bytes = await file.size();
     const start = Buffer.alloc(HEADER_BYTES + ENTRY_HEAD_BYTES);
-    const got = await file.read(start, 0);
-    const header = parseHeader(start.subarray(0, Math.min(got, HEADER_BYTES)), place.kind, number);
-    if (!header.ok) place.report({ segment: number, file: path, offset: 0, bytesCut: 0, reason: header.reason });
+    const got = file.read(start, 0);
+    const header = parseHeader(start.subarray(0, Math.min(got, HEADER_BYTES)), kind, number);
     const createdNs = header.ok ? header.createdNs : 0n;
-    const firstNs = got === start.length ? start.readBigUInt64LE(HEADER_BYTES + 10) : createdNs;
-    const times = { firstReceivedNs: firstNs, lastReceivedNs: firstNs };
-    const segment = { segment: number, createdMs: nsToMs(createdNs), bytes, ...times, sealed: true };
-    if (newest && bytes >= HEADER_BYTES) await cutTornTail(place, file, segment);
-    return segment;
-  } finally {
-    await file.close();
-  }
-}
-
-/** Reads the header and the index only. */
-async function inspectCompressed(place: SegmentFolder, number: number): Promise<Segment> {
-  const kind = place.kind.compressed ?? place.kind;
-  const path = join(place.folder, segmentFileName(kind, number));
-  const file = place.disk.openSync(path);
-  try {
-    const start = Buffer.alloc(HEADER_BYTES);
-    const header = parseHeader(start.subarray(0, file.read(start, 0)), kind, number);
-    if (!header.ok) place.report({ segment: number, file: path, offset: 0, bytesCut: 0, reason: header.reason });
+    const common = { segment: number, createdMs: nsToMs(createdNs), sealed: true, ...(header.ok ? {} : { header }) };
+    if (!isCompressed) {
+      const firstNs = got === start.length ? start.readBigUInt64LE(HEADER_BYTES + 10) : createdNs;
+      return { ...common, bytes: file.size(), firstReceivedNs: firstNs, lastReceivedNs: firstNs };
+    }
     const { blocks, rawEnd } = readBlockIndex(file);
-    const createdNs = header.ok ? header.createdNs : 0n;
-    const [first] = blocks;
+    const first = blocks[0]?.firstNs ?? createdNs;
     return {
-      segment: number,
-      createdMs: nsToMs(createdNs),
+      ...common,
       bytes: rawEnd,
       compressedBytes: file.size(),
-      firstReceivedNs: blocks.reduce(
-        (least, { firstNs }) => (firstNs < least ? firstNs : least),
-        first?.firstNs ?? createdNs,
-      ),
-      lastReceivedNs: blocks.reduce((most, { lastNs }) => (lastNs > most ? lastNs : most), first?.lastNs ?? createdNs),
-      sealed: true,
+      firstReceivedNs: blocks.reduce((least, { firstNs }) => (firstNs < least ? firstNs : least), first),
+      lastReceivedNs: blocks.reduce((most, { lastNs }) => (lastNs > most ? lastNs : most), first),
     };
   } finally {
     file.close();
   }
 }
 
-async function cutTornTail(place: SegmentFolder, file: DiskFile, segment: Segment): Promise<void> {
+/**
+ * The newest raw segment is what a crash leaves unfinished: its torn tail is cut off, a header that was not written yet is
+ * written. A tail in which whole entries follow the damage was not torn by a crash; it is kept as a file of its own.
+ */
+async function makeWhole(place: SegmentFolder, segment: Segment): Promise<void> {
+  const path = segmentPath(place, segment.segment);
+  const file = await place.disk.open(path);
+  try {
+    if (segment.bytes < HEADER_BYTES) {
+      // The header is durable before the first entry is written (step 1), so there was none.
+      await file.write([encodeHeader(place.kind, segment.segment, 0n)], 0);
+      segment.bytes = HEADER_BYTES;
+    } else await cutTornTail(place, file, path, segment);
+    // What an earlier process wrote without reaching its fsync counts from now on, so it must be durable from now on.
+    await file.fdatasync();
+  } finally {
+    await file.close();
+  }
+}
+
+async function cutTornTail(place: SegmentFolder, file: DiskFile, path: string, segment: Segment): Promise<void> {
   const end = await readSegment(place, segment, () => undefined);
   const [damage] = end.damage;
-  if (damage) {
-    await file.truncate(end.bytes);
-    place.report({ ...reportOf(place, segment, damage), reason: `${damage.reason}: cut off` });
-    segment.bytes = end.bytes;
+  if (!damage) return;
+  let reason = `${damage.reason}: cut off`;
+  if (await isFollowed(place, file, segment, damage.offset)) {
+    reason = `${reason}, with whole entries behind it; kept as ${await keepDamaged(place.disk, file, path, damage)}`;
   }
-  // What an earlier process wrote without reaching its fsync counts from now on, so it must be durable from now on.
-  await file.fdatasync();
+  await file.truncate(end.bytes);
+  place.report({ ...reportOf(place, segment, damage), reason });
+  segment.bytes = end.bytes;
+}
+
+/** Does a whole entry stand where the damaged one says that it ends? */
+async function isFollowed({ kind }: Place, file: DiskFile, segment: Segment, offset: number): Promise<boolean> {
+  const head = Buffer.alloc(ENTRY_HEAD_BYTES);
+  const headAt = async (at: number) =>
+    at + ENTRY_HEAD_BYTES <= segment.bytes && (await file.read(head, at)) === head.length
+      ? entryLength(head, 0)
+      : undefined;
+  const length = await headAt(offset);
+  if (length === undefined) return false;
+  const next = offset + length;
+  const nextLength = await headAt(next);
+  if (nextLength === undefined || next + nextLength > segment.bytes) return false;
+  const entry = Buffer.alloc(nextLength);
+  await file.read(entry, next);
+  return openEntry(entry, kind, { segment: segment.segment, offset: next }) !== undefined;
+}
+
+/** Bytes copied at a time. */
+const COPY_BYTES = 4 * 1024 * 1024;
+
+/** Copies what is about to be cut off into a file beside it, durably, and answers its name. */
+export async function keepDamaged(disk: Disk, file: DiskFile, path: string, damage: Damage): Promise<string> {
+  const name = `${path}.${damage.offset}${DAMAGED_SUFFIX}`;
+  await disk.unlink(name).catch((error: unknown) => {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  });
+  const copy = await disk.create(name);
+  try {
+    for (let done = 0; done < damage.bytes; ) {
+      const chunk = Buffer.alloc(Math.min(COPY_BYTES, damage.bytes - done));
+      const got = await file.read(chunk, damage.offset + done);
+      if (got === 0) break;
+      await copy.write([chunk.subarray(0, got)], done);
+      done += got;
+    }
+    await copy.fdatasync();
+  } finally {
+    await copy.close();
+  }
+  await disk.syncFolder(dirname(path));
+  return name;
 }
 
 /** For the log: what was lost where. */
-export function reportOf(place: SegmentFolder, segment: Segment, damage: Damage): SegmentReport {
+export function reportOf(place: Place, segment: Segment, damage: Damage): SegmentReport {
   const times = {
     ...(damage.firstNs === undefined ? {} : { from: formatTimestamp(damage.firstNs) }),
     ...(damage.lastNs === undefined ? {} : { to: formatTimestamp(damage.lastNs) }),
@@ -238,7 +299,7 @@ export function reportOf(place: SegmentFolder, segment: Segment, damage: Damage)
  * it goes on in the compressed one.
  */
 export async function readSegment(
-  place: SegmentFolder,
+  place: Place,
   segment: Segment,
   visit: (entry: RawEntry) => void | Promise<void>,
 ): Promise<ScanEnd> {
@@ -263,7 +324,11 @@ function isCompacted({ compressedBytes }: Segment): boolean {
   return compressedBytes !== undefined;
 }
 
-async function scanEither(place: SegmentFolder, segment: Segment, visit: Visit): Promise<ScanEnd> {
+async function scanEither(place: Place, segment: Segment, visit: Visit): Promise<ScanEnd> {
+  if (segment.header?.isForeign) {
+    const bytes = segment.compressedBytes ?? segment.bytes;
+    return { bytes: HEADER_BYTES, entries: 0, damage: [{ offset: 0, bytes, reason: segment.header.reason }] };
+  }
   if (isCompacted(segment)) return scanCompressedFile(place, segment, visit, HEADER_BYTES);
   let raw: ScanEnd = { bytes: HEADER_BYTES, entries: 0, damage: [] };
   try {
@@ -281,7 +346,7 @@ async function scanEither(place: SegmentFolder, segment: Segment, visit: Visit):
   return { ...rest, entries: raw.entries + rest.entries };
 }
 
-async function scanCompressedFile(place: SegmentFolder, segment: Segment, visit: Visit, from: number) {
+async function scanCompressedFile(place: Place, segment: Segment, visit: Visit, from: number) {
   const path = join(place.folder, segmentFileName(place.kind.compressed ?? place.kind, segment.segment));
   const syncFile = place.disk.openSync(path);
   const file = await place.disk.openToRead(path);

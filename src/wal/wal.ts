@@ -1,8 +1,9 @@
 import { type Clock, type Scheduler, systemClock, systemScheduler } from '../core/clock.ts';
+import { describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import { type Disk, nodeDisk } from './disk.ts';
 import { decodeFrame, type Frame, FrameEncoder, type StoredFrame } from './frame.ts';
-import { type FramePosition, positionKey, WAL_KIND } from './segment-format.ts';
+import { type FramePosition, positionKey, type RawEntry, WAL_KIND } from './segment-format.ts';
 import { type ReplayOptions, type SegmentInfo, SegmentLog } from './segment-log.ts';
 import { SegmentReader } from './segment-reader.ts';
 import type { SegmentReport } from './segment-recovery.ts';
@@ -66,11 +67,13 @@ export class Wal {
   readonly #reader: SegmentReader;
   readonly #cache: FrameCache;
   readonly #counters: Counters | undefined;
+  readonly #report: (report: SegmentReport) => void;
   readonly #encoder = new FrameEncoder();
   readonly #listeners: ((frame: StoredFrame) => void)[] = [];
 
-  private constructor(log: SegmentLog, reader: SegmentReader, cache: FrameCache, counters: Counters | undefined) {
-    this.#counters = counters;
+  private constructor(log: SegmentLog, reader: SegmentReader, cache: FrameCache, options: WalOptions) {
+    this.#counters = options.counters;
+    this.#report = options.report ?? (() => undefined);
     this.#log = log;
     this.#reader = reader;
     this.#cache = cache;
@@ -96,7 +99,7 @@ export class Wal {
       },
     });
     const cache = new FrameCache(options.cacheBytesMax ?? 128 * MEBIBYTE);
-    return new Wal(log, new SegmentReader(folder, WAL_KIND, disk), cache, counters);
+    return new Wal(log, new SegmentReader(folder, WAL_KIND, disk), cache, options);
   }
 
   /** Bytes on disk. */
@@ -137,8 +140,25 @@ export class Wal {
     visit: (frame: StoredFrame) => void | Promise<void>,
     options: ReplayOptions = {},
   ): Promise<{ frames: number; bytes: number }> {
-    const { entries, bytes } = await this.#log.replay((entry) => visit(decodeFrame(entry)), options);
-    return { frames: entries, bytes };
+    let frames = 0;
+    const { bytes } = await this.#log.replay((entry) => {
+      const frame = this.#decode(entry);
+      if (!frame) return undefined;
+      frames += 1;
+      return visit(frame);
+    }, options);
+    return { frames, bytes };
+  }
+
+  /** One entry that is no frame must not keep all others from being replayed. */
+  #decode(entry: RawEntry): StoredFrame | undefined {
+    try {
+      return decodeFrame(entry);
+    } catch (error) {
+      const { segment, offset } = entry.position;
+      this.#report({ segment, offset, bytesCut: entry.length, reason: describeError(error) });
+      return undefined;
+    }
   }
 
   /** From memory when recent, else from disk without waiting. Throws AppError `storage` when it is gone or damaged. */
