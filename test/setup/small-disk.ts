@@ -11,6 +11,7 @@ export interface SmallDisk {
   readonly outside: string;
   /** Words to put before a command so that it sees the file system. */
   readonly enter: readonly string[];
+  makeReadOnly(): void;
   remove(): void;
 }
 
@@ -27,7 +28,8 @@ export async function mountSmallDisk(mebibytes: number): Promise<SmallDisk> {
       execFileSync('umount', ['-l', folder]);
       rmdirSync(folder);
     };
-    return { inside: folder, outside: folder, enter: [], remove };
+    const makeReadOnly = () => void execFileSync('mount', ['-o', 'remount,ro', folder]);
+    return { inside: folder, outside: folder, enter: [], makeReadOnly, remove };
   }
   const holder = await holdNamespace(options);
   const remove = () => {
@@ -35,7 +37,9 @@ export async function mountSmallDisk(mebibytes: number): Promise<SmallDisk> {
     rmdirSync(folder);
   };
   const enter = ['nsenter', '--preserve-credentials', '--user', '--mount', '--target', String(holder.pid)];
-  return { inside: folder, outside: `/proc/${holder.pid}/root${folder}`, enter, remove };
+  const [nsenter = '', ...into] = enter;
+  const makeReadOnly = () => void execFileSync(nsenter, [...into, 'mount', '-o', 'remount,ro', folder]);
+  return { inside: folder, outside: `/proc/${holder.pid}/root${folder}`, enter, makeReadOnly, remove };
 }
 
 async function tryMount(options: readonly string[]): Promise<boolean> {
