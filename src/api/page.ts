@@ -1,7 +1,9 @@
 import type { FastifyInstance } from 'fastify';
+import type { CoverageSummary } from '../core/coverage.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { Page } from '../store/port.ts';
+import { toCoverageQuestion } from './coverage.ts';
 import { toSelection, toSort } from './selection.ts';
 import type { ApiDependencies } from './server.ts';
 
@@ -16,9 +18,11 @@ export function addPage(server: FastifyInstance, needs: ApiDependencies): void {
     const cursor = parameters['cursor'];
     let page: Page = { records: [] };
     let problem: string | undefined;
+    let coverage: CoverageSummary | undefined;
     try {
       const selection = toSelection({ q, inner }, needs.clock.nowMs());
       page = await needs.store.search(selection, toSort('@timestamp:desc'), PAGE_LINES, cursor);
+      coverage = needs.coverage.summary(toCoverageQuestion(selection));
     } catch (error) {
       if (!(error instanceof AppError)) throw error;
       problem = describeError(error);
@@ -27,7 +31,7 @@ export function addPage(server: FastifyInstance, needs: ApiDependencies): void {
       .code(problem === undefined ? 200 : 400)
       .type('text/html; charset=utf-8')
       .header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
-      .send(render({ q, inner, page, problem, pending: (await needs.pipeline()).pending.evidence }));
+      .send(render({ q, inner, page, problem, coverage, pending: (await needs.pipeline()).pending.evidence }));
   });
 }
 
@@ -36,6 +40,7 @@ interface View {
   readonly inner: boolean;
   readonly page: Page;
   readonly problem: string | undefined;
+  readonly coverage: CoverageSummary | undefined;
   readonly pending: number;
 }
 
@@ -73,6 +78,17 @@ function emptyState(view: View): string {
 <code>OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318</code> (HTTP), or port 4317 for gRPC</p>`;
 }
 
+/** What is known to be missing from the list, or that nothing is. */
+function coverageNote(coverage: CoverageSummary | undefined): string {
+  if (coverage === undefined) return '';
+  const gaps = coverage.gaps.map(({ from, to, text }) => {
+    const time = [from, to].map((instant) => instant.slice(0, 16).replace('T', ' ')).join(' to ');
+    return `<li><time>${escapeHtml(time)}</time> ${escapeHtml(text)}</li>`;
+  });
+  const list = gaps.length > 0 ? `<ul>${gaps.join('')}</ul>` : '';
+  return `<footer><a href="/api/v1/coverage">coverage</a>: ${escapeHtml(coverage.text)}${list}</footer>`;
+}
+
 const STYLE = `
 :root{color-scheme:light dark;--line:light-dark(#ddd,#333);--dim:light-dark(#595959,#a8a8a8)}
 body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:0 auto;padding:1rem}
@@ -81,7 +97,8 @@ input[type=search]{flex:1;min-width:16rem;font:inherit;padding:.45rem .6rem}butt
 ol{list-style:none;padding:0;margin:1rem 0}li{border-left:4px solid #2e7d32;padding:.35rem .8rem;margin:.4rem 0;
 border-bottom:1px solid var(--line)}li.fail{border-left-color:#e65100}li.deny{border-left-color:#c62828}
 li p{margin:.1rem 0}time,nav{color:var(--dim);font-size:.85rem}.problem{border-left:4px solid #c62828;padding:.5rem .8rem}
-.empty{padding:2rem 0;color:var(--dim)}`;
+.empty{padding:2rem 0;color:var(--dim)}footer{color:var(--dim);font-size:.85rem;margin-top:1.5rem}
+footer li{border:0;padding:0}`;
 
 function render(view: View): string {
   const next =
@@ -98,5 +115,5 @@ function render(view: View): string {
 <button>Search</button></form>
 <p><a href="${link('audit.decision: deny', false)}">refused</a> · <a href="${link('event.outcome: failure', false)}">failed</a>
  · <a href="${link('event.duration >= 1s', false)}">slower than 1 s</a></p>
-${problem}${list}${next}</html>\n`;
+${problem}${list}${next}${coverageNote(view.coverage)}</html>\n`;
 }

@@ -33,21 +33,12 @@ const KIND_CONSUMER = 5;
  */
 export function samplingOf(span: Pick<Span, 'traceState' | 'traceId' | 'flags'>): SamplingWord {
   if (!span.traceState.includes('ot=')) return SILENT;
-  const entry = entryOf(span.traceState);
-  if (entry === undefined) return SILENT;
-  const threshold = hexOf(entry.get('th'));
-  if (threshold === undefined) return fromPower(entry.get('p'));
-  const explicit = entry.get('rv');
-  const randomness =
-    explicit !== undefined
-      ? explicit.length === HEX_DIGITS
-        ? hexOf(explicit)
-        : undefined
-      : span.flags & FLAG_RANDOM
-        ? hexOf(span.traceId.slice(-HEX_DIGITS))
-        : undefined;
-  if (randomness !== undefined && randomness < threshold) return UNRELIABLE;
-  return { kind: 'stated', probability: Number(BigInt(VALUES) - threshold) / VALUES };
+  if (last.traceState !== span.traceState) last = readState(span.traceState);
+  const { word, threshold, explicit } = last;
+  // A threshold of nothing leaves nothing out.
+  if (threshold === undefined || threshold === 0n) return word;
+  const randomness = explicit ?? (span.flags & FLAG_RANDOM ? hexOf(span.traceId.slice(-HEX_DIGITS)) : undefined);
+  return randomness !== undefined && randomness < threshold ? UNRELIABLE : word;
 }
 
 /**
@@ -62,6 +53,28 @@ export function isUnsampled({ flags }: Pick<Span, 'flags'>): boolean {
 export function hasRemoteParent({ flags, kind }: Pick<Span, 'flags' | 'kind'>): boolean {
   if (flags & FLAG_HAS_IS_REMOTE) return (flags & FLAG_IS_REMOTE) !== 0;
   return kind === KIND_SERVER || kind === KIND_CONSUMER;
+}
+
+interface StateReading {
+  readonly traceState: string;
+  readonly word: SamplingWord;
+  readonly threshold: bigint | undefined;
+  readonly explicit: bigint | undefined;
+}
+
+/** The trace state that was read last: the spans of a trace share it, and most traces of a sender. */
+let last: StateReading = { traceState: '', word: SILENT, threshold: undefined, explicit: undefined };
+
+function readState(traceState: string): StateReading {
+  const entry = entryOf(traceState);
+  const threshold = hexOf(entry?.get('th'));
+  if (threshold === undefined) {
+    return { traceState, word: fromPower(entry?.get('p')), threshold, explicit: undefined };
+  }
+  const randomness = entry?.get('rv');
+  const explicit = randomness?.length === HEX_DIGITS ? hexOf(randomness) : undefined;
+  const word = { kind: 'stated', probability: Number(BigInt(VALUES) - threshold) / VALUES } as const;
+  return { traceState, word, threshold, explicit };
 }
 
 /** The sub-keys of the `ot` entry: `ot=th:c;rv:…`, one of the comma-separated entries of the trace state. */

@@ -256,6 +256,21 @@ describe('the page', () => {
     expect(text).not.toContain('<script>');
   });
 
+  it('ends with what is known to be missing, escaped', async () => {
+    expect((await get('/')).text).toContain('coverage</a>: no gap observed</footer>');
+    const gap = { kind: 'silence', from: '2026-11-22T10:00', to: '2026-11-22T11:00', ongoing: true } as const;
+    const summary = () => ({
+      ...COVERAGE,
+      services: 1,
+      gap_count: 1,
+      gaps: [{ ...gap, text: '<b>shop</b> is silent' }],
+    });
+    const silent = createApi({ ...needs, coverage: { ...needs.coverage, summary } });
+    const { body } = await silent.inject({ method: 'GET', url: '/' });
+    expect(body).toContain('&#60;b&#62;shop&#60;/b&#62; is silent');
+    expect(body).not.toContain('<b>');
+  });
+
   it('says what is wrong with a query and keeps it in the box', async () => {
     const { text, status } = await get('/?q=user.idd%3A%22x%22');
     expect(status).toBe(400);
