@@ -69,7 +69,7 @@ async function inspect(folder: string, isJson: boolean, terminal: Terminal): Pro
   }
   if (damaged.length === 0) return;
   const advice = holder === undefined ? '' : ` after stopping ${holder}`;
-  const words = `${damaged.join(' and ')} of ${folder} is damaged (${found} segments read)`;
+  const words = `${damaged.join(' and ')} of ${folder} is damaged (${count(found)} read)`;
   throw new AppError('storage', `${words}; "spantrail wal repair --data-dir ${folder}"${advice} takes it out`);
 }
 
@@ -150,7 +150,7 @@ const COLUMNS = ['segment', 'form', 'bytes', 'raw bytes', 'entries', 'first (UTC
 function tableOf(kind: SegmentKind, log: LogInspection, holder: string | undefined, paint: Paint): string {
   const bytes = log.segments.reduce((sum, segment) => sum + segment.bytes, 0);
   const use = holder === undefined ? '' : `, in use by ${holder}`;
-  const title = `${kind.words}, ${log.folder}: ${log.segments.length} segments, ${formatBytes(bytes)}${use}`;
+  const title = `${kind.words}, ${log.folder}: ${count(log.segments.length)}, ${formatBytes(bytes)}${use}`;
   const rows = log.segments.map((segment) => rowOf(segment));
   const widths = COLUMNS.map((name, column) => Math.max(name.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]) =>
@@ -207,6 +207,10 @@ function lossOf(bytes: number, found: Pick<Damage, 'reason' | 'firstNs' | 'lastN
 
 function shortTime(timeNs: bigint | undefined): string {
   return timeNs === undefined ? '' : formatTimestamp(timeNs).slice(0, 19).replace('T', ' ');
+}
+
+function count(segments: number): string {
+  return segments === 1 ? '1 segment' : `${segments} segments`;
 }
 
 const UNITS: readonly (readonly [number, string])[] = [
