@@ -260,6 +260,9 @@ const store = z
         indexPeriod: z.enum(['day', 'week', 'month']).default('day').describe('Time span of one index.'),
         replicas: z.int().min(0).default(0).describe('Copies of each shard; 1 or more on clusters with several nodes.'),
         refreshIntervalMs: durationMs('1s').describe('How soon written records can be found.'),
+        requestTimeoutMs: durationMs('60s').describe(
+          'A request without an answer for this long has failed; what it was to write is written again.',
+        ),
       })
       .prefault({}),
   })

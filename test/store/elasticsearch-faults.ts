@@ -1,7 +1,13 @@
 import { createServer, request } from 'node:http';
 
-/** What stands between the store and the server may answer instead of it. */
-export type Fault = (path: string, body: string) => { readonly status: number; readonly body?: object } | undefined;
+/**
+ * What stands between the store and the server may answer instead of it, or pass the request on and then keep the answer
+ * for ever (`silence`) or break it off half-way (`cut`).
+ */
+export type Fault = (
+  path: string,
+  body: string,
+) => { readonly status: number; readonly body?: object } | { readonly answer: 'silence' | 'cut' } | undefined;
 
 export interface FaultyWay {
   readonly url: string;
@@ -22,7 +28,7 @@ export async function openFaultyWay(target: string): Promise<FaultyWay> {
       const body = Buffer.concat(chunks);
       const path = incoming.url ?? '/';
       const answer = way.fault?.(path, body.toString());
-      if (answer) {
+      if (answer && 'status' in answer) {
         outgoing.writeHead(answer.status, { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' });
         outgoing.end(JSON.stringify(answer.body ?? { error: { reason: 'made to fail' } }));
         return;
@@ -30,8 +36,17 @@ export async function openFaultyWay(target: string): Promise<FaultyWay> {
       passed.push(path);
       const { method, headers } = incoming;
       const onward = request(new URL(path, target), { method, headers }, (response) => {
+        if (answer?.answer === 'silence') {
+          response.resume();
+          return;
+        }
         outgoing.writeHead(response.statusCode ?? 500, response.headers);
-        response.pipe(outgoing);
+        if (answer === undefined) response.pipe(outgoing);
+        else response.once('data', (part: Buffer) => outgoing.write(part.subarray(0, part.length / 2), cut));
+        function cut() {
+          response.destroy();
+          outgoing.destroy();
+        }
       });
       onward.end(body);
     });

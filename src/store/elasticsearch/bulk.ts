@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errors } from '@elastic/elasticsearch';
 import { AppError, type ErrorCode } from '../../core/errors.ts';
 import { type Connection, isTransient } from './connection.ts';
+import { type BulkOutcome, verdictOn } from './verdicts.ts';
 
 /** Soft limit of one request. Elasticsearch takes 100 MB; it indexes smaller ones with less memory and more evenly. */
 const REQUEST_CHARS_MAX = 5 * 1024 * 1024;
@@ -14,6 +15,9 @@ const ATTEMPTS_MAX = 5;
 const BACKOFF_MS_FIRST = 200;
 const BACKOFF_MS_MAX = 5_000;
 
+/** Of the answer, only what says how each document fared. */
+const ANSWER = { filter_path: 'items.*.status,items.*.error' };
+
 /** One action: serialised as it goes over the wire, without line ends. */
 export interface BulkAction {
   /** `{"index":{…}}`, `{"create":{…}}` or `{"delete":{…}}` */
@@ -21,54 +25,6 @@ export interface BulkAction {
   /** The document; absent for a delete. */
   readonly body?: string;
 }
-
-/** What became of one action: 200 and 201 done, 409 another version stands, 400 refused for good, 404 nothing to delete. */
-export interface BulkOutcome {
-  readonly status: number;
-  /** The server's name for the error, empty for none. */
-  readonly type: string;
-  readonly reason: string;
-}
-
-/**
- * The document is at fault. Names as the server writes its exceptions (class name in snake case, see its
- * ElasticsearchException.getExceptionName): parsing, mapping and validation of one document or its id.
- */
-const DOCUMENT_ERRORS = new Set([
-  'document_parsing_exception',
-  'mapper_parsing_exception',
-  'strict_dynamic_mapping_exception',
-  'action_request_validation_exception',
-  'parsing_exception',
-  'x_content_parse_exception',
-  'max_bytes_length_exceeded_exception',
-  'content_too_long_exception',
-]);
-
-/** What a document may be told by the error that the server has for all kinds of things (Lucene's limit of a term). */
-const DOCUMENT_ARGUMENT = /immense term|failed to parse|document contains/i;
-
-/**
- * The cluster or the index is at fault though the status may be 400: limits of shards (cluster.max_shards_per_node), closed or
- * blocked indices (disk.watermark.flood_stage), names that lead nowhere. An operator mends it, then the document is taken.
- */
-const CLUSTER_ERRORS = new Set([
-  'validation_exception',
-  'index_closed_exception',
-  'cluster_block_exception',
-  'index_not_found_exception',
-  'unavailable_shards_exception',
-  'process_cluster_event_timeout_exception',
-  'circuit_breaking_exception',
-  'es_rejected_execution_exception',
-]);
-const CLUSTER_ARGUMENT = /this action would add|pipeline|write index|alias|Limit of total fields/i;
-
-/** Missing rights, missing indices, and what passes by itself. */
-const CLUSTER_STATUSES = new Set([401, 403, 404, 408, 429, 502, 503, 504]);
-
-/** Done or final; the cluster's fault; or neither is known. */
-export type Verdict = 'settled' | 'cluster' | 'unknown';
 
 interface BulkItem {
   readonly status?: number;
@@ -130,7 +86,9 @@ async function sendUntilKnown(
       const outcome = results[index] ?? { status: 503, type: '', reason: 'no answer for this document' };
       outcomes[at] = outcome;
       const verdict = verdictOn(outcome, actions[at]?.body === undefined);
-      if (verdict === 'settled' || (isLast && verdict === 'unknown' && outcome.status === 400)) continue;
+      // A 400 of no known name is tried again like the rest, but final in the end.
+      const isFinal = verdict === 'done' || verdict === 'refused';
+      if (isFinal || (isLast && verdict === 'unknown' && outcome.status === 400)) continue;
       again.push(at);
       lastReason = `${outcome.status} ${outcome.reason}`;
       if (verdict === 'cluster') code = 'store_unavailable';
@@ -141,17 +99,6 @@ async function sendUntilKnown(
     if (!isLast) await sleep(randomInt(backoffMs));
   }
   throw new AppError(code, `Elasticsearch did not take ${pending.length} documents: ${lastReason}`);
-}
-
-/** What an outcome means. A 400 that is not known by name is tried again like the rest, but is final in the end. */
-export function verdictOn({ status, type, reason }: BulkOutcome, isDelete: boolean): Verdict {
-  if (status < 300 || status === 409 || (status === 404 && isDelete)) return 'settled';
-  if (CLUSTER_ERRORS.has(type) || CLUSTER_STATUSES.has(status)) return 'cluster';
-  if (status !== 400) return 'unknown';
-  if (DOCUMENT_ERRORS.has(type)) return 'settled';
-  if (type !== 'illegal_argument_exception') return 'unknown';
-  if (DOCUMENT_ARGUMENT.test(reason)) return 'settled';
-  return CLUSTER_ARGUMENT.test(reason) ? 'cluster' : 'unknown';
 }
 
 async function send(
@@ -166,7 +113,7 @@ async function send(
   }
   const response = await connection.request(async (client) => {
     try {
-      const parameters = { method: 'POST', path: '/_bulk', bulkBody: lines };
+      const parameters = { method: 'POST', path: '/_bulk', querystring: ANSWER, bulkBody: lines };
       return await client.transport.request<{ items: Record<string, BulkItem>[] }>(parameters);
     } catch (error) {
       const status = error instanceof errors.ResponseError ? (error.statusCode ?? 0) : 0;

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { Client, errors } from '@elastic/elasticsearch';
 import { AppError } from '../../core/errors.ts';
+import { ExactSerializer } from './exact.ts';
 
 export interface ElasticsearchSettings {
   /** Nodes of the cluster. */
@@ -17,9 +18,9 @@ export interface ElasticsearchSettings {
   readonly replicas: number;
   /** How soon what was written can be found. */
   readonly refreshIntervalMs: number;
+  /** A request without an answer for this long has failed; what it was to write is written again. */
+  readonly requestTimeoutMs: number;
 }
-
-const REQUEST_MS_MAX = 60_000;
 
 /** Statuses after which the same request may well succeed. */
 const TRANSIENT = new Set([408, 429, 502, 503, 504]);
@@ -36,8 +37,9 @@ export async function connect(settings: ElasticsearchSettings): Promise<Connecti
   const auth = apiKey !== undefined ? { apiKey } : username !== undefined ? { username, password } : undefined;
   const client = new Client({
     nodes: [...settings.urls],
-    requestTimeout: REQUEST_MS_MAX,
+    requestTimeout: settings.requestTimeoutMs,
     maxRetries: 1,
+    Serializer: ExactSerializer,
     ...(auth && { auth }),
     ...(caFile !== undefined && { tls: { ca: await readAuthority(caFile) } }),
   });

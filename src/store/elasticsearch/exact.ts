@@ -1,7 +1,19 @@
-import { text } from 'node:stream/consumers';
+import { Serializer } from '@elastic/elasticsearch';
 import { AppError } from '../../core/errors.ts';
 import type { AuditRecord } from '../../core/record.ts';
 import type { Connection } from './connection.ts';
+
+/**
+ * Reads versions as text: ranks use 63 bits and JSON.parse keeps 53. (A text value cannot be mistaken for one: quotes
+ * inside it are escaped.)
+ */
+export class ExactSerializer extends Serializer {
+  override deserialize<T>(json: string): T {
+    return super.deserialize(
+      json.includes('"_version":') ? json.replace(/"_version":(\d+)/g, '"_version":"$1"') : json,
+    );
+  }
+}
 
 /** Where a stored document is, with its exact rank. */
 export interface RankHit {
@@ -44,20 +56,17 @@ export async function readExact(connection: Connection, path: string, body: obje
 }
 
 /**
- * The documents that a `_mget` or `_search` request finds. Ranks use 63 bits and JSON.parse keeps 53, so versions are turned into text
- * before parsing. (A text value cannot be mistaken for one: quotes inside it are escaped.) Throws `store_unavailable` when
- * one of them cannot be read now.
+ * The documents that a `_mget` or `_search` request finds, without their source. Throws `store_unavailable` when one of them
+ * cannot be read now.
  */
 export async function readRanks(connection: Connection, path: string, body: object): Promise<RankHit[]> {
   return (await readHits(connection, path, body)).map(toRank);
 }
 
 async function readHits(connection: Connection, path: string, body: object): Promise<FoundHit[]> {
-  const raw = await connection.request(async (client) => {
-    const answer = await client.transport.request({ method: 'POST', path, body }, { asStream: true });
-    return text(answer as unknown as NodeJS.ReadableStream);
-  });
-  const answer = JSON.parse(raw.replace(/"_version":(\d+)/g, '"_version":"$1"')) as RawAnswer;
+  const answer = await connection.request((client) =>
+    client.transport.request<RawAnswer>({ method: 'POST', path, body }),
+  );
   const hits: FoundHit[] = [];
   for (const hit of answer.docs ?? answer.hits?.hits ?? []) {
     if (hit.error && !NO_INDEX.has(hit.error.type ?? '')) {
