@@ -43,7 +43,13 @@ function readYaml(file: string): Record<string, unknown> {
   const document = parseDocument(text, { prettyErrors: true });
   const [first] = document.errors;
   if (first) throw new AppError('config', `${file}: ${first.message.split('\n')[0]}`);
-  const value: unknown = document.toJS() ?? {};
+  let value: unknown;
+  try {
+    value = document.toJS() ?? {};
+  } catch (cause) {
+    // An alias without its anchor, or aliases of aliases beyond measure.
+    throw new AppError('config', `${file}: ${describeError(cause)}`, { cause });
+  }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw new AppError('config', `${file}: must hold settings by name, for example "dataDir: /var/lib/spantrail"`);
   }
@@ -93,8 +99,12 @@ function applyEnvironment(
     return;
   }
   const document = parseDocument(text);
-  if (document.errors.length > 0) problems.push(`${setting.variable}: must be a YAML value`);
-  else assign(config, setting.path, document.toJS());
+  try {
+    if (document.errors.length > 0) throw document.errors[0];
+    assign(config, setting.path, document.toJS());
+  } catch {
+    problems.push(`${setting.variable}: must be a YAML value`);
+  }
 }
 
 function assign(config: Record<string, unknown>, path: readonly string[], value: unknown): void {

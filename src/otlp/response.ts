@@ -106,6 +106,7 @@ function durationText(milliseconds: number): string {
   return nanos === 0 ? `${seconds}s` : `${seconds}.${String(nanos / 1_000_000).padStart(3, '0')}s`;
 }
 
+/** The cut may fall inside a character; both encodings say the same then. */
 function shorten(text: string): string {
-  return text.length <= MESSAGE_CHARS_MAX ? text : `${text.slice(0, MESSAGE_CHARS_MAX - 1)}…`;
+  return text.length <= MESSAGE_CHARS_MAX ? text : `${text.slice(0, MESSAGE_CHARS_MAX - 1).toWellFormed()}…`;
 }
