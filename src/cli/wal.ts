@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
 import { loadSettings } from '../config/load.ts';
 import { formatTimestamp, systemScheduler } from '../core/clock.ts';
-import { AppError } from '../core/errors.ts';
+import { AppError, describeError } from '../core/errors.ts';
 import { lockDataFolder, lockHolder, openDataFolder } from '../wal/data-folder.ts';
 import { nodeDisk } from '../wal/disk.ts';
 import { inspectLog, isDamaged, type LogInspection, type SegmentInspection } from '../wal/inspect.ts';
@@ -106,8 +106,9 @@ async function existing(folder: string): Promise<string> {
 
 function readable(error: unknown, folder: string): unknown {
   if (error instanceof AppError) return error;
-  const words = error instanceof Error ? error.message : String(error);
-  return new AppError('storage', `${folder} is no data folder that can be read: ${words}`, { cause: error });
+  return new AppError('storage', `${folder} is no data folder that can be read: ${describeError(error)}`, {
+    cause: error,
+  });
 }
 
 function progressOf(words: string, terminal: Terminal): (bytes: number, bytesTotal: number) => void {

@@ -44,6 +44,22 @@ async function checkFormat(folder: string): Promise<void> {
   if (text === undefined) await writeFile(file, `Spantrail data folder, format ${FOLDER_FORMAT}\n`, { mode: 0o600 });
 }
 
+/** What would be right, by what is wrong. */
+async function adviceFor(error: unknown, folder: string): Promise<string> {
+  const code = errnoOf(error);
+  if (code === 'EROFS') return 'its file system is mounted read-only: mount it for writes or give another folder';
+  if (code !== 'EACCES' && code !== 'EPERM') return 'give a folder that this user can read and write';
+  const { path, owner } = await nearestThere(folder);
+  const words = `${path} belongs to user ${owner}, this process runs as user ${process.geteuid?.()}`;
+  return `${words}: run it as the owner, change the owner (chown -R) or give another folder`;
+}
+
+async function nearestThere(path: string): Promise<{ path: string; owner: number | string }> {
+  const found = await stat(path).catch(() => undefined);
+  if (found) return { path, owner: found.uid };
+  return dirname(path) === path ? { path, owner: 'unknown' } : nearestThere(dirname(path));
+}
+
 /** Creates the folder for this user only (0700) or checks that it can be used; returns its absolute path. */
 export async function openDataFolder(path: string): Promise<string> {
   const folder = resolve(path);
@@ -56,7 +72,7 @@ export async function openDataFolder(path: string): Promise<string> {
   } catch (error) {
     if (error instanceof AppError) throw error;
     const words = `the data folder ${folder} cannot be used: ${describeError(error)}`;
-    throw new AppError('storage', `${words}; give a folder that this user can read and write`, { cause: error });
+    throw new AppError('storage', `${words}; ${await adviceFor(error, folder)}`, { cause: error });
   }
 }
 

@@ -89,7 +89,13 @@ export class SegmentLog {
   static async open(options: SegmentLogOptions): Promise<SegmentLog> {
     assert(options.segmentBytes > HEADER_BYTES && options.segmentBytes <= 2 ** 31, 'segmentBytes is in range');
     const log = new SegmentLog(options);
-    log.#replayable = await recoverSegments(options);
+    log.#replayable = await recoverSegments(options).catch((error: unknown) => {
+      if (errnoOf(error) !== 'EACCES' && errnoOf(error) !== 'EPERM') throw error;
+      const words = `the ${options.kind.words} in ${options.folder} cannot be opened: ${describeError(error)}`;
+      throw new AppError('storage', `${words}; its files must belong to the user that runs Spantrail (chown -R)`, {
+        cause: error,
+      });
+    });
     for (const segment of log.#replayable) log.#segments.set(segment.segment, segment);
     log.#nextSegment = Math.max(log.#replayable.at(-1)?.segment ?? 0, options.segmentFloor) + 1;
     return log;

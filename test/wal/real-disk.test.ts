@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -94,6 +94,30 @@ describe('on the machine’s own disk', () => {
         code: 'storage',
         message: expect.stringMatching(new RegExp(`^the data folder ${path} cannot be used: .+`)),
       });
+    }
+  });
+
+  it('folders and files of another user are told with both users', async () => {
+    const [data, log] = [join(folder, 'data'), join(folder, 'log')];
+    const wal = await Wal.open({ folder: log });
+    await wal.append(frameOf(1));
+    await wal.close();
+    await mkdir(data, { mode: 0o500 });
+    const isRoot = process.getuid?.() === 0;
+    await chmod(folder, 0o755);
+    await chmod(log, isRoot ? 0o755 : 0o700);
+    await chmod(join(log, '0000000001.wal'), isRoot ? 0o600 : 0);
+    // Root may do everything: be somebody else for a moment.
+    if (isRoot) process.seteuid?.(65_534);
+    try {
+      const users = new RegExp(
+        `${data} belongs to user \\d+, this process runs as user ${process.geteuid?.()}: run it as`,
+      );
+      await expect(openDataFolder(join(data, 'below'))).rejects.toMatchObject({ code: 'storage', message: users });
+      const words = /the write-ahead log in .* cannot be opened: EACCES.*; its files must belong to the user/;
+      await expect(Wal.open({ folder: log })).rejects.toMatchObject({ code: 'storage', message: words });
+    } finally {
+      if (isRoot) process.seteuid?.(0);
     }
   });
 
