@@ -33,8 +33,7 @@ export async function dropStored(parts: Parts, segments: Segments, stats: readon
   const isStored = (segment: number) => stats.every((shard) => (shard.segments.get(segment)?.pending ?? 0) === 0);
   const dropped = await evict(parts, segments, isStored);
   await parts.wal.sealAged();
-  const [oldest] = parts.wal.segments();
-  if (dropped > 0 && oldest !== undefined) await parts.journal.dropBefore(nsToMs(oldest.firstReceivedNs));
+  if (dropped > 0) await forgetBefore(parts);
   await compact(parts, segments.slice(dropped), isStored);
 }
 
@@ -61,6 +60,15 @@ async function evict(parts: Parts, segments: Segments, isStored: (segment: numbe
     dropped++;
   }
   return dropped;
+}
+
+/** What the journal knows of traces that were settled before the oldest evidence left was received is of no use any more. */
+async function forgetBefore({ shards, wal, journal }: Parts): Promise<void> {
+  const [oldest] = wal.segments();
+  if (oldest === undefined) return;
+  const receivedMs = nsToMs(oldest.firstReceivedNs);
+  await journal.dropBefore(receivedMs);
+  await Promise.all(shards.map((shard) => shard.dropBefore(oldest.segment, journal.firstSegment, receivedMs)));
 }
 
 /**
