@@ -27,8 +27,12 @@ export interface SilenceOptions {
   readonly blindMs: (fromMs: number, toMs: number) => number;
 }
 
-/** The silences of a service in which traffic was to be expected; cells by hour, ascending. */
-export function silencesOf(all: readonly Cell[], options: SilenceOptions): Silence[] {
+/** The silences of a service that touch the range and in which traffic was to be expected; cells by hour, ascending. */
+export function silencesOf(
+  all: readonly Cell[],
+  range: { readonly fromMs: number; readonly toMs: number },
+  options: SilenceOptions,
+): Silence[] {
   const cells = all.filter((cell) => cell.spans + cell.logs > 0);
   const silences: Silence[] = [];
   let pieces = 0;
@@ -36,7 +40,9 @@ export function silencesOf(all: readonly Cell[], options: SilenceOptions): Silen
     pieces += cell.spans + cell.logs;
     const next = cells[index + 1];
     const [fromMs, toMs] = [cell.lastMs, next?.firstMs ?? options.nowMs];
-    if (toMs - fromMs - options.blindMs(fromMs, toMs) < options.silenceMs || pieces < TRAFFIC_PIECES_MIN) continue;
+    if (toMs - fromMs < options.silenceMs || pieces < TRAFFIC_PIECES_MIN) continue;
+    if (fromMs >= range.toMs || toMs < range.fromMs) continue;
+    if (toMs - fromMs - options.blindMs(fromMs, toMs) < options.silenceMs) continue;
     const why = whyExpected(cells, index, { fromMs, untilMs: toMs - options.silenceMs });
     if (why !== undefined) silences.push({ fromMs, toMs, ongoing: next === undefined, why });
   }

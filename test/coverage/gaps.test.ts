@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { GAP_KINDS, HOUR_MS } from '../../src/core/coverage.ts';
 import { addCounts, type Cell, type CoverageFacts, emptyCell, type ServiceHours } from '../../src/coverage/facts.ts';
-import { odds, words } from '../../src/coverage/gaps.ts';
+import { odds, words } from '../../src/coverage/gap-texts.ts';
 import { countGaps, coverageAnswer, coverageSummary, type ReportOptions } from '../../src/coverage/report.ts';
 import { BASE_MS } from './evidence.ts';
 
@@ -100,24 +100,29 @@ describe('gaps of a service', () => {
     expect(gap?.text).toMatch(text);
   });
 
-  it('of neighbouring hours are one, and go on while the newest hour has them', () => {
+  it('of several hours are one, and go on while the newest hour has them', () => {
     const sampled = { sampled: 5, stated: 5, probabilityMin: 0.5, probabilityMax: 0.5 };
-    const gaps = gapsOf([service('shop', { 0: sampled, 1: sampled, 2: {}, 3: sampled, 5: sampled })], 6);
-    expect(
-      gaps
+    const ofHours = (hours: Hours) =>
+      gapsOf([service('shop', hours)], 6)
         .filter(({ kind }) => kind === 'sampling')
-        .map(({ from, to, ongoing }) => [from.slice(11, 13), to.slice(11, 13), ongoing]),
-    ).toEqual([
-      ['13', '15', true],
-      ['10', '11', false],
-    ]);
+        .map(({ from, to, ongoing, text }) => [
+          from.slice(11, 13),
+          to.slice(11, 13),
+          ongoing,
+          /\(in .*/.exec(text)?.[0],
+        ]);
+    const some = '(in 4 of 5 hours with evidence)';
+    expect(ofHours({ 0: sampled, 1: sampled, 2: {}, 3: sampled, 5: sampled })).toEqual([['10', '15', true, some]]);
+    expect(ofHours({ 0: {}, 1: sampled, 3: sampled, 5: {} })).toEqual([['11', '13', false, undefined]]);
   });
 
-  it('that are missing parents here and there are one over the range', () => {
+  it('that are missing parents are those of the hours that miss many', () => {
     const some = { children: 10, missingLocal: 1 };
-    expect(gapsOf([service('shop', { 0: some, 1: { children: 10 }, 2: some, 3: some })], 4)).toMatchObject([
-      { kind: 'missing_parents', text: expect.stringContaining('3 of 40') },
+    const few = { children: 1000, missingLocal: 1 };
+    expect(gapsOf([service('shop', { 0: some, 1: few, 2: some, 3: some })], 4)).toMatchObject([
+      { kind: 'missing_parents', text: expect.stringMatching(/3 of 30 .* \(in 3 of 4 hours with evidence\)$/) },
     ]);
+    expect(gapsOf([service('shop', { 0: some, 1: few, 2: some, 3: few })], 4)).toEqual([]);
   });
 
   it('are named with the service that has no name', () => {
@@ -163,9 +168,37 @@ describe('gaps of Spantrail itself', () => {
       unwatched: service('', { 1: { spans: 3, logs: 2 } }),
     };
     expect(coverageSummary({}, options(facts)).gaps.map(({ kind, text }) => [kind, text])).toEqual([
-      ['unwatched', '5 spans and log records are of services beyond coverage.servicesMax, which are not watched'],
+      ['unwatched', '5 pieces of evidence of services beyond coverage.servicesMax came: those are not watched'],
       ['unknown', 'the coverage of this time is not known: 2026-11-22.ndjson could not be read: its checksum is wrong'],
       ['refused', 'Spantrail refused 7 requests: what senders did not send again is missing'],
+    ]);
+  });
+
+  it('are told together when there are many', () => {
+    const runs = Array.from({ length: 6 }, (_, number) => run(number * 10, number * 10 + 8));
+    const refusals = Array.from({ length: 4 }, (_, number) => ({
+      fromMs: at(number * 5),
+      toMs: at(number * 5),
+      requests: 2,
+    }));
+    const gaps = coverageSummary({}, options({ runs, refusals })).gaps;
+    expect(
+      gaps.map(({ kind, from, to, text }) => [kind, from.slice(11, 16), to.slice(11, 16), text.split(':')[0]]),
+    ).toEqual([
+      ['down', '10:08', '10:50', 'Spantrail did not run 5 times, for 10 min in all'],
+      ['refused', '10:00', '10:15', 'Spantrail refused 8 requests at 4 times'],
+    ]);
+    const part = { fromMs: at(0), toMs: at(19) };
+    expect(coverageSummary(part, options({ runs, refusals })).gaps.map(({ kind }) => kind)).toEqual([
+      ...['down', 'refused', 'down'],
+    ]);
+  });
+
+  it('and silences of a service that is often quiet', () => {
+    const hours = Object.fromEntries(Array.from({ length: 12 }, (_, number) => [number * 2, {}]));
+    expect(coverageSummary({}, options({ services: [service('shop', hours)] }, 24)).gaps).toMatchObject([
+      { ongoing: true, text: expect.stringMatching(/^shop is silent for 1 h 1 min;/) },
+      { ongoing: false, text: 'shop was silent 11 times, for 11 h 11 min in all' },
     ]);
   });
 

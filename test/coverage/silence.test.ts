@@ -10,6 +10,8 @@ const DAY_MS = 24 * HOUR_MS;
 /** A Monday. */
 const MONDAY_MS = Date.parse('2026-11-02T00:00:00Z');
 
+const EVER = { fromMs: Number.NEGATIVE_INFINITY, toMs: Number.POSITIVE_INFINITY };
+
 /** The cells of a service with five pieces at each of these instants. */
 function cellsOf(instants: readonly number[], pieces = 5): Cell[] {
   const hours: ServiceHours = { namespace: 'default', service: 'shop', cells: [] };
@@ -28,7 +30,7 @@ function every10Minutes(fromMs: number, toMs: number, fits: (hour: number, day: 
 }
 
 function silent(cells: readonly Cell[], nowMs: number, blindMs: (fromMs: number, toMs: number) => number = () => 0) {
-  return silencesOf(cells, { silenceMs: HOUR_MS, nowMs, blindMs });
+  return silencesOf(cells, EVER, { silenceMs: HOUR_MS, nowMs, blindMs });
 }
 
 describe('a service that is heard all the time', () => {
