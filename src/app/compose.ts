@@ -89,7 +89,7 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const { log } = surroundings;
   const counters = new Counters();
   const folder = await openDataFolder(settings.dataDir);
-  const lock = await lockDataFolder(folder);
+  const lock = await lockDataFolder(folder, { report: (words) => log.warn(words) });
   teardown.add(() => lock.release());
   const store = await openStore(settings);
   teardown.add(() => inTime(store.close(), STORE_CLOSE_MS, log, 'the store did not close in time'));
