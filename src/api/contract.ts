@@ -177,6 +177,32 @@ export interface HistogramAnswer {
   }[];
 }
 
+/** Accepted evidence of one signal = pending + what became of it. */
+export interface EvidenceSum {
+  readonly of: 'traces' | 'logs' | 'metrics';
+  readonly accepted: number;
+  readonly pending: number;
+  readonly used: number;
+  readonly context: number;
+  readonly excluded: number;
+  readonly duplicate: number;
+  readonly expired: number;
+  readonly quarantined: number;
+  readonly difference: number;
+}
+
+/** Settled records = stored + pending + quarantined. */
+export interface RecordSum {
+  readonly of: 'records';
+  readonly settled: number;
+  readonly stored: number;
+  readonly pending: number;
+  readonly quarantined: number;
+  readonly difference: number;
+}
+
+export type Sum = EvidenceSum | RecordSum;
+
 /** Where evidence and records are now. `pending` is zero when everything received is searchable. */
 export interface PipelineAnswer {
   readonly store: { readonly type: string; readonly state: 'writing' | 'retrying'; readonly error?: string };
@@ -187,6 +213,11 @@ export interface PipelineAnswer {
     readonly unsettled_bytes_max: number;
     readonly horizon_ms: number;
   };
+  /**
+   * Where everything is that was accepted or settled since the data folder was made, at one moment: the difference is 0, or
+   * something was lost. None while the write-ahead log is replayed.
+   */
+  readonly sums: readonly Sum[];
   readonly refusing: boolean;
   readonly replaying: boolean;
   readonly counters: readonly Sample[];

@@ -1,7 +1,7 @@
 import { access, constants, stat, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { dirname, resolve } from 'node:path';
-import type { PipelineAnswer } from '../api/contract.ts';
+import type { PipelineAnswer, Sum } from '../api/contract.ts';
 import type { Settings } from '../config/schema.ts';
 import { describeError } from '../core/errors.ts';
 
@@ -79,21 +79,18 @@ async function askPipeline(base: string): Promise<PipelineAnswer | undefined> {
   }
 }
 
-/** Every piece taken in has exactly one place; pieces on their way between two reads of the counters may be missing. */
-function describeEvidence({ counters, pending }: PipelineAnswer): Finding {
-  const sum = (fits: (sample: PipelineAnswer['counters'][number]) => boolean) =>
-    counters.filter(fits).reduce((total, sample) => total + sample.value, 0);
-  const uses = ['used', 'context', 'excluded', 'duplicate'].map(
-    (use) => [use, sum(({ name, labels }) => name === 'evidence' && labels['use'] === use)] as const,
-  );
-  const aside = sum(({ name, labels }) => name === 'quarantined' && labels['stage'] !== 'store');
-  const places = [...uses, ['quarantined', aside] as const, ['pending', pending.evidence] as const];
-  const taken = sum(
-    ({ name, labels }) => (name === 'accepted' && labels['signal'] !== 'metrics') || name === 'replayed',
-  );
-  const missing = taken - places.reduce((total, [, count]) => total + count, 0);
-  const text = `evidence: ${taken} pieces = ${places.map(([place, count]) => `${count} ${place}`).join(' + ')}`;
-  return missing === 0 ? { state: 'ok', text } : { state: 'note', text: `${text}, ${missing} not accounted for` };
+/** Everything that was accepted or settled has exactly one place. */
+function describeSum(sum: Sum): Finding {
+  const { of, difference, ...places } = sum;
+  const [[verb = '', total = 0] = [], ...rest] = Object.entries(places);
+  const parts = rest.filter(([, count]) => count > 0).map(([place, count]) => `${count} ${place}`);
+  const text = `${of}: ${total} ${verb} = ${parts.length === 0 ? '0' : parts.join(' + ')}`;
+  if (difference === 0) return { state: 'ok', text };
+  const words =
+    difference > 0
+      ? `${difference} not accounted for: lost with files of the data folder that were damaged or removed (the log says which); spantrail wal inspect looks at them`
+      : `${-difference} more than there should be: files of the data folder were put back or changed by hand`;
+  return { state: 'bad', text: `${text}; ${words}` };
 }
 
 function describePipeline(pipeline: PipelineAnswer): Finding[] {
@@ -108,7 +105,7 @@ function describePipeline(pipeline: PipelineAnswer): Finding[] {
       state: pipeline.refusing ? 'bad' : 'ok',
       text: pipeline.refusing ? 'ingest is refused: the budget of unstored evidence is used up' : 'ingest is accepted',
     },
-    describeEvidence(pipeline),
+    ...pipeline.sums.map(describeSum),
     { state: 'ok', text: `lag: ${pipeline.pending.lag_ms} ms` },
     ...(pipeline.replaying
       ? [{ state: 'note' as const, text: 'the write-ahead log is being replayed; nothing is settled before its end' }]

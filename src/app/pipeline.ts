@@ -31,6 +31,7 @@ export function describePipeline({ settings, counters, status, replaying, refusi
       unsettled_bytes_max: settings.wal.unsettledBytesMax,
       horizon_ms: status?.horizonMs ?? 0,
     },
+    sums: status?.sums ?? [],
     refusing,
     replaying,
     counters: counters.samples(),

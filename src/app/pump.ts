@@ -1,7 +1,8 @@
-import { type Clock, nsToMs, type Scheduler, systemScheduler } from '../core/clock.ts';
+import type { Sum } from '../api/contract.ts';
+import { type Clock, type Scheduler, systemScheduler } from '../core/clock.ts';
 import type { CoverageNote } from '../core/coverage.ts';
 import { AppError, describeError } from '../core/errors.ts';
-import type { Counters } from '../core/metrics.ts';
+import { Counters } from '../core/metrics.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import type { SettledBatch } from '../join/batch.ts';
 import type { JoinStats } from '../join/shard.ts';
@@ -9,10 +10,14 @@ import type { ShardHandle } from '../join/shard-handle.ts';
 import type { Store } from '../store/port.ts';
 import type { DiskSpace } from '../wal/disk-space.ts';
 import type { Quarantine } from '../wal/quarantine.ts';
-import type { JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
+import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
+import { MarkedJournal, Turns } from './pump-journal.ts';
 import { dropStored } from './pump-segments.ts';
+import { type PumpStatus, pendingOf, type Segments, setGauges, storedBefore, sum, summarise } from './pump-status.ts';
 import { lastRevisions, writeAll } from './pump-writes.ts';
+import { Sleepers } from './sleepers.ts';
+import { type Sums, sumsOf } from './sums.ts';
 
 export interface PumpSettings {
   /** Records written at a time (the records of one trace are never split). */
@@ -47,6 +52,8 @@ const WAKE_DELAY_MS = 50;
 /** Records due next that are written early when there is none else to try the store with. */
 const PROBES_DUE_MAX = 8;
 
+const NO_MARK = 'no mark was left in the settle journal: the next start reads more of the write-ahead log again';
+
 /** The pump was stopped before a batch was stored: it stays in the write-ahead log. */
 const STOPPED = new Error('the pump was stopped');
 
@@ -66,6 +73,8 @@ export interface PumpOptions {
   /** Told of what is stored and in the journal: nothing is told twice, whatever crashes. */
   readonly coverage?: { add(notes: readonly CoverageNote[]): void };
   readonly counters: Counters;
+  /** Over `counters`, restored from the journal; frames are counted as they become durable. */
+  readonly sums: Sums;
   readonly clock: Clock;
   /** Default: the machine's timers. */
   readonly scheduler?: Scheduler;
@@ -73,24 +82,7 @@ export interface PumpOptions {
   readonly settings: PumpSettings;
 }
 
-/** What is pending, over all shards. */
-export interface PumpStatus {
-  readonly tracesOpen: number;
-  readonly tracesStored: number;
-  readonly evidencePending: number;
-  readonly indexBytes: number;
-  readonly indexBytesMax: number;
-  readonly replayed: number;
-  readonly walBytes: number;
-  /** Bytes of segments that hold evidence not stored yet: what refusal is decided by. */
-  readonly unsettledBytes: number;
-  /** Age of the oldest evidence not stored yet, 0 when there is none. */
-  readonly lagMs: number;
-  /** Age of the oldest evidence that late evidence can still join. */
-  readonly horizonMs: number;
-  /** The store failed and has not taken a batch since: what it said. */
-  readonly storeFailure: string | undefined;
-}
+export type { PumpStatus } from './pump-status.ts';
 
 export interface Pump {
   /** There is new evidence in the shards. */
@@ -113,50 +105,54 @@ class RunningPump implements Pump {
   readonly #options: PumpOptions;
   readonly #scheduler: Scheduler;
   readonly #loops: Promise<void>[];
-  readonly #sleepers = new Set<() => void>();
+  readonly #sleepers: Sleepers;
   #status: PumpStatus;
-  #ignored = 0;
-  #stopping = false;
+  #refreshing: Promise<unknown> = Promise.resolve();
   #cancelWake: (() => void) | undefined;
-  /** The store and the journal have one writer: batches of several shards take turns. */
-  #writing: Promise<unknown> = Promise.resolve();
+  /** The store has one writer: batches of several shards take turns. */
+  readonly #writing = new Turns();
+  readonly #journal: MarkedJournal;
+  /** Records settled that are not stored, set aside or given up yet. */
+  #recordsPending = 0;
   #storeFailure: string | undefined;
   #isDropping = false;
   /** What is to be written next, by shard, and a record that was written: to tell a bad record from a store that is down. */
   readonly #gathered = new Map<ShardHandle, readonly SettledBatch[]>();
   #stored: RecordWrite | undefined;
-  /** Wake-ups so far: one that comes while a loop is busy must not be slept over. */
-  #wakes = 0;
 
   constructor(options: PumpOptions) {
     this.#options = options;
     this.#scheduler = options.scheduler ?? systemScheduler;
-    this.#status = this.#summarise([], options.wal.segments());
+    this.#sleepers = new Sleepers(this.#scheduler);
+    this.#journal = new MarkedJournal(options);
+    this.#status = this.#statusOf([], options.wal.segments(), []);
     this.#loops = [...options.shards.map((shard) => this.#run(shard)), this.#watch()];
   }
 
   wake(): void {
-    if (this.#cancelWake !== undefined || this.#stopping) return;
+    if (this.#cancelWake !== undefined || this.#sleepers.isStopped) return;
     this.#cancelWake = this.#scheduler.after(WAKE_DELAY_MS, () => {
       this.#cancelWake = undefined;
-      this.#wakeAll();
+      this.#sleepers.wakeAll();
     });
   }
 
   async drain(): Promise<void> {
-    this.#stopping = true;
     this.#cancelWake?.();
-    this.#wakeAll();
+    this.#sleepers.stop();
     await Promise.all(this.#loops);
+    // So that the next start has nothing to read again but what is not stored.
+    await this.#look();
+    await this.#journal.mark().catch((error: unknown) => this.#options.log.warn({ error }, NO_MARK));
   }
 
   async settleAll(): Promise<void> {
     for (;;) {
       await Promise.all(this.#options.shards.map((shard) => shard.flush()));
-      this.#wakeAll();
+      this.#sleepers.wakeAll();
       const { evidencePending } = await this.refreshStatus();
-      if (evidencePending === 0 || this.#stopping) return;
-      await this.#sleep(WAKE_DELAY_MS);
+      if (evidencePending === 0 || this.#sleepers.isStopped) return;
+      await this.#sleepers.sleep(WAKE_DELAY_MS);
     }
   }
 
@@ -165,32 +161,40 @@ class RunningPump implements Pump {
   }
 
   async refreshStatus(): Promise<PumpStatus> {
-    const { shards, clock, wal, counters } = this.#options;
-    // Before the shards are asked: they have seen everything that is in segments sealed by now.
-    const segments = wal.segments();
-    const stats = await Promise.all(shards.map((shard) => shard.stats(clock.nowMs())));
-    this.#status = this.#summarise(stats, segments);
-    const ignored = sum(stats, (shard) => sum([...shard.ignored.values()], (count) => count));
-    counters.add('evidence', ignored - this.#ignored, { signal: 'logs', use: 'context' });
-    this.#ignored = ignored;
-    counters.set('traces_open', this.#status.tracesOpen);
-    counters.set('traces_stored', this.#status.tracesStored);
-    counters.set('evidence_pending', this.#status.evidencePending);
-    counters.set('replayed', this.#status.replayed);
-    counters.set('wal_bytes', this.#status.walBytes);
-    counters.set('wal_unsettled_bytes', this.#status.unsettledBytes);
-    counters.set('wal_lag_ms', this.#status.lagMs);
-    counters.set('horizon_ms', this.#status.horizonMs);
+    const { segments, stats } = await this.#look();
     await this.#letGo(segments, stats);
     return this.#status;
+  }
+
+  /** Asks the shards, one time after the other, so that what is derived from two answers never mixes. */
+  #look(): Promise<{ segments: Segments; stats: JoinStats[] }> {
+    const look = this.#refreshing.then(async () => {
+      const { shards, clock, wal, sums, counters } = this.#options;
+      // Of one moment, because calls to shards are worked off in order: what the counters know of, the shards know of, too, and
+      // they have seen everything that is in segments sealed by now.
+      const moment = sums.moment(this.#recordsPending);
+      const segments = wal.segments();
+      const stats = await Promise.all(shards.map((shard) => shard.stats(clock.nowMs())));
+      const ignored = stats.map((shard) => shard.ignored);
+      const told = sumsOf(moment, pendingOf(stats), ignored);
+      this.#status = this.#statusOf(stats, segments, told);
+      if (!stats.some((shard) => shard.isReplaying)) {
+        sums.advance(storedBefore(stats, segments), ignored);
+        for (const shard of shards) shard.forgetIgnored(sums.storedBefore);
+      }
+      setGauges(counters, this.#status);
+      return { segments, stats };
+    });
+    this.#refreshing = look.catch(() => undefined);
+    return look;
   }
 
   /** One shard's loop: while a batch is written, the next one is settled. */
   async #run(shard: ShardHandle): Promise<void> {
     const { clock } = this.#options;
     let finishing: Promise<void> | undefined;
-    while (!this.#stopping) {
-      const wakes = this.#wakes;
+    while (!this.#sleepers.isStopped) {
+      const wakes = this.#sleepers.wakes;
       const batches = await this.#gather(shard);
       this.#gathered.set(shard, batches);
       if (batches.length > 0) {
@@ -201,11 +205,11 @@ class RunningPump implements Pump {
         finishing = finished;
       } else if (finishing !== undefined) {
         // Not longer than news: a record that the store fails with is told by the next ones that it takes.
-        await Promise.race([finishing, this.#sleep(SLEEP_MAX_MS, wakes)]);
+        await Promise.race([finishing, this.#sleepers.sleep(SLEEP_MAX_MS, wakes)]);
       } else {
         const nowMs = clock.nowMs();
         const dueAtMs = (await shard.nextDueAtMs(nowMs)) ?? Number.POSITIVE_INFINITY;
-        await this.#sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
+        await this.#sleepers.sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
       }
     }
     await finishing;
@@ -213,9 +217,10 @@ class RunningPump implements Pump {
 
   /** By itself, because the shards' loops wait for the store: refusal is decided by these figures just while it is away. */
   async #watch(): Promise<void> {
-    while (!this.#stopping) {
+    while (!this.#sleepers.isStopped) {
       await this.refreshStatus();
-      await this.#sleepUntilStopped(SLEEP_MAX_MS);
+      this.#journal.markWhenQuiet();
+      await this.#sleepers.sleepThrough(SLEEP_MAX_MS);
     }
   }
 
@@ -231,6 +236,7 @@ class RunningPump implements Pump {
       const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax - size);
       if (batch === undefined) break;
       batches.push(batch);
+      this.#countRecords(sum(batch.traces, (trace) => trace.writes.length));
       size += sum(batch.traces, (trace) => Math.max(trace.writes.length, 1)) + batch.quarantined.length;
       await new Promise<void>((resolve) => this.#scheduler.after(0, resolve));
     }
@@ -242,29 +248,26 @@ class RunningPump implements Pump {
    * the shard lets go of the evidence. A crash in between repeats the same writes, which changes nothing.
    */
   async #finish(shard: ShardHandle, batches: readonly SettledBatch[]): Promise<void> {
-    const positions = await this.#takeTurn(() => this.#write(batches)).catch((thrown: unknown) => {
+    try {
+      await this.#writing.take(async () => {
+        const counts = await this.#write(batches);
+        await this.#remember(shard, batches, counts);
+      });
+    } catch (thrown) {
       if (thrown !== STOPPED) throw thrown;
-      return undefined;
-    });
-    if (positions === undefined) return;
-    let start = 0;
-    for (const batch of batches) {
-      this.#count(batch);
-      this.#options.coverage?.add(batch.coverage);
-      const end = start + batch.entries.length;
-      await shard.stored(batch.number, positions.slice(start, end));
-      start = end;
     }
   }
 
-  /** The positions of the batches' journal entries. */
-  async #write(batches: readonly SettledBatch[]): Promise<JournalPosition[]> {
-    const { store, journal, quarantine, counters, log } = this.#options;
+  /** Writes the batches' records, and sets aside what cannot be stored. What there is to count when the journal has them. */
+  async #write(batches: readonly SettledBatch[]): Promise<Counters> {
+    const { store, quarantine, log } = this.#options;
     const writes = batches.flatMap((batch) => batch.traces.flatMap((trace) => trace.writes));
     const superseded = batches.flatMap((batch) => batch.superseded);
-    writes.push(...(await this.#retry(() => lastRevisions(superseded, store, log))));
+    const last = await this.#retry('the store', () => lastRevisions(superseded, store, log));
+    this.#countRecords(last.length);
+    writes.push(...last);
     const result = await writeAll(writes, {
-      write: (part) => this.#noting(() => store.write(part)),
+      write: (part) => this.#noting('the store', () => store.write(part)),
       pause: (thrown, failures) => this.#pause(thrown, failures),
       others: () => this.#others(),
     });
@@ -273,16 +276,43 @@ class RunningPump implements Pump {
     const byId = new Map(writes.map((write) => [write.id, write]));
     const rejected = result.rejected.map(({ id, reason }) => ({ stage: 'store', reason, id, body: byId.get(id) }));
     const aside = [...batches.flatMap((batch) => batch.quarantined), ...rejected];
-    await this.#retry(async () => {
-      if (aside.length > 0)
-        await quarantine.add(aside.map(({ stage, reason, id, body }) => ({ stage, reason, id, body })));
+    if (aside.length > 0) {
+      const entries = aside.map(({ stage, reason, id, body }) => ({ stage, reason, id, body }));
+      await this.#retry('the quarantine', () => quarantine.add(entries));
+    }
+    const counts = new Counters();
+    counts.add('written', result.written);
+    counts.add('outranked', result.outranked);
+    counts.add('revisions', writes.filter((write) => write.previousTimestampNs !== undefined).length);
+    counts.add('quarantined', rejected.length, { stage: 'store' });
+    for (const batch of batches) {
+      for (const { stage, pieces } of batch.quarantined) counts.add('quarantined', pieces, { stage });
+      for (const trace of batch.traces) counts.add('settled', 1, { reason: trace.reason });
+    }
+    return counts;
+  }
+
+  /** Tells the journal, and then at once the shard and those who count. */
+  #remember(shard: ShardHandle, batches: readonly SettledBatch[], counts: Counters): Promise<void> {
+    const entries = batches.flatMap((batch) => batch.entries);
+    const records =
+      counts.total('written') + counts.total('outranked') + counts.total('quarantined', { stage: 'store' });
+    const retry = <Result>(attempt: () => Promise<Result>) => this.#retry('the settle journal', attempt);
+    return this.#journal.append(entries, counts, retry, (positions) => {
+      this.#recordsPending -= records;
+      let start = 0;
+      const told = batches.map((batch) => {
+        this.#options.coverage?.add(batch.coverage);
+        start += batch.entries.length;
+        return shard.stored(batch.number, positions.slice(start - batch.entries.length, start));
+      });
+      return Promise.all(told);
     });
-    const positions = await this.#retry(() => journal.append(batches.flatMap((batch) => batch.entries)));
-    counters.add('written', result.written);
-    counters.add('outranked', result.outranked);
-    counters.add('revisions', writes.filter((write) => write.previousTimestampNs !== undefined).length);
-    if (rejected.length > 0) counters.add('quarantined', rejected.length, { stage: 'store' });
-    return positions;
+  }
+
+  #countRecords(count: number): void {
+    this.#recordsPending += count;
+    this.#options.counters.add('records', count);
   }
 
   #others(): RecordWrite[] {
@@ -292,24 +322,11 @@ class RunningPump implements Pump {
     return [...(this.#stored ? [this.#stored] : []), ...due.slice(0, PROBES_DUE_MAX)];
   }
 
-  #count(batch: SettledBatch): void {
-    const { counters } = this.#options;
-    for (const trace of batch.traces) counters.add('settled', 1, { reason: trace.reason });
-    for (const { fresh } of batch.entries) {
-      for (const signal of ['traces', 'logs'] as const) {
-        for (const [use, amount] of Object.entries(fresh[signal])) {
-          if (amount > 0) counters.add('evidence', amount, { signal, use });
-        }
-      }
-    }
-    for (const { stage, pieces } of batch.quarantined) counters.add('quarantined', pieces, { stage });
-  }
-
   /** Tries until it works. Throws STOPPED when the pump is stopped meanwhile. */
-  async #retry<Result>(attempt: () => Promise<Result>): Promise<Result> {
+  async #retry<Result>(of: string, attempt: () => Promise<Result>): Promise<Result> {
     for (let failures = 0; ; failures++) {
       try {
-        return await this.#noting(attempt);
+        return await this.#noting(of, attempt);
       } catch (thrown) {
         await this.#pause(thrown, failures);
       }
@@ -317,13 +334,13 @@ class RunningPump implements Pump {
   }
 
   /** Keeps what the last attempt said, for the status. */
-  async #noting<Result>(attempt: () => Promise<Result>): Promise<Result> {
+  async #noting<Result>(of: string, attempt: () => Promise<Result>): Promise<Result> {
     try {
       const result = await attempt();
       this.#storeFailure = undefined;
       return result;
     } catch (thrown) {
-      this.#storeFailure = describeError(thrown);
+      this.#storeFailure = of === 'the store' ? describeError(thrown) : `${of}: ${describeError(thrown)}`;
       throw thrown;
     }
   }
@@ -336,13 +353,13 @@ class RunningPump implements Pump {
       { error: thrown, failures: failuresBefore + 1 },
       'batch not stored, will be tried again',
     );
-    if (this.#stopping) throw STOPPED;
+    if (this.#sleepers.isStopped) throw STOPPED;
     counters.add('write_retries', 1);
     const waitMaxMs = Math.min(settings.retryFirstMs * 2 ** failuresBefore, settings.retryMaxMs);
-    await this.#sleepUntilStopped(this.#scheduler.random() * waitMaxMs);
+    await this.#sleepers.sleepThrough(this.#scheduler.random() * waitMaxMs);
   }
 
-  async #letGo(segments: ReturnType<Wal['segments']>, stats: readonly JoinStats[]): Promise<void> {
+  async #letGo(segments: Segments, stats: readonly JoinStats[]): Promise<void> {
     if (this.#isDropping || stats.some((shard) => shard.isReplaying)) return;
     this.#isDropping = true;
     try {
@@ -354,59 +371,9 @@ class RunningPump implements Pump {
     }
   }
 
-  #summarise(stats: readonly JoinStats[], segments: ReturnType<Wal['segments']>): PumpStatus {
-    const nowMs = this.#options.clock.nowMs();
-    const isPending = (segment: number) => stats.some((shard) => (shard.segments.get(segment)?.pending ?? 0) > 0);
-    const oldestPendingMs = Math.min(...stats.map((shard) => shard.oldestPendingMs ?? nowMs), nowMs);
-    const oldest = segments[0];
-    return {
-      tracesOpen: sum(stats, (shard) => shard.tracesOpen),
-      tracesStored: sum(stats, (shard) => shard.tracesStored),
-      evidencePending: sum(stats, (shard) => shard.evidencePending),
-      indexBytes: sum(stats, (shard) => shard.indexBytes),
-      indexBytesMax: sum(stats, (shard) => shard.indexBytesMax),
-      replayed: sum(stats, (shard) => shard.replayed),
-      walBytes: this.#options.wal.bytes,
-      unsettledBytes: sum(segments, ({ segment, bytes }) => (isPending(segment) ? bytes : 0)),
-      lagMs: nowMs - oldestPendingMs,
-      horizonMs: oldest === undefined ? 0 : Math.max(0, nowMs - nsToMs(oldest.firstReceivedNs)),
-      storeFailure: this.#storeFailure,
-    };
+  #statusOf(stats: readonly JoinStats[], segments: Segments, sums: readonly Sum[]): PumpStatus {
+    const { clock, wal } = this.#options;
+    const look = { nowMs: clock.nowMs(), stats, segments, walBytes: wal.bytes };
+    return { ...summarise(look), storeFailure: this.#storeFailure, sums };
   }
-
-  #takeTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-    const turn = this.#writing.then(work);
-    this.#writing = turn.catch(() => undefined);
-    return turn;
-  }
-
-  #wakeAll(): void {
-    this.#wakes++;
-    for (const wake of this.#sleepers) wake();
-  }
-
-  /** Does not sleep at all when there was a wake-up after the one numbered `wakes`. */
-  async #sleep(delayMs: number, wakes = this.#wakes): Promise<void> {
-    if (this.#stopping || wakes !== this.#wakes) return;
-    await new Promise<void>((resolve) => {
-      const wake = () => {
-        cancel();
-        this.#sleepers.delete(wake);
-        resolve();
-      };
-      const cancel = this.#scheduler.after(delayMs, wake);
-      this.#sleepers.add(wake);
-    });
-  }
-
-  /** Not cut short by news, so that a store that is down is not asked all the time. */
-  async #sleepUntilStopped(delayMs: number): Promise<void> {
-    const endMs = this.#scheduler.elapsedMs() + delayMs;
-    const leftMs = () => endMs - this.#scheduler.elapsedMs();
-    while (!this.#stopping && leftMs() > 0) await this.#sleep(Math.max(leftMs(), 1));
-  }
-}
-
-function sum<Item>(items: readonly Item[], amount: (item: Item) => number): number {
-  return items.reduce((total, item) => total + amount(item), 0);
 }

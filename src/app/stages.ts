@@ -17,6 +17,7 @@ import { compileNetworks } from './network.ts';
 import { PUMP_DEFAULTS, type Pump, type PumpLog, type PumpOptions, startPump } from './pump.ts';
 import { replayInto } from './replay.ts';
 import { startShards, walFolder } from './shards.ts';
+import { Sums } from './sums.ts';
 
 export interface StageLog extends PumpLog {
   info(details: object, message: string): void;
@@ -93,7 +94,10 @@ async function wire(
   const shards = startShards(settings, { folder: options.folder, ...disk });
   opened.push(...shards);
   const state: StageState = { pump: undefined, replaying: true, stopping: false };
+  const sums = new Sums(options.counters);
   disk.wal.onDurable((frame) => {
+    // In the same turn: what is accepted is pending, at any moment.
+    sums.accept(frame);
     for (const shard of shards) shard.ingest(frame, clock.nowMs());
     state.pump?.wake();
   });
@@ -107,7 +111,7 @@ async function wire(
     budget,
     state,
     startJoining() {
-      joining ??= startJoining(options, { ...disk, shards }, state);
+      joining ??= startJoining(options, { ...disk, shards, sums }, state);
       return joining;
     },
     async drain() {
@@ -199,12 +203,12 @@ function admissionOf({ settings, counters, clock, log }: StageOptions, wal: Wal,
 
 async function startJoining(
   { settings, store, counters, coverage, clock, scheduler = systemScheduler, log }: StageOptions,
-  parts: Files & { readonly shards: readonly ShardHandle[] },
+  parts: Files & { readonly shards: readonly ShardHandle[]; readonly sums: Sums },
   state: StageState,
 ): Promise<void> {
   const { horizonAgeMs, horizonBytesMax, compaction: isCompacting } = settings.wal;
-  const result = await replayInto(parts.shards, parts.journal, parts.wal, clock);
-  if (result.frames > 0) log.info(result, 'write-ahead log replayed');
+  const result = await replayInto({ ...parts, clock, log });
+  if (result.entries + result.frames > 0) log.info(result, 'settle journal and write-ahead log replayed');
   state.replaying = false;
   if (state.stopping) return;
   state.pump = startPump({
@@ -230,8 +234,9 @@ async function newestSegmentKnown(walPath: string, disk: Disk, journal: SettleJo
   const files = await disk.list(walPath).catch(() => []);
   let newest = 0;
   if (files.length > 0) return newest;
-  await journal.replay(({ through }) => {
-    newest = Math.max(newest, through.segment);
-  });
+  const take = ({ segment }: { segment: number }) => {
+    newest = Math.max(newest, segment);
+  };
+  await journal.replay(({ through }) => take(through), { visitMark: ({ acceptedThrough }) => take(acceptedThrough) });
   return newest;
 }

@@ -31,7 +31,12 @@ export const METRICS = {
   disk_free_bytes: { unit: 'By', kind: 'gauge', text: 'Free bytes of the file system that holds the data folder.' },
   disk_short: { unit: '1', kind: 'gauge', text: '1 while evidence is refused because the disk is nearly full.' },
   settled: { unit: '{trace}', kind: 'counter', text: 'Traces settled, by reason.' },
-  evidence: { unit: '{item}', kind: 'counter', text: 'Settled evidence by use: used, context, excluded, duplicate.' },
+  evidence: {
+    unit: '{item}',
+    kind: 'counter',
+    text: 'Evidence by signal and use: used, context, excluded, duplicate, expired, quarantined.',
+  },
+  records: { unit: '{record}', kind: 'counter', text: 'Records settled: stored, on the way there, or in quarantine.' },
   written: { unit: '{record}', kind: 'counter', text: 'Records durably written to the store.' },
   revisions: { unit: '{record}', kind: 'counter', text: 'Records written again as a later revision.' },
   outranked: { unit: '{record}', kind: 'counter', text: 'Writes ignored: the store held a higher rank.' },
@@ -52,6 +57,11 @@ export const METRICS = {
     text: 'Evidence accepted by an earlier run that this one found not stored yet.',
   },
   evidence_pending: { unit: '{item}', kind: 'gauge', text: 'Evidence that is not settled and stored yet.' },
+  unaccounted: {
+    unit: '{item}',
+    kind: 'gauge',
+    text: 'Evidence accepted, or records settled, of which no place is known, by what they are: 0, or something was lost.',
+  },
   wal_bytes: { unit: 'By', kind: 'gauge', text: 'Bytes of write-ahead log on disk.' },
   wal_unsettled_bytes: {
     unit: 'By',

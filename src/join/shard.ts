@@ -1,3 +1,4 @@
+import { assert } from '../core/assert.ts';
 import type { CoverageNote, Observe } from '../core/coverage.ts';
 import type { Span } from '../core/evidence.ts';
 import type { SettleReason } from '../core/record.ts';
@@ -51,6 +52,8 @@ export interface JoinStats {
   readonly ignored: ReadonlyMap<number, number>;
   /** Pieces that a replay brought back as not stored yet. */
   readonly replayed: number;
+  /** The oldest segment of which something is not stored or set aside yet. */
+  readonly unfinishedFrom: number | undefined;
   /** By segment number; a segment that is not there has no evidence that is not stored. */
   readonly segments: ReadonlyMap<number, Readonly<SegmentCount>>;
   /** Epoch milliseconds: of traces settled last before this nothing is known any more, for want of memory. */
@@ -84,6 +87,7 @@ interface InFlight {
   /** Groups of log records without a trace of which this is the last part, and those of which it is not. */
   readonly groups: number[];
   readonly parts: number[];
+  readonly setAside: readonly SetAside[];
 }
 
 /**
@@ -102,6 +106,8 @@ export class JoinShard {
   /** Groups without a trace of which a part is settled: what is left, and what the parts came to; the entry comes with the last. */
   readonly #groups = new Map<number, { left: number; fresh: FreshCounts[] }>();
   #quarantined: SetAside[] = [];
+  /** Frames that are not set aside yet, with their segments. */
+  readonly #badFrames = new Map<SetAside, number>();
   #replaying = true;
   #firstSegment = 0;
   #horizonMs = 0;
@@ -124,7 +130,9 @@ export class JoinShard {
   ingest(frame: StoredFrame, nowMs: number, isReplay = false): void {
     this.#lastNowMs = nowMs;
     const bad = this.#index.ingest(frame, nowMs, isReplay);
-    if (bad !== undefined) this.#quarantined.push(bad);
+    if (bad === undefined) return;
+    this.#quarantined.push(bad);
+    this.#badFrames.set(bad, frame.position.segment);
   }
 
   /** Tells, before any frame is replayed, what the settle journal knows; entries in the order of the journal. */
@@ -152,7 +160,7 @@ export class JoinShard {
     if (this.#replaying) return undefined;
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs);
-    const inFlight: InFlight = { taken: [], groups: [], parts: [] };
+    const inFlight: InFlight = { taken: [], groups: [], parts: [], setAside: [...this.#quarantined] };
     const lists = { traces: [], entries: [], untracedEntries: [], superseded: [], coverage: [] };
     const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
     let [records, pieces] = [0, 0];
@@ -177,8 +185,11 @@ export class JoinShard {
 
   /** The batch is in the store, and its entries are in the journal at these positions. */
   stored(batchNumber: number, journalPositions: readonly JournalPosition[]): void {
-    const { taken, groups, parts } = this.#inFlight.get(batchNumber) ?? { taken: [], groups: [], parts: [] };
+    const inFlight = this.#inFlight.get(batchNumber);
+    assert(inFlight !== undefined, 'a batch is stored once');
+    const { taken, groups, parts, setAside } = inFlight;
     this.#inFlight.delete(batchNumber);
+    for (const bad of setAside) this.#badFrames.delete(bad);
     const positions = journalPositions.slice(journalPositions.length - taken.length);
     for (const [index, trace] of taken.entries()) {
       const position = positions[index];
@@ -251,6 +262,7 @@ export class JoinShard {
     const { table } = this.#join;
     const oldest = table.oldestPendingMs();
     const { pieceCount, logCount } = table;
+    const unfinished = [...table.segments.keys(), ...this.#badFrames.values()];
     return {
       isReplaying: this.#replaying,
       tracesOpen: table.traces.live,
@@ -262,6 +274,7 @@ export class JoinShard {
       indexBytesMax: this.#options.settings.indexBytesMax,
       ignored: this.#index.ignored,
       replayed: this.#index.replayed,
+      unfinishedFrom: unfinished.length === 0 ? undefined : unfinished.reduce((a, b) => Math.min(a, b)),
       segments: table.segments,
       knownSinceMs: this.#settled.knownSinceMs,
     };

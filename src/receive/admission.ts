@@ -97,18 +97,20 @@ export function createAdmission(options: AdmissionOptions): Admit {
     if (!scanned.ok) return { kind: 'invalid', field: 'body', message: scanned.message, offset: scanned.offset };
     namespaces.add(namespace);
     // Data points are checked and counted only: no record rests on a metric, so none needs to be durable.
-    if (scanned.items > scanned.rejected && signal !== 'metrics') {
+    const accepted = scanned.items - scanned.rejected;
+    if (accepted > 0 && signal !== 'metrics') {
       counters.add('masked', maskSecrets(payload, signal, options.mask));
       const note = annotate(options, namespace, source);
       try {
-        await options.wal.append({ signal, note, payload });
+        await options.wal.append({ signal, note, payload, items: accepted });
       } catch (cause) {
         options.onAppendFailure(cause);
         const message = 'the request could not be made durable; send it again later';
         return { kind: 'unavailable', message, retryAfterMs: RETRY_AFTER_MS };
       }
     }
-    counters.add('accepted', scanned.items - scanned.rejected, { signal });
+    // Spans and log records are counted where their frame becomes durable.
+    if (signal === 'metrics') counters.add('accepted', accepted, { signal });
     if (scanned.rejected > 0) counters.add('rejected', scanned.rejected, { signal, reason: 'invalid_id' });
     return { kind: 'accepted', items: scanned.items, rejected: scanned.rejected, reason: scanned.reason };
   };

@@ -16,6 +16,8 @@ export interface Frame {
   readonly note: FrameNote;
   /** Belongs to the log from the append on: must not be changed any more. */
   readonly payload: Buffer;
+  /** Spans or log records that count as accepted; in memory only. */
+  readonly items?: number;
 }
 
 export interface StoredFrame extends Frame {

@@ -120,7 +120,7 @@ export class Wal {
       firstNs: frame.note.receivedNs,
       lastNs: frame.note.receivedNs,
       durable: (position) => {
-        const stored = { signal: frame.signal, note: frame.note, payload: frame.payload, position, length };
+        const stored = { ...frame, position, length };
         this.#cache.add(stored);
         for (const listener of this.#listeners) listener(stored);
       },

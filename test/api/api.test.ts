@@ -21,6 +21,7 @@ const PIPELINE: PipelineAnswer = {
   store: { type: 'memory', state: 'writing' },
   pending: { evidence: 0, traces: 0, lag_ms: 0 },
   wal: { bytes: 0, unsettled_bytes: 0, unsettled_bytes_max: 1, horizon_ms: 0 },
+  sums: [],
   refusing: false,
   replaying: false,
   counters: [],

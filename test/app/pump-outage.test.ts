@@ -1,5 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { PUMP_DEFAULTS, type Pump, startPump } from '../../src/app/pump.ts';
+import { Sums } from '../../src/app/sums.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { AppError } from '../../src/core/errors.ts';
 import { Counters } from '../../src/core/metrics.ts';
@@ -21,6 +22,7 @@ const STATS: JoinStats = {
   indexBytesMax: 1,
   ignored: new Map(),
   replayed: 0,
+  unfinishedFrom: undefined,
   segments: new Map(),
   knownSinceMs: undefined,
 };
@@ -73,6 +75,7 @@ function start({ isAway = false, segments = [] }: Parts) {
   const shard = new EndlessShard();
   const messages: string[] = [];
   const note = (_: object, message: string) => messages.push(message);
+  const counters = new Counters();
   const pump = startPump({
     shards: [shard],
     store: {
@@ -101,7 +104,8 @@ function start({ isAway = false, segments = [] }: Parts) {
       stopCompaction: async () => undefined,
     },
     quarantine: { add: async () => undefined },
-    counters: new Counters(),
+    counters,
+    sums: new Sums(counters),
     clock: systemClock,
     log: { warn: note, error: note },
     settings: { ...PUMP_DEFAULTS, batchRecordsMax: 20 },
@@ -131,7 +135,7 @@ describe('the pump', () => {
     await until(() => messages.length > 0 && pump.status().unsettledBytes === 1000);
     shard.segments.set(2, { pending: 1 });
     await until(() => pump.status().unsettledBytes === 2000);
-    expect(pump.status().storeFailure).toBe('the disk is full');
+    expect(pump.status().storeFailure).toBe('the settle journal: the disk is full');
   });
 
   it('after a restart does not try to remove the newest segment, which is sealed then', async () => {

@@ -6,6 +6,7 @@ import { PUMP_DEFAULTS, startPump } from '../../src/app/pump.ts';
 import { replayInto } from '../../src/app/replay.ts';
 import { createSettling } from '../../src/app/settling.ts';
 import { startShardThread } from '../../src/app/shard-thread.ts';
+import { Sums } from '../../src/app/sums.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { Counters } from '../../src/core/metrics.ts';
@@ -69,12 +70,14 @@ async function runTwice(name: string, startShards: (disk: Disk) => ShardHandle[]
     const quarantine = await Quarantine.open(join(folder, name));
     const shards = startShards({ name, wal, journal });
     const counters = new Counters();
-    const log = { warn: () => undefined, error: () => undefined };
-    await replayInto(shards, journal, wal, systemClock);
+    const sums = new Sums(counters);
+    const log = { info: () => undefined, warn: () => undefined, error: () => undefined };
+    await replayInto({ shards, journal, wal, sums, clock: systemClock, log });
     wal.onDurable((frame) => {
+      sums.accept(frame);
       for (const shard of shards) shard.ingest(frame, systemClock.nowMs());
     });
-    const shared = { shards, store, journal, wal, quarantine, counters, clock: systemClock, log };
+    const shared = { shards, store, journal, wal, quarantine, counters, sums, clock: systemClock, log };
     const pump = startPump({ ...shared, settings: PUMP_DEFAULTS });
     await sendRound(wal, round);
     await pump.settleAll();
@@ -113,6 +116,6 @@ describe('shards on threads', () => {
     expect(threads).toEqual(inline);
     expect(inline.records.length).toBe(TRACES * 4);
     expect(inline.records.filter((record) => record.audit.revision === 2).length).toBe(TRACES * 2);
-    expect(inline.totals).toEqual([2, TRACES * 3, 0, 4, TRACES * 3, 0]);
+    expect(inline.totals).toEqual([2, TRACES * 3, 0, 4, TRACES * 6, 0]);
   });
 });

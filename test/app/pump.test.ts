@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { PUMP_DEFAULTS, type PumpSettings, startPump } from '../../src/app/pump.ts';
 import { replayInto } from '../../src/app/replay.ts';
+import { Sums } from '../../src/app/sums.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { AppError } from '../../src/core/errors.ts';
 import { Counters } from '../../src/core/metrics.ts';
@@ -86,16 +87,20 @@ async function run({
   const counters = new Counters();
   const messages: string[] = [];
   const log = {
+    info: () => undefined,
     warn: (_: object, message: string) => messages.push(message),
     error: (_: object, message: string) => messages.push(message),
   };
   const settings = { ...PUMP_DEFAULTS, retryFirstMs: 1, retryMaxMs: 4, ...pump };
+  const sums = new Sums(counters);
   wal.onDurable((frame) => {
+    sums.accept(frame);
     for (const shard of shards) shard.ingest(frame, systemClock.nowMs());
     running.wake();
   });
-  const running = startPump({ shards, store, journal, wal, quarantine, counters, clock: systemClock, log, settings });
-  const replayed = await replayInto(shards, journal, wal, systemClock);
+  const parts = { shards, journal, wal, sums, clock: systemClock, log };
+  const replayed = await replayInto(parts);
+  const running = startPump({ ...parts, store, quarantine, counters, settings });
   const send = (from: number, to: number, name = 'request') => sendTraces(wal, from, to, name);
   return { wal, journal, store, counters, pump: running, messages, replayed, shards, send };
 }
@@ -209,7 +214,8 @@ describe('the pump', () => {
     store.failuresLeft = 0;
     store.writes.length = 0;
     const second = await run({ store });
-    expect(second.replayed).toMatchObject({ entries: 10, frames: 20 });
+    expect(second.replayed).toMatchObject({ entries: 10 });
+    expect(second.replayed.frames).toBeLessThan(20);
     expect((await second.pump.refreshStatus()).replayed).toBe(10);
     await second.pump.settleAll();
     await second.pump.drain();

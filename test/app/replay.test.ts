@@ -1,6 +1,8 @@
 import { expect, it } from 'vitest';
 import { replayInto } from '../../src/app/replay.ts';
+import { Sums } from '../../src/app/sums.ts';
 import { systemClock } from '../../src/core/clock.ts';
+import { Counters } from '../../src/core/metrics.ts';
 import type { ShardHandle } from '../../src/join/shard-handle.ts';
 import type { SettleJournal } from '../../src/wal/settle-journal.ts';
 import { entryOf } from '../fixtures/journal.ts';
@@ -9,7 +11,7 @@ import { traceIdOf } from '../join/world.ts';
 it('the shards are waited for while the journal is replayed, too', async () => {
   let waiting = 0;
   let waitingMax = 0;
-  const shard: Pick<ShardHandle, 'restore' | 'nextDueAtMs' | 'endReplay'> = {
+  const shard: Pick<ShardHandle, 'restore' | 'nextDueAtMs' | 'dropBefore' | 'endReplay'> = {
     restore() {
       waiting++;
       waitingMax = Math.max(waitingMax, waiting);
@@ -19,16 +21,21 @@ it('the shards are waited for while the journal is replayed, too', async () => {
       waiting = 0;
       return undefined;
     },
+    dropBefore: async () => undefined,
     endReplay: async () => undefined,
   };
-  const journal: Pick<SettleJournal, 'replay'> = {
+  const journal: Pick<SettleJournal, 'replay' | 'bytes' | 'firstSegment'> = {
+    bytes: 0,
+    firstSegment: 1,
     async replay(visit) {
       const entry = entryOf({ traceId: traceIdOf(1) });
       for (let offset = 0; offset < 2000; offset++) await visit(entry, { segment: 1, offset });
       return { entries: 2000, bytes: 0 };
     },
   };
-  const wal = { replay: async () => ({ frames: 0, bytes: 0 }) };
-  expect(await replayInto([shard as ShardHandle], journal, wal, systemClock)).toMatchObject({ entries: 2000 });
+  const wal = { segments: () => [], replay: async () => ({ frames: 0, bytes: 0 }) };
+  const parts = { shards: [shard as ShardHandle], journal, wal, sums: new Sums(new Counters()) };
+  const log = { info: () => undefined };
+  expect(await replayInto({ ...parts, clock: systemClock, log })).toMatchObject({ entries: 2000 });
   expect(waitingMax).toBeLessThanOrEqual(256);
 });

@@ -43,13 +43,21 @@ export async function startHarness(options: HarnessOptions = {}) {
   });
   const budget = { refuse: false, retryAfterMs: 2500 };
   const memory = {
-    append: async (frame: Frame) => {
+    append: async ({ items: _, ...frame }: Frame) => {
       frames.push({ ...frame, payload: Buffer.from(frame.payload) });
+    },
+  };
+  const wal = options.wal ?? memory;
+  /** Counts as the composition does: what is durable is accepted. */
+  const counting = {
+    append: async (frame: Frame) => {
+      await wal.append(frame);
+      counters.add('accepted', frame.items ?? 0, { signal: frame.signal });
     },
   };
   const onFault = (thrown: unknown): void => void faults.push(thrown);
   const admit = createAdmission({
-    wal: options.wal ?? memory,
+    wal: counting,
     counters,
     mask: compileMask({ attributes: ['session.token'], queryParameters: ['token'] }),
     namespace: 'default',
