@@ -3,16 +3,19 @@ import { compileRules } from '../access/rules.ts';
 import { type AccessSettings, DEFAULT_ACCESS_SETTINGS } from '../access/settings.ts';
 import type { Settings } from '../config/schema.ts';
 import type { Observe } from '../core/coverage.ts';
-import type { LogRecord } from '../core/evidence.ts';
-import type { Settle } from '../core/settlement.ts';
+import type { Examine, LogRecord } from '../core/evidence.ts';
+import type { Settle, SettleSteps } from '../core/settlement.ts';
 import { observe } from '../coverage/observe.ts';
-import { createSettle } from '../enrich/settle.ts';
+import { createExamine } from '../enrich/examine.ts';
+import { createSettle, createSettleSteps } from '../enrich/settle.ts';
 import { ENRICH_KEYS } from '../enrich/where.ts';
 import { compileKeys, type KeySet } from '../otlp/key-set.ts';
 
 /** What turns evidence into records, compiled once from the settings; each worker makes its own. */
 export interface Settling {
   readonly settle: Settle;
+  readonly settleSteps: SettleSteps;
+  readonly examine: Examine;
   readonly keys: KeySet;
   readonly isAccessLog: (log: LogRecord) => boolean;
   /** Absent while coverage is not watched. */
@@ -24,8 +27,11 @@ export type SettlingSettings = Pick<Settings, 'access' | 'enrich' | 'coverage'>;
 /** Throws AppError('config') that names the rule. */
 export function createSettling(settings: SettlingSettings): Settling {
   const rules = compileRules(toAccessSettings(settings.access));
+  const enrich = { traceUrlTemplate: settings.enrich.traceUrlTemplate ?? '' };
   return {
-    settle: createSettle(rules, { traceUrlTemplate: settings.enrich.traceUrlTemplate ?? '' }),
+    settle: createSettle(rules, enrich),
+    settleSteps: createSettleSteps(rules, enrich),
+    examine: createExamine(rules),
     keys: compileKeys([...rules.keys, ...ENRICH_KEYS]),
     isAccessLog: (log) => recogniseLog(log, rules).kind === 'access',
     ...(settings.coverage.enabled ? { observe } : {}),

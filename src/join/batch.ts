@@ -11,7 +11,7 @@ import type {
   Settlement,
 } from '../core/settlement.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
-import type { EvidencePlace, JournalEntry, JournalRecord } from '../wal/settle-journal.ts';
+import type { EvidencePlaces, JournalEntry, JournalRecord } from '../wal/settle-journal.ts';
 
 /** A published id that its trace no longer yields: its record gets a last revision that names the one that stands for it. */
 export interface Supersession {
@@ -57,8 +57,6 @@ export interface TakenTrace {
   readonly settlement: Settlement | undefined;
   /** The newest evidence that went in. */
   readonly through: FramePosition;
-  /** Evidence was left out because the trace is huge: the records are not the whole story. */
-  readonly isCut: boolean;
   /** Evidence is gone or unreadable: that the settle does not yield an id any more means nothing. */
   readonly hasLost: boolean;
   /** What is stored is written again though nothing is new. */
@@ -66,7 +64,7 @@ export interface TakenTrace {
   /** What the journal remembers of the last settle. */
   readonly previous: JournalEntry | undefined;
   /** What the entry is to remember of the evidence. */
-  readonly pieces: readonly EvidencePlace[];
+  readonly pieces: EvidencePlaces;
   readonly counts: BySignal<EvidenceCounts>;
   readonly fresh: BySignal<FreshCounts>;
   readonly settles: number;
@@ -87,12 +85,10 @@ export interface StampedTrace {
  * is a repetition: then the records are those of the stored revision.
  */
 export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
-  const { settlement, previous, isCut } = taken;
+  const { settlement, previous } = taken;
   const entry = entryOf(taken, nowMs);
   if (settlement === undefined) return { trace: undefined, entry, superseded: [] };
-  // What a cut trace shows can change without its rank growing; within this trace a later look still counts more.
-  const isOvertaken = isCut && previous !== undefined && settlement.rank < previous.rank;
-  const rank = isOvertaken ? previous.rank + 1n : settlement.rank;
+  const { rank } = settlement;
   const isSame = previous !== undefined && previous.revision > 0 && previous.rank === rank;
   const { namespace, traceId } = taken;
   if (isSame && !taken.isRepeat) {
@@ -107,7 +103,7 @@ export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
     reason: isSame ? previous.reason : taken.reason,
     revisedAt: formatTimestamp(msToNs(isSame ? previous.settledAtMs : nowMs)),
     horizonMs: entry.horizonMs,
-    isPartial: isCut || entry.isLost,
+    isPartial: entry.isLost,
   };
   const published = new Map(previous?.records.map((record) => [record.id, record]));
   const writes = settlement.records.map((settled) => {

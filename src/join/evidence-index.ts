@@ -91,7 +91,7 @@ export class EvidenceIndex {
     const trace = this.#join.table.find(this.#id, namespace);
     if (trace === NONE) return;
     this.setJournal(trace, position);
-    this.#join.markSettled(trace, entry.settledAtMs, entry.settles);
+    this.#join.markSettled(trace, entry.settledAtMs, entry.settles, entry.pieces.length);
   }
 
   /** Counts of these segments are taken over by somebody else. */
@@ -194,7 +194,7 @@ export class EvidenceIndex {
   #addKnown(namespace: number, { position, entry }: { position: JournalPosition; entry: JournalEntry }): number {
     const trace = this.#join.table.add(this.#id, namespace);
     this.setJournal(trace, position);
-    this.#join.markSettled(trace, entry.settledAtMs, entry.settles);
+    this.#join.markSettled(trace, entry.settledAtMs, entry.settles, entry.pieces.length);
     return trace;
   }
 

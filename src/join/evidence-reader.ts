@@ -3,6 +3,7 @@ import type { LogRecord, Span } from '../core/evidence.ts';
 import { type KeySet, PayloadReader } from '../otlp/decode.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { type FramePosition, positionKey } from '../wal/segment-format.ts';
+import type { EvidencePlace } from '../wal/settle-journal.ts';
 import type { SetAside } from './batch.ts';
 import type { Piece } from './trace-table.ts';
 
@@ -45,6 +46,12 @@ export class EvidenceReader {
     this.#keys = keys;
   }
 
+  /** Throws when it cannot be read. */
+  readOne(place: EvidencePlace): Span | LogRecord {
+    const { reader } = this.#openFrame(place);
+    return place.isLog ? reader.logRecord(place.itemStart) : reader.span(place.itemStart);
+  }
+
   /** Appends what the pieces say to `found`; pieces that cannot be read are returned. */
   read(pieces: readonly Piece[], found: FoundEvidence): Unreadable[] {
     const unreadable: Unreadable[] = [];
@@ -69,16 +76,6 @@ export class EvidenceReader {
   namespaceOf(piece: Piece): string {
     try {
       return this.#openFrame(piece).frame.note.namespace;
-    } catch {
-      return '';
-    }
-  }
-
-  /** Hex; empty for evidence without a span, or that cannot be read. */
-  spanIdOf(piece: Piece): string {
-    try {
-      const { reader } = this.#openFrame(piece);
-      return piece.isLog ? reader.logRecord(piece.itemStart).spanId : reader.span(piece.itemStart).spanId;
     } catch {
       return '';
     }

@@ -72,13 +72,14 @@ export class DistinctPieces {
     return placeOf(this.#frames[frame] as number, this.#frames[frame + 1] as number, this.#item[piece] as number);
   }
 
-  add(place: PiecePlace, evidence: Span | LogRecord, facts: PieceFacts): void {
+  /** False for a piece that repeats another. */
+  add(place: PiecePlace, evidence: Span | LogRecord, facts: PieceFacts): boolean {
     const signal = place.isLog ? 'logs' : 'traces';
     this.given[signal]++;
     const span = this.spans.numberOf(wordOf(evidence.spanId, 0), wordOf(evidence.spanId, 8));
     const [digestHigh, digestLow] = [wordOf(facts.digest, 0), wordOf(facts.digest, 8)];
     const first = this.#find(span, digestHigh, digestLow, facts.origin, place.isLog);
-    if (first === 'repeated') return;
+    if (first === 'repeated') return false;
     const piece = this.count++;
     this.#grow();
     this.span[piece] = span;
@@ -97,6 +98,7 @@ export class DistinctPieces {
       this.#byContent.add(hash, piece);
     } else this.#copies.add(mixWords(hash, facts.origin, this.#copies.seed), piece);
     if ('kind' in evidence) this.#stand(piece, span, evidence, this.#services.numberOf(facts.service));
+    return true;
   }
 
   /** The first piece of this content, NO_ENTRY if there is none; or that the very piece is known. */

@@ -30,9 +30,15 @@ export class PieceList {
   /** Runs of pieces of one frame: segment, offset, first item, items. */
   #runs = new Uint32Array(64);
   #runCount = 0;
+  #logs = 0;
 
   get count(): number {
     return this.#count;
+  }
+
+  /** How many of them are log records. */
+  get logs(): number {
+    return this.#logs;
   }
 
   get bytes(): number {
@@ -51,6 +57,7 @@ export class PieceList {
     this.#items = grown(this.#items, this.#count + 1);
     this.#items[this.#count] = (itemStart & ITEM_MASK) | (isLog ? IS_LOG : 0) | (isNew ? IS_NEW : 0);
     this.#count++;
+    if (isLog) this.#logs++;
   }
 
   /** The places in the order of the log. Those of one frame come together, in no particular order. */

@@ -12,6 +12,8 @@ export interface HugeSelectionOptions {
   readonly examine: Examine;
   /** Decodes the piece there; throws when it cannot be read. */
   readonly read: (place: PiecePlace) => Span | LogRecord;
+  /** Told of each piece that is the first of its kind. */
+  readonly seen?: (evidence: Span | LogRecord, place: PiecePlace) => void;
 }
 
 export interface Selection {
@@ -65,6 +67,11 @@ export class HugeSelection {
     return this.#selection;
   }
 
+  /** Every distinct piece, in the order of the log. */
+  *distinct(): Generator<PiecePlace> {
+    for (let piece = 1; piece < this.#pieces.count; piece++) yield this.#pieces.placeOf(piece);
+  }
+
   *#run(list: PieceList): Generator<void, Selection> {
     for (const place of list) {
       this.#take(place);
@@ -84,7 +91,8 @@ export class HugeSelection {
       this.#unreadable.add(place);
       return;
     }
-    this.#pieces.add(place, evidence, this.#options.examine(evidence));
+    const isFirst = this.#pieces.add(place, evidence, this.#options.examine(evidence));
+    if (isFirst) this.#options.seen?.(evidence, place);
   }
 
   *#sum({ root: _, ...tree }: HugeTree): Generator<void, Selection> {

@@ -1,18 +1,19 @@
 import { assert } from '../core/assert.ts';
 import type { CoverageNote, Observe } from '../core/coverage.ts';
-import type { Span } from '../core/evidence.ts';
-import type { SettleReason } from '../core/record.ts';
-import type { BySignal, FreshCounts, Settle, SettledTrace } from '../core/settlement.ts';
+import type { Examine, Span } from '../core/evidence.ts';
+import type { BySignal, FreshCounts, Settle, SettledTrace, SettleSteps } from '../core/settlement.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
-import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
+import { eachPlace, type JournalEntry, type JournalPosition } from '../wal/settle-journal.ts';
 import type { SetAside, SettledBatch, Supersession } from './batch.ts';
 import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
 import { EvidenceReader, newFound } from './evidence-reader.ts';
+import { type HugeDue, HugeQueue } from './huge-queue.ts';
+import { HugeSettle } from './huge-settle.ts';
 import type { JoinSettings } from './settings.ts';
 import { SettledTraces } from './settled-traces.ts';
 import { TraceJoin } from './trace-join.ts';
-import { type SettledGroup, type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
+import { type DueTrace, type SettledGroup, type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
 import type { Piece, SegmentCount } from './trace-table.ts';
 import { since, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
@@ -20,6 +21,9 @@ import { NONE } from './word-pool.ts';
 export interface JoinShardOptions extends EvidenceIndexOptions {
   readonly settings: JoinSettings;
   readonly settle: Settle;
+  /** The same in steps, and what each piece says by itself: for traces of more evidence than one settle looks at. */
+  readonly settleSteps: SettleSteps;
+  readonly examine: Examine;
   /** What the fresh evidence of each settle says of coverage; without it nothing is noted. */
   readonly observe?: Observe;
   /** Without waiting; throws when the frame is gone or damaged. */
@@ -66,6 +70,9 @@ const STORED_SHARE = 0.25;
 /** Log records without a trace that one take settles of one frame. */
 const UNTRACED_TAKE_MAX = 512;
 
+/** Huge traces get at least this part of each take. */
+const HUGE_SHARE = 4;
+
 const NO_BYTES = new Uint8Array(0);
 
 /** A batch while it is filled. */
@@ -103,6 +110,7 @@ export class JoinShard {
   readonly #settled: SettledTraces;
   readonly #inFlight = new Map<number, InFlight>();
   readonly #settler: TraceSettler;
+  readonly #huge: HugeQueue;
   /** Groups without a trace of which a part is settled: what is left, and what the parts came to; the entry comes with the last. */
   readonly #groups = new Map<number, { left: number; fresh: FreshCounts[] }>();
   #quarantined: SetAside[] = [];
@@ -123,7 +131,12 @@ export class JoinShard {
     this.#join = new TraceJoin(settings, settings.indexBytesMax - storedBytesMax);
     this.#index = new EvidenceIndex(this.#join, this.#settled, options);
     this.#reader = new EvidenceReader(options.readFrame, options.keys);
-    this.#settler = new TraceSettler({ ...options, reader: this.#reader, spansMax: settings.spansMax });
+    const settling = { ...options, reader: this.#reader, spansMax: settings.spansMax };
+    this.#settler = new TraceSettler(settling);
+    this.#huge = new HugeQueue((due) => {
+      const { list: fresh, newest: through } = this.#join.table.takeList(due.trace);
+      return new HugeSettle({ ...this.#about(due), fresh, through }, settling);
+    });
   }
 
   /** Adds this shard's evidence of a durable frame to the index. `isReplay` for frames read back at the start. */
@@ -164,15 +177,24 @@ export class JoinShard {
     const lists = { traces: [], entries: [], untracedEntries: [], superseded: [], coverage: [] };
     const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
     let [records, pieces] = [0, 0];
-    while (records < recordsMax && pieces < this.#options.settings.takeEvidenceMax) {
+    const { takeEvidenceMax } = this.#options.settings;
+    while (records < recordsMax && pieces < takeEvidenceMax) {
       const due = this.#join.nextDue();
       if (due === undefined) break;
+      if (this.#join.isHuge(due.trace)) {
+        this.#huge.add(due);
+        continue;
+      }
       const settled = this.#join.isUntraced(due.trace)
         ? this.#settleUntraced(due.trace, draft)
-        : this.#settleTrace(due.trace, due.reason, due.isRepeat, draft);
+        : this.#settleTrace(due, draft);
       records += settled.trace?.writes.length ?? 0;
       pieces += settled.pieces;
     }
+    // Others go first, but not for ever.
+    const left = Math.max(takeEvidenceMax - pieces, takeEvidenceMax / HUGE_SHARE);
+    const huge = this.#huge.step(left, nowMs);
+    if (huge !== undefined) this.#add(huge.trace, huge.settled, draft);
     const { taken, groups, parts } = inFlight;
     if (taken.length + groups.length + parts.length + draft.quarantined.length === 0) return undefined;
     this.#batchNumber++;
@@ -203,7 +225,7 @@ export class JoinShard {
   /** Epoch milliseconds at which `take` has something; `nowMs` when it has now; undefined when nothing waits. */
   nextDueAtMs(nowMs: number): number | undefined {
     if (this.#replaying) return undefined;
-    return this.#quarantined.length > 0 ? nowMs : this.#join.nextDueAtMs(nowMs);
+    return this.#quarantined.length > 0 || !this.#huge.isEmpty ? nowMs : this.#join.nextDueAtMs(nowMs);
   }
 
   /** Everything in the index that is not settled is due now. */
@@ -226,15 +248,20 @@ export class JoinShard {
     this.#index.forgetIgnored(beforeSegment);
   }
 
-  /** The spans of a trace that are still within the horizon, in all namespaces, without their raw bytes; changes nothing. */
+  /**
+   * The spans of a trace that are still within the horizon, in all namespaces, without their raw bytes; changes nothing. Of a
+   * huge trace as many as a settle looks at: the newest that are not stored yet, then the first that are.
+   */
   spansOf(traceId: string): Span[] {
     const found = newFound();
     for (const { namespace, trace } of this.#index.namespacesOf(traceId)) {
-      const pieces: Piece[] = trace === NONE ? [] : this.#join.table.piecesOf(trace);
-      for (const piece of this.#index.known(namespace, traceId)?.entry.pieces ?? [])
-        if (piece.segment >= this.#firstSegment) pieces.push({ ...piece, isNew: false });
       const { spansMax } = this.#options.settings;
-      this.#reader.read(pieces.filter((piece) => !piece.isLog).slice(0, spansMax), found);
+      const pieces: Piece[] = trace === NONE ? [] : this.#join.table.spansOf(trace, spansMax);
+      for (const place of eachPlace(this.#index.known(namespace, traceId)?.entry.pieces ?? [])) {
+        if (pieces.length >= spansMax) break;
+        if (place.segment >= this.#firstSegment && !place.isLog) pieces.push({ ...place, isNew: false });
+      }
+      this.#reader.read(pieces, found);
     }
     return found.spans.map((span) => ({ ...span, raw: NO_BYTES }));
   }
@@ -281,26 +308,35 @@ export class JoinShard {
   }
 
   /** Settles one trace into the draft: its new evidence with all that the journal knows of it. */
-  #settleTrace(trace: number, reason: SettleReason, isRepeat: boolean, draft: Draft): SettledOne {
-    const { pieces: fresh, newest } = this.#join.table.take(trace);
+  #settleTrace(due: HugeDue, draft: Draft): SettledOne {
+    const { pieces: fresh, newest: through } = this.#join.table.take(due.trace);
+    const settled = this.#settler.settle({ ...this.#about(due), fresh, through });
+    this.#add(due.trace, settled, draft);
+    return settled;
+  }
+
+  /** What a settle is told of a trace besides its new evidence. */
+  #about({ trace, reason, isRepeat }: HugeDue): Omit<DueTrace, 'fresh' | 'through'> {
     const { namespace, traceId } = this.#index.nameOf(trace);
     const previous = this.#previousOf(trace, namespace, traceId);
-    const settled = this.#settler.settle({
-      ...{ namespace, traceId, reason, isRepeat, fresh, previous },
-      through: newest,
+    return {
+      ...{ namespace, traceId, reason, isRepeat, previous },
       isForgotten: previous === undefined && this.#join.isSettled(trace),
       settles: this.#join.settlesOf(trace) + 1,
       firstSegment: this.#firstSegment,
       horizonMs: Math.max(this.#horizonMs, this.#settled.knownSinceMs ?? 0),
-      nowMs: draft.settledAtMs,
-    });
+      nowMs: this.#lastNowMs,
+    };
+  }
+
+  #add(trace: number, settled: SettledOne, draft: Draft): void {
+    this.#join.table.traces.set(trace, TRACE.stored, settled.entry.pieces.length);
     if (settled.trace !== undefined) draft.traces.push(settled.trace);
     draft.entries.push(settled.entry);
     draft.superseded.push(...settled.superseded);
     draft.quarantined.push(...settled.setAside);
     draft.coverage.push(...settled.coverage);
     draft.inFlight.taken.push(trace);
-    return settled;
   }
 
   /** What the journal remembers; undefined when the trace was never stored, or the entry is gone or damaged. */

@@ -11,6 +11,12 @@ const SETTLES_SHIFT = 8;
 const REASON_SHIFT = 16;
 const BYTE = 0xff;
 
+/**
+ * Revisions of a huge trace wait twice as long each time without the usual limit up to this: a settle takes some ten
+ * microseconds a piece, so that a trickle of late evidence costs a hundredth of the time at most.
+ */
+const HUGE_WAIT_MS_A_PIECE = 1;
+
 /** A clock that goes back by more than this was set: time then goes on from where it was. Less is noise between callers. */
 const CLOCK_STEP_MS = 1_000;
 
@@ -77,15 +83,23 @@ export class TraceJoin {
     return this.#has(trace, FLAG.untraced);
   }
 
-  /** Tells that a trace was settled and stored before: what came or comes now is late. */
-  markSettled(trace: number, settledAtMs: number, settles: number): void {
+  /** Tells that a trace was settled and stored before, with so many pieces: what came or comes now is late. */
+  markSettled(trace: number, settledAtMs: number, settles: number, pieces: number): void {
     this.#mark(trace, FLAG.settled);
+    this.table.traces.set(trace, TRACE.stored, pieces);
     this.table.traces.set(trace, TRACE.settledMs, settledAtMs);
     this.#setByte(trace, SETTLES_SHIFT, settles);
   }
 
   isSettled(trace: number): boolean {
     return this.#has(trace, FLAG.settled);
+  }
+
+  /** Has it more evidence, new and stored, than one settle looks at? */
+  isHuge(trace: number): boolean {
+    const { traces } = this.table;
+    if (this.isUntraced(trace)) return false;
+    return traces.get(trace, TRACE.pieces) + traces.get(trace, TRACE.stored) > this.#settings.spansMax;
   }
 
   settlesOf(trace: number): number {
@@ -112,12 +126,14 @@ export class TraceJoin {
 
   /** What was taken of the trace is stored: it leaves the table, or becomes due again for what has come meanwhile. */
   finished(trace: number, nowMs: number): void {
+    const { traces } = this.table;
     const now = this.#steady(nowMs);
     this.#releasingBytes -= this.table.traceBytes(trace);
     this.#unmark(trace, FLAG.settling);
     const left = this.table.removeTaken(trace);
     if (left > 0 || this.#has(trace, FLAG.repeat)) {
-      this.markSettled(trace, now, Math.min(this.settlesOf(trace) + 1, BYTE));
+      const settles = Math.min(this.settlesOf(trace) + 1, BYTE);
+      this.markSettled(trace, now, settles, traces.get(trace, TRACE.stored));
       if (this.#has(trace, FLAG.repeat)) this.#release(trace, 'late');
       else this.#schedule(trace, this.#lateDueMs(trace, now), now);
     } else this.table.remove(trace);
@@ -184,7 +200,8 @@ export class TraceJoin {
   #lateDueMs(trace: number, now: number): number {
     const { idleMs, lateWaitMaxMs, graceMs } = this.#settings;
     const settles = Math.max(this.#byte(trace, SETTLES_SHIFT), 1);
-    const waitMs = Math.min(idleMs * 2 ** (settles - 1), Math.max(lateWaitMaxMs, idleMs));
+    const hugeWaitMs = this.isHuge(trace) ? this.table.traces.get(trace, TRACE.stored) * HUGE_WAIT_MS_A_PIECE : 0;
+    const waitMs = Math.min(idleMs * 2 ** (settles - 1), Math.max(lateWaitMaxMs, idleMs, hugeWaitMs));
     // In the future when the clock of an earlier run was ahead.
     const sinceSettleMs = Math.max(since(now, this.table.traces.get(trace, TRACE.settledMs)), 0);
     return now + Math.max(waitMs - sinceSettleMs, graceMs);

@@ -3,9 +3,8 @@ import type { LogRecord, Span } from '../core/evidence.ts';
 import type { SettleReason } from '../core/record.ts';
 import type { BySignal, EvidenceCounts, FreshCounts, Settle, SettledTrace, Settlement } from '../core/settlement.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
-import type { EvidencePlace, JournalEntry } from '../wal/settle-journal.ts';
+import { type EvidencePlace, eachPlace, type JournalEntry } from '../wal/settle-journal.ts';
 import { countFresh, NO_COUNTS, type SetAside, type StampedTrace, stampTrace } from './batch.ts';
-import { choosePieces } from './choose-pieces.ts';
 import { type EvidenceReader, type FoundEvidence, newFound, type Unreadable } from './evidence-reader.ts';
 import type { Piece } from './trace-table.ts';
 
@@ -14,8 +13,6 @@ export interface TraceSettlerOptions {
   /** What the fresh evidence of each settle says of coverage; without it nothing is noted. */
   readonly observe?: Observe;
   readonly reader: EvidenceReader;
-  /** Pieces that one settle looks at. */
-  readonly spansMax: number;
 }
 
 /** One trace that is due. */
@@ -61,8 +58,6 @@ interface Selected {
   readonly unreadable: readonly Unreadable[];
   /** Evidence that was settled before and is gone or cannot be read any more. */
   readonly lost: number;
-  /** Evidence that is there and was not looked at. */
-  readonly unseen: readonly Piece[];
 }
 
 /** Settles a trace from its new evidence and all that the journal knows of it, and says what the journal is to know next. */
@@ -77,7 +72,7 @@ export class TraceSettler {
     const { namespace, traceId, fresh, previous } = due;
     const { reader } = this.#options;
     const selected = this.#select(due);
-    const { found, unreadable, unseen } = selected;
+    const { found, unreadable } = selected;
     const setAside = unreadable.map(({ piece, thrown }) => reader.setAside([piece], 'decode', thrown));
     const evidence = { namespace, traceId, spans: found.spans, logs: found.logs };
     const settled = guarded(() => this.#options.settle(evidence));
@@ -85,17 +80,16 @@ export class TraceSettler {
     if ('thrown' in settled)
       setAside.push(reader.setAside([...found.spanPieces, ...found.logPieces], 'settle', settled.thrown));
     const kept = keptOf(found, settlement);
-    const isCut = unseen.length > 0;
     const hasLost = due.isForgotten || selected.lost + unreadable.length > 0;
     const taken = {
       ...due,
-      ...{ settlement, isCut, hasLost },
-      pieces: [...kept.pieces, ...unseen],
-      counts: countKept(settlement, kept, previous),
-      fresh: countNew(settlement, fresh, unreadable, previous),
+      ...{ settlement, hasLost },
+      pieces: kept.pieces,
+      counts: countKept(settlement, kept.dropped, previous),
+      fresh: countNew(settlement, bySignal(fresh), bySignal(unreadable.map(({ piece }) => piece)), previous),
     };
     const stamped = stampTrace(taken, due.nowMs);
-    const noted = guarded(() => this.#observe(namespace, found, !isCut && !stamped.entry.isLost));
+    const noted = guarded(() => this.#observe(namespace, found, !stamped.entry.isLost));
     if ('thrown' in noted) setAside.push({ ...reader.setAside(fresh, 'settle', noted.thrown), pieces: 0 });
     const coverage = 'thrown' in noted ? [] : noted.result;
     return { ...stamped, setAside, coverage, pieces: found.spans.length + found.logs.length };
@@ -124,28 +118,21 @@ export class TraceSettler {
     };
   }
 
-  /**
-   * Reads the evidence that a settle looks at: the new pieces and those that the journal names. Of a trace of more than
-   * `spansMax` pieces only some are read.
-   */
+  /** Reads the evidence that a settle looks at: the new pieces and those that the journal names. */
   #select({ fresh, previous, firstSegment }: DueTrace): Selected {
-    const { reader, spansMax } = this.#options;
+    const { reader } = this.#options;
     const known: Piece[] = [];
-    for (const piece of previous?.pieces ?? []) {
+    for (const piece of eachPlace(previous?.pieces ?? [])) {
       if (piece.segment >= firstSegment) known.push({ ...piece, isNew: false });
     }
     const pieces = known.length === 0 ? fresh : [...fresh, ...known];
-    const isHuge = pieces.length > spansMax;
-    const chosen = isHuge ? choosePieces(pieces, spansMax, (piece) => reader.spanIdOf(piece)) : pieces;
     const found = newFound();
-    const unreadable = reader.read(chosen, found);
-    const seen = new Set(isHuge ? chosen : []);
+    const unreadable = reader.read(pieces, found);
     const unread = unreadable.filter(({ piece }) => piece.isNew);
     return {
       found,
       unreadable: unread,
       lost: (previous?.pieces.length ?? 0) - known.length + unreadable.length - unread.length,
-      unseen: isHuge ? pieces.filter((piece) => !seen.has(piece)) : [],
     };
   }
 
@@ -198,9 +185,9 @@ function countsBySignal({ counts, logCounts }: Settlement): BySignal<EvidenceCou
 }
 
 /** How the settle counted the pieces that are kept. */
-function countKept(
+export function countKept(
   settlement: Settlement | undefined,
-  { dropped }: Kept,
+  dropped: BySignal<number>,
   previous: JournalEntry | undefined,
 ): BySignal<EvidenceCounts> {
   if (settlement === undefined) return previous?.counts ?? { traces: NO_COUNTS, logs: NO_COUNTS };
@@ -212,21 +199,25 @@ function countKept(
 }
 
 /** What became of the new evidence. */
-function countNew(
+export function countNew(
   settlement: Settlement | undefined,
-  fresh: readonly Piece[],
-  unreadable: readonly Unreadable[],
+  fresh: BySignal<number>,
+  unreadable: BySignal<number>,
   previous: JournalEntry | undefined,
 ): BySignal<FreshCounts> {
   const after = settlement === undefined ? undefined : countsBySignal(settlement);
-  const ofSignal = (isLog: boolean, signal: 'traces' | 'logs'): FreshCounts => {
-    let count = 0;
-    for (const piece of fresh) if (piece.isLog === isLog) count++;
-    if (after === undefined) return { ...NO_COUNTS, quarantined: count };
-    const quarantined = unreadable.filter(({ piece }) => piece.isLog === isLog).length;
-    return countFresh(count - quarantined, quarantined, previous?.counts[signal], after[signal]);
+  const ofSignal = (signal: 'traces' | 'logs'): FreshCounts => {
+    if (after === undefined) return { ...NO_COUNTS, quarantined: fresh[signal] };
+    const quarantined = unreadable[signal];
+    return countFresh(fresh[signal] - quarantined, quarantined, previous?.counts[signal], after[signal]);
   };
-  return { traces: ofSignal(false, 'traces'), logs: ofSignal(true, 'logs') };
+  return { traces: ofSignal('traces'), logs: ofSignal('logs') };
+}
+
+function bySignal(pieces: readonly Piece[]): BySignal<number> {
+  const counts = { traces: 0, logs: 0 };
+  for (const piece of pieces) counts[piece.isLog ? 'logs' : 'traces']++;
+  return counts;
 }
 
 function sumFresh(all: readonly FreshCounts[]): FreshCounts {

@@ -2,13 +2,14 @@ import { randomInt } from 'node:crypto';
 import { assert } from '../core/assert.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import type { EvidencePlace } from '../wal/settle-journal.ts';
+import { PieceList } from './huge-pieces.ts';
 import { TraceSlots } from './trace-slots.ts';
 import { TRACE, TRACE_WORDS } from './trace-words.ts';
 import { NONE, WordPool } from './word-pool.ts';
 
 /**
  * The index from trace id to evidence that is not stored yet: three pools of fixed-size items (traces, pieces of evidence,
- * frames of the write-ahead log) and an open-addressing hash over the traces. 72 bytes and a hash slot a trace, 28 a piece,
+ * frames of the write-ahead log) and an open-addressing hash over the traces. 76 bytes and a hash slot a trace, 28 a piece,
  * 28 a frame.
  */
 
@@ -177,11 +178,31 @@ export class TraceTable {
     return { pieces, newest: { segment: newest.segment, offset: newest.offset } };
   }
 
-  /** Every piece, newest first, taken or not; changes nothing. */
-  piecesOf(trace: number): Piece[] {
+  /** Takes all pieces that are not taken yet, as `take`, in a few bytes each. */
+  takeList(trace: number): { list: PieceList; newest: FramePosition } {
+    const list = new PieceList();
+    let newest = { segment: 0, offset: 0 };
+    for (let piece = this.traces.get(trace, TRACE.head); piece !== NONE; piece = this.#pieces.get(piece, PIECE.next)) {
+      const item = this.#pieces.get(piece, PIECE.item);
+      if ((item & IS_TAKEN) !== 0) continue;
+      this.#pieces.set(piece, PIECE.item, item | IS_TAKEN);
+      const found = this.#piece(piece);
+      if (comparePositions(found, newest) > 0) newest = found;
+      list.add(found);
+    }
+    return { list, newest: { segment: newest.segment, offset: newest.offset } };
+  }
+
+  /** At most so many spans, newest first, taken or not; changes nothing. */
+  spansOf(trace: number, spansMax: number): Piece[] {
     const pieces: Piece[] = [];
-    for (let piece = this.traces.get(trace, TRACE.head); piece !== NONE; piece = this.#pieces.get(piece, PIECE.next))
-      pieces.push(this.#piece(piece));
+    for (
+      let piece = this.traces.get(trace, TRACE.head);
+      piece !== NONE && pieces.length < spansMax;
+      piece = this.#pieces.get(piece, PIECE.next)
+    ) {
+      if ((this.#pieces.get(piece, PIECE.item) & IS_LOG) === 0) pieces.push(this.#piece(piece));
+    }
     return pieces;
   }
 

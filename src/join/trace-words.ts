@@ -17,8 +17,10 @@ export const TRACE = {
   rootMs: 15,
   settledMs: 16,
   dueMs: 17,
+  /** Pieces of evidence that its journal entry names. */
+  stored: 18,
 } as const;
-export const TRACE_WORDS = 18;
+export const TRACE_WORDS = 19;
 
 /** Milliseconds from one 32-bit time to another; right while they are less than 24 days apart. */
 export function since(laterMs: number, earlierMs: number): number {

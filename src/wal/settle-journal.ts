@@ -1,6 +1,7 @@
 import { type Clock, msToNs, nsToMs, systemClock } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
 import { type Disk, nodeDisk } from './disk.ts';
+import { JournalOutput } from './journal-bytes.ts';
 import {
   decodeMark,
   decodeSettle,
@@ -9,7 +10,6 @@ import {
   encodeSettle,
   type JournalEntry,
   type JournalMark,
-  JournalOutput,
 } from './journal-codec.ts';
 import {
   ENTRY_HEAD_BYTES,
@@ -26,7 +26,8 @@ import type { SegmentReport } from './segment-recovery.ts';
 /** Where an entry of the settle journal starts. */
 export type JournalPosition = FramePosition;
 
-export type { EvidencePlace, JournalEntry, JournalMark, JournalRecord } from './journal-codec.ts';
+export type { JournalEntry, JournalMark, JournalRecord } from './journal-codec.ts';
+export { type EvidencePlace, type EvidencePlaces, eachPlace, PlacePacker } from './journal-places.ts';
 
 export interface SettleJournalOptions {
   readonly folder: string;

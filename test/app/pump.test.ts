@@ -17,7 +17,7 @@ import type { WriteResult } from '../../src/store/port.ts';
 import { Quarantine } from '../../src/wal/quarantine.ts';
 import { SettleJournal } from '../../src/wal/settle-journal.ts';
 import { Wal } from '../../src/wal/wal.ts';
-import { isAccessLog, keys, noteAt, spanIdOf, testSettle, traceIdOf } from '../join/world.ts';
+import { noteAt, spanIdOf, testSettling, traceIdOf } from '../join/world.ts';
 import { encodeLogs, encodeTraces } from '../otlp/encode.ts';
 
 let folder = '';
@@ -76,9 +76,7 @@ async function run({
   opened.push(wal, journal, quarantine);
   const shared = {
     settings: { ...JOIN_DEFAULTS, graceMs: 20, ...joinSettings },
-    keys,
-    settle: testSettle,
-    isAccessLog,
+    ...testSettling,
     readFrame: wal.read.bind(wal),
     readJournal: journal.read.bind(journal),
     shardCount: 2,

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { AppError } from '../../src/core/errors.ts';
-import type { FrameNote, LogRecord, Span, TraceEvidence } from '../../src/core/evidence.ts';
+import type { Examine, FrameNote, LogRecord, Span, TraceEvidence } from '../../src/core/evidence.ts';
 import { SPAN_KIND } from '../../src/core/evidence.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { EvidenceCounts, FreshCounts, SettledRecord, Settlement } from '../../src/core/settlement.ts';
@@ -80,7 +80,7 @@ function bestContents(spans: readonly Span[]): Span[] {
  * A small settle with the properties that the join counts on: a function of the set, a rank over distinct contents, records
  * that change with every piece, and ids that a larger set takes back (an event that is not alone on its span any more).
  */
-export function testSettle({ namespace, traceId, spans, logs }: TraceEvidence): Settlement {
+export function testSettle({ namespace, traceId, spans, logs, beyond }: TraceEvidence): Settlement {
   if (spans.some((span) => span.name === 'poison')) throw new Error('poisoned evidence');
   const distinctLogs = [...new Map(logs.map((log) => [digest(log.raw), log])).entries()].sort(([a], [b]) =>
     a < b ? -1 : 1,
@@ -106,20 +106,28 @@ export function testSettle({ namespace, traceId, spans, logs }: TraceEvidence): 
     }
   }
   const usedSpans = best.filter((span) => span.kind === SPAN_KIND.server).length;
+  if (beyond !== undefined && beyond.accesses > 0)
+    for (const { audit } of records.values()) audit.join.state = 'partial';
+  const bitsSum = pieces.reduce((sum, piece) => (sum + bitsOf(piece)) | 0, beyond?.bitsSum ?? 0);
+  const { traces, logs: beyondLogs } = beyond?.counts ?? {};
   const repeats = [...repeatsOf(spans), ...repeatsOf(logs)];
   const spanCounts = countOf(spans.length, usedSpans, repeatsOf(spans).length);
   const logCounts = countOf(logs.length, events.length, repeatsOf(logs).length);
   return {
-    rank: (BigInt(pieces.length) << 32n) | BigInt(`0x${digest(pieces.join()).slice(0, 8)}`),
+    rank: (BigInt(pieces.length + (beyond?.pieces ?? 0)) << 32n) | BigInt(bitsSum >>> 0),
     records: [...records].map(([id, record]): SettledRecord => ({ id, timestampNs: 0n, record })),
     superseded,
     counts: {
       used: spanCounts.used + logCounts.used,
-      context: spanCounts.context + logCounts.context,
+      context: spanCounts.context + logCounts.context + (traces?.context ?? 0) + (beyondLogs?.context ?? 0),
       excluded: 0,
-      duplicate: repeats.length,
+      duplicate: repeats.length + (traces?.duplicate ?? 0) + (beyondLogs?.duplicate ?? 0),
     },
-    logCounts,
+    logCounts: {
+      ...logCounts,
+      context: logCounts.context + (beyondLogs?.context ?? 0),
+      duplicate: logCounts.duplicate + (beyondLogs?.duplicate ?? 0),
+    },
     repeats,
   };
 }
@@ -141,13 +149,36 @@ export function noteAt(nowMs: number, namespace = 'default'): FrameNote {
 
 export interface WorldOptions {
   /** Instead of `testSettle`. */
-  settling?: Pick<JoinShardOptions, 'settle' | 'keys' | 'isAccessLog'>;
+  settling?: Pick<JoinShardOptions, keyof typeof testSettling>;
   settings?: Partial<JoinSettings>;
   shardIndex?: number;
   shardCount?: number;
   /** Frames a segment. */
   segmentFrames?: number;
 }
+
+function bitsOf(digested: string): number {
+  return Number.parseInt(digested.slice(0, 8), 16);
+}
+
+/** What `testSettle` would make of one piece. */
+export const testExamine: Examine = (piece) => {
+  const content = digest(piece.raw);
+  const isAccess = 'kind' in piece ? piece.kind === SPAN_KIND.server : isAccessLog(piece);
+  const kind = isAccess ? 'access' : 'context';
+  return { kind, isTelling: false, digest: content, origin: 0, bits: bitsOf(content), service: undefined };
+};
+
+export const testSettling = {
+  keys,
+  isAccessLog,
+  settle: testSettle,
+  settleSteps: function* (evidence: TraceEvidence): Generator<void, Settlement> {
+    yield;
+    return testSettle(evidence);
+  },
+  examine: testExamine,
+};
 
 /** A shard with its write-ahead log, settle journal and store in memory, and time moved by hand. */
 export class World {
@@ -192,7 +223,8 @@ export class World {
   }
 
   drain(recordsMax = 3): void {
-    while (this.step(recordsMax, 'none'));
+    // A huge trace is worked on without giving anything for a while.
+    while (this.step(recordsMax, 'none') || this.shard.nextDueAtMs(this.nowMs) === this.nowMs);
   }
 
   /** One batch through the store and the journal, up to the step after which the process dies. */
@@ -283,7 +315,7 @@ export class World {
   #newShard(): JoinShard {
     const options: JoinShardOptions = {
       settings: { ...JOIN_DEFAULTS, ...this.#options.settings },
-      ...(this.#options.settling ?? { keys, settle: testSettle, isAccessLog }),
+      ...(this.#options.settling ?? testSettling),
       readFrame: (position) => this.#readFrame(position),
       readJournal: (position) => this.#readJournal(position),
       shardIndex: this.#options.shardIndex ?? 0,

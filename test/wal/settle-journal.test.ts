@@ -2,7 +2,7 @@ import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SETTLE_REASONS } from '../../src/core/record.ts';
-import { comparePlaces } from '../../src/wal/journal-codec.ts';
+import { comparePlaces } from '../../src/wal/journal-places.ts';
 import type { SegmentReport } from '../../src/wal/segment-recovery.ts';
 import {
   type JournalEntry,

@@ -1,0 +1,180 @@
+import type { Observe } from '../core/coverage.ts';
+import type { Examine, LogRecord, Span } from '../core/evidence.ts';
+import type { BySignal, Settlement, SettleSteps } from '../core/settlement.ts';
+import { eachPlace, PlacePacker } from '../wal/settle-journal.ts';
+import { type SetAside, stampTrace } from './batch.ts';
+import { NoteSum } from './coverage-notes.ts';
+import { type EvidenceReader, type FoundEvidence, newFound } from './evidence-reader.ts';
+import type { PieceList, PiecePlace } from './huge-pieces.ts';
+import { HugeSelection, type Selection } from './huge-selection.ts';
+import { countKept, countNew, type DueTrace, type SettledOne } from './trace-settler.ts';
+
+export interface HugeSettleOptions {
+  readonly examine: Examine;
+  readonly settleSteps: SettleSteps;
+  readonly observe?: Observe;
+  readonly reader: EvidenceReader;
+  readonly spansMax: number;
+}
+
+/** As any trace that is due, but its new evidence is a list of places, to which what the journal knows is added. */
+export interface DueHugeTrace extends Omit<DueTrace, 'fresh'> {
+  readonly fresh: PieceList;
+}
+
+/** What a step of the settle itself costs, in pieces decoded. */
+const SETTLE_STEP_PIECES = 250;
+
+/** Places looked at in the time of one piece decoded. */
+const PLACES_A_PIECE = 64;
+
+/** Pieces of one entry in quarantine. */
+const SET_ASIDE_PIECES = 1000;
+
+/** New spans and log records that coverage looks at together. */
+const OBSERVED_MAX = 500;
+
+/**
+ * Settles a trace of more evidence than one settle looks at, in slices: others are settled between two of them. It sees what was
+ * there when it began; what comes meanwhile is late. Nothing of it is stored before it is done.
+ */
+export class HugeSettle {
+  readonly #options: HugeSettleOptions;
+  readonly #due: DueHugeTrace;
+  readonly #work: Generator<number, SettledOne>;
+  readonly #notes = new NoteSum();
+  readonly #setAside: SetAside[] = [];
+  #nowMs = 0;
+  #observed: { spans: Span[]; logs: LogRecord[] } = { spans: [], logs: [] };
+
+  constructor(due: DueHugeTrace, options: HugeSettleOptions) {
+    this.#due = due;
+    this.#options = options;
+    this.#work = this.#run();
+  }
+
+  /** Works on for about as long as decoding that many pieces takes, at least a little. The result once there is one. */
+  step(piecesMax: number, nowMs: number): SettledOne | undefined {
+    this.#nowMs = nowMs;
+    for (let done = 0; done < Math.max(piecesMax, 1); ) {
+      const next = this.#work.next();
+      if (next.done) return next.value;
+      done += next.value;
+    }
+    return undefined;
+  }
+
+  *#run(): Generator<number, SettledOne> {
+    const { fresh: list, previous } = this.#due;
+    const given = { traces: list.count - list.logs, logs: list.logs };
+    const forgotten = yield* this.#addKnown(list);
+    const { reader, spansMax, examine } = this.#options;
+    const selection = new HugeSelection(list, {
+      ...{ spansMax, examine },
+      read: (place) => reader.readOne(place),
+      seen: (evidence, place) => this.#see(evidence, place),
+    });
+    while (!selection.step(1)) yield 1;
+    const selected = selection.result() as Selection;
+    this.#observe();
+    const found = yield* this.#read(selected.chosen);
+    const settlement = yield* this.#settle(found, selected, given.traces + given.logs);
+    const packer = new PlacePacker();
+    const kept = { traces: 0, logs: 0 };
+    for (const place of selection.distinct()) {
+      packer.add(place);
+      kept[place.isLog ? 'logs' : 'traces']++;
+      if ((kept.traces + kept.logs) % PLACES_A_PIECE === 0) yield 1;
+    }
+    const unreadable = this.#setUnreadableAside(selected);
+    const readable = list.count - selected.unreadable.count;
+    const logs = list.logs - selected.unreadable.logs;
+    const dropped = { traces: readable - logs - kept.traces, logs: logs - kept.logs };
+    const hasLost = this.#due.isForgotten || forgotten + selected.unreadable.count > 0;
+    const taken = {
+      ...this.#due,
+      ...{ settlement, hasLost, pieces: packer.finish() },
+      counts: countKept(settlement, dropped, previous),
+      fresh: countNew(settlement, given, unreadable, previous),
+    };
+    const stamped = stampTrace(taken, this.#nowMs);
+    return { ...stamped, setAside: this.#setAside, coverage: this.#notes.notes, pieces: selected.chosen.length };
+  }
+
+  /** Adds what the journal knows and is not gone. Returns how much of it is gone. */
+  *#addKnown(list: PieceList): Generator<number, number> {
+    let [gone, looked] = [0, 0];
+    for (const place of eachPlace(this.#due.previous?.pieces ?? [])) {
+      if (place.segment < this.#due.firstSegment) gone++;
+      else list.add({ ...place, isNew: false });
+      if (++looked % PLACES_A_PIECE === 0) yield 1;
+    }
+    return gone;
+  }
+
+  *#read(chosen: readonly PiecePlace[]): Generator<number, FoundEvidence> {
+    const found = newFound();
+    for (const place of chosen) {
+      this.#options.reader.read([place], found);
+      yield 1;
+    }
+    return found;
+  }
+
+  /** Undefined when the settle throws: a bug in the rules for this evidence must not stop the others. */
+  *#settle(found: FoundEvidence, { beyond }: Selection, given: number): Generator<number, Settlement | undefined> {
+    const { namespace, traceId } = this.#due;
+    const { settleSteps, reader } = this.#options;
+    try {
+      const steps = settleSteps({ namespace, traceId, spans: found.spans, logs: found.logs, beyond });
+      for (;;) {
+        const step = steps.next();
+        if (step.done) return step.value;
+        yield SETTLE_STEP_PIECES;
+      }
+    } catch (thrown) {
+      const pieces = [...found.spanPieces, ...found.logPieces].slice(0, SET_ASIDE_PIECES);
+      this.#setAside.push({ ...reader.setAside(pieces, 'settle', thrown), pieces: given });
+      return undefined;
+    }
+  }
+
+  /** Sets new evidence aside that cannot be read. Returns how much that is. */
+  #setUnreadableAside({ unreadable, failure }: Selection): BySignal<number> {
+    const counts = { traces: 0, logs: 0 };
+    let pieces: PiecePlace[] = [];
+    const flush = (): void => {
+      if (pieces.length > 0) this.#setAside.push(this.#options.reader.setAside(pieces, 'decode', failure));
+      pieces = [];
+    };
+    for (const place of unreadable) {
+      if (!place.isNew) continue;
+      counts[place.isLog ? 'logs' : 'traces']++;
+      if (pieces.push(place) === SET_ASIDE_PIECES) flush();
+    }
+    flush();
+    return counts;
+  }
+
+  #see(evidence: Span | LogRecord, place: PiecePlace): void {
+    if (!place.isNew || this.#options.observe === undefined) return;
+    if ('kind' in evidence) this.#observed.spans.push(evidence);
+    else this.#observed.logs.push(evidence);
+    if (this.#observed.spans.length + this.#observed.logs.length >= OBSERVED_MAX) this.#observe();
+  }
+
+  /** Coverage counts all new evidence, a part at a time: which parents are missing is not known of a part. */
+  #observe(): void {
+    const { spans, logs } = this.#observed;
+    this.#observed = { spans: [], logs: [] };
+    if (spans.length + logs.length === 0) return;
+    const { namespace } = this.#due;
+    const nothing = { spans: [], logs: [] };
+    try {
+      const notes = this.#options.observe?.({ namespace, fresh: { spans, logs }, earlier: nothing, isWhole: false });
+      this.#notes.add(notes ?? []);
+    } catch (thrown) {
+      this.#setAside.push({ ...this.#options.reader.setAside([], 'settle', thrown), pieces: 0 });
+    }
+  }
+}
