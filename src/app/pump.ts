@@ -203,13 +203,13 @@ class RunningPump implements Pump {
           if (finishing === finished) finishing = undefined;
         });
         finishing = finished;
-      } else if (finishing !== undefined) {
-        // Not longer than news: a record that the store fails with is told by the next ones that it takes.
-        await Promise.race([finishing, this.#sleepers.sleep(SLEEP_MAX_MS, wakes)]);
       } else {
+        // Not longer than news, also while a batch is written: a record that the store fails with is told by the next ones that it
+        // takes, and a huge trace is worked on.
         const nowMs = clock.nowMs();
         const dueAtMs = (await shard.nextDueAtMs(nowMs)) ?? Number.POSITIVE_INFINITY;
-        await this.#sleepers.sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
+        const slept = this.#sleepers.sleep(Math.min(Math.max(dueAtMs - nowMs, 1), SLEEP_MAX_MS), wakes);
+        await (finishing === undefined ? slept : Promise.race([finishing, slept]));
       }
     }
     await finishing;
