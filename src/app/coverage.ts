@@ -27,8 +27,8 @@ const FLUSH_MS = 5_000;
 /** The gauge counts the gaps of this last stretch of time. */
 const GAUGE_MS = 86_400_000;
 
-/** Answers that refuse a request for lack of room or because of a fault: the sender is to try again. */
-const REFUSED_STATUS = new Set(['503', '429', 'UNAVAILABLE', 'RESOURCE_EXHAUSTED']);
+/** Answers to requests of which nothing was kept, though there was nothing wrong with them: no room, a fault, too large. */
+const REFUSED_STATUS = new Set(['503', '429', '413', 'UNAVAILABLE', 'RESOURCE_EXHAUSTED']);
 
 export interface CoverageOptions {
   readonly settings: Settings['coverage'];

@@ -96,24 +96,44 @@ function describeSum(sum: Sum): Finding {
 function describePipeline(pipeline: PipelineAnswer): Finding[] {
   const total = (name: string) =>
     pipeline.counters.filter((sample) => sample.name === name).reduce((sum, sample) => sum + sample.value, 0);
-  const quarantined = total('quarantined');
+  const waiting = total('quarantine_open');
   const storeText = pipeline.store.error === undefined ? '' : `: ${pipeline.store.error}`;
   return [
     { state: 'ok', text: `Spantrail runs: accepted ${total('accepted')}, records written ${total('written')}` },
     { state: pipeline.store.state === 'writing' ? 'ok' : 'bad', text: `store is ${pipeline.store.state}${storeText}` },
     {
       state: pipeline.refusing ? 'bad' : 'ok',
-      text: pipeline.refusing ? 'ingest is refused: the budget of unstored evidence is used up' : 'ingest is accepted',
+      text: pipeline.refusing ? `ingest is refused: ${whyRefusing(pipeline)}` : 'ingest is accepted',
     },
     ...pipeline.sums.map(describeSum),
     { state: 'ok', text: `lag: ${pipeline.pending.lag_ms} ms` },
     ...(pipeline.replaying
       ? [{ state: 'note' as const, text: 'the write-ahead log is being replayed; nothing is settled before its end' }]
       : []),
-    ...(quarantined > 0
-      ? [{ state: 'note' as const, text: `${quarantined} items are in quarantine, see quarantine/ in the data folder` }]
+    ...(waiting > 0
+      ? [{ state: 'note' as const, text: `${waiting} items wait in quarantine; "spantrail quarantine list" says why` }]
       : []),
+    ...describeCoverage(pipeline),
   ];
+}
+
+function whyRefusing({ counters, wal }: PipelineAnswer): string {
+  if (counters.some(({ name, value }) => name === 'disk_short' && value > 0)) {
+    return 'the disk is nearly full; make room, and it goes on by itself';
+  }
+  return wal.unsettled_bytes >= wal.unsettled_bytes_max
+    ? 'the budget of unstored evidence (wal.unsettledBytesMax) is used up; it goes on when the store takes records again'
+    : 'memory for traces that wait is used up; it goes on by itself';
+}
+
+/** What is known to be missing of the last day; nothing while that is not watched, or not yet. */
+function describeCoverage({ counters }: PipelineAnswer): Finding[] {
+  const kinds = counters.filter(({ name }) => name === 'coverage_gaps');
+  if (kinds.length === 0) return [];
+  const gaps = kinds.filter(({ value }) => value > 0).map(({ labels, value }) => `${value} ${labels['kind']}`);
+  if (gaps.length === 0) return [{ state: 'ok', text: 'coverage: no gap observed in the last 24 hours' }];
+  const text = `coverage: gaps in the last 24 hours: ${gaps.join(', ').replaceAll('_', ' ')}; "spantrail coverage" names them`;
+  return [{ state: 'note', text }];
 }
 
 async function checkStopped(settings: Settings, url: string | undefined): Promise<Finding[]> {

@@ -326,7 +326,9 @@ describe.concurrent('doctor', () => {
     expect(code).toBe(0);
     expect(out).toMatch(/^ok {4}data folder \S+data \(owner \d+, private\)$/m);
     expect(out).toMatch(/^ok {4}Spantrail runs: accepted \d+, records written \d+$/m);
-    expect(out).toMatch(/^ok {4}evidence: (\d+) pieces = \d+ used \+ \d+ context \+ .* \+ 0 pending$/m);
+    expect(out).toMatch(/^ok {4}traces: \d+ accepted = \d+ used \+ \d+ context$/m);
+    expect(out).toMatch(/^ok {4}records: (\d+) settled = \1 stored$/m);
+    expect(out).toMatch(/^ok {4}coverage: no gap observed in the last 24 hours$/m);
     expect(out).toMatch(/^ok {4}store is writing$/m);
   });
 

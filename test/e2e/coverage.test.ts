@@ -1,10 +1,10 @@
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { RecordsAnswer } from '../../src/api/contract.ts';
 import type { CoverageAnswer, ServiceCoverage } from '../../src/core/coverage.ts';
 import { encodeLogs, encodeTraces, type TestSpan } from '../otlp/encode.ts';
@@ -165,6 +165,43 @@ describe('coverage of a running Spantrail', () => {
     expect(second.log()).toMatch(/a file of the coverage log could not be read and is put aside/);
     expect((await coverage(second)).gaps).toMatchObject([{ kind: 'unknown', text: expect.stringContaining(day) }]);
     expect(readdirSync(files)).toContain(`${day}.unreadable`);
+  });
+
+  it('names requests that it refused, also in doctor and in the metrics', async () => {
+    const spantrail = await start({ SPANTRAIL_RECEIVE_MAX_REQUEST_BYTES: '2000' });
+    await spantrail.send('traces', requests('whole', [START_MS]));
+    expect(await spantrail.send('traces', requests('whole', sequence(START_MS, 30, 1)))).toBe(413);
+    await spantrail.settled();
+    // It looks at what was refused every few seconds.
+    await vi.waitFor(
+      async () => {
+        expect((await coverage(spantrail)).gaps).toMatchObject([
+          { kind: 'refused', text: 'Spantrail refused 1 request: what senders did not send again is missing' },
+        ]);
+        const metrics = await (await fetch(`http://127.0.0.1:${spantrail.api}/metrics`)).text();
+        expect(metrics).toMatch(/^spantrail_coverage_gaps\{kind="refused".*\} 1$/m);
+      },
+      { timeout: 60_000, interval: 500 },
+    );
+    expect((await run('doctor', '--data-dir', join(folder, 'data'))).out).toMatch(
+      /^note {2}coverage: gaps in the last 24 hours: 1 refused; "spantrail coverage" names them$/m,
+    );
+    expect((await run('search', 'service.name: whole')).err).toMatch(/coverage: 1 gap observed.*\n.*refused 1 request/);
+  });
+
+  it('holds what docs/coverage.md shows: an access event that stands by itself', async () => {
+    const spantrail = await start();
+    const page = readFileSync('docs/coverage.md', 'utf8');
+    const body = /-d '(\{[\s\S]*?\})'\n/.exec(page)?.[1]?.replace(`'"$(date +%s%N)"'`, `${START_MS}000000`) ?? '';
+    const response = await fetch(`http://127.0.0.1:${spantrail.http}/v1/logs`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body,
+    });
+    expect(response.status).toBe(200);
+    await spantrail.settled();
+    expect((await spantrail.search('')).map(({ message }) => message)).toEqual(['alice did open-chart on patients/7']);
+    expect((await coverage(spantrail)).services).toMatchObject([{ service: 'records', logs: 1, gaps: [] }]);
   });
 
   it('can be switched off', async () => {
