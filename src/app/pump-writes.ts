@@ -1,4 +1,5 @@
 import { AppError, describeError } from '../core/errors.ts';
+import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import type { Supersession } from '../join/batch.ts';
 import type { Store, WriteRejection, WriteResult } from '../store/port.ts';
@@ -121,22 +122,40 @@ async function sift(part: readonly RecordWrite[], results: WriteResult[], attemp
   return [...first, ...(await sift(part.slice(half), results, attempts))];
 }
 
+export interface LastRevisionParts {
+  readonly store: Pick<Store, 'get'>;
+  readonly log: { warn(details: object, message: string): void };
+  /** How often this was tried before. */
+  readonly failures: number;
+}
+
 /**
  * The last revisions of records whose ids their traces no longer yield. One that the store does not have (it was set
- * aside, or deleted as too old) cannot get any, which the log says.
+ * aside, or deleted as too old), or cannot give however often it is asked, cannot get any, which the log says.
  */
 export async function lastRevisions(
   superseded: readonly Supersession[],
-  store: Pick<Store, 'get'>,
-  log: { warn(details: object, message: string): void },
+  { store, log, failures }: LastRevisionParts,
 ): Promise<RecordWrite[]> {
   const writes: RecordWrite[] = [];
   for (const { id, by, namespace, timestampNs, rank, revision, revisedAt } of superseded) {
-    const record = structuredClone(await store.get(id, { namespace, timestampNs }));
-    if (record === undefined) {
+    let found: AuditRecord | undefined;
+    try {
+      found = await store.get(id, { namespace, timestampNs });
+    } catch (thrown) {
+      const isAway = thrown instanceof AppError && thrown.retryable;
+      if (isAway || failures < FAILURES_WHOLE_MAX) throw thrown;
+      log.warn(
+        { id, by, namespace, error: thrown },
+        'a record that another stands for now cannot be read: it is not marked',
+      );
+      continue;
+    }
+    if (found === undefined) {
       log.warn({ id, by, namespace }, 'a record that another stands for now is not in the store: it is not marked');
       continue;
     }
+    const record = structuredClone(found);
     record.audit.supersedes = record.audit.revision;
     Object.assign(record.audit, { revision, revised_at: revisedAt, superseded_by: by });
     writes.push({ id, namespace, timestampNs, rank, record, previousTimestampNs: timestampNs });

@@ -119,6 +119,7 @@ class RunningPump implements Pump {
   /** What is to be written next, by shard, and a record that was written: to tell a bad record from a store that is down. */
   readonly #gathered = new Map<ShardHandle, readonly SettledBatch[]>();
   #stored: RecordWrite | undefined;
+  #probes = 0;
 
   constructor(options: PumpOptions) {
     this.#options = options;
@@ -189,20 +190,26 @@ class RunningPump implements Pump {
     return look;
   }
 
-  /** One shard's loop: while a batch is written, the next one is settled. */
+  /**
+   * One shard's loop: while batches are written, the next ones are settled, up to a write's worth. A store that takes long, or
+   * fails with all that it is given, so gets to see more.
+   */
   async #run(shard: ShardHandle): Promise<void> {
-    const { clock } = this.#options;
+    const { clock, settings } = this.#options;
     let finishing: Promise<void> | undefined;
+    let batches: SettledBatch[] = [];
     while (!this.#sleepers.isStopped) {
       const wakes = this.#sleepers.wakes;
-      const batches = await this.#gather(shard);
+      await this.#gather(shard, batches);
       this.#gathered.set(shard, batches);
-      if (batches.length > 0) {
-        await finishing;
+      if (batches.length > 0 && finishing === undefined) {
         const finished = this.#finish(shard, batches).then(() => {
           if (finishing === finished) finishing = undefined;
         });
         finishing = finished;
+        batches = [];
+      } else if (finishing !== undefined && sizeOf(batches) >= settings.batchRecordsMax) {
+        await finishing;
       } else {
         // Not longer than news, also while a batch is written: a record that the store fails with is told by the next ones that it
         // takes, and a huge trace is worked on.
@@ -224,23 +231,16 @@ class RunningPump implements Pump {
     }
   }
 
-  /**
-   * What is due, up to a write's worth: a take is kept short for the sake of the event loop, a write large for the store's.
-   * A trace without a record and what is set aside count as one, so that a write ends also where there is none.
-   */
-  async #gather(shard: ShardHandle): Promise<SettledBatch[]> {
+  /** Adds what is due, up to a write's worth: a take is kept short for the sake of the event loop, a write large for the store's. */
+  async #gather(shard: ShardHandle, batches: SettledBatch[]): Promise<void> {
     const { clock, settings } = this.#options;
-    const batches: SettledBatch[] = [];
-    let size = 0;
-    while (size < settings.batchRecordsMax) {
+    for (let size = sizeOf(batches); size < settings.batchRecordsMax; size = sizeOf(batches)) {
       const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax - size);
       if (batch === undefined) break;
       batches.push(batch);
       this.#countRecords(sum(batch.traces, (trace) => trace.writes.length));
-      size += sum(batch.traces, (trace) => Math.max(trace.writes.length, 1)) + batch.quarantined.length;
       await new Promise<void>((resolve) => this.#scheduler.after(0, resolve));
     }
-    return batches;
   }
 
   /**
@@ -263,7 +263,7 @@ class RunningPump implements Pump {
     const { store, quarantine, log } = this.#options;
     const writes = batches.flatMap((batch) => batch.traces.flatMap((trace) => trace.writes));
     const superseded = batches.flatMap((batch) => batch.superseded);
-    const last = await this.#retry('the store', () => lastRevisions(superseded, store, log));
+    const last = await this.#retry('the store', (failures) => lastRevisions(superseded, { store, log, failures }));
     this.#countRecords(last.length);
     writes.push(...last);
     const result = await writeAll(writes, {
@@ -319,14 +319,16 @@ class RunningPump implements Pump {
     const due = [...this.#gathered.values()].flatMap((batches) =>
       batches.flatMap((batch) => batch.traces.flatMap((trace) => trace.writes.slice(0, 1))),
     );
-    return [...(this.#stored ? [this.#stored] : []), ...due.slice(0, PROBES_DUE_MAX)];
+    // Others each time: the first ones may be bad, too.
+    const start = due.length === 0 ? 0 : (this.#probes++ * PROBES_DUE_MAX) % due.length;
+    return [...(this.#stored ? [this.#stored] : []), ...due.slice(start, start + PROBES_DUE_MAX)];
   }
 
   /** Tries until it works. Throws STOPPED when the pump is stopped meanwhile. */
-  async #retry<Result>(of: string, attempt: () => Promise<Result>): Promise<Result> {
+  async #retry<Result>(of: string, attempt: (failures: number) => Promise<Result>): Promise<Result> {
     for (let failures = 0; ; failures++) {
       try {
-        return await this.#noting(of, attempt);
+        return await this.#noting(of, () => attempt(failures));
       } catch (thrown) {
         await this.#pause(thrown, failures);
       }
@@ -376,4 +378,12 @@ class RunningPump implements Pump {
     const look = { nowMs: clock.nowMs(), stats, segments, walBytes: wal.bytes };
     return { ...summarise(look), storeFailure: this.#storeFailure, sums };
   }
+}
+
+/** Records to write; a trace without one and what is set aside count as one, so that a write ends also where there is none. */
+function sizeOf(batches: readonly SettledBatch[]): number {
+  return sum(
+    batches,
+    (batch) => sum(batch.traces, (trace) => Math.max(trace.writes.length, 1)) + batch.quarantined.length,
+  );
 }

@@ -129,7 +129,11 @@ describe('a superseded record', () => {
       return request[0] === 'old' ? makeRecord({ event: { id: 'old' } }) : undefined;
     };
     const list = [supersession, { ...supersession, id: 'gone' }];
-    const writes = await lastRevisions(list, { get }, { warn: (details) => missing.push(details) });
+    const writes = await lastRevisions(list, {
+      store: { get },
+      log: { warn: (details) => missing.push(details) },
+      failures: 0,
+    });
     const hint = { namespace: 'default', timestampNs: 7n };
     expect(asked).toEqual([
       ['old', hint],
@@ -137,5 +141,18 @@ describe('a superseded record', () => {
     ]);
     expect(writes).toMatchObject([{ id: 'old', record: { audit: { superseded_by: 'new', supersedes: 1 } } }]);
     expect(missing).toMatchObject([{ id: 'gone', by: 'new' }]);
+  });
+
+  it('are given up when the store fails with one of them however often, and waited for when it is away', async () => {
+    const one = { id: 'a', by: 'b', namespace: 'default', timestampNs: 0n, rank: 2n, revision: 2, revisedAt: '' };
+    const told: object[] = [];
+    const log = { warn: (details: object) => told.push(details) };
+    const failing = (error: Error) => ({ get: () => Promise.reject(error) });
+    const broken = { store: failing(new Error('cannot read')), log };
+    await expect(lastRevisions([one], { ...broken, failures: 4 })).rejects.toThrow('cannot read');
+    expect(await lastRevisions([one], { ...broken, failures: 5 })).toEqual([]);
+    expect(told).toMatchObject([{ id: 'a', by: 'b', error: { message: 'cannot read' } }]);
+    const away = { store: failing(new AppError('store_unavailable', 'away')), log };
+    await expect(lastRevisions([one], { ...away, failures: 50 })).rejects.toThrow('away');
   });
 });

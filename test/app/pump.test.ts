@@ -197,6 +197,29 @@ describe('the pump', () => {
     await second.pump.drain();
   });
 
+  it('is not held up by bad records that come first, one after the other', async () => {
+    const store = new FaultyStore();
+    for (const id of ids(0, 5)) store.brittle.add(id);
+    const { pump, counters, send } = await run({ store });
+    for (let bad = 0; bad < 5; bad++) {
+      await send(bad, bad + 1);
+      const retries = counters.total('write_retries');
+      await until(() => counters.total('write_retries') > retries + 6);
+    }
+    expect(counters.total('quarantined')).toBe(0);
+    await send(5, 6);
+    await until(() => store.writes.includes(ids(5, 6)[0] ?? ''));
+    await until(() => counters.total('quarantined', { stage: 'store' }) === 5);
+    const { sums } = await pump.refreshStatus();
+    expect(sums.find((sum) => sum.of === 'records')).toMatchObject({
+      settled: 6,
+      stored: 1,
+      quarantined: 5,
+      difference: 0,
+    });
+    await pump.drain();
+  });
+
   it('after a stop with the store away, the next start stores the rest and only the rest', async () => {
     const store = new FaultyStore();
     const first = await run({ store });

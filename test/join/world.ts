@@ -194,7 +194,7 @@ export class World {
 
   constructor(options: WorldOptions = {}) {
     this.#options = options;
-    this.shard = this.#newShard();
+    this.shard = this.newShard();
     this.shard.endReplay(this.nowMs);
   }
 
@@ -259,7 +259,7 @@ export class World {
 
   /** Until the end of the restart, what is sent comes before the replay. */
   beginRestart(): void {
-    this.shard = this.#newShard();
+    this.shard = this.newShard();
   }
 
   /** Replays the journal and the first frames. */
@@ -312,12 +312,13 @@ export class World {
     if (known === undefined || rank > known.rank) this.store.set(id, { rank, record: structuredClone(record) });
   }
 
-  #newShard(): JoinShard {
+  /** A shard that knows nothing yet, with this journal. */
+  newShard(readJournal: JoinShardOptions['readJournal'] = (position) => this.#readJournal(position)): JoinShard {
     const options: JoinShardOptions = {
       settings: { ...JOIN_DEFAULTS, ...this.#options.settings },
       ...(this.#options.settling ?? testSettling),
       readFrame: (position) => this.#readFrame(position),
-      readJournal: (position) => this.#readJournal(position),
+      readJournal,
       shardIndex: this.#options.shardIndex ?? 0,
       shardCount: this.#options.shardCount ?? 1,
     };
