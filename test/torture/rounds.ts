@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { sleep } from '../bench/probe.ts';
 import { checkRecords, checkSums, untilSettled } from './check.ts';
@@ -126,10 +126,16 @@ class Run {
   }
 
   async close(): Promise<void> {
-    const log = this.#victim?.log();
     await this.#victim?.end('SIGKILL');
     await this.#sender.stop().catch(() => undefined);
-    if (log !== undefined) await writeFile(join(this.#options.folder, 'last-process.log'), log);
+    await this.#keepLog();
+  }
+
+  /** What the processes said, for whoever looks into a failure. */
+  async #keepLog(): Promise<void> {
+    const log = this.#victim?.log() ?? '';
+    this.#victim = undefined;
+    await appendFile(join(this.#options.folder, 'processes.log'), log);
   }
 
   async #round(round: number): Promise<void> {
@@ -169,6 +175,7 @@ class Run {
       await sleep(this.#random.below(REPLAY_MS));
     }
     await victim.end('SIGKILL');
+    await this.#keepLog();
     this.#kills.whileStarting++;
   }
 
@@ -190,6 +197,7 @@ class Run {
     else this.#kills.terminated++;
     const wanted = signal === 'SIGTERM' ? 0 : signal;
     if (how !== wanted) throw new Error(`ended by ${signal} with ${how}:\n${this.#victim?.log().slice(-4000)}`);
+    await this.#keepLog();
   }
 
   /** Everything is sent and acknowledged, then stored, then compared. */
