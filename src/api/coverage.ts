@@ -5,7 +5,7 @@ import type { CoverageAnswer, CoverageQuestion, CoverageSummary } from '../core/
 import type { Query } from '../query/ast.ts';
 import type { Selection } from '../store/port.ts';
 import { coverageQuery } from './contract.ts';
-import { checkParameters, parseInstant } from './selection.ts';
+import { checkParameters, toRange } from './selection.ts';
 
 /** Who knows what was seen and what must be missing. */
 export interface CoverageSource {
@@ -19,22 +19,27 @@ export function addCoverageRoute(
 ): void {
   server.get('/api/v1/coverage', async (request): Promise<CoverageAnswer> => {
     const { from, to, service, namespace } = checkParameters(coverageQuery, request.query);
-    const instant = (name: string, text: string) => nsToMs(parseInstant(name, text, clock.nowMs()));
     return coverage.answer({
-      ...(from === undefined ? {} : { fromMs: instant('from', from) }),
-      ...(to === undefined ? {} : { toMs: instant('to', to) }),
+      ...toMillis(toRange({ from, to }, clock.nowMs())),
       ...(service === undefined ? {} : { services: [service] }),
       ...(namespace === undefined ? {} : { namespace }),
     });
   });
 }
 
-/** What to ask of coverage about the records of a selection. */
-export function toCoverageQuestion({ query, fromNs, toNs, namespace }: Selection): CoverageQuestion {
-  const services = servicesOf(query);
+function toMillis({ fromNs, toNs }: Pick<Selection, 'fromNs' | 'toNs'>): CoverageQuestion {
   return {
     ...(fromNs === undefined ? {} : { fromMs: nsToMs(fromNs) }),
     ...(toNs === undefined ? {} : { toMs: nsToMs(toNs) }),
+  };
+}
+
+/** What to ask of coverage about the records of a selection. */
+export function toCoverageQuestion(selection: Selection): CoverageQuestion {
+  const services = servicesOf(selection.query);
+  const { namespace } = selection;
+  return {
+    ...toMillis(selection),
     ...(namespace === undefined ? {} : { namespace }),
     ...(services === undefined ? {} : { services: [...services] }),
   };

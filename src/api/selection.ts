@@ -62,10 +62,22 @@ export function toSelection(parameters: SelectionParameters, nowMs: number): Sel
   return {
     query: parseQueryText(parameters.q, nowMs),
     inner: parameters.inner,
-    ...(parameters.from === undefined ? {} : { fromNs: parseInstant('from', parameters.from, nowMs) }),
-    ...(parameters.to === undefined ? {} : { toNs: parseInstant('to', parameters.to, nowMs) }),
+    ...toRange(parameters, nowMs),
     ...(parameters.namespace === undefined ? {} : { namespace: parameters.namespace }),
   };
+}
+
+/** Epoch nanoseconds, `toNs` exclusive. Throws AppError('bad_request') when the range ends before it begins. */
+export function toRange(
+  { from, to }: { readonly from?: string | undefined; readonly to?: string | undefined },
+  nowMs: number,
+): Pick<Selection, 'fromNs' | 'toNs'> {
+  const fromNs = from === undefined ? undefined : parseInstant('from', from, nowMs);
+  const toNs = to === undefined ? undefined : parseInstant('to', to, nowMs);
+  if (fromNs !== undefined && toNs !== undefined && fromNs > toNs) {
+    throw new AppError('bad_request', `from: ${from} is after to: ${to}`);
+  }
+  return { ...(fromNs === undefined ? {} : { fromNs }), ...(toNs === undefined ? {} : { toNs }) };
 }
 
 export function requireField(parameter: string, name: string): Field {

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { Writable } from 'node:stream';
-import { Command, CommanderError, Option } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { readEnvironment } from '../config/environment.ts';
 import { AppError, describeError, ERROR_CODES } from '../core/errors.ts';
 import { QueryMistake } from './client.ts';
@@ -44,6 +44,7 @@ Examples:
   spantrail search 'user.id: alice and event.outcome: failure' --from -1h
   spantrail show 3f2a9c01d4e5                            one record, with its path and why
   spantrail trace 3f2a9c01d4e5                           the whole request as a waterfall
+  spantrail coverage --from -1d                          what was seen of each service, and what is missing
 
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unavailable.`,
     )
@@ -69,6 +70,8 @@ async function run(terminal: Terminal): Promise<number> {
 
 /** Says what went wrong, never where in the code. Answers the exit code. */
 function explain(error: unknown, terminal: Terminal): number {
+  // Thrown by a command itself; what commander finds, it has said already.
+  if (error instanceof InvalidArgumentError) terminal.warn(error.message);
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
   if (error instanceof AppError) {
     const where = error instanceof QueryMistake ? `\n${caretLines(error.query, error.column).join('\n')}` : '';

@@ -13,6 +13,9 @@ const UNRELIABLE: SamplingWord = { kind: 'stated', probability: undefined };
 const VALUES = 2 ** 56;
 const HEX_DIGITS = 14;
 
+/** W3C Trace Context asks for 512 characters at least; a trace state beyond this is none that a sampler wrote. */
+const STATE_CHARS_MAX = 8192;
+
 /** W3C Trace Context level 2, trace flags; OTLP keeps them in bits 0 to 7 of the span's flags. */
 const FLAG_SAMPLED = 0x01;
 const FLAG_RANDOM = 0x02;
@@ -32,7 +35,7 @@ const KIND_CONSUMER = 5;
  * the threshold should not be here: its threshold is inconsistent and says no more than that somebody samples.
  */
 export function samplingOf(span: Pick<Span, 'traceState' | 'traceId' | 'flags'>): SamplingWord {
-  if (!span.traceState.includes('ot=')) return SILENT;
+  if (span.traceState.length > STATE_CHARS_MAX || !span.traceState.includes('ot=')) return SILENT;
   if (last.traceState !== span.traceState) last = readState(span.traceState);
   const { word, threshold, explicit } = last;
   // A threshold of nothing leaves nothing out.

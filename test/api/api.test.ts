@@ -170,6 +170,8 @@ describe('bad requests name what is wrong', () => {
   it.each([
     ['/api/v1/coverage?from=yesterday', 400, /^from: "yesterday" must be a time like/],
     ['/api/v1/coverage?q=x', 400, /^unknown parameter q/],
+    ['/api/v1/coverage?from=-1h&to=-2h', 400, /^from: -1h is after to: -2h$/],
+    ['/api/v1/records?from=now&to=2026-11-22', 400, /^from: now is after to: 2026-11-22$/],
     ['/api/v1/records?q=user.idd:x', 400, /user\.idd.*user\.id/],
     ['/api/v1/records?q=(user.id:x', 400, /column/],
     ['/api/v1/records?limit=0', 400, /^limit: /],

@@ -405,6 +405,8 @@ describe.concurrent('what cannot be meant', () => {
     [2, ['search', '--from', 'yesterday'], /must be a time like 2026/],
     [2, ['coverage', '--to', 'soon'], /to: "soon" must be a time like 2026/],
     [2, ['coverage', 'orders'], /too many arguments/],
+    [2, ['search', '--from', '-1h', '--to', '-2h'], /from: -1h is after to: -2h/],
+    [2, ['quarantine', 'show', 'x'], /"x" is no id: those are 16 hex digits/],
     [5, ['coverage', '--url', 'http://127.0.0.1:1'], /no Spantrail answers at/],
     [2, ['search', '--sort', 'message'], /message cannot be sorted by/],
     [2, ['search', '--url', 'localhost:4320'], /is no address of a Spantrail/],

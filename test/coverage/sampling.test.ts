@@ -39,7 +39,9 @@ describe('what the trace state says of sampling', () => {
     ['foot=th:8', silent],
     ['vendor=ot=th:8', silent],
     ['OT=TH:8', silent],
-  ])('%j', (traceState, word) => {
+    ['ot=th:8,'.padEnd(8192, 'x'), stated(0.5)],
+    ['ot=th:8,'.padEnd(8193, 'x'), silent],
+  ])('%.40s', (traceState, word) => {
     expect(samplingOf({ traceState, traceId: TRACE_ID, flags: 0 })).toEqual(word);
   });
 
