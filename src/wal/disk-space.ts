@@ -30,6 +30,11 @@ const RESERVE_NAME = 'reserve';
 const CHECK_INTERVAL_MS = 250;
 /** Short ends when there is this much more room than the least, so that it does not flicker. */
 const RESUME_FACTOR = 1.25;
+/**
+ * After a write met a full disk, room is believed in only this much later: what the figures do not show, such as a quota, must
+ * not have the reserve written and given back all the time.
+ */
+const FULL_HOLD_MS = 2_000;
 /** The reserve is given back when less than this share of it is free besides. */
 const FULL_SHARE = 0.25;
 const MEBIBYTE = 1024 * 1024;
@@ -50,9 +55,15 @@ export class DiskSpace {
   #freeBytes = Number.POSITIVE_INFINITY;
   #isReserved = false;
   #isFull = false;
+  #fullUntilMs = 0;
   #isShort = false;
+  /** As told last. */
+  #wasShort = false;
+  /** There may be a file, whole or not. */
+  #isThere = true;
   #isClosed = false;
-  #failure = '';
+  /** By what was tried: what it said when it failed last. */
+  readonly #failures = new Map<string, string>();
   #checking: Promise<void> | undefined;
   #cancel = () => {};
 
@@ -69,14 +80,14 @@ export class DiskSpace {
     space.#isReserved = options.reserveBytes === 0 || (await space.#reserveLength()) >= options.reserveBytes;
     await space.#measure();
     space.#isShort = space.#freeBytes < options.freeBytesMin;
-    if (space.#isShort) space.#tell();
+    space.#show();
     space.#again();
     return space;
   }
 
   /** As of the last look, a moment ago. */
   status(): DiskSpaceStatus {
-    const missingBytes = this.#isShort ? Math.max(1, this.#resumeBytes() - this.#freeBytes) : 0;
+    const missingBytes = this.#isShort ? Math.max(1, this.#wantedBytes() - this.#freeBytes) : 0;
     return { freeBytes: this.#freeBytes, isShort: this.#isShort, missingBytes };
   }
 
@@ -84,6 +95,7 @@ export class DiskSpace {
   noteFull(): void {
     this.#isFull = true;
     this.#isShort = true;
+    this.#fullUntilMs = this.#scheduler.elapsedMs() + FULL_HOLD_MS;
     void this.check();
   }
 
@@ -108,33 +120,40 @@ export class DiskSpace {
   }
 
   async #check(): Promise<void> {
-    const { reserveBytes, freeBytesMin } = this.#options;
-    const wasShort = this.#isShort;
     await this.#measure();
-    const isFull = this.#isFull || this.#freeBytes < reserveBytes * FULL_SHARE;
+    const isFull = this.#isFull || this.#freeBytes < this.#options.reserveBytes * FULL_SHARE;
     this.#isFull = false;
-    if (isFull && reserveBytes > 0) await this.#release();
-    if (isFull || this.#freeBytes < freeBytesMin) this.#isShort = true;
-    else if (this.#freeBytes >= this.#resumeBytes()) {
-      if (!this.#isReserved) await this.#reserve();
-      if (this.#isReserved && !this.#isFull) this.#isShort = false;
-    } else if (!this.#isReserved && !this.#isShort && this.#freeBytes >= reserveBytes + freeBytesMin) {
-      await this.#reserve();
-    }
-    if (this.#isShort !== wasShort) this.#tell();
-    this.#options.counters?.set('disk_free_bytes', this.#freeBytes);
-    this.#options.counters?.set('disk_short', this.#isShort ? 1 : 0);
+    if (isFull && this.#isThere) await this.#release();
+    if (isFull || this.#freeBytes < this.#options.freeBytesMin) this.#isShort = true;
+    else if (this.#scheduler.elapsedMs() >= this.#fullUntilMs) await this.#useRoom();
+    this.#show();
   }
 
-  #resumeBytes(): number {
+  /** First for the reserve, then for evidence. */
+  async #useRoom(): Promise<void> {
+    if (this.#freeBytes < this.#wantedBytes()) return;
+    if (!this.#isReserved) await this.#reserve();
+    // A write may have met a full disk meanwhile.
+    if (this.#isReserved && !this.#isFull) this.#isShort = false;
+  }
+
+  #wantedBytes(): number {
     const { reserveBytes, freeBytesMin } = this.#options;
-    return freeBytesMin * RESUME_FACTOR + (this.#isReserved ? 0 : reserveBytes);
+    return freeBytesMin * (this.#isShort ? RESUME_FACTOR : 1) + (this.#isReserved ? 0 : reserveBytes);
+  }
+
+  #show(): void {
+    const { counters } = this.#options;
+    if (this.#isShort !== this.#wasShort) this.#tell();
+    this.#wasShort = this.#isShort;
+    if (this.#freeBytes !== Number.POSITIVE_INFINITY) counters?.set('disk_free_bytes', this.#freeBytes);
+    counters?.set('disk_short', this.#isShort ? 1 : 0);
   }
 
   #tell(): void {
     const free = `${Math.floor(this.#freeBytes / MEBIBYTE)} MiB are free in the file system of ${this.#options.folder}`;
     if (this.#isShort) {
-      const needed = Math.ceil(this.#resumeBytes() / MEBIBYTE);
+      const needed = Math.ceil(this.#wantedBytes() / MEBIBYTE);
       this.#options.report?.(
         true,
         `the disk is nearly full, evidence is refused until ${needed} MiB are free: ${free}`,
@@ -143,27 +162,34 @@ export class DiskSpace {
   }
 
   async #measure(): Promise<void> {
-    await this.#trying(async () => {
+    await this.#trying('the free space of the disk cannot be told', async () => {
       this.#freeBytes = await this.#disk.freeBytes(this.#options.folder);
     });
   }
 
   async #release(): Promise<void> {
-    await this.#trying(async () => {
+    await this.#trying('the reserve cannot be given back', async () => {
       this.#isReserved = false;
       await this.#disk.unlink(this.#path).catch((error: unknown) => {
         if (errnoOf(error) !== 'ENOENT') throw error;
       });
+      this.#isThere = false;
       await this.#disk.syncFolder(this.#options.folder);
       this.#freeBytes = await this.#disk.freeBytes(this.#options.folder);
     });
   }
 
   async #reserve(): Promise<void> {
-    await this.#trying(async () => {
+    await this.#trying('the reserve cannot be made', async () => {
       const file = await this.#openReserve();
+      this.#isThere = true;
       try {
         await this.#fill(file);
+      } catch (error) {
+        // Half a reserve only takes what others need now.
+        await this.#disk.unlink(this.#path);
+        this.#fullUntilMs = this.#scheduler.elapsedMs() + FULL_HOLD_MS;
+        throw error;
       } finally {
         await file.close();
       }
@@ -204,14 +230,14 @@ export class DiskSpace {
   }
 
   /** What fails is tried again at the next look, and said when it is not what failed before. */
-  async #trying(act: () => Promise<void>): Promise<void> {
+  async #trying(what: string, act: () => Promise<void>): Promise<void> {
     try {
       await act();
-      this.#failure = '';
+      this.#failures.delete(what);
     } catch (error) {
-      const failure = describeError(error);
-      if (failure !== this.#failure) this.#options.report?.(true, `the disk's reserve or free space: ${failure}`);
-      this.#failure = failure;
+      const words = `${what}: ${describeError(error)}`;
+      if (words !== this.#failures.get(what)) this.#options.report?.(true, words);
+      this.#failures.set(what, words);
     }
   }
 }

@@ -199,7 +199,9 @@ export class SegmentReader {
 function fromRaw(file: SyncFile, offset: number): Buffer {
   const head = Buffer.allocUnsafe(ENTRY_HEAD_BYTES);
   const length = file.read(head, offset) === head.length ? entryLength(head, 0) : undefined;
-  if (length === undefined || offset + length > file.size()) throw new Error('there is no entry');
+  // A length that is none must not have gigabytes made ready.
+  if (length === undefined || (length > CHUNK_BYTES && offset + length > file.size()))
+    throw new Error('there is no entry');
   const bytes = Buffer.allocUnsafeSlow(length);
   if (file.read(bytes, offset) !== length) throw new Error('there is no entry');
   return bytes;

@@ -16,8 +16,9 @@ import { MemoryDisk } from './memory-disk.ts';
 const MEBIBYTE = 1024 * 1024;
 const FOLDER = '/data';
 const RESERVE = `${FOLDER}/reserve`;
+let elapsedMs = 0;
 /** Looks only when a test says so. */
-const never: Scheduler = { after: () => () => undefined, elapsedMs: () => 0, random: () => 0 };
+const never: Scheduler = { after: () => () => undefined, elapsedMs: () => elapsedMs, random: () => 0 };
 
 async function openSpace(disk: MemoryDisk, freeBytesMin = 4 * MEBIBYTE, reserveBytes = 2.5 * MEBIBYTE) {
   const said: string[] = [];
@@ -102,14 +103,31 @@ describe('the watch over free space', () => {
   it('is short from the first write that met a full disk, whatever the figures say', async () => {
     const disk = new MemoryDisk();
     disk.capacityBytes = 20 * MEBIBYTE;
-    const { space } = await openSpace(disk);
+    const { space, said } = await openSpace(disk);
     await space.check();
     space.noteFull();
     expect(space.status().isShort).toBe(true);
     await space.check();
+    expect(said).toEqual([expect.stringContaining('evidence is refused')]);
+    // What the figures do not show may not be over yet.
+    await space.check();
     expect([reserveOf(disk), space.status().isShort]).toEqual([0, true]);
+    elapsedMs += 2_000;
     await space.check();
     expect([reserveOf(disk), space.status().isShort]).toEqual([2.5 * MEBIBYTE, false]);
+  });
+
+  it('leaves no half of a reserve behind when it does not fit after all', async () => {
+    const disk = new MemoryDisk();
+    disk.capacityBytes = 2 * MEBIBYTE;
+    disk.freeBytes = async () => 20 * MEBIBYTE;
+    const { space, said } = await openSpace(disk);
+    for (let look = 0; look < 3; look += 1) {
+      elapsedMs += 2_000;
+      await space.check();
+      expect([disk.paths(), space.status().isShort]).toEqual([[], false]);
+    }
+    expect(said).toEqual([expect.stringContaining('ENOSPC')]);
   });
 
   it('starts on a full disk, without a reserve, and says so', async () => {
@@ -139,6 +157,7 @@ describe('the watch over free space', () => {
       disk.faults = [{ step, mode: 'fails' }];
       await space.check();
       expect(said.length, `step ${step}`).toBe(1);
+      elapsedMs += 2_000;
       await space.check();
       expect([reserveOf(disk), space.status().isShort]).toEqual([2.5 * MEBIBYTE, false]);
     }
@@ -214,6 +233,7 @@ describe('on a small file system', () => {
       while (space.status().isShort) {
         const [oldest] = wal.segments();
         await wal.drop(oldest?.segment ?? 0);
+        elapsedMs += 2_000;
         for (const [one, { segment }] of acknowledged) if (segment === oldest?.segment) acknowledged.delete(one);
         await space.check();
       }
