@@ -51,8 +51,8 @@ export const histogramQuery = z.strictObject({
   bucket: z
     .string()
     .regex(/^\d+(ms|s|m|h|d)$/, 'must be a width like 30s, 5m or 1h')
-    .default('1m')
-    .describe('Width of a bucket: 30s, 5m, 1h'),
+    .optional()
+    .describe('Width of a bucket: 30s, 5m, 1h; without it one that fits what is there'),
 });
 
 export const tailQuery = z.strictObject({ q: selection.q, namespace: selection.namespace, inner: selection.inner });
@@ -169,6 +169,8 @@ export interface FacetsAnswer {
 }
 
 export interface HistogramAnswer {
+  /** Width of a bucket, as asked for or chosen. */
+  readonly bucket: string;
   readonly buckets: readonly {
     readonly start: string;
     readonly count: number;

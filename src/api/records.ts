@@ -1,14 +1,10 @@
 import type { FastifyInstance } from 'fastify';
-import { formatTimestamp } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
 import type { Span } from '../core/evidence.ts';
 import type { AuditRecord } from '../core/record.ts';
-import { parseDuration } from '../query/text.ts';
 import {
   type FacetsAnswer,
   facetsQuery,
-  type HistogramAnswer,
-  histogramQuery,
   type RecordsAnswer,
   type RevisionsAnswer,
   recordsQuery,
@@ -71,14 +67,6 @@ export function addRecordRoutes(server: FastifyInstance, { store, clock, readTra
     }
     const facets = await store.facets(toSelection(parameters, clock.nowMs()), names, parameters.limit);
     return { facets: facets.map(({ field, buckets }) => ({ field, values: buckets })) };
-  });
-
-  server.get('/api/v1/histogram', async (request): Promise<HistogramAnswer> => {
-    const parameters = checkParameters(histogramQuery, request.query);
-    const bucketMs = Number((parseDuration(parameters.bucket) ?? 0n) / 1_000_000n);
-    if (bucketMs < 1) throw new AppError('bad_request', 'bucket: must be at least 1ms');
-    const buckets = await store.histogram(toSelection(parameters, clock.nowMs()), bucketMs);
-    return { buckets: buckets.map(({ startNs, ...counts }) => ({ start: formatTimestamp(startNs), ...counts })) };
   });
 }
 

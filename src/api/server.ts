@@ -6,6 +6,7 @@ import type { AuditRecord } from '../core/record.ts';
 import type { Store } from '../store/port.ts';
 import type { ErrorAnswer, PipelineAnswer } from './contract.ts';
 import { addCoverageRoute, type CoverageSource } from './coverage.ts';
+import { addHistogramRoute } from './histogram.ts';
 import { openApiDocument } from './openapi.ts';
 import { addPage } from './page.ts';
 import { addQuarantineRoutes, type QuarantineDesk } from './quarantine.ts';
@@ -88,6 +89,7 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
     return reply.code(404).send(body);
   });
   addRecordRoutes(server, needs);
+  addHistogramRoute(server, needs);
   addCoverageRoute(server, needs);
   addStreamRoutes(server, needs);
   addQuarantineRoutes(server, needs.quarantine);

@@ -128,6 +128,8 @@ describe('records', () => {
     );
     expect(buckets.map((bucket) => bucket.count)).toEqual([10, 10, 10]);
     expect(parseTimestamp(buckets[0]?.start ?? '')).toBe(parseTimestamp('2026-11-22T10:00:00Z'));
+    const chosen = await json<{ bucket: string; buckets: { count: number }[] }>('/api/v1/histogram?inner=true');
+    expect(chosen).toMatchObject({ bucket: '1m', buckets: [{ count: 30 }] });
   });
 });
 
