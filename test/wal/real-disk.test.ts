@@ -39,7 +39,7 @@ async function kill(child: ChildProcess): Promise<void> {
 describe('on the machine’s own disk', () => {
   it('every frame that a killed process acknowledged is there, time after time', async () => {
     const data = join(folder, 'wal');
-    for (const acknowledgedMin of [1, 300, 1000]) {
+    for (const acknowledgedMin of [1, 300, 400, 500, 1000]) {
       const { child, lines } = run(fileURLToPath(new URL('./append-until-killed.ts', import.meta.url)), data);
       const acknowledged: number[] = [];
       lines.on('line', (line) => {
@@ -57,6 +57,8 @@ describe('on the machine’s own disk', () => {
     const found = await replayed(wal);
     for (const frame of found) expect(frame).toMatchObject(frameOf(numberOf(frame), frame.payload.length));
     await wal.close();
+    const forms = new Set((await readdir(data)).map((name) => name.replace(/^\d+/, '')));
+    expect([...forms].sort()).toEqual(['.wal', '.walz']);
   });
 
   it('files and folders are for this user only', async () => {
