@@ -60,6 +60,11 @@ export async function startCoverage(options: CoverageOptions): Promise<Coverage>
     ...{ folder: join(folder, 'coverage'), disk, clock, settings },
     report: (damage) => log.warn(damage, 'a file of the coverage log could not be read and is put aside'),
   });
+  const before = coverage.facts().runs.at(-2);
+  if (before?.isClean === false) {
+    const words = 'the last run ended without a stop: what it counted for coverage in its last seconds is missing';
+    log.warn({ aliveMs: before.aliveMs }, words);
+  }
   const reportOptions = (): ReportOptions => ({
     facts: coverage.facts(),
     settings,
