@@ -3,6 +3,7 @@ import type { Counters } from '../core/metrics.ts';
 import type { JoinStats } from '../join/shard.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
 import type { DiskSpaceStatus } from '../wal/disk-space.ts';
+import { HEADER_BYTES } from '../wal/segment-format.ts';
 import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
 
@@ -76,7 +77,10 @@ async function forgetBefore({ shards, wal, journal }: Parts): Promise<void> {
  * the next one was written while the clock was ahead.
  */
 function latestTimes(segments: Segments): number[] {
-  const times = segments.map(({ lastReceivedNs }) => nsToMs(lastReceivedNs));
+  // One without an entry has no times of its own.
+  const times = segments.map(({ bytes, lastReceivedNs }) =>
+    bytes > HEADER_BYTES ? nsToMs(lastReceivedNs) : Number.POSITIVE_INFINITY,
+  );
   for (let index = times.length - 2; index >= 0; index--) {
     times[index] = Math.min(times[index] ?? 0, times[index + 1] ?? 0);
   }

@@ -142,6 +142,11 @@ export async function recoverSegments(place: SegmentFolder): Promise<Segment[]> 
         );
       });
     }
+    // A kill came before its header: it holds nothing and knows no time, which must not look like long ago.
+    if (before && segment.firstReceivedNs === 0n) {
+      segment.firstReceivedNs = before.lastReceivedNs;
+      segment.lastReceivedNs = before.lastReceivedNs;
+    }
     // An estimate, unless its index told.
     if (before?.compressedBytes === undefined && before && segment.firstReceivedNs > before.lastReceivedNs)
       before.lastReceivedNs = segment.firstReceivedNs;

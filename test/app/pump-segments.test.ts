@@ -4,17 +4,21 @@ import { Counters } from '../../src/core/metrics.ts';
 import type { JoinStats } from '../../src/join/shard.ts';
 import type { ShardHandle } from '../../src/join/shard-handle.ts';
 import type { DiskSpaceStatus } from '../../src/wal/disk-space.ts';
-import { frameOf, openWal } from '../wal/helpers.ts';
+import { FOLDER, frameOf, openWal } from '../wal/helpers.ts';
 import { MemoryDisk } from '../wal/memory-disk.ts';
 
 const START_MS = 1_790_000_000_000;
 const SECOND_MS = 1000;
 
-/** A log of segments of 1000 bytes, a second apart, and what lets them go. */
-async function house(segments: number) {
+/**
+ * A log of segments of 1000 bytes, a second apart, and what lets them go. A process that was killed when it had created
+ * segment `unborn` left the file without a byte.
+ */
+async function house(segments: number, { unborn }: { unborn?: number } = {}) {
   const disk = new MemoryDisk();
   const clock = { ms: START_MS, nowMs: () => clock.ms };
-  const { wal } = await openWal(disk, { segmentBytes: 1000, clock, segmentAgeMs: 20 * SECOND_MS });
+  const open = () => openWal(disk, { segmentBytes: 1000, clock, segmentAgeMs: 20 * SECOND_MS });
+  let { wal } = await open();
   const frameAt = (receivedMs: number) => {
     const frame = frameOf(1, 800);
     return { ...frame, note: { ...frame.note, receivedNs: BigInt(receivedMs) * 1_000_000n } };
@@ -22,6 +26,10 @@ async function house(segments: number) {
   for (let second = 0; second < segments; second += 1) {
     await wal.append(frameAt(START_MS + second * SECOND_MS));
     clock.ms += SECOND_MS;
+    if (second + 2 !== unborn) continue;
+    await wal.close();
+    disk.plant(`${FOLDER}/${String(unborn).padStart(10, '0')}.wal`, Buffer.alloc(0));
+    ({ wal } = await open());
   }
   const pending = new Set<number>();
   const droppedBefore: number[] = [];
@@ -55,6 +63,15 @@ describe('stored segments', () => {
   it('stay, though the index holds nothing of them', async () => {
     const { look } = await house(4);
     expect(await look()).toEqual([1, 2, 3, 4]);
+  });
+
+  it.each([3, 4])('stay when a kill left one after them without a byte (segment %i)', async (unborn) => {
+    const { look, wal } = await house(4, { unborn });
+    expect(await look({ horizonAgeMs: 60 * SECOND_MS })).toEqual([1, 2, 3, 4, 5]);
+    for (const { firstReceivedNs } of wal.segments()) {
+      expect(firstReceivedNs).toBeGreaterThanOrEqual(BigInt(START_MS) * 1_000_000n);
+    }
+    expect(await look({ horizonAgeMs: 0.5 * SECOND_MS })).toEqual([5]);
   });
 
   it('go oldest first when they are older than the horizon, and the journal’s entries with them', async () => {

@@ -35,8 +35,8 @@ export class Oracle {
   readonly #traces = new Map<string, KnownTrace>();
   readonly #changed = new Set<string>();
   readonly #digests = new Map<string, string>();
-  /** Evidence of traces as it was acknowledged. */
-  evidence = 0;
+  /** Spans and log records that were acknowledged, repeated ones included. */
+  readonly evidence = { traces: 0, logs: 0 };
 
   constructor(namespace: string) {
     this.#namespace = namespace;
@@ -56,7 +56,7 @@ export class Oracle {
     const starts: number[] = [];
     const scan = shipment.signal === 'traces' ? scanTraces : scanLogs;
     scan(payload, ({ itemStart }) => starts.push(itemStart));
-    this.evidence += starts.length;
+    this.evidence[shipment.signal] += starts.length;
     for (const start of starts) {
       if (shipment.signal === 'traces') {
         const span = reader.span(start);

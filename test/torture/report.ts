@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
+import type { Sum } from '../../src/api/contract.ts';
 import type { TortureResult } from './rounds.ts';
 
 const PAGE = join(import.meta.dirname, '../../docs/torture.md');
@@ -21,13 +22,24 @@ function rows(result: TortureResult): [name: string, value: string][] {
       `${requests.acknowledged} acknowledged, ${requests.broken} broken off and ${requests.refused} refused, both sent again`,
     ],
     ['of them', kinds.join(', ')],
-    ['evidence acknowledged', `${result.evidence} spans and log records, repeated ones included`],
+    [
+      'evidence acknowledged',
+      `${result.evidence.traces} spans and ${result.evidence.logs} log records, repeated ones included`,
+    ],
     ['accesses acknowledged', String(result.accesses)],
     ['found exactly once', String(result.accesses)],
     ['missing, double, wrong, from nowhere', '0, 0, 0, 0'],
     ['checks', `${result.checks}, with ${result.recordsCompared} records compared field by field`],
-    ['sums of the pipeline', result.sums.length > 0 ? `${result.sums.length}, all with difference 0` : 'none offered'],
+    ...result.sums.map((sum): [string, string] => [`sum of ${sum.of}`, sumText(sum)]),
   ];
+}
+
+/** `5 accepted = 0 pending + 4 used + 1 duplicate, difference 0`; what is nothing is left out. */
+function sumText(sum: Sum): string {
+  const { of: _of, difference, ...parts } = sum;
+  const [whole, ...rest] = Object.entries(parts);
+  const shares = rest.filter(([, amount]) => amount !== 0).map(([name, amount]) => `${amount} ${name}`);
+  return `${whole?.[1]} ${whole?.[0]} = ${shares.join(' + ') || '0'}, difference ${difference}`;
 }
 
 /** A table for a terminal. */

@@ -1,5 +1,6 @@
 import { appendFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Sum } from '../../src/api/contract.ts';
 import { sleep } from '../bench/probe.ts';
 import { checkRecords, checkSums, untilSettled } from './check.ts';
 import { Oracle } from './oracle.ts';
@@ -37,12 +38,12 @@ export interface TortureResult {
   };
   readonly acknowledgedByKind: Readonly<Record<ShipmentKind, number>>;
   /** Spans and log records, repeated ones included. */
-  readonly evidence: number;
+  readonly evidence: Oracle['evidence'];
   /** Accesses that the acknowledged evidence makes: each was found exactly once. */
   readonly accesses: number;
   readonly checks: number;
   readonly recordsCompared: number;
-  readonly sums: readonly unknown[];
+  readonly sums: readonly Sum[];
 }
 
 const CHECK_EVERY = 4;
@@ -95,7 +96,7 @@ class Run {
   #twoWorkers = 0;
   #checks = 0;
   #compared = 0;
-  #sums: readonly unknown[] = [];
+  #sums: readonly Sum[] = [];
   #touched = new Set<number>();
 
   constructor(options: TortureOptions) {
@@ -206,7 +207,7 @@ class Run {
     await this.#sender.drain();
     const api = new ApiClient(ports);
     const answer = await untilSettled(api);
-    this.#sums = checkSums(answer);
+    this.#sums = checkSums(answer, this.#oracle.evidence);
     const ranges = extent === 'all' ? undefined : this.#touchedRanges();
     this.#compared += await checkRecords({
       api,
