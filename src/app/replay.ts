@@ -1,7 +1,7 @@
 import { type Clock, nsToMs } from '../core/clock.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
 import { comparePositions } from '../wal/segment-format.ts';
-import type { JournalEntry, JournalMark, SettleJournal } from '../wal/settle-journal.ts';
+import type { JournalHead, JournalMark, JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
 import type { Sums } from './sums.ts';
 
@@ -13,7 +13,7 @@ const PROGRESS_MS = 1_000;
 
 export interface ReplayParts {
   readonly shards: readonly ShardHandle[];
-  readonly journal: Pick<SettleJournal, 'replay' | 'bytes' | 'firstSegment'>;
+  readonly journal: Pick<SettleJournal, 'replayHeads' | 'read' | 'bytes' | 'firstSegment'>;
   readonly wal: Pick<Wal, 'replay' | 'segments'>;
   readonly sums: Sums;
   readonly clock: Clock;
@@ -68,15 +68,15 @@ async function replayJournal(
 ): Promise<{ entries: number; mark: JournalMark | undefined }> {
   const tell = progressOf({ clock, log }, 'settle journal', journal.bytes);
   let mark: JournalMark | undefined;
-  let unmarked: Pick<JournalEntry, 'fresh'>[] = [];
+  let unmarked: JournalPosition[] = [];
   let [before, fromSegment] = [0, 0];
-  const visit = (entry: JournalEntry, position: { segment: number; offset: number }) => {
+  const visit = (entry: JournalHead, position: JournalPosition) => {
     tell(before + position.offset);
-    unmarked.push({ fresh: entry.fresh });
+    unmarked.push(position);
     for (const shard of shards) shard.restore(entry, position);
     return keepPace();
   };
-  const { entries } = await journal.replay(visit, {
+  const { entries } = await journal.replayHeads(visit, {
     visitMark(found) {
       mark = found;
       unmarked = [];
@@ -89,7 +89,7 @@ async function replayJournal(
     },
   });
   if (mark !== undefined) sums.restore(mark);
-  sums.settled(unmarked);
+  sums.settled(unmarked.map((position) => journal.read(position)));
   return { entries, mark };
 }
 

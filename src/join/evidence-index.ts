@@ -4,7 +4,7 @@ import { type KeySet, PayloadReader } from '../otlp/decode.ts';
 import { type ScannedItem, type ScanResult, scanLogs, scanTraces } from '../otlp/scan.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
-import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
+import type { JournalEntry, JournalHead, JournalPosition } from '../wal/settle-journal.ts';
 import type { SetAside } from './batch.ts';
 import type { SettledTraces } from './settled-traces.ts';
 import type { TraceJoin } from './trace-join.ts';
@@ -78,7 +78,7 @@ export class EvidenceIndex {
   }
 
   /** Tells what the journal knows of a trace, before the frames are replayed; entries in the order of the journal. */
-  restore(entry: JournalEntry, position: JournalPosition): void {
+  restore(entry: JournalHead, position: JournalPosition): void {
     const isUntraced = entry.traceId === '';
     if (isUntraced) this.#setUntracedId(entry.through);
     else parseId(entry.traceId, this.#id);
@@ -91,7 +91,8 @@ export class EvidenceIndex {
     const trace = this.#join.table.find(this.#id, namespace);
     if (trace === NONE) return;
     this.setJournal(trace, position);
-    this.#join.markSettled(trace, entry.settledAtMs, entry.settles, entry.pieces.length);
+    const pieces = this.#settled.read(position)?.pieces.length ?? 0;
+    this.#join.markSettled(trace, entry.settledAtMs, entry.settles, pieces);
   }
 
   /** Counts of these segments are taken over by somebody else. */

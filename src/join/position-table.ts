@@ -17,6 +17,8 @@ const PARTS_MAX = 4096;
 /** When a part is full at its largest, this share of what it holds is forgotten, in all parts. */
 const FORGOTTEN_SHARE = 1 / 8;
 
+const NO_SLOTS = new Uint32Array(0);
+
 /**
  * Positions in a log by 64-bit hash, in a given number of bytes: where the newest entry of each is. Nothing is removed singly:
  * there is a floor, a position before which everything is forgotten. It rises when somebody says so and, so that the table stays
@@ -36,7 +38,7 @@ export class PositionTable {
   constructor(bytesMax: number) {
     let parts = 1;
     while (parts < PARTS_MAX && parts * 2 * PART_BYTES <= bytesMax) parts *= 2;
-    this.#parts = Array.from({ length: parts }, () => new Uint32Array(0));
+    this.#parts = new Array<Uint32Array>(parts).fill(NO_SLOTS);
     this.#used = new Uint32Array(parts);
     this.#slotsMax = Math.max(Math.floor(bytesMax / parts / SLOT_BYTES), SLOTS_MIN);
     this.#partShift = 32 - Math.log2(parts);

@@ -1,6 +1,6 @@
 import type { Span } from '../core/evidence.ts';
 import type { StoredFrame } from '../wal/frame.ts';
-import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
+import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
 import type { SettledBatch } from './batch.ts';
 import type { JoinShard, JoinStats, KnownEntry } from './shard.ts';
 
@@ -10,7 +10,7 @@ import type { JoinShard, JoinStats, KnownEntry } from './shard.ts';
  */
 export interface ShardHandle {
   ingest(frame: StoredFrame, nowMs: number, isReplay?: boolean): void;
-  restore(entry: JournalEntry, position: JournalPosition): void;
+  restore(entry: JournalHead, position: JournalPosition): void;
   replayFrom(segment: number): void;
   endReplay(nowMs: number): Promise<void>;
   take(nowMs: number, recordsMax: number): Promise<SettledBatch | undefined>;

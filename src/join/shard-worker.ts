@@ -2,7 +2,7 @@ import type { MessagePort, Worker } from 'node:worker_threads';
 import { assert } from '../core/assert.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
-import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
+import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
 import type { SettledBatch } from './batch.ts';
 import type { JoinShard } from './shard.ts';
 import type { ShardHandle } from './shard-handle.ts';
@@ -13,7 +13,7 @@ type Answered = Exclude<keyof ShardHandle, 'ingest' | 'restore' | 'replayFrom' |
 /** What crosses to the shard's thread: positions, never payloads. */
 type Request =
   | { readonly kind: 'ingest'; readonly position: FramePosition; readonly nowMs: number; readonly isReplay: boolean }
-  | { readonly kind: 'restore'; readonly entry: JournalEntry; readonly position: JournalPosition }
+  | { readonly kind: 'restore'; readonly entry: JournalHead; readonly position: JournalPosition }
   | { readonly kind: 'replayFrom'; readonly segment: number }
   | { readonly kind: 'forgetIgnored'; readonly segment: number }
   | { readonly kind: 'call'; readonly number: number; readonly name: Answered; readonly args: readonly unknown[] };

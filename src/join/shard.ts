@@ -4,7 +4,7 @@ import type { Examine, Span } from '../core/evidence.ts';
 import type { BySignal, FreshCounts, Settle, SettledTrace, SettleSteps } from '../core/settlement.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
-import { eachPlace, type JournalEntry, type JournalPosition } from '../wal/settle-journal.ts';
+import { eachPlace, type JournalEntry, type JournalHead, type JournalPosition } from '../wal/settle-journal.ts';
 import type { SetAside, SettledBatch, Supersession } from './batch.ts';
 import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
 import { EvidenceReader, newFound } from './evidence-reader.ts';
@@ -149,7 +149,7 @@ export class JoinShard {
   }
 
   /** Tells, before any frame is replayed, what the settle journal knows; entries in the order of the journal. */
-  restore(entry: JournalEntry, position: JournalPosition): void {
+  restore(entry: JournalHead, position: JournalPosition): void {
     this.#index.restore(entry, position);
   }
 
@@ -299,7 +299,8 @@ export class JoinShard {
       oldestPendingMs: oldest === undefined ? undefined : nowMs - since(nowMs, oldest),
       indexBytes: table.usedBytes + this.#settled.bytes,
       indexBytesMax: this.#options.settings.indexBytesMax,
-      ignored: this.#index.ignored,
+      // A copy: it must be of the same moment as the other figures when it is looked at.
+      ignored: new Map(this.#index.ignored),
       replayed: this.#index.replayed,
       unfinishedFrom: unfinished.length === 0 ? undefined : unfinished.reduce((a, b) => Math.min(a, b)),
       segments: table.segments,

@@ -93,13 +93,16 @@ export function encodeSettle(output: JournalOutput, entry: JournalEntry): void {
   }
 }
 
-export function decodeSettle(body: Buffer, settledAtMs: number): JournalEntry {
-  const input = new JournalInput(body);
+/** What a restart needs of each entry. */
+export type JournalHead = Pick<JournalEntry, 'namespace' | 'traceId' | 'through' | 'settledAtMs' | 'settles'>;
+
+function readHead(input: JournalInput, settledAtMs: number) {
   const namespace = input.text();
   const isLost = input.flag;
-  const head = {
+  return {
     namespace,
     isLost,
+    settledAtMs,
     traceId: input.text(),
     through: input.position(),
     rank: input.u64(),
@@ -108,6 +111,17 @@ export function decodeSettle(body: Buffer, settledAtMs: number): JournalEntry {
     settles: input.number(),
     horizonMs: input.number(),
   };
+}
+
+/** Much faster than the whole entry. */
+export function decodeHead(body: Buffer, settledAtMs: number): JournalHead {
+  const { namespace, traceId, through, settles } = readHead(new JournalInput(body), settledAtMs);
+  return { namespace, traceId, through, settledAtMs, settles };
+}
+
+export function decodeSettle(body: Buffer, settledAtMs: number): JournalEntry {
+  const input = new JournalInput(body);
+  const head = readHead(input, settledAtMs);
   const records: JournalRecord[] = [];
   for (let left = input.number(); left > 0; left--) {
     const id = input.text();
@@ -126,7 +140,6 @@ export function decodeSettle(body: Buffer, settledAtMs: number): JournalEntry {
   const [countedLogs, freshLogs] = [counts(), { ...counts(), quarantined: input.number() }];
   return {
     ...head,
-    settledAtMs,
     records,
     pieces,
     counts: { traces: countedSpans, logs: countedLogs },

@@ -3,12 +3,14 @@ import { AppError } from '../core/errors.ts';
 import { type Disk, nodeDisk } from './disk.ts';
 import { JournalOutput } from './journal-bytes.ts';
 import {
+  decodeHead,
   decodeMark,
   decodeSettle,
   ENTRY_KIND,
   encodeMark,
   encodeSettle,
   type JournalEntry,
+  type JournalHead,
   type JournalMark,
 } from './journal-codec.ts';
 import {
@@ -26,7 +28,7 @@ import type { SegmentReport } from './segment-recovery.ts';
 /** Where an entry of the settle journal starts. */
 export type JournalPosition = FramePosition;
 
-export type { JournalEntry, JournalMark, JournalRecord } from './journal-codec.ts';
+export type { JournalEntry, JournalHead, JournalMark, JournalRecord } from './journal-codec.ts';
 export { type EvidencePlace, type EvidencePlaces, eachPlace, PlacePacker } from './journal-places.ts';
 
 export interface SettleJournalOptions {
@@ -148,18 +150,32 @@ export class SettleJournal {
    * Every entry and every mark that was there at the open, oldest first; the next one after the visit is done. Throws
    * AppError `storage` for entries of a format that is not read any more.
    */
-  async replay(
+  replay(
     visit: (entry: JournalEntry, position: JournalPosition) => void | Promise<void>,
     options: JournalReplayOptions = {},
   ): Promise<{ entries: number; bytes: number }> {
-    const { visitMark, progress } = options;
+    return this.#replay((raw) => visit(decode(raw), raw.position), options);
+  }
+
+  /** As `replay`, with what a restart needs of each entry. */
+  replayHeads(
+    visit: (head: JournalHead, position: JournalPosition) => void | Promise<void>,
+    options: JournalReplayOptions = {},
+  ): Promise<{ entries: number; bytes: number }> {
+    return this.#replay((raw) => visit(decodeHead(raw.body, nsToMs(raw.timeNs)), raw.position), options);
+  }
+
+  async #replay(
+    visit: (raw: RawEntry) => void | Promise<void>,
+    { visitMark, progress }: JournalReplayOptions,
+  ): Promise<{ entries: number; bytes: number }> {
     let entries = 0;
     const { bytes } = await this.#log.replay(
       (raw) => {
         checkVersion(raw);
         if (raw.kind === ENTRY_KIND.mark) return visitMark?.(decodeMark(raw.body, nsToMs(raw.timeNs)));
         entries++;
-        return visit(decode(raw), raw.position);
+        return visit(raw);
       },
       progress === undefined ? {} : { progress },
     );
