@@ -16,7 +16,12 @@ it('a node that is killed while it writes, and started again, has every record o
     return context.skip(server.skipped);
   }
   try {
-    const store = await openElasticsearchStore({ ...SETTINGS, urls: [server.url], requestTimeoutMs: 5000 });
+    const store = await openElasticsearchStore({
+      ...SETTINGS,
+      urls: [server.url],
+      indexPeriod: 'month',
+      requestTimeoutMs: 5000,
+    });
     await store.setUp();
     const namespace = 'restarted';
     const all = hourly(namespace, BATCHES * BATCH_RECORDS, 1n);

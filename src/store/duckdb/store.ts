@@ -2,7 +2,7 @@ import { chmod, mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
-import { AppError, describeError } from '../../core/errors.ts';
+import { AppError } from '../../core/errors.ts';
 import type { AuditRecord } from '../../core/record.ts';
 import type { RecordWrite } from '../../core/settlement.ts';
 import type {
@@ -19,6 +19,7 @@ import type {
   Store,
   WriteResult,
 } from '../port.ts';
+import { asOpenFailure, asWorkFailure, firstLine, isFatal, isOutOfMemory } from './failures.ts';
 import { ranks } from './ranks.ts';
 import { aggregate, documents, facets, histogram, query, search } from './reads.ts';
 import { CREATE_STAGING, CREATE_TABLES, TABLES_VERSION } from './schema.ts';
@@ -30,13 +31,17 @@ export interface DuckDbSettings {
   readonly file: string;
   readonly memoryBytes: number;
   readonly threads: number;
+  /**
+   * Log that DuckDB keeps before it moves it into the database file, which holds up the commit that crosses it.
+   * Default 128 MiB.
+   */
+  readonly checkpointBytes?: number;
 }
 
 /** Records of one page of `iterate`. */
 const ITERATE_RECORDS = 2000;
 
-/** Log that DuckDB keeps before it moves it into the database file, which holds up the commit that crosses it. */
-const CHECKPOINT_THRESHOLD = '128MiB';
+const CHECKPOINT_BYTES = 128 * 1024 * 1024;
 
 /** File format of new databases: the first that has zstd. */
 const STORAGE_VERSION = 'v1.2.0';
@@ -60,6 +65,8 @@ export class DuckDbStore implements Store {
   /** The file is let go of before it is opened again: two instances would write over each other. */
   #released: Promise<void> = Promise.resolve();
   #isClosed = false;
+  /** Records that one transaction takes, for want of memory. */
+  #partRecordsMax = Number.POSITIVE_INFINITY;
   /** The last write; the next one starts after it. */
   #lastWrite: Promise<unknown> = Promise.resolve();
 
@@ -76,7 +83,10 @@ export class DuckDbStore implements Store {
   async setUp(): Promise<void> {
     await this.#inTurn(async () => {
       const connections = await this.#connected();
-      await use(connections, connections.writes, (writes) => setUpTables(writes, this.#settings.file));
+      const { file } = this.#settings;
+      await use(connections, connections.writes, (writes) => setUpTables(writes, file)).catch((error: unknown) => {
+        throw asOpenFailure(file, error);
+      });
     });
   }
 
@@ -84,13 +94,38 @@ export class DuckDbStore implements Store {
     return this.#inTurn(async () => {
       const connections = await this.#connected();
       try {
-        return await use(connections, connections.writes, (connection) => writeBatch(connection, batch));
+        return await use(connections, connections.writes, (connection) => this.#writeParts(connection, batch));
       } catch (error) {
         if (isFatal(error)) this.#abandon(connections);
-        const code = isOfTheMachine(error) ? 'store_unavailable' : 'internal';
-        throw new AppError(code, `DuckDB did not take the batch: ${firstLine(error)}`, { cause: error });
+        throw asWorkFailure(this.#settings.file, 'did not take the batch', error);
       }
     });
+  }
+
+  /**
+   * One transaction for a batch, unless the memory does not suffice: then parts of it, in order, each durable for itself, as
+   * small as it takes, and again larger ones while they are taken. What is only in DuckDB's log yet takes memory, too:
+   * it goes into the file first.
+   */
+  async #writeParts(connection: DuckDBConnection, batch: readonly RecordWrite[]): Promise<WriteResult> {
+    let [written, outranked, at] = [0, 0, 0];
+    do {
+      const part = batch.slice(at, at + this.#partRecordsMax);
+      try {
+        const result = await writeBatch(connection, part);
+        written += result.written;
+        outranked += result.outranked;
+        at += part.length;
+        this.#partRecordsMax *= 2;
+      } catch (error) {
+        const isShort = isOutOfMemory(error);
+        // A commit for which the memory does not suffice may be fatal: then the file is opened again for the next try.
+        if (isShort || isFatal(error)) this.#partRecordsMax = Math.max(1, Math.ceil(part.length / 2));
+        if (!isShort || part.length < 2) throw error;
+        await connection.run('CHECKPOINT').catch(() => undefined);
+      }
+    } while (at < batch.length);
+    return { written, outranked, rejected: [] };
   }
 
   search(selection: Selection, sort: Sort, limit: number, cursor?: string): Promise<Page> {
@@ -219,9 +254,10 @@ export class DuckDbStore implements Store {
         connections.idle.push(connection);
       }
     } catch (error) {
-      if (error instanceof AppError) throw error;
       if (isFatal(error)) this.#abandon(connections);
-      throw new AppError('store_unavailable', `DuckDB could not answer: ${firstLine(error)}`, { cause: error });
+      const failure = asWorkFailure(this.#settings.file, 'could not answer', error);
+      if (error instanceof AppError || failure.retryable) throw failure;
+      throw new AppError('store_unavailable', failure.message, { cause: error });
     }
   }
 
@@ -232,21 +268,33 @@ export class DuckDbStore implements Store {
   }
 }
 
-async function connect({ file, memoryBytes, threads }: DuckDbSettings): Promise<Connections> {
+async function connect({
+  file,
+  memoryBytes,
+  threads,
+  checkpointBytes = CHECKPOINT_BYTES,
+}: DuckDbSettings): Promise<Connections> {
   try {
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });
     const instance = await DuckDBInstance.create(file, {
       threads: String(threads),
       memory_limit: `${memoryBytes}B`,
-      checkpoint_threshold: CHECKPOINT_THRESHOLD,
+      checkpoint_threshold: `${checkpointBytes}B`,
       storage_compatibility_version: STORAGE_VERSION,
       autoinstall_known_extensions: 'false',
       autoload_known_extensions: 'false',
     });
-    await chmod(file, 0o600);
-    return { instance, writes: await instance.connect(), idle: [], busy: new Map() };
+    try {
+      await chmod(file, 0o600);
+      const writes = await instance.connect();
+      await writes.run(CREATE_STAGING);
+      return { instance, writes, idle: [], busy: new Map() };
+    } catch (error) {
+      instance.closeSync();
+      throw error;
+    }
   } catch (error) {
-    throw new AppError('storage', `cannot open the DuckDB file ${file}: ${whyNotOpened(error)}`, { cause: error });
+    throw asOpenFailure(file, error);
   }
 }
 
@@ -292,28 +340,5 @@ async function setUpTables(connection: DuckDBConnection, file: string): Promise<
     }
   }
   for (const statement of CREATE_TABLES) await connection.run(statement);
-  await connection.run(CREATE_STAGING);
   await connection.run(`INSERT OR REPLACE INTO meta VALUES ('tables_version', '${TABLES_VERSION}')`);
-}
-
-function whyNotOpened(error: unknown): string {
-  const line = firstLine(error);
-  if (/lock/i.test(line)) return 'another process has it open';
-  if (/not a valid DuckDB|newer version|storage version/i.test(line))
-    return 'it is no DuckDB file that this version can read';
-  return line;
-}
-
-/** By how the message begins: further on it may quote a record. */
-function isFatal(error: unknown): boolean {
-  return /^FATAL Error|^[^"']*database has been invalidated/i.test(describeError(error));
-}
-
-/** Nothing that another batch would do better with: the disk (when it is full, the commit fails), the file, or DuckDB itself. */
-function isOfTheMachine(error: unknown): boolean {
-  return isFatal(error) || /^(IO|Connection|Permission|TransactionContext|INTERRUPT) Error/i.test(describeError(error));
-}
-
-function firstLine(error: unknown): string {
-  return describeError(error).split('\n')[0] ?? '';
 }
