@@ -70,6 +70,44 @@ describe('append and replay', () => {
     for (const frame of stored) expect(wal.read(frame.position)).toEqual(frame);
   });
 
+  it('replays from a segment on, and tells how far it is', async () => {
+    const disk = new MemoryDisk();
+    const before = await openWal(disk);
+    for (let number = 0; number < 7; number += 1) await before.wal.append(frameOf(number, 150));
+    await before.wal.close();
+    const { wal } = await openWal(disk);
+    const numbers: number[] = [];
+    const told: unknown[] = [];
+    const opened: string[] = [];
+    const open = disk.openToRead.bind(disk);
+    disk.openToRead = (path) => {
+      opened.push(path.slice(-5, -4));
+      return open(path);
+    };
+    const options = { fromSegment: 3, progress: (progress: unknown) => told.push(progress) };
+    const { frames } = await wal.replay((frame) => void numbers.push(numberOf(frame)), options);
+    const young = wal.segments().filter(({ segment }) => segment >= 3);
+    const bytesTotal = young.reduce((sum, { bytes }) => sum + bytes, 0);
+    expect(opened).toEqual(young.map(({ segment }) => String(segment)));
+    expect(numbers).toEqual([2, 3, 4, 5, 6]);
+    expect(frames).toBe(5);
+    expect(told.at(-1)).toEqual({ entries: 5, bytes: bytesTotal, bytesTotal });
+  });
+
+  it('passes over an entry that is whole and yet no frame, and says so', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk);
+    await wal.append(frameOf(1));
+    const other = Buffer.alloc(18 + 4);
+    sealEntry(other, 9, 5n);
+    const bytes = disk.bytesOf(first);
+    disk.plant(first, Buffer.concat([bytes, other, bytes.subarray(32)]));
+    const again = await openWal(disk);
+    expect((await replayed(again.wal)).map(numberOf)).toEqual([1, 1]);
+    const reason = `segment 1 at ${bytes.length} holds no frame`;
+    expect(again.reports).toEqual([{ segment: 1, offset: bytes.length, bytesCut: other.length, reason }]);
+  });
+
   it('finishes what waits at close and refuses what comes after', async () => {
     const { wal } = await openWal(new MemoryDisk());
     const finished: unknown[] = [];
@@ -178,6 +216,55 @@ describe('segments', () => {
     const again = await openWal(disk);
     await replayed(again.wal);
     expect(again.wal.segments()).toEqual(before.map((segment) => ({ ...segment, sealed: true })));
+  });
+
+  it('seals what is old though nothing more comes, and then lets it go', async () => {
+    const disk = new MemoryDisk();
+    let nowMs = 1_790_000_000_000;
+    const { wal, reports } = await openWal(disk, { segmentAgeMs: 1000, clock: { nowMs: () => nowMs } });
+    const segments = () => wal.segments().map(({ segment, sealed }) => [segment, sealed]);
+    await wal.sealAged();
+    expect(segments()).toEqual([]);
+    await wal.append(frameOf(1));
+    await wal.sealAged();
+    expect(segments()).toEqual([[1, false]]);
+    nowMs += 1001;
+    // The disk is full: it stays as it is, and is tried again.
+    disk.capacityBytes = 0;
+    await wal.sealAged();
+    expect(segments()).toEqual([[1, true]]);
+    expect(reports).toEqual([
+      { segment: 2, bytesCut: 0, reason: expect.stringContaining('cannot be started: ENOSPC') },
+    ]);
+    await expect(wal.drop(1)).rejects.toMatchObject({ code: 'storage' });
+    disk.capacityBytes = 1e6;
+    await Promise.all([wal.sealAged(), wal.append(frameOf(2)), wal.sealAged()]);
+    nowMs += 5000;
+    for (let time = 0; time < 3; time += 1) await wal.sealAged();
+    expect(segments()).toEqual([
+      [1, true],
+      [2, true],
+      [3, false],
+    ]);
+    for (const segment of [1, 2]) await wal.drop(segment);
+    expect(wal.bytes).toBe(32);
+    disk.crash('nothing unsynced');
+    const again = await openWal(disk);
+    expect(await again.wal.append(frameOf(3))).toEqual({ segment: 4, offset: 32 });
+    expect((await replayed(again.wal)).length).toBe(0);
+    expect(again.reports).toEqual([]);
+  });
+
+  it('a segment whose header a crash kept from being written is one that holds nothing', async () => {
+    const disk = new MemoryDisk();
+    disk.plant(first, Buffer.alloc(5));
+    const { wal, reports } = await openWal(disk);
+    expect(reports).toMatchObject([{ segment: 1, offset: 0, reason: 'the file is shorter than its header' }]);
+    expect(await wal.append(frameOf(1))).toEqual({ segment: 2, offset: 32 });
+    await wal.close();
+    const again = await openWal(disk);
+    expect((await replayed(again.wal)).map(numberOf)).toEqual([1]);
+    expect(again.reports).toEqual([]);
   });
 
   it('starts above the floor', async () => {
