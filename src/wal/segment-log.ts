@@ -149,6 +149,25 @@ export class SegmentLog {
   }
 
   /**
+   * Visits every entry that is durable when its segment is reached, oldest first; appends, compactions and drops may go on
+   * meanwhile. Returns the bytes that could not be read.
+   */
+  async visit(visit: (entry: RawEntry) => void | Promise<void>): Promise<number> {
+    let damagedBytes = 0;
+    for (const number of [...this.#segments.keys()]) {
+      const segment = this.#segments.get(number);
+      const end =
+        segment &&
+        (await readSegment(this.#options, segment, visit).catch((error: unknown) => {
+          if (this.#segments.has(number)) throw error;
+          return undefined;
+        }));
+      for (const { bytes } of end?.damage ?? []) damagedBytes += bytes;
+    }
+    return damagedBytes;
+  }
+
+  /**
    * Seals the newest segment if it holds anything and is older than the age at which segments are closed, and starts the
    * next one: so that evidence of a quiet system can go, too.
    */

@@ -182,6 +182,14 @@ export class SettleJournal {
     return { entries, bytes };
   }
 
+  /** Every entry that is there by now, oldest first, while appends go on. Returns the bytes that could not be read. */
+  visit(visit: (entry: JournalEntry, position: JournalPosition) => void | Promise<void>): Promise<number> {
+    return this.#log.visit((raw) => {
+      checkVersion(raw);
+      return raw.kind === ENTRY_KIND.mark ? undefined : visit(decode(raw), raw.position);
+    });
+  }
+
   /** Removes whole segments whose newest entry was settled before this time (epoch milliseconds); never the newest segment. */
   async dropBefore(timeMs: number): Promise<void> {
     for (const { segment, lastReceivedNs } of this.#log.segments().slice(0, -1)) {
