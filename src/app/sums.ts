@@ -57,7 +57,8 @@ export class Sums {
   accept(frame: Frame & { readonly position: FramePosition }): void {
     if (frame.signal === 'metrics') return;
     this.#counters.add('accepted', itemsOf(frame), { signal: frame.signal });
-    this.#acceptedThrough = frame.position;
+    // A replay comes to older frames while new ones are accepted.
+    if (comparePositions(frame.position, this.#acceptedThrough) > 0) this.#acceptedThrough = frame.position;
   }
 
   /** What the last run left: its newest mark, before any frame is accepted. */
