@@ -196,7 +196,9 @@ export async function lookAtSegment(place: Place, number: number, isCompressed: 
     const createdNs = header.ok ? header.createdNs : 0n;
     const common = { segment: number, createdMs: nsToMs(createdNs), sealed: true, ...(header.ok ? {} : { header }) };
     if (!isCompressed) {
-      const firstNs = got === start.length ? start.readBigUInt64LE(HEADER_BYTES + 10) : createdNs;
+      // The header was checked; the first entry was not, and a wrong time would let segments go too early.
+      const isTold = createdNs > 0n || got < start.length;
+      const firstNs = isTold ? createdNs : start.readBigUInt64LE(HEADER_BYTES + 10);
       return { ...common, bytes: file.size(), firstReceivedNs: firstNs, lastReceivedNs: firstNs };
     }
     const { blocks, rawEnd } = readBlockIndex(file);
@@ -315,8 +317,9 @@ export async function readSegment(
     if (entry.timeNs > last) last = entry.timeNs;
     return visit(entry);
   };
+  const wasSealed = segment.sealed;
   const end = await scanEither(place, segment, visitTimed);
-  if (first !== undefined) {
+  if (first !== undefined && wasSealed) {
     segment.firstReceivedNs = first;
     segment.lastReceivedNs = last;
   }
