@@ -24,6 +24,7 @@ export interface ReportOptions {
 const SUMMARY_GAPS_MAX = 10;
 
 interface Found {
+  readonly question: CoverageQuestion;
   readonly range: Range;
   readonly services: readonly {
     readonly hours: ServiceHours;
@@ -45,7 +46,7 @@ function find(question: CoverageQuestion, { facts, settings, nowMs, countedUntil
     const gaps = gapsOfService(hours, range, { runs: facts.runs, settings, nowMs: countedUntilMs });
     return cells.length + gaps.length === 0 ? [] : [{ hours, cells, gaps }];
   });
-  return { range, services, gaps: gapsOfAll(facts, range, { settings, nowMs }) };
+  return { question, range, services, gaps: gapsOfAll(facts, range, { settings, nowMs }) };
 }
 
 /** Everything that is known of the range, by service. */
@@ -100,12 +101,14 @@ export function notWatchedSummary(): CoverageSummary {
   return { ...OFF, gap_count: 0 };
 }
 
-function summaryText({ services, gaps, range }: Found, { knownSinceMs }: ReportOptions): string {
+function summaryText({ question, services, gaps, range }: Found, { knownSinceMs }: ReportOptions): string {
   const count = gaps.length + services.reduce((total, service) => total + service.gaps.length, 0);
   // Nothing is said of the time before, which a range that begins later does not touch.
   const since = range.fromMs < knownSinceMs ? ` since ${minute(knownSinceMs)}` : '';
   if (count > 0) return `${count} ${count === 1 ? 'gap' : 'gaps'} observed${since}`;
-  if (services.length === 0) return `no evidence of any service${since}, so nothing can be said`;
+  if (services.length === 0) {
+    return `no evidence of ${question.services?.join(', ') || 'any service'}${since}, so nothing can be said`;
+  }
   return `no gap observed${since} (${services.length} ${services.length === 1 ? 'service' : 'services'})`;
 }
 

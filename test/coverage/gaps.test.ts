@@ -56,6 +56,11 @@ describe('no gap', () => {
 
   it('is not said where nothing was seen', () => {
     expect(coverageSummary({}, options({})).text).toMatch(/^no evidence of any service since .*nothing can be said$/);
+    const { text: ofNames } = coverageSummary(
+      { services: ['mail', 'post'] },
+      options({ services: [service('shop', busy)] }),
+    );
+    expect(ofNames).toBe('no evidence of mail, post since 2026-11-21 10:00Z, so nothing can be said');
     const before = { fromMs: BASE_MS - 2 * HOUR_MS, toMs: BASE_MS - HOUR_MS };
     const { text } = coverageSummary(before, options({ services: [service('shop', busy)] }));
     expect(text).toBe('no evidence of any service, so nothing can be said');

@@ -77,7 +77,8 @@ describe('coverage of a running Spantrail', () => {
     let spantrail = await start();
     const recent = sequence(START_MS - 20 * MINUTE_MS, 20, MINUTE_MS);
     // Whole, sampled, gone silent, called by what is not heard.
-    await spantrail.send('traces', requests('whole', recent));
+    const whole = requests('whole', recent);
+    await spantrail.send('traces', whole);
     await spantrail.send('traces', requests('sampled', recent, { traceState: 'ot=th:e666' }));
     await spantrail.send('traces', requests('quiet', sequence(START_MS - 6 * HOUR_MS, 40, 5 * MINUTE_MS)));
     await spantrail.send('traces', requests('orphaned', recent, { parentSpanId: 'aaaaaaaaaaaaaaaa' }));
@@ -97,8 +98,8 @@ describe('coverage of a running Spantrail', () => {
       gaps: [{ kind: 'missing_parents' }],
     });
     // Every list of records says so, for the services and the time it is of.
-    const whole = await run('search', 'service.name: whole', '--from', '-1h');
-    expect(whole.err).toBe('spantrail: coverage: no gap observed (1 service)\n');
+    const found = await run('search', 'service.name: whole', '--from', '-1h');
+    expect(found.err).toBe('spantrail: coverage: no gap observed (1 service)\n');
     const all = await run('search', '--limit', '1');
     expect(all.err).toMatch(/coverage: 3 gaps observed/);
     for (const name of ['sampled keeps only', 'quiet is silent', 'orphaned was called by'])
@@ -116,6 +117,15 @@ describe('coverage of a running Spantrail', () => {
     spantrail = await start({ SPANTRAIL_COVERAGE_DOWN_MS: '1ms' });
     await spantrail.settled();
     const killed = await coverage(spantrail);
+    // What was stored before the kill is known to the journal: sent again, it changes nothing.
+    await spantrail.send('traces', whole);
+    await spantrail.settled();
+    const sentAgain = await coverage(spantrail);
+    for (const { services } of [killed, sentAgain]) {
+      expect(services.map(({ service, spans }) => [service, spans])).toEqual(
+        answer.services.map(({ service, spans }) => [service, spans]),
+      );
+    }
     expect(killed.services.map(kindsOf)).toEqual(answer.services.map(kindsOf));
     expect(killed.gaps.map(({ kind, text }) => [kind, /was stopped/.test(text)])).toEqual([
       ['down', false],
