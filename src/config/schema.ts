@@ -182,7 +182,7 @@ const join = z
         'Pieces of evidence at which a trace is settled early, and most that one settle looks at (those of the smallest span ids); accesses beyond get no record and the others say partial.',
       ),
     indexBytesMax: sizeBytes('512MiB').describe(
-      'Memory of the trace index. Over it stored traces are let go, then open ones settled early.',
+      'Memory of the trace index: a quarter for where stored traces are (the oldest are forgotten first), the rest for open ones (then settled early).',
     ),
     lateWaitMaxMs: durationMs('10m').describe(
       'Each further revision of one trace waits twice as long as the one before, at most this.',
