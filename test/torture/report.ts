@@ -48,11 +48,20 @@ export function printResult(result: TortureResult): string {
   return `\n${result.store}\n${lines.join('\n')}\n`;
 }
 
-/** Keeps the results, with the commit that they are of, in docs/torture.md. */
-export async function record(results: readonly TortureResult[]): Promise<void> {
-  const git = (...parameters: string[]) => execFileSync('git', parameters, { encoding: 'utf8' }).trim();
-  const isClean = git('status', '--porcelain', '--', 'src') === '';
-  const commit = `${git('rev-parse', '--short', 'HEAD')}${isClean ? '' : ' and changes in src that are not committed'}`;
+const git = (...parameters: string[]) => execFileSync('git', parameters, { encoding: 'utf8' }).trim();
+
+/** What runs: the commit, and whether the sources differ from it. */
+export function describeSources(): string {
+  const commit = git('rev-parse', '--short', 'HEAD');
+  return git('status', '--porcelain', '--', 'src') === ''
+    ? commit
+    : `${commit} and changes in src that are not committed`;
+}
+
+/** Keeps the results in docs/torture.md, with what they are of: the sources when the run began. */
+export async function record(results: readonly TortureResult[], sources: string): Promise<void> {
+  const now = describeSources();
+  const commit = now === sources ? sources : `${sources}, and ${now} at the end`;
   const head = [
     '# Torture',
     '',

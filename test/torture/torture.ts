@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startElasticsearch } from '../setup/elasticsearch.ts';
-import { printResult, record } from './report.ts';
+import { describeSources, printResult, record } from './report.ts';
 import { type TortureResult, type TortureStore, torture } from './rounds.ts';
 
 const HELP = `npm run torture -- [options]
@@ -35,6 +35,7 @@ async function main(): Promise<number> {
     process.stderr.write(HELP);
     return values.help ? 0 : 2;
   }
+  const sources = values.record ? describeSources() : '';
   const results: TortureResult[] = [];
   for (const store of stores) {
     const result = await tortureOn(store, rounds, seed);
@@ -42,7 +43,7 @@ async function main(): Promise<number> {
     results.push(result);
     process.stdout.write(printResult(result));
   }
-  if (values.record) await record(results);
+  if (values.record) await record(results, sources);
   return 0;
 }
 
