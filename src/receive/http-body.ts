@@ -33,28 +33,48 @@ function readBytes(request: IncomingMessage, bytesMax: number, reservation: Rese
   const limit = reservation.expect(said);
   if (limit) return Promise.resolve({ kind: 'busy', limit });
   return new Promise((resolve) => {
-    const chunks: Buffer[] = [];
+    const pieces = said > 0 ? intoOne(said) : intoMany();
     let bytes = 0;
     const stop = (result: BodyResult): void => {
       request.off('data', onData);
-      chunks.length = 0;
       resolve(result);
     };
     const onData = (chunk: Buffer): void => {
       bytes += chunk.length;
-      const limit = reservation.add(Math.max(chunk.length, PIECE_BYTES_MIN));
+      const limit = reservation.add(said > 0 ? chunk.length : Math.max(chunk.length, PIECE_BYTES_MIN));
       if (bytes > bytesMax) stop({ kind: 'too_large' });
       else if (limit) stop({ kind: 'busy', limit });
-      else chunks.push(chunk);
+      else pieces.add(chunk);
     };
     request.on('data', onData);
     request.once('end', () => {
-      const body = Buffer.concat(chunks, bytes);
-      chunks.length = 0;
       reservation.shrinkTo(bytes);
-      resolve({ kind: 'body', bytes: body });
+      resolve({ kind: 'body', bytes: pieces.join() });
     });
     request.once('error', () => stop({ kind: 'aborted' }));
     request.once('close', () => stop({ kind: 'aborted' }));
   });
+}
+
+interface Pieces {
+  add(chunk: Buffer): void;
+  join(): Buffer;
+}
+
+/** Node sees to it that no more bytes come than the header said. */
+function intoOne(bytes: number): Pieces {
+  // Not from the pool, and not filled: pages are only taken as the bytes come.
+  const body = Buffer.allocUnsafeSlow(bytes);
+  let at = 0;
+  return {
+    add: (chunk) => {
+      at += chunk.copy(body, at);
+    },
+    join: () => body,
+  };
+}
+
+function intoMany(): Pieces {
+  const chunks: Buffer[] = [];
+  return { add: (chunk) => void chunks.push(chunk), join: () => Buffer.concat(chunks) };
 }
