@@ -137,9 +137,18 @@ function addExport(program: Command, terminal: Terminal): void {
       if (options.output !== undefined) await writePrivately(options.output, source);
       else if (terminal.columns === undefined) await pipeline(source, terminal.output, { end: false });
       else await pipeline(printableChunks(source), terminal.output, { end: false });
-      const { coverage } = await client.get<RecordsAnswer>('/api/v1/records', { ...chosen, limit: 1 });
-      if (coverage) terminal.warn(coverageText(coverage));
+      terminal.warn(await coverageOf(client, chosen));
     });
+}
+
+/** What is missing from an export, which is complete by now whether or not this can be told. */
+async function coverageOf(client: Client, chosen: Parameters): Promise<string> {
+  try {
+    const { coverage } = await client.get<RecordsAnswer>('/api/v1/records', { ...chosen, limit: 1 });
+    return coverage ? coverageText(coverage) : 'coverage: this server does not tell';
+  } catch (error) {
+    return `coverage: not known, ${describeError(error)}`;
+  }
 }
 
 /** Audit data is for the one who asked: the file is 0600, also when it was there before. */
