@@ -62,7 +62,10 @@ function whyExpected(
   const firstMs = cells[0]?.firstMs ?? fromMs;
   if (firstMs > fromMs - DAY_MS) {
     const hours = (cells[index]?.hour ?? 0) - (cells[0]?.hour ?? 0) + 1;
-    return (index + 1) / hours >= REGULAR_SHARE ? 'until then it was heard in most hours' : undefined;
+    if ((index + 1) / hours < REGULAR_SHARE) return undefined;
+    return hours === 1
+      ? 'it was heard in that hour alone'
+      : `until then it was heard in ${index + 1} of ${hours} hours`;
   }
   const hadTraffic = (backMs: number) => isBetween(cells, fromMs - backMs, untilMs - backMs);
   if (hadTraffic(WEEK_MS)) return 'at this time of the week before there was traffic';

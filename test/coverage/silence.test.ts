@@ -40,7 +40,7 @@ describe('a service that is heard all the time', () => {
   it('is silent from an hour after its last word on', () => {
     expect(silent(cellsOf(instants), lastMs + HOUR_MS - 1)).toEqual([]);
     expect(silent(cellsOf(instants), lastMs + HOUR_MS)).toEqual([
-      { fromMs: lastMs, toMs: lastMs + HOUR_MS, ongoing: true, why: 'until then it was heard in most hours' },
+      { fromMs: lastMs, toMs: lastMs + HOUR_MS, ongoing: true, why: 'until then it was heard in 3 of 3 hours' },
     ]);
   });
 
@@ -90,7 +90,7 @@ describe('what is missed', () => {
     const named = silent(cellsOf(nights, 50), MONDAY_MS + 5 * DAY_MS + 10 * HOUR_MS);
     expect(named).toMatchObject([
       // Of the first night nothing is known yet.
-      { fromMs: nights[0], why: 'until then it was heard in most hours' },
+      { fromMs: nights[0], why: 'it was heard in that hour alone' },
       { fromMs: nights[2], toMs: nights[3], why: 'at this time of the day before there was traffic' },
     ]);
   });
