@@ -30,8 +30,9 @@ export class BackgroundCompaction {
 
   /** Answers whether it was begun. A failure is reported and leaves the segment as it was. */
   start(segment: Segment, compacted: (rawBytes: number, bytes: number) => void): boolean {
-    const isCandidate = segment.sealed && segment.compressedBytes === undefined && !this.#keptRaw.has(segment);
-    if (this.#running || !isCandidate) return false;
+    const isRaw = segment.sealed && segment.compressedBytes === undefined;
+    const isDamaged = segment.header !== undefined || this.#keptRaw.has(segment);
+    if (this.#running || !isRaw || isDamaged) return false;
     const running = { segment: segment.segment, isStopped: false, done: Promise.resolve() };
     this.#running = running;
     running.done = this.#run(segment, () => running.isStopped, compacted).finally(() => {

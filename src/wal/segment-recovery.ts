@@ -106,8 +106,8 @@ export async function listFolder({ folder, kind, disk }: Place): Promise<FolderN
 
 /**
  * The segments of a folder, oldest first, all sealed. The newest is read to its end and its torn tail cut off; the others
- * are checked when they are replayed. What a compaction left unfinished is tidied up. Strange files and missing numbers are
- * reported, never touched.
+ * are checked when they are replayed. What a compaction left unfinished is tidied up. Strange files, those of another kind
+ * among them, and missing numbers are reported, never touched.
  */
 export async function recoverSegments(place: SegmentFolder): Promise<Segment[]> {
   const { folder, disk, report } = place;
@@ -118,42 +118,47 @@ export async function recoverSegments(place: SegmentFolder): Promise<Segment[]> 
     report({ segment: 0, file, bytesCut: 0, reason: `${file} is not ours and is left alone` });
   }
   for (const name of names.unfinished) await disk.unlink(join(folder, name));
-  const numbers = [...names.segments.keys()];
   const segments: Segment[] = [];
   let isTidied = names.unfinished.length > 0;
+  let numberBefore: number | undefined;
   for (const [number, forms] of names.segments) {
-    const before = segments.at(-1);
-    const missing = before ? number - before.segment - 1 : 0;
+    const missing = numberBefore === undefined ? 0 : number - numberBefore - 1;
     if (missing > 0)
       report({ segment: number, bytesCut: 0, reason: `${missing} segments before this one are missing` });
+    numberBefore = number;
     let isCompressed = forms.compressed;
     if (forms.raw && forms.compressed) {
       isCompressed = await keepOneForm(place, number);
       isTidied = true;
     }
     const segment = await lookAtSegment(place, number, isCompressed);
-    if (segment.header) report(reportOf(place, segment, { offset: 0, bytes: 0, reason: segment.header.reason }));
-    if (number === numbers.at(-1) && !isCompressed && !segment.header?.isForeign) {
-      await makeWhole(place, segment).catch((error: unknown) => {
-        // It is read up to the damage as it is, and appended to never.
-        if (!isDiskFull(error)) throw error;
-        report(
-          reportOf(place, segment, { offset: 0, bytes: 0, reason: `it cannot be repaired: ${describeError(error)}` }),
-        );
-      });
-    }
-    // A kill came before its header: it holds nothing and knows no time, which must not look like long ago.
-    if (before && segment.firstReceivedNs === 0n) {
-      segment.firstReceivedNs = before.lastReceivedNs;
-      segment.lastReceivedNs = before.lastReceivedNs;
-    }
-    // An estimate, unless its index told.
-    if (before?.compressedBytes === undefined && before && segment.firstReceivedNs > before.lastReceivedNs)
-      before.lastReceivedNs = segment.firstReceivedNs;
+    if (segment.header) reportHeader(place, segment, segment.header);
+    if (segment.header?.isForeign) continue;
+    estimateTimes(segment, segments.at(-1));
     segments.push(segment);
   }
+  const newest = segments.at(-1);
+  if (newest && newest.compressedBytes === undefined) await makeWhole(place, newest);
   if (isTidied) await disk.syncFolder(folder);
   return segments;
+}
+
+function reportHeader(place: SegmentFolder, segment: Segment, header: { isForeign: boolean; reason: string }): void {
+  const reason = header.isForeign ? `${header.reason} and is left alone` : header.reason;
+  place.report(reportOf(place, segment, { offset: 0, bytes: 0, reason }));
+}
+
+/** From what the neighbours know: of a segment that was not read only its beginning is certain. */
+function estimateTimes(segment: Segment, before: Segment | undefined): void {
+  if (!before) return;
+  // A kill came before its header: it holds nothing and knows no time, which must not look like long ago.
+  if (segment.firstReceivedNs === 0n) {
+    segment.firstReceivedNs = before.lastReceivedNs;
+    segment.lastReceivedNs = before.lastReceivedNs;
+  }
+  // The index of a compressed one has told already.
+  const isEstimate = before.compressedBytes === undefined;
+  if (isEstimate && segment.firstReceivedNs > before.lastReceivedNs) before.lastReceivedNs = segment.firstReceivedNs;
 }
 
 /** A compaction was cut short after its rename: true when the compressed file is the one that is kept. */
@@ -220,6 +225,17 @@ export async function lookAtSegment(place: Place, number: number, isCompressed: 
  * written. A tail in which whole entries follow the damage was not torn by a crash; it is kept as a file of its own.
  */
 async function makeWhole(place: SegmentFolder, segment: Segment): Promise<void> {
+  try {
+    await makeFileWhole(place, segment);
+  } catch (error) {
+    // It is read up to the damage as it is, and appended to never.
+    if (!isDiskFull(error)) throw error;
+    const reason = `it cannot be repaired: ${describeError(error)}`;
+    place.report(reportOf(place, segment, { offset: 0, bytes: 0, reason }));
+  }
+}
+
+async function makeFileWhole(place: SegmentFolder, segment: Segment): Promise<void> {
   const path = segmentPath(place, segment.segment);
   const file = await place.disk.open(path);
   try {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Counters } from '../../src/core/metrics.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
-import { encodeHeader, sealEntry, WAL_KIND } from '../../src/wal/segment-format.ts';
+import { encodeHeader, JOURNAL_KIND, sealEntry, WAL_KIND } from '../../src/wal/segment-format.ts';
 import { SegmentReader } from '../../src/wal/segment-reader.ts';
 import { openFrameReader } from '../../src/wal/wal.ts';
 import { FOLDER, frameOf, numberOf, openWal, replayed } from './helpers.ts';
@@ -253,6 +253,27 @@ describe('segments', () => {
     expect(await again.wal.append(frameOf(3))).toEqual({ segment: 4, offset: 32 });
     expect((await replayed(again.wal)).length).toBe(0);
     expect(again.reports).toEqual([]);
+  });
+
+  it('leaves files of another kind alone, also where a segment should be', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk);
+    for (const number of [1, 2, 3]) await wal.append(frameOf(number, 300));
+    await wal.close();
+    const foreign = Buffer.concat([encodeHeader(JOURNAL_KIND, 2, 1n), disk.bytesOf(first).subarray(32)]);
+    const [second, fourth] = [2, 4].map((number) => `${FOLDER}/000000000${number}.wal`);
+    for (const path of [second, fourth]) disk.plant(path ?? '', foreign);
+    const again = await openWal(disk);
+    expect((await replayed(again.wal)).map(numberOf)).toEqual([1, 3]);
+    const reason = 'the file is no write-ahead log and is left alone';
+    expect(again.reports).toMatchObject([
+      { segment: 2, file: second, reason },
+      { segment: 4, file: fourth, reason },
+    ]);
+    expect(again.wal.startCompaction(2)).toBe(false);
+    await expect(again.wal.drop(2)).rejects.toMatchObject({ code: 'storage' });
+    expect(await again.wal.append(frameOf(4))).toEqual({ segment: 5, offset: 32 });
+    expect(disk.bytesOf(second ?? '').equals(foreign)).toBe(true);
   });
 
   it('a segment whose header a crash kept from being written is one that holds nothing', async () => {
