@@ -48,8 +48,13 @@ export class MarkedJournal {
     const { journal, sums, clock } = this.#options;
     return this.#turns.take(async () => {
       sums.settled(entries, counts);
-      const positions = await retry(() => journal.append(entries, sums.mark(clock.nowMs(), counts)));
+      let mark = sums.mark(clock.nowMs(), counts);
+      const positions = await retry(() => {
+        mark = sums.mark(clock.nowMs(), counts);
+        return journal.append(entries, mark);
+      });
       this.#markedMs = clock.nowMs();
+      sums.marked(mark);
       sums.add(counts);
       await written(positions);
     });

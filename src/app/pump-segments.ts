@@ -6,6 +6,7 @@ import type { DiskSpaceStatus } from '../wal/disk-space.ts';
 import { HEADER_BYTES } from '../wal/segment-format.ts';
 import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
+import type { Sums } from './sums.ts';
 
 type Segments = ReturnType<Wal['segments']>;
 
@@ -15,6 +16,7 @@ interface Parts {
   readonly journal: Pick<SettleJournal, 'dropBefore' | 'bytes' | 'firstSegment'>;
   readonly clock: Clock;
   readonly counters: Counters;
+  readonly sums: Pick<Sums, 'markedBefore'>;
   /** Absent: there is always room. */
   readonly diskSpace?: { status(): DiskSpaceStatus };
   readonly settings: {
@@ -40,7 +42,7 @@ export async function dropStored(parts: Parts, segments: Segments, stats: readon
 
 /** Answers how many segments went. */
 async function evict(parts: Parts, segments: Segments, isStored: (segment: number) => boolean): Promise<number> {
-  const { shards, wal, journal, clock, counters, diskSpace, settings } = parts;
+  const { shards, wal, journal, clock, counters, sums, diskSpace, settings } = parts;
   const oldestAllowedMs = clock.nowMs() - settings.horizonAgeMs;
   const endsMs = latestTimes(segments);
   let keptBytes = segments.reduce((sum, { segment, bytes }) => sum + (isStored(segment) ? bytes : 0), journal.bytes);
@@ -48,7 +50,7 @@ async function evict(parts: Parts, segments: Segments, isStored: (segment: numbe
   let dropped = 0;
   // The newest stays, so that numbers are never used twice.
   for (const [index, { segment, bytes, sealed }] of segments.slice(0, -1).entries()) {
-    if (!sealed || !isStored(segment)) break;
+    if (!sealed || !isStored(segment) || segment >= sums.markedBefore) break;
     const isOld = (endsMs[dropped] ?? oldestAllowedMs) < oldestAllowedMs;
     const isTooMuch = keptBytes > settings.horizonBytesMax;
     if (!isOld && !isTooMuch && missingBytes <= 0) break;

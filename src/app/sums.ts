@@ -43,6 +43,7 @@ export class Sums {
   /** Ignored log records that the counters hold on top of the totals: their segments may be read again by a restart. */
   #ignoredOnTop = 0;
   #marked = '';
+  #markedBefore = 0;
 
   constructor(counters: Counters) {
     this.#counters = counters;
@@ -51,6 +52,14 @@ export class Sums {
   /** All evidence in earlier segments is stored: where a restart begins to read. */
   get storedBefore(): number {
     return this.#storedBefore;
+  }
+
+  /**
+   * The same as the newest mark has it. Segments may go only before this: what a later one holds is counted anew, from its
+   * frames, when the process ends without another mark.
+   */
+  get markedBefore(): number {
+    return this.#markedBefore;
   }
 
   /** A frame is durable. */
@@ -71,6 +80,7 @@ export class Sums {
     }
     if (comparePositions(mark.acceptedThrough, this.#acceptedThrough) > 0) this.#acceptedThrough = mark.acceptedThrough;
     this.#storedBefore = mark.storedBefore;
+    this.#markedBefore = mark.storedBefore;
   }
 
   /** Evidence that was settled, by its entries in the journal. */
@@ -103,6 +113,7 @@ export class Sums {
 
   marked(mark: JournalMark): void {
     this.#marked = textOf(mark);
+    this.#markedBefore = mark.storedBefore;
   }
 
   /**

@@ -46,6 +46,7 @@ async function house(segments: number, { unborn }: { unborn?: number } = {}) {
     journal: { bytes: 500, firstSegment: 1, dropBefore: async (ms: number) => void journalDrops.push(ms) },
     clock,
     counters: new Counters(),
+    sums: { markedBefore: Number.POSITIVE_INFINITY },
     diskSpace: { status: () => space },
     settings: { horizonAgeMs: 3600 * SECOND_MS, horizonBytesMax: 1e9, isCompacting: false },
   };
@@ -56,13 +57,33 @@ async function house(segments: number, { unborn }: { unborn?: number } = {}) {
     while (wal.isCompacting) await new Promise(setImmediate);
     return wal.segments().map(({ segment }) => segment);
   };
-  return { disk, clock, wal, pending, droppedBefore, journalDrops, space, counters: parts.counters, look, frameAt };
+  return {
+    disk,
+    clock,
+    wal,
+    pending,
+    droppedBefore,
+    journalDrops,
+    space,
+    counters: parts.counters,
+    sums: parts.sums,
+    look,
+    frameAt,
+  };
 }
 
 describe('stored segments', () => {
   it('stay, though the index holds nothing of them', async () => {
     const { look } = await house(4);
     expect(await look()).toEqual([1, 2, 3, 4]);
+  });
+
+  it('stay until a mark in the journal says that a restart need not read them', async () => {
+    const { look, sums } = await house(4);
+    sums.markedBefore = 2;
+    expect(await look({ horizonBytesMax: 0 })).toEqual([2, 3, 4]);
+    sums.markedBefore = 4;
+    expect(await look({ horizonBytesMax: 0 })).toEqual([4]);
   });
 
   it.each([3, 4])('stay when a kill left one after them without a byte (segment %i)', async (unborn) => {
