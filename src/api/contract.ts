@@ -83,6 +83,52 @@ export const quarantineDropQuery = z.strictObject({
   reason: z.string().trim().min(1, 'say why: it is kept').max(1000).describe('Why it is given up; kept with the item'),
 });
 
+export const reconcileQuery = z.strictObject({
+  restore: flag.describe('true settles the traces of what is missing again, and looks once more'),
+});
+
+/** What the store has otherwise than the settle journal says. */
+export interface ReconcileDifference {
+  readonly type: 'difference';
+  /**
+   * `missing`: stored once, and not there; `older`: there in an earlier state; `unknown`: there, of a time that is known, and
+   * of no trace that was settled here.
+   */
+  readonly kind: 'missing' | 'older' | 'unknown';
+  readonly id: string;
+  readonly namespace: string;
+  readonly trace_id: string;
+  readonly timestamp: string;
+}
+
+export interface ReconcileSummary {
+  readonly type: 'summary';
+  /** Records that the journal says are stored. */
+  readonly compared: number;
+  readonly missing: number;
+  readonly older: number;
+  readonly unknown: number;
+  /** Missing, but in quarantine or dropped from there: no difference. */
+  readonly quarantined: number;
+  /** Missing, but another record stands for them: no read shows them, and they cannot be restored. No difference. */
+  readonly superseded_missing: number;
+  readonly restored: number;
+  /** Differences that are left. */
+  readonly left: number;
+  /** Unknown records were looked for from here on. */
+  readonly since: string;
+  /** Of the journal: what they said could not be compared. */
+  readonly damaged_bytes: number;
+}
+
+/** The lines of a reconciliation's answer; the last is the summary, or an error. */
+export type ReconcileEvent =
+  | { readonly type: 'progress'; readonly step: string; readonly records: number }
+  | ReconcileDifference
+  | { readonly type: 'unrestored'; readonly id: string; readonly kind: 'missing' | 'older'; readonly reason: string }
+  | ReconcileSummary
+  | { readonly type: 'error'; readonly message: string };
+
 /** Something that was acknowledged and could be neither stored nor read. */
 export interface QuarantineItem {
   readonly id: string;
@@ -285,6 +331,13 @@ export const ROUTES: readonly Route[] = [
     summary: 'Gives items up, with a reason that is kept',
     query: quarantineDropQuery,
     answers: 'json',
+  },
+  {
+    method: 'POST',
+    path: '/api/v1/reconcile',
+    summary: 'Compares the store with what is known to be stored, and restores what it lost',
+    query: reconcileQuery,
+    answers: 'ndjson',
   },
   { path: '/healthz', summary: 'The process answers', answers: 'text' },
   { path: '/readyz', summary: 'Ingest is accepted', answers: 'text' },

@@ -10,6 +10,7 @@ import { addHistogramRoute } from './histogram.ts';
 import { openApiDocument } from './openapi.ts';
 import { addPage } from './page.ts';
 import { addQuarantineRoutes, type QuarantineDesk } from './quarantine.ts';
+import { addReconcileRoute, type ReconcileDesk } from './reconcile.ts';
 import { addRecordRoutes } from './records.ts';
 import { QueryTextError } from './selection.ts';
 import { addStreamRoutes } from './streams.ts';
@@ -26,6 +27,7 @@ export interface ApiDependencies {
   pipeline(): Promise<PipelineAnswer>;
   readonly coverage: CoverageSource;
   readonly quarantine: QuarantineDesk;
+  readonly reconcile: ReconcileDesk;
   ready(): boolean;
   metricsText(): Promise<string>;
   reportFailure(error: unknown): void;
@@ -93,6 +95,7 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
   addCoverageRoute(server, needs);
   addStreamRoutes(server, needs);
   addQuarantineRoutes(server, needs.quarantine);
+  addReconcileRoute(server, needs);
   addPage(server, needs);
   server.get('/api/v1/pipeline', async () => needs.pipeline());
   server.get('/api/v1/openapi.json', async () => openApiDocument(needs.version));

@@ -15,6 +15,7 @@ import { createObservers } from './observers.ts';
 import { traced } from './own-spans.ts';
 import { describePipeline } from './pipeline.ts';
 import { createQuarantineDesk } from './quarantine.ts';
+import { createReconcileDesk } from './reconcile.ts';
 import { openStages, type Stages } from './stages.ts';
 import { openStore } from './stores.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -184,6 +185,18 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       store: observers.watch(store),
       readFrame: (position) => house.stages.wal.read(position),
       append: (frame) => house.stages.wal.append(frame),
+      repeat: async (namespace, traceId) => {
+        const answers = await Promise.all(shards.map((shard) => shard.repeat(namespace, traceId)));
+        state.pump?.wake();
+        return answers.includes(true);
+      },
+    }),
+    reconcile: createReconcileDesk({
+      ...house.stages,
+      store,
+      clock,
+      isReplaying: () => state.pump === undefined,
+      wake: () => state.pump?.wake(),
     }),
     coverage: house.coverage,
     ready: () => !state.stopping && !budget().refuse,

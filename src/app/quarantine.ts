@@ -17,8 +17,8 @@ interface Parts {
   readonly readFrame: (position: FramePosition) => StoredFrame;
   /** Takes a frame into the write-ahead log once more: durable when it resolves. */
   readonly append: (frame: Frame) => Promise<unknown>;
-  /** Settles again what is known of a trace; false when nothing is known of it. Without it, frames are taken in once more. */
-  readonly repeat?: (namespace: string, traceId: string) => Promise<boolean>;
+  /** Settles again what is known of a trace; false when nothing is known of it. */
+  readonly repeat: (namespace: string, traceId: string) => Promise<boolean>;
 }
 
 type Result = QuarantineActionAnswer['results'][number];
@@ -154,7 +154,7 @@ async function settleAgain(entry: KeptEntry, parts: Parts): Promise<Result> {
       for (const traceId of tracesOf({ signal, payload }, places)) {
         if (repeated.has(`${note.namespace} ${traceId}`)) continue;
         repeated.add(`${note.namespace} ${traceId}`);
-        isKnown &&= traceId !== '' && (await parts.repeat?.(note.namespace, traceId)) === true;
+        isKnown &&= traceId !== '' && (await parts.repeat(note.namespace, traceId));
       }
       if (!isKnown) await parts.append({ signal, note, payload });
     }

@@ -9,6 +9,7 @@ import { addCoverageCommand } from './coverage.ts';
 import { caretLines, printable } from './format.ts';
 import { addQuarantineCommands } from './quarantine.ts';
 import { addQueryCommands } from './query.ts';
+import { addReconcileCommand } from './reconcile.ts';
 import { addServerCommands } from './server.ts';
 import { addWalCommands } from './wal.ts';
 
@@ -53,6 +54,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unav
   addQueryCommands(program, terminal);
   addCoverageCommand(program, terminal);
   addQuarantineCommands(program, terminal);
+  addReconcileCommand(program, terminal);
   addConfigCommands(program, terminal);
   addWalCommands(program, terminal);
   return program;

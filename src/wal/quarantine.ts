@@ -58,6 +58,9 @@ export interface QuarantineOptions {
 const READ_BYTES = 256 * 1024;
 const NEWLINE = 0x0a;
 
+/** Lines that are written together when the file is written anew. */
+const LINES_AT_ONCE = 100;
+
 /** Open entries at most, whatever their bytes: each has a place in memory. */
 const OPEN_MAX = 100_000;
 
@@ -287,18 +290,25 @@ export class Quarantine {
     const file = await this.#disk.create(path);
     const index = new QuarantineIndex();
     let bytes = 0;
+    let waiting: Buffer[] = [];
     try {
-      const write = async (text: Buffer) => {
-        await file.write([text], bytes);
-        index.take(parseLine(text.subarray(0, -1), path), { offset: bytes, length: text.length });
-        bytes += text.length;
+      const write = async () => {
+        await file.write(waiting, bytes);
+        bytes = waiting.reduce((sum, { length }) => sum + length, bytes);
+        waiting = [];
       };
-      await write(Buffer.from(headerText(kept.totals)));
+      const take = async (text: Buffer) => {
+        const offset = waiting.reduce((sum, { length }) => sum + length, bytes);
+        index.take(parseLine(text.subarray(0, -1), path), { offset, length: text.length });
+        if (waiting.push(text) >= LINES_AT_ONCE || text.length > READ_BYTES) await write();
+      };
+      await take(Buffer.from(headerText(kept.totals)));
       for (const { offset, length } of kept.places) {
         const text = Buffer.allocUnsafe(length);
         await this.#file.read(text, offset);
-        await write(text);
+        await take(text);
       }
+      await write();
       await file.fdatasync();
       await this.#disk.rename(path, filePath(this.#folder));
     } catch (error) {

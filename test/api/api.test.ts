@@ -45,6 +45,7 @@ const needs = {
     summary: (question: CoverageQuestion) => ({ ...COVERAGE, services: 0, gap_count: 0, question }),
   },
   quarantine: apiNeeds({}).quarantine,
+  reconcile: apiNeeds({}).reconcile,
   ready: () => ready,
   metricsText: async () => 'spantrail_accepted_total 1\n',
   reportFailure: (error: unknown) => failures.push(error),

@@ -24,6 +24,7 @@ export function apiNeeds(given: Partial<ApiDependencies>): ApiDependencies {
       retry: async () => ({ results: [] }),
       drop: async () => ({ results: [] }),
     },
+    reconcile: { run: async () => undefined },
     ready: () => true,
     metricsText: async () => '',
     reportFailure: () => undefined,

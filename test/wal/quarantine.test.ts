@@ -201,7 +201,7 @@ describe('quarantine', () => {
     const quarantine = await open(disk);
     await quarantine.add([entry('a', 'x'.repeat(2_000_000)), entry('b')]);
     const key = await keyOf(quarantine, 'a');
-    const renamed = disk.steps.length + 8;
+    const renamed = disk.steps.length + 6;
     disk.faults = [0, 1].map((more) => ({ step: renamed + more, mode: 'fails' }) as const);
     await quarantine.resolve(key, 'dropped', 'big');
     expect(disk.steps.slice(-2)).toEqual(['rename', 'syncFolder']);
