@@ -7,9 +7,9 @@ import {
   BLOCK_RAW_BYTES,
   type Block,
   compressBlock,
+  decompressBlock,
   encodeBlockHead,
   encodeIndex,
-  openBlock,
 } from './segment-blocks.ts';
 import {
   encodeHeader,
@@ -147,7 +147,7 @@ class BlockWriter {
     if (!first) return;
     await this.#pace.breathe();
     if (this.#pace.isStopped()) throw STOPPED;
-    const raw = Buffer.concat(this.#entries.map(({ bytes }) => bytes));
+    const raw = this.#entries.length === 1 ? first.bytes : Buffer.concat(this.#entries.map(({ bytes }) => bytes));
     const compressed = await compressBlock(raw);
     const times = this.#entries.map(({ timeNs }) => timeNs);
     const block = {
@@ -161,7 +161,7 @@ class BlockWriter {
       checksum: crc32(compressed),
     };
     // The raw bytes go away for ever: whether these give them back is tried, not believed.
-    if (!(await openBlock(compressed, block)).equals(raw))
+    if (!(await decompressBlock(compressed, block)).equals(raw))
       throw new Error('a block does not decompress to what it was');
     await this.#file.write([encodeBlockHead(block), compressed], this.#at);
     this.#blocks.push(block);

@@ -75,6 +75,11 @@ function checked(bytes: Buffer, block: Block): { ok: true } | { ok: false; reaso
 export async function openBlock(bytes: Buffer, block: Block): Promise<Buffer> {
   const check = checked(bytes, block);
   if (!check.ok) throw new Error(check.reason);
+  return decompressBlock(bytes, block);
+}
+
+/** The same of bytes that were just made or checked. */
+export async function decompressBlock(bytes: Buffer, block: Block): Promise<Buffer> {
   return ofLength(await decompressAsync(bytes, sizes(block)), block);
 }
 
