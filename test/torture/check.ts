@@ -4,8 +4,8 @@ import { sleep } from '../bench/probe.ts';
 import { canonicalText, contentDigest, type Oracle, withoutExempt } from './oracle.ts';
 import type { ApiClient } from './process.ts';
 
-/** A process that has not stored everything after this long is stuck. */
-const IDLE_MS_MAX = 120_000;
+/** A process that has stored nothing for this long, though there is something to be stored, is stuck. */
+const STUCK_MS = 240_000;
 const POLL_MS = 25;
 /** Faults of each kind that are told one by one. */
 const TOLD_MAX = 5;
@@ -23,12 +23,18 @@ export interface CheckOptions {
 
 /** Resolves when everything that was acknowledged is stored. */
 export async function untilSettled(api: ApiClient): Promise<PipelineAnswer> {
-  const startedMs = performance.now();
+  let least = Number.POSITIVE_INFINITY;
+  let progressMs = performance.now();
   for (;;) {
     const answer = await api.pipeline();
-    if (!answer.replaying && answer.pending.evidence === 0) return answer;
-    if (performance.now() - startedMs > IDLE_MS_MAX) {
-      throw new Error(`not everything was stored after ${IDLE_MS_MAX} ms: ${JSON.stringify(answer)}`);
+    const { evidence } = answer.pending;
+    if (!answer.replaying && evidence === 0) return answer;
+    if (evidence < least || answer.replaying) {
+      least = evidence;
+      progressMs = performance.now();
+    }
+    if (performance.now() - progressMs > STUCK_MS) {
+      throw new Error(`nothing was stored for ${STUCK_MS} ms: ${JSON.stringify(answer)}`);
     }
     await sleep(POLL_MS);
   }
@@ -73,6 +79,12 @@ export function checkSums({ sums }: PipelineAnswer, acknowledged: Oracle['eviden
   );
   if (uneven.length === 0 && short.length === 0 && sums.length > 0) return sums;
   throw new Error(`acknowledged ${JSON.stringify(acknowledged)}, but the sums are ${JSON.stringify(sums)}`);
+}
+
+/** Throws when something is unaccounted for right now, whatever is going on: the sums are of one moment. */
+export function checkSumsNow({ sums }: PipelineAnswer): void {
+  if (sums.every((sum) => sum.difference === 0)) return;
+  throw new Error(`something is unaccounted for: ${JSON.stringify(sums)}`);
 }
 
 /** Fields that differ told of one record. */
