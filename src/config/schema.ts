@@ -179,7 +179,7 @@ const join = z
       .positive()
       .default(10_000)
       .describe(
-        'Pieces of evidence at which a trace is settled early, and most that one settle looks at (those of the smallest span ids); accesses beyond get no record and the others say partial.',
+        'Pieces of evidence above which a trace is settled at once and from a choice of so many: accesses, what leads to them, what explains them, then the smallest span ids. Counts stay exact; accesses beyond get no record, and the others say partial.',
       ),
     indexBytesMax: sizeBytes('512MiB').describe(
       'Memory of the trace index: a quarter for where stored traces are (the oldest are forgotten first), the rest for open ones (then settled early).',

@@ -8,13 +8,13 @@ export interface JoinSettings {
   readonly idleMs: number;
   /** No trace waits longer than this for its first settle. */
   readonly maxAgeMs: number;
-  /** Pieces of evidence after which a trace is settled at once, and distinct spans that one settle looks at. */
+  /** Pieces of evidence after which a trace is settled at once, and that one settle looks at. */
   readonly spansMax: number;
-  /** Each further revision of one trace waits twice as long as the one before, at most this long. */
+  /** Each further revision of one trace waits twice as long as the one before, at most this long; a huge one may wait longer. */
   readonly lateWaitMaxMs: number;
   /** Bytes of index: a quarter for where stored traces are (the oldest go first), the rest for open ones (then settled early). */
   readonly indexBytesMax: number;
-  /** Pieces of evidence decoded in one take, so that the event loop is not kept for long. One trace may exceed it. */
+  /** Pieces of evidence decoded in one take, so that the event loop is not kept for long. A trace of up to `spansMax` may exceed it. */
   readonly takeEvidenceMax: number;
 }
 
