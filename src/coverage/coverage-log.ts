@@ -40,6 +40,9 @@ const RUNS_FILE = 'runs.ndjson';
 const DAY_FILE = /^(\d{4}-\d\d-\d\d)\.ndjson$/;
 const DAY_MS = 24 * HOUR_MS;
 
+/** No flush for this long, though there is one every few seconds: the process stood still. */
+const PAUSE_MS = 60_000;
+
 /** Runs, refusals and lost days that are remembered; the oldest go first. A process that restarts all day fills no memory. */
 const LINES_MAX = 1000;
 
@@ -127,16 +130,16 @@ export class CoverageLog {
   /** The last flush of this run; says that it ended well. */
   async close(): Promise<void> {
     await this.#writing;
+    this.#live(this.#options.clock.nowMs());
     const run = this.#runs.at(-1);
-    if (run !== undefined) this.#runs[this.#runs.length - 1] = { ...run, isClean: true };
+    if (run !== undefined) run.isClean = true;
     await this.flush();
   }
 
   async #write(): Promise<void> {
     const { disk, folder, clock } = this.#options;
     const nowMs = clock.nowMs();
-    const run = this.#runs.at(-1);
-    if (run !== undefined) run.aliveMs = nowMs;
+    this.#live(nowMs);
     await this.#removeOld(nowMs);
     for (const day of [...this.#dirtyDays]) {
       this.#dirtyDays.delete(day);
@@ -148,6 +151,18 @@ export class CoverageLog {
     }
     const lines = toRunLines(this.#runs, this.#refusals, this.#lost);
     await writeChecked(disk, join(folder, RUNS_FILE), RUNS_FORMAT, lines);
+  }
+
+  /** What was before a pause is a run of its own: nothing could be received in between. */
+  #live(nowMs: number): void {
+    const run = this.#runs.at(-1);
+    if (run === undefined) return;
+    if (nowMs - run.aliveMs < PAUSE_MS) {
+      run.aliveMs = nowMs;
+      return;
+    }
+    run.isPaused = true;
+    this.#runs.push({ startedMs: nowMs, aliveMs: nowMs, isClean: false });
   }
 
   #hoursOf(namespace: string, service: string): ServiceHours {
@@ -197,9 +212,10 @@ export class CoverageLog {
       return;
     }
     for (const line of lines as RunLine[]) {
-      if (line.kind === 'run')
-        this.#runs.push({ startedMs: line.from, aliveMs: line.to, isClean: line.clean === true });
-      else if (line.kind === 'refused') {
+      if (line.kind === 'run') {
+        const pause = line.paused === true ? { isPaused: true } : {};
+        this.#runs.push({ startedMs: line.from, aliveMs: line.to, isClean: line.clean === true, ...pause });
+      } else if (line.kind === 'refused') {
         this.#refusals.push({ fromMs: line.from, toMs: line.to, requests: line.requests ?? 0 });
       } else if (line.kind === 'lost') this.#lost.push({ fromMs: line.from, toMs: line.to, reason: line.reason ?? '' });
     }

@@ -27,6 +27,8 @@ export interface Run {
   aliveMs: number;
   /** It said that it stops; else it was killed, lost power, or still runs. */
   isClean: boolean;
+  /** It did not end, but did nothing between this run and the next: the machine slept, or its disk did not answer. */
+  isPaused?: boolean;
 }
 
 /** A time in which requests were refused. */

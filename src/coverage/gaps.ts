@@ -145,10 +145,15 @@ function pauses(runs: readonly Run[], downMs: number): Gap[] {
   return runs.slice(1).flatMap((run, index): Gap[] => {
     const before = runs[index];
     if (before === undefined || run.startedMs - before.aliveMs < downMs) return [];
-    const how = before.isClean ? 'was stopped' : 'ended without a stop (killed, or power was lost)';
-    const text = `Spantrail ${how} and did not run for ${words(run.startedMs - before.aliveMs)}: what senders did not send again is missing`;
+    const text = `Spantrail ${how(before)} for ${words(run.startedMs - before.aliveMs)}: what senders did not send again is missing`;
     return [{ kind: 'down', fromMs: before.aliveMs, toMs: run.startedMs, ongoing: false, text }];
   });
+}
+
+function how({ isPaused, isClean }: Run): string {
+  if (isPaused) return 'stood still (the machine slept, its clock was set forward or its disk did not answer)';
+  if (isClean) return 'was stopped and did not run';
+  return 'ended without a stop (killed, or power was lost) and did not run';
 }
 
 /** The gaps as they are when they are few, else one from the first to the last. */

@@ -14,6 +14,7 @@ export interface RunLine {
   readonly from: number;
   readonly to: number;
   readonly clean?: boolean;
+  readonly paused?: boolean;
   readonly requests?: number;
   readonly reason?: string;
 }
@@ -37,11 +38,12 @@ function withoutZeros(cell: Cell): Partial<Cell> {
 
 export function toRunLines(runs: readonly Run[], refusals: readonly Refusal[], lost: readonly LostDay[]): RunLine[] {
   return [
-    ...runs.map(({ startedMs, aliveMs, isClean }) => ({
+    ...runs.map(({ startedMs, aliveMs, isClean, isPaused }) => ({
       kind: 'run' as const,
       from: startedMs,
       to: aliveMs,
       clean: isClean,
+      ...(isPaused ? { paused: true } : {}),
     })),
     ...refusals.map(({ fromMs, toMs, requests }) => ({ kind: 'refused' as const, from: fromMs, to: toMs, requests })),
     ...lost.map(({ fromMs, toMs, reason }) => ({ kind: 'lost' as const, from: fromMs, to: toMs, reason })),

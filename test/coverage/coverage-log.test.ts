@@ -133,6 +133,23 @@ describe('runs and refusals', () => {
     ]);
   });
 
+  it('are two where the process stood still in between', async () => {
+    const here = world();
+    const log = await here.open();
+    here.nowMs += 59_999;
+    await log.flush();
+    here.nowMs += 3_600_000;
+    await log.flush();
+    here.nowMs += 5_000;
+    await log.close();
+    const [first, second, third] = (await here.open()).facts().runs;
+    expect([first, second]).toEqual([
+      { startedMs: BASE_MS, aliveMs: BASE_MS + 59_999, isClean: false, isPaused: true },
+      { startedMs: BASE_MS + 3_659_999, aliveMs: BASE_MS + 3_664_999, isClean: true },
+    ]);
+    expect(third).toMatchObject({ isClean: false });
+  });
+
   it('join refusals that follow each other, and are bounded', async () => {
     const here = world();
     const log = await here.open();

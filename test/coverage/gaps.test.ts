@@ -166,6 +166,13 @@ describe('gaps of Spantrail itself', () => {
     ]);
   });
 
+  it('are times in which it stood still', () => {
+    const runs = [{ ...run(0, 10, false), isPaused: true }, run(70, 200)];
+    expect(coverageSummary({}, options({ runs })).gaps).toMatchObject([
+      { kind: 'down', text: expect.stringMatching(/^Spantrail stood still .* for 1 h:/) },
+    ]);
+  });
+
   it('are refusals, unread days and services beyond the limit', () => {
     const facts = {
       refusals: [{ fromMs: at(0), toMs: at(2), requests: 7 }],
