@@ -24,6 +24,8 @@ export class TraceSlots {
   readonly #seed = randomInt(2 ** 32);
   #slots = new Uint32Array(SLOTS_FIRST * 2);
   #used = 0;
+  /** Of the trace that is being removed. */
+  readonly #id = new Uint32Array(4);
 
   constructor(traces: WordPool) {
     this.#traces = traces;
@@ -52,7 +54,8 @@ export class TraceSlots {
   remove(trace: number): void {
     const slots = this.#slots;
     const mask = slots.length / 2 - 1;
-    const id = Uint32Array.from({ length: 4 }, (_, index) => this.#traces.get(trace, TRACE.id + index));
+    const id = this.#id;
+    for (let word = 0; word < 4; word++) id[word] = this.#traces.get(trace, TRACE.id + word);
     const namespace = this.#traces.get(trace, TRACE.namespace);
     let hole = this.#slotOf(this.#hash(id, namespace), id, namespace);
     for (let slot = (hole + 1) & mask; slots[slot * 2 + 1] !== NONE; slot = (slot + 1) & mask) {
