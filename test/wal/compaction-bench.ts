@@ -9,9 +9,11 @@ import { frameOf } from './helpers.ts';
 
 /**
  * What compaction gives and costs, on the bench's requests with ids, times and some values of every span made random:
- * `node test/wal/compaction-bench.ts [seconds of a phase]`. Phases with and without compaction take turns in one run.
+ * `node test/wal/compaction-bench.ts [seconds]`. Phases of a second with and without compaction take turns for as long, so that
+ * what else the machine does meets both alike.
  */
-const phaseMs = Number(process.argv[2] ?? 5) * 1000;
+const PHASE_MS = 1000;
+const turns = Number(process.argv[2] ?? 20) / 2;
 const folder = join(tmpdir(), `spantrail-compaction-bench-${process.pid}`);
 const template = buildTemplate();
 const unique = uniqueValues();
@@ -39,31 +41,41 @@ const payloads = Array.from({ length: 200 }, (_, number) => {
 let appended = 0;
 const frameNext = () => ({ ...frameOf(1), payload: payloads[appended++ % payloads.length] ?? Buffer.alloc(0) });
 
-async function loadPhase(wal: Wal, requestsASecond: number): Promise<string> {
-  const latencies: number[] = [];
+interface Figures {
+  readonly latenciesMs: number[];
+  readonly spansASecond: number[];
+  readonly cpuShares: number[];
+}
+
+async function loadPhase(wal: Wal, requestsASecond: number, figures: Figures): Promise<void> {
   const startMs = performance.now();
   const cpu = process.cpuUsage();
   let requests = 0;
-  const send = async () => {
-    const beginMs = performance.now();
-    await wal.append(frameNext());
-    latencies.push(performance.now() - beginMs);
-    requests += 1;
-  };
   const senders = Array.from({ length: 16 }, async (_, sender) => {
-    for (let turn = 0; performance.now() - startMs < phaseMs; turn += 1) {
+    for (let turn = 0; performance.now() - startMs < PHASE_MS; turn += 1) {
       const dueMs = requestsASecond === 0 ? 0 : startMs + ((turn * 16 + sender) * 1000) / requestsASecond;
       await setTimeout(Math.max(0, dueMs - performance.now()));
-      await send();
+      const beginMs = performance.now();
+      await wal.append(frameNext());
+      figures.latenciesMs.push(performance.now() - beginMs);
+      requests += 1;
     }
   });
   await Promise.all(senders);
   const seconds = (performance.now() - startMs) / 1000;
   const { user, system } = process.cpuUsage(cpu);
-  latencies.sort((a, b) => a - b);
-  const at = (share: number) => (latencies[Math.floor(latencies.length * share)] ?? 0).toFixed(1);
-  const spans = Math.round((requests * SPANS_A_REQUEST) / seconds);
-  return `${spans} spans/s, ack p50 ${at(0.5)} p99 ${at(0.99)} ms, CPU ${((user + system) / 1e4 / seconds).toFixed(0)} %`;
+  figures.spansASecond.push((requests * SPANS_A_REQUEST) / seconds);
+  figures.cpuShares.push((user + system) / 1e6 / seconds);
+}
+
+function at(values: readonly number[], share: number): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length * share)] ?? 0;
+}
+
+function words({ latenciesMs, spansASecond, cpuShares }: Figures): string {
+  const mean = spansASecond.reduce((sum, spans) => sum + spans, 0) / spansASecond.length;
+  const latency = `ack p50 ${at(latenciesMs, 0.5).toFixed(1)} p99 ${at(latenciesMs, 0.99).toFixed(1)} ms`;
+  return `${Math.round(mean)} spans/s (median ${Math.round(at(spansASecond, 0.5))}), ${latency}, CPU ${(at(cpuShares, 0.5) * 100).toFixed(0)} %`;
 }
 
 const wal = await Wal.open({
@@ -100,15 +112,18 @@ try {
   );
   console.log(`an hour at 10000 spans/s of 677 bytes: ${hourGigabytes.toFixed(2)} GB of 24.4 GB`);
   for (const rate of [20, 0]) {
-    for (const isCompacting of [false, true, false, true]) {
+    const [without, during]: Figures[] = [0, 1].map(() => ({ latenciesMs: [], spansASecond: [], cpuShares: [] }));
+    for (let turn = 0; turn < turns; turn += 1) {
+      if (without) await loadPhase(wal, rate, without);
       let isOver = false;
-      const compacting = isCompacting ? compactAll(() => isOver) : Promise.resolve([0, 0] as const);
-      const words = await loadPhase(wal, rate);
+      const compacting = compactAll(() => isOver);
+      if (during) await loadPhase(wal, rate, during);
       isOver = true;
-      const [bytes] = await compacting;
-      const speed = isCompacting ? `compacting ${((bytes / phaseMs) * 1e-3).toFixed(0)} MB/s` : 'no compaction';
-      console.log(`${rate === 0 ? 'as fast as it goes' : 'at 10000 spans/s'}, ${speed}: ${words}`);
+      await compacting;
     }
+    const load = rate === 0 ? 'as fast as it goes' : 'at 10000 spans/s';
+    if (without && during)
+      console.log(`${load}, no compaction: ${words(without)}\n${load}, compacting: ${words(during)}`);
   }
 } finally {
   await wal.close();
