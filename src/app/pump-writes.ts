@@ -1,3 +1,4 @@
+import { parseTimestamp } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
@@ -138,7 +139,7 @@ export async function lastRevisions(
   { store, log, failures }: LastRevisionParts,
 ): Promise<RecordWrite[]> {
   const writes: RecordWrite[] = [];
-  for (const { id, by, namespace, timestampNs, rank, revision, revisedAt } of superseded) {
+  for (const { id, by, namespace, timestampNs, rank, revision, revisedAt, isGuess } of superseded) {
     let found: AuditRecord | undefined;
     try {
       found = await store.get(id, { namespace, timestampNs });
@@ -152,13 +153,15 @@ export async function lastRevisions(
       continue;
     }
     if (found === undefined) {
+      if (isGuess) continue;
       log.warn({ id, by, namespace }, 'a record that another stands for now is not in the store: it is not marked');
       continue;
     }
     const record = structuredClone(found);
     record.audit.supersedes = record.audit.revision;
     Object.assign(record.audit, { revision, revised_at: revisedAt, superseded_by: by });
-    writes.push({ id, namespace, timestampNs, rank, record, previousTimestampNs: timestampNs });
+    const livesAtNs = parseTimestamp(record['@timestamp']) ?? timestampNs;
+    writes.push({ id, namespace, timestampNs: livesAtNs, rank, record, previousTimestampNs: livesAtNs });
   }
   return writes;
 }

@@ -24,6 +24,8 @@ export interface Supersession {
   readonly revision: number;
   /** RFC 3339. */
   readonly revisedAt: string;
+  /** Nobody knows whether it was ever published; if so, it may live at another time. */
+  readonly isGuess?: true;
 }
 
 /** Evidence set aside because it could not be read or settled; `body` has where it lies and its bytes. */
@@ -59,6 +61,8 @@ export interface TakenTrace {
   readonly through: FramePosition;
   /** Evidence is gone or unreadable: that the settle does not yield an id any more means nothing. */
   readonly hasLost: boolean;
+  /** An earlier run may have written records of it that the journal does not know. */
+  readonly isReplayed: boolean;
   /** What is stored is written again though nothing is new. */
   readonly isRepeat: boolean;
   /** What the journal remembers of the last settle. */
@@ -119,6 +123,7 @@ export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
     const isTold = by === undefined || previous?.records.some((known) => known.id === id && known.supersededBy === by);
     return isTold ? [] : [{ id, by, namespace, timestampNs, rank, revision, revisedAt: stamp.revisedAt }];
   });
+  if (taken.isReplayed) superseded.push(...guesses(taken, settlement, { ...stamp, records: [...writes, ...gone] }));
   // Superseded ids stay in the journal: should evidence bring one back, its older row must be found.
   const known = new Map(previous?.records.map(({ id, firstRevision }) => [id, firstRevision]));
   const stand = writes.map(({ id, timestampNs }): JournalRecord => {
@@ -127,6 +132,23 @@ export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
   const records = [...stand, ...gone];
   const highestRank = previous !== undefined && previous.rank > rank ? previous.rank : rank;
   return { trace, entry: { ...entry, rank: highestRank, revision, records }, superseded };
+}
+
+/**
+ * A run that ended between the store's acknowledgement and the journal's may have published an id that the evidence which
+ * came since takes back: each that it could have published, as far as the journal does not know better.
+ */
+function guesses(
+  { namespace }: TakenTrace,
+  { superseded, records: settled }: Settlement,
+  { rank, revision, revisedAt, records }: Stamp & { readonly records: readonly { readonly id: string }[] },
+): Supersession[] {
+  const known = new Set(records.map(({ id }) => id));
+  return [...superseded].flatMap(([id, by]): Supersession[] => {
+    if (known.has(id)) return [];
+    const { timestampNs } = settled.find((one) => one.id === by) ?? settled[0] ?? { timestampNs: 0n };
+    return [{ id, by, namespace, timestampNs, rank, revision, revisedAt, isGuess: true }];
+  });
 }
 
 /** The entry as it is when the settle changes no record. */

@@ -175,6 +175,7 @@ export class EvidenceIndex {
     let trace = table.find(this.#id, namespace);
     if (trace === NONE) trace = this.#add(namespace, frame.note.namespace);
     table.addPiece(trace, this.#place(frame), item.itemStart, isLog, ids);
+    if (this.#isReplay) this.#join.markReplayed(trace);
     this.#join.arrived(trace, !isLog && parentSpanIdAt < 0, nowMs);
   }
 

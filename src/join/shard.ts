@@ -323,6 +323,7 @@ export class JoinShard {
     return {
       ...{ namespace, traceId, reason, isRepeat, previous },
       isForgotten: previous === undefined && this.#join.isSettled(trace),
+      isReplayed: this.#join.isReplayed(trace),
       settles: this.#join.settlesOf(trace) + 1,
       firstSegment: this.#firstSegment,
       horizonMs: Math.max(this.#horizonMs, this.#settled.knownSinceMs ?? 0),

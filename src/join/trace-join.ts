@@ -6,7 +6,7 @@ import { since, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
 
 /** Bits of a trace's flags; above them, a byte for the number of settles and a byte for the reason why it is due. */
-const FLAG = { root: 1, settled: 2, untraced: 4, settling: 8, repeat: 16 } as const;
+const FLAG = { root: 1, settled: 2, untraced: 4, settling: 8, repeat: 16, replayed: 32 } as const;
 const SETTLES_SHIFT = 8;
 const REASON_SHIFT = 16;
 const BYTE = 0xff;
@@ -19,6 +19,8 @@ const HUGE_WAIT_MS_A_PIECE = 1;
 
 /** A clock that goes back by more than this was set: time then goes on from where it was. Less is noise between callers. */
 const CLOCK_STEP_MS = 1_000;
+/** So was one that leaps ahead by more than this between two calls: times that are 24 days apart cannot be compared. */
+const CLOCK_LEAP_MS = 86_400_000;
 
 /**
  * Decides when each trace of a TraceTable is settled. A state machine without I/O: evidence and time are passed in, due
@@ -72,6 +74,15 @@ export class TraceJoin {
     if (list === LIST.due || isSettling) this.#releasingBytes += this.table.pieceBytes;
     else if (!this.#has(trace, FLAG.settled)) this.#reconsider(trace, list, now);
     else if (list === LIST.none) this.#schedule(trace, this.#lateDueMs(trace, now), now);
+  }
+
+  /** Tells that evidence of the trace came back with a replay: a run before may have written records of it. */
+  markReplayed(trace: number): void {
+    this.#mark(trace, FLAG.replayed);
+  }
+
+  isReplayed(trace: number): boolean {
+    return this.#has(trace, FLAG.replayed);
   }
 
   /** Marks a trace that is no trace: log records of one frame that name none. They settle after the grace. */
@@ -230,7 +241,9 @@ export class TraceJoin {
 
   /** Time that never goes back: the caller's, unless its clock was set back. */
   #steady(nowMs: number): number {
-    if (nowMs + this.#skewMs < this.#lastMs - CLOCK_STEP_MS) this.#skewMs = this.#lastMs - nowMs;
+    const passedMs = nowMs + this.#skewMs - this.#lastMs;
+    const wasSet = passedMs < -CLOCK_STEP_MS || (passedMs > CLOCK_LEAP_MS && this.#lastMs > 0);
+    if (wasSet) this.#skewMs = this.#lastMs - nowMs;
     this.#lastMs = Math.max(this.#lastMs, nowMs + this.#skewMs);
     return this.#lastMs;
   }

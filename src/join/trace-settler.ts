@@ -28,6 +28,8 @@ export interface DueTrace {
   readonly previous: JournalEntry | undefined;
   /** It was settled before, but what the journal said of it is gone or damaged. */
   readonly isForgotten: boolean;
+  /** An earlier run may have written records of the new evidence without the journal saying so. */
+  readonly isReplayed: boolean;
   readonly settles: number;
   /** Evidence in earlier segments is gone. */
   readonly firstSegment: number;
@@ -106,7 +108,7 @@ export class TraceSettler {
       through,
       previous: undefined,
     } as const;
-    const rest = { isForgotten: false, settles: 1, firstSegment: 0, horizonMs: 0, nowMs };
+    const rest = { isForgotten: false, isReplayed: false, settles: 1, firstSegment: 0, horizonMs: 0, nowMs };
     const all = pieces.map((piece) => this.settle({ ...shared, ...rest, fresh: [piece] }));
     const writes = all.flatMap(({ trace }) => trace?.writes ?? []);
     return {
