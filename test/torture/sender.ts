@@ -50,7 +50,9 @@ export class Sender {
     const slots = Promise.all(
       Array.from({ length: SLOTS }, async (_, slot) => {
         const session = sessions[slot % SESSIONS];
-        while (!isStopping && session && this.#fault === undefined) await this.#sendNext(session, ports);
+        // A session that is gone tells that the process is.
+        const isOver = () => isStopping || this.#fault !== undefined || session === undefined || session.destroyed;
+        while (session && !isOver()) await this.#sendNext(session, ports);
       }),
     );
     this.#running = {
