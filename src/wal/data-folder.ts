@@ -231,27 +231,39 @@ async function modifiedMs(file: string): Promise<number | undefined> {
 
 /** Writes the lock again and again. What it returns ends that and answers whether the lock is still ours. */
 async function startBeating(folder: string, file: string, text: string, { beatMs = BEAT_MS, onLost }: LockOptions) {
-  const handle = await open(file, 'r+');
-  const { ino } = await handle.stat();
-  const isOurs = async () => (await stat(file).catch(() => undefined))?.ino === ino;
+  let handle = await open(file, 'r+');
+  const isOurs = async () => {
+    const found = await stat(file).catch(() => undefined);
+    return found === undefined ? 'gone' : found.ino === (await handle.stat()).ino ? 'ours' : 'taken';
+  };
   const beat = async () => {
     // In place, so that it needs no space; a file system that takes some all the same, when it is full, gets the time only.
     await handle.write(text, 0).catch(() => handle.utimes(systemClock.nowMs() / 1000, systemClock.nowMs() / 1000));
-    if (await isOurs()) return;
+    let state = await isOurs();
+    if (state === 'gone') {
+      // Somebody removed it. Whoever makes it first has it.
+      const again = await open(file, 'wx+', 0o600).catch((error: unknown) => errnoOf(error));
+      if (typeof again === 'object') {
+        await handle.close();
+        handle = again;
+        await handle.write(text, 0);
+      } else if (again === 'EEXIST') state = 'taken';
+    }
+    if (state !== 'taken') return;
     clearInterval(timer);
     lose(folder, onLost);
   };
   const timer = setInterval(() => {
-    beating = beat().catch(() => undefined);
+    beating = beating.then(beat).catch(() => undefined);
   }, beatMs);
   let beating = Promise.resolve();
   timer.unref();
   return async (): Promise<boolean> => {
     clearInterval(timer);
     await beating;
-    const ours = await isOurs();
+    const state = await isOurs();
     await handle.close();
-    return ours;
+    return state === 'ours';
   };
 }
 

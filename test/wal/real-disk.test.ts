@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { utimesSync } from 'node:fs';
-import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, unlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -207,14 +207,26 @@ describe('the lock of the data folder', () => {
       expect(await readdir(folder)).toEqual([]);
     });
 
+    it('is made again when somebody removed it, unless the folder is gone', async () => {
+      const lock = await lockDataFolder(folder, quick);
+      await unlink(join(folder, 'lock'));
+      while (!(await readdir(folder)).includes('lock')) await new Promise((resolve) => setTimeout(resolve, 5));
+      await rm(folder, { recursive: true });
+      await new Promise((resolve) => setTimeout(resolve, 3 * quick.beatMs));
+      await mkdir(folder);
+      while (!(await readdir(folder)).includes('lock')) await new Promise((resolve) => setTimeout(resolve, 5));
+      await lock.release();
+      expect(await readdir(folder)).toEqual([]);
+    });
+
     it('is found out about by the one who lost it', async () => {
       let tell = (_error: Error) => {};
       const lost = new Promise<Error>((resolve) => {
         tell = resolve;
       });
       const lock = await lockDataFolder(folder, { ...quick, onLost: tell });
-      await unlink(join(folder, 'lock'));
-      await writeFile(join(folder, 'lock'), foreign);
+      await writeFile(join(folder, 'theirs'), foreign);
+      await rename(join(folder, 'theirs'), join(folder, 'lock'));
       expect((await lost).message).toContain(`the lock of the data folder ${folder} was lost`);
       await lock.release();
       // It is not ours to remove.
