@@ -30,7 +30,8 @@ import { AppError } from '../core/errors.ts';
  * 1. new segment: create the file, write its header, fdatasync it (which covers its length), fsync the folder;
  * 2. batch: one writev at the end of the segment, one fdatasync, then tell the listeners, then acknowledge;
  * 3. failed batch: reject it, cut the segment back to its last acknowledged byte and never append to it again (after a
- *    failed fsync the kernel may have dropped the bytes it could not write); a segment without any entry is removed;
+ *    failed fsync the kernel may have dropped the bytes it could not write); a segment without any entry is removed; until
+ *    that is done nothing else is appended;
  * 4. drop: unlink, fsync the folder; before the newest segment goes, its successor is there (step 1), so that numbers are
  *    never used twice;
  * 5. compaction of a segment that is not the newest (compaction.ts): write `…walz.tmp`, fdatasync it, rename it to `…walz`,

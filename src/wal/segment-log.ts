@@ -74,6 +74,8 @@ export class SegmentLog {
   readonly #segments = new Map<number, Segment>();
   #replayable: readonly Segment[] = [];
   #active: { file: DiskFile; segment: Segment } | undefined;
+  /** The segment whose last batch failed, until that is cut off. */
+  #failed: { file: DiskFile; segment: Segment } | undefined;
   #nextSegment = 1;
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
@@ -216,6 +218,7 @@ export class SegmentLog {
     this.#closed = true;
     await this.stopCompaction();
     await this.#running;
+    await this.#cutFailedTail().catch(() => this.#failed?.file.close().catch(() => undefined));
     await this.#seal();
   }
 
@@ -303,6 +306,7 @@ export class SegmentLog {
 
   async #create(): Promise<{ file: DiskFile; segment: Segment }> {
     const { disk, folder, kind, clock } = this.#options;
+    await this.#cutFailedTail();
     const { number, file } = await this.#createFile();
     const createdMs = clock.nowMs();
     const createdNs = msToNs(createdMs);
@@ -346,25 +350,30 @@ export class SegmentLog {
 
   /** Step 3 of the order: the active segment is not to be trusted beyond what was acknowledged. */
   async #abandon(bytesCut: number, reason: string): Promise<void> {
-    const active = this.#active;
-    this.#report(active?.segment.segment ?? this.#nextSegment, bytesCut, reason);
-    if (!active) return;
-    const { file, segment } = active;
+    this.#report(this.#active?.segment.segment ?? this.#nextSegment, bytesCut, reason);
+    if (!this.#active) return;
+    this.#failed = this.#active;
     this.#active = undefined;
-    segment.sealed = true;
-    try {
-      if (segment.bytes === HEADER_BYTES) {
-        await this.#unlink(segmentPath(this.#options, segment.segment));
-        this.#segments.delete(segment.segment);
-        this.#nextSegment = segment.segment;
-      } else {
-        await file.truncate(segment.bytes);
-        await file.fdatasync();
-      }
-    } catch (error) {
-      // The tail stays on disk; it was never acknowledged, and a replay may show it: senders repeat what failed.
-      this.#report(segment.segment, 0, `the failed tail cannot be cut off: ${describeError(error)}`);
+    this.#failed.segment.sealed = true;
+    const { segment } = this.#failed.segment;
+    await this.#cutFailedTail().catch((error: unknown) => {
+      this.#report(segment, 0, `the failed tail cannot be cut off yet: ${describeError(error)}`);
+    });
+  }
+
+  /** Before this is done nothing is appended: what was never acknowledged may be seen at the very end of the log only. */
+  async #cutFailedTail(): Promise<void> {
+    if (!this.#failed) return;
+    const { file, segment } = this.#failed;
+    if (segment.bytes === HEADER_BYTES) {
+      await this.#unlink(segmentPath(this.#options, segment.segment));
+      this.#segments.delete(segment.segment);
+      this.#nextSegment = segment.segment;
+    } else {
+      await file.truncate(segment.bytes);
+      await file.fdatasync();
     }
+    this.#failed = undefined;
     await file.close().catch(() => undefined);
   }
 

@@ -160,6 +160,25 @@ describe('group commit', () => {
     expect(again.reports).toEqual([]);
   });
 
+  it('appends nothing while a failed batch cannot be cut off: what was refused is never between what was not', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk);
+    await wal.append(frameOf(1));
+    const write = disk.steps.length;
+    disk.faults = [
+      { step: write + 1, mode: 'fails but persisted' },
+      { step: write + 2, mode: 'fails' },
+      { step: write + 3, mode: 'fails' },
+    ];
+    await expect(wal.append(frameOf(2))).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(wal.append(frameOf(3))).rejects.toMatchObject({ code: 'unavailable' });
+    expect(disk.steps.slice(write)).toEqual(['write', 'fdatasync', 'truncate', 'truncate']);
+    await wal.append(frameOf(4));
+    await wal.close();
+    const { wal: again } = await openWal(disk);
+    expect((await replayed(again)).map(numberOf)).toEqual([1, 4]);
+  });
+
   it('leaves no trace of a segment whose first batch failed', async () => {
     const disk = new MemoryDisk();
     const { wal } = await openWal(disk);
