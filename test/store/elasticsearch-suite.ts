@@ -98,6 +98,29 @@ function describeIndices(urls: string[]): void {
       await store.close();
     });
 
+    it('takes a record again that somebody deleted, and its next revision, but no outranked one', async () => {
+      const store = await openElasticsearchStore({ ...SETTINGS, urls });
+      const write = (rank: bigint) => hourly('deleted', 3, rank);
+      await store.write(write(5n));
+      for (const { id } of write(5n).slice(0, 2)) {
+        await client.delete({ index: 'spantrail-audit-deleted-2026.11.22', id }, { ignore: [404] });
+        await client.delete({ index: 'spantrail-audit-deleted-2026.11.23', id }, { ignore: [404] });
+      }
+      expect((await store.ranks(write(5n))).filter((rank) => rank === undefined)).toHaveLength(2);
+      expect(await store.write(write(5n))).toEqual({ written: 3, outranked: 0, rejected: [] });
+      const ranks = await store.ranks(write(5n));
+      expect(ranks.every((rank) => rank !== undefined && rank >= 5n && rank < 10n)).toBe(true);
+      expect(await store.write(write(4n))).toEqual({ written: 0, outranked: 3, rejected: [] });
+      expect(await store.write(write(100n))).toEqual({ written: 3, outranked: 0, rejected: [] });
+      expect(await store.ranks(write(5n))).toEqual([100n, 100n, 100n]);
+      await store.refresh();
+      expect(await documents('spantrail-audit-deleted-*')).toEqual({
+        'spantrail-audit-deleted-2026.11.22': 1,
+        'spantrail-audit-deleted-2026.11.23': 2,
+      });
+      await store.close();
+    });
+
     it('answers other tools over the alias: percentiles of latency, and only mapped fields', async () => {
       const store = await openElasticsearchStore({ ...SETTINGS, urls });
       await store.write(hourly('kibana', 99, 1n));

@@ -69,11 +69,13 @@ export class Writer {
       this.#connection,
       winners.map((write) => indexAction(this.#indexOf(write), write)),
     );
+    const isUnseen = (write: RecordWrite, at: number) => outcomes[at]?.status === 409 && !highest.has(write.id);
+    const revived = await this.#revive(winners.filter(isUnseen));
     const rejected: WriteRejection[] = [];
     let outranked = wave.length - winners.length;
     for (const [at, outcome] of outcomes.entries()) {
       const id = winners[at]?.id ?? '';
-      if (outcome.status === 409) outranked++;
+      if (outcome.status === 409 && !revived.has(id)) outranked++;
       if (outcome.status === 400) {
         rejected.push({ id, reason: outcome.reason });
         byId.delete(id);
@@ -88,6 +90,27 @@ export class Writer {
       stale.map((state) => deleteAction(state, byId.get(state.id)?.rank ?? state.rank)),
     );
     return { written: wave.length - outranked - rejected.length, outranked, rejected };
+  }
+
+  /**
+   * A version stands against these though no document was seen. Somebody else wrote one a moment ago; or somebody deleted
+   * it, which for an hour (gc_deletes) counts as a version, one above its rank: then it is made again, with a version
+   * above that, and the next revision is above both. Returns the ids that were made again.
+   */
+  async #revive(writes: readonly RecordWrite[]): Promise<Set<string>> {
+    if (writes.length === 0) return new Set();
+    const index = [...new Set(writes.map((write) => indexPattern('audit', write.namespace)))];
+    await this.#connection.request((client) => client.indices.refresh({ index, ignore_unavailable: true }));
+    const found = new Set((await this.#find(writes)).map((state) => state.id));
+    const deleted = writes.filter((write) => !found.has(write.id));
+    const outcomes = await sendBulk(
+      this.#connection,
+      deleted.map((write) => ({
+        header: JSON.stringify({ create: { _index: this.#indexOf(write), _id: write.id } }),
+        body: documentText(write.record),
+      })),
+    );
+    return new Set(deleted.filter((_, at) => (outcomes[at]?.status ?? 409) < 300).map((write) => write.id));
   }
 
   #indexOf(write: RecordWrite, timestampNs = write.timestampNs): string {
