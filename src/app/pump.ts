@@ -263,6 +263,8 @@ class RunningPump implements Pump {
     const { store, quarantine, log } = this.#options;
     const writes = batches.flatMap((batch) => batch.traces.flatMap((trace) => trace.writes));
     const superseded = batches.flatMap((batch) => batch.superseded);
+    const announced = batches.flatMap((batch) => batch.announced);
+    if (announced.length > 0) await this.#retry('the journal', () => this.#options.journal.append(announced));
     const last = await this.#retry('the store', (failures) => lastRevisions(superseded, { store, log, failures }));
     this.#countRecords(last.length);
     writes.push(...last);

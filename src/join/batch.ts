@@ -44,6 +44,11 @@ export interface SettledBatch {
   readonly traces: SettledTrace[];
   /** What the journal is to remember, in the order in which the shard wants the positions back. */
   readonly entries: JournalEntry[];
+  /**
+   * What the journal is to remember before anything is written: records of huge traces. What is not looked at could have been
+   * published by a settle that knew less, and nothing else tells after a crash which of it was.
+   */
+  readonly announced: JournalEntry[];
   readonly superseded: Supersession[];
   readonly quarantined: SetAside[];
   /** What the fresh evidence says of the coverage of its services. */
@@ -105,8 +110,8 @@ export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
     rank,
     revision,
     reason: isSame ? previous.reason : taken.reason,
-    revisedAt: formatTimestamp(msToNs(isSame ? previous.settledAtMs : nowMs)),
-    horizonMs: entry.horizonMs,
+    revisedAt: revision > 1 || taken.isReplayed ? formatTimestamp(msToNs(isSame ? previous.settledAtMs : nowMs)) : '',
+    horizonNs: entry.horizonMs === 0 ? 0n : msToNs(entry.horizonMs),
     isPartial: entry.isLost,
   };
   const published = new Map(previous?.records.map((record) => [record.id, record]));
@@ -117,21 +122,54 @@ export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
   });
   const trace = { namespace, traceId, reason: stamp.reason, rank, revision, writes };
   if (isSame) return { trace, entry: { ...entry, reason: stamp.reason }, superseded: [] };
+  const known = new Map(previous?.records.map(({ id, firstRevision }) => [id, firstRevision]));
+  const records = writes.map(({ id, timestampNs }): JournalRecord => {
+    return { id, timestampNs, firstRevision: known.get(id) ?? revision };
+  });
+  // As nearly always: a first settle.
+  if (previous === undefined && !taken.isReplayed)
+    return { trace, entry: { ...entry, rank, revision, records }, superseded: [] };
   const gone = [...published.values()].map((record) => standIn(record, settlement, entry.isLost));
-  const superseded = gone.flatMap(({ id, timestampNs, supersededBy: by }): Supersession[] => {
+  const superseded = gone.flatMap(({ id, timestampNs, firstRevision, supersededBy: by }): Supersession[] => {
     // Told once: a record that another stands for is not revised by each later settle.
     const isTold = by === undefined || previous?.records.some((known) => known.id === id && known.supersededBy === by);
-    return isTold ? [] : [{ id, by, namespace, timestampNs, rank, revision, revisedAt: stamp.revisedAt }];
+    const isGuess = firstRevision > (previous?.revision ?? 0) && { isGuess: true as const };
+    return isTold ? [] : [{ id, by, namespace, timestampNs, rank, revision, revisedAt: stamp.revisedAt, ...isGuess }];
   });
   if (taken.isReplayed) superseded.push(...guesses(taken, settlement, { ...stamp, records: [...writes, ...gone] }));
   // Superseded ids stay in the journal: should evidence bring one back, its older row must be found.
-  const known = new Map(previous?.records.map(({ id, firstRevision }) => [id, firstRevision]));
-  const stand = writes.map(({ id, timestampNs }): JournalRecord => {
-    return { id, timestampNs, firstRevision: known.get(id) ?? revision };
-  });
-  const records = [...stand, ...gone];
+  records.push(...gone);
   const highestRank = previous !== undefined && previous.rank > rank ? previous.rank : rank;
   return { trace, entry: { ...entry, rank: highestRank, revision, records }, superseded };
+}
+
+/** No frame lies there. */
+const BEFORE_ALL: FramePosition = { segment: 0, offset: 1 };
+
+/**
+ * The entry to be written before the records of a settle are: what was known before, and the ids that may be published from then
+ * on, of the revision that is not there yet. Undefined when it publishes none for the first time.
+ */
+export function announce(previous: JournalEntry | undefined, { entry, trace }: StampedTrace): JournalEntry | undefined {
+  const known = new Set(previous?.records.map(({ id }) => id));
+  const firstRevision = (previous?.revision ?? 0) + 1;
+  const added = (trace?.writes ?? []).flatMap(({ id, timestampNs }): JournalRecord[] =>
+    known.has(id) ? [] : [{ id, timestampNs, firstRevision }],
+  );
+  if (added.length === 0) return undefined;
+  const nothing = { ...NO_COUNTS, quarantined: 0 };
+  return {
+    ...entry,
+    through: previous?.through ?? BEFORE_ALL,
+    rank: previous?.rank ?? 0n,
+    revision: previous?.revision ?? 0,
+    settles: previous?.settles ?? 0,
+    isLost: previous?.isLost ?? false,
+    records: [...(previous?.records ?? []), ...added],
+    pieces: previous?.pieces ?? [],
+    counts: previous?.counts ?? { traces: NO_COUNTS, logs: NO_COUNTS },
+    fresh: { traces: nothing, logs: nothing },
+  };
 }
 
 /**
@@ -178,7 +216,7 @@ interface Stamp {
   readonly revision: number;
   readonly reason: SettleReason;
   readonly revisedAt: string;
-  readonly horizonMs: number;
+  readonly horizonNs: bigint;
   readonly isPartial: boolean;
 }
 
@@ -195,9 +233,9 @@ function stampRecord(
   audit.join.late = reason === 'late';
   if (stamp.isPartial) audit.join.state = 'partial';
   // Not settled by what the trace is: complete evidence is complete, however old.
-  if (timestampNs < msToNs(stamp.horizonMs) && audit.join.state !== 'complete' && audit.join.state !== 'out_of_band') {
+  if (timestampNs < stamp.horizonNs && audit.join.state !== 'complete' && audit.join.state !== 'out_of_band') {
     audit.join.state = 'orphan';
-    audit.join.horizon = `began before ${formatTimestamp(msToNs(stamp.horizonMs))}; what came before that is not known any more`;
+    audit.join.horizon = `began before ${formatTimestamp(stamp.horizonNs)}; what came before that is not known any more`;
   }
   if (revision > 1) audit.revised_at = stamp.revisedAt;
   const write = { id, namespace, timestampNs, rank, record };
@@ -212,11 +250,6 @@ function standIn(record: JournalRecord, settlement: Settlement, hasLost: boolean
   const by = settlement.superseded.get(record.id) ?? (hasLost ? record.supersededBy : (entry?.id ?? 'none'));
   const { id, timestampNs, firstRevision } = record;
   return { id, timestampNs, firstRevision, ...(by !== undefined && { supersededBy: by }) };
-}
-
-/** The distinct pieces that a rank stands for (record.md, Identity). */
-export function piecesOf(rank: bigint): number {
-  return Number(rank >> 32n);
 }
 
 /**

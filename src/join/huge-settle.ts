@@ -2,7 +2,7 @@ import type { Observe } from '../core/coverage.ts';
 import type { Examine, LogRecord, Span } from '../core/evidence.ts';
 import type { BySignal, Settlement, SettleSteps } from '../core/settlement.ts';
 import { eachPlace, PlacePacker } from '../wal/settle-journal.ts';
-import { type SetAside, stampTrace } from './batch.ts';
+import { announce, type SetAside, stampTrace } from './batch.ts';
 import { NoteSum } from './coverage-notes.ts';
 import { type EvidenceReader, type FoundEvidence, newFound } from './evidence-reader.ts';
 import type { PieceList, PiecePlace } from './huge-pieces.ts';
@@ -98,7 +98,14 @@ export class HugeSettle {
       fresh: countNew(settlement, given, unreadable, previous),
     };
     const stamped = stampTrace(taken, this.#nowMs);
-    return { ...stamped, setAside: this.#setAside, coverage: this.#notes.notes, pieces: selected.chosen.length };
+    const announced = selected.beyond.pieces > 0 ? announce(previous, stamped) : undefined;
+    return {
+      ...stamped,
+      ...(announced && { announced }),
+      setAside: this.#setAside,
+      coverage: this.#notes.notes,
+      pieces: selected.chosen.length,
+    };
   }
 
   /** Adds what the journal knows and is not gone. Returns how much of it is gone. */

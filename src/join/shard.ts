@@ -82,6 +82,7 @@ interface Draft {
   /** Of traces in the order of `inFlight.taken`, after those of groups without a trace. */
   readonly entries: JournalEntry[];
   readonly untracedEntries: JournalEntry[];
+  readonly announced: JournalEntry[];
   readonly superseded: Supersession[];
   readonly quarantined: SetAside[];
   readonly coverage: CoverageNote[];
@@ -174,7 +175,7 @@ export class JoinShard {
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs);
     const inFlight: InFlight = { taken: [], groups: [], parts: [], setAside: [...this.#quarantined] };
-    const lists = { traces: [], entries: [], untracedEntries: [], superseded: [], coverage: [] };
+    const lists = { traces: [], entries: [], untracedEntries: [], announced: [], superseded: [], coverage: [] };
     const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
     let [records, pieces] = [0, 0];
     const { takeEvidenceMax } = this.#options.settings;
@@ -200,9 +201,9 @@ export class JoinShard {
     this.#batchNumber++;
     this.#quarantined = [];
     this.#inFlight.set(this.#batchNumber, inFlight);
-    const { traces, superseded, quarantined, coverage } = draft;
+    const { traces, announced, superseded, quarantined, coverage } = draft;
     const entries = [...draft.untracedEntries, ...draft.entries];
-    return { number: this.#batchNumber, traces, entries, superseded, quarantined, coverage };
+    return { number: this.#batchNumber, traces, entries, announced, superseded, quarantined, coverage };
   }
 
   /** The batch is in the store, and its entries are in the journal at these positions. */
@@ -335,6 +336,7 @@ export class JoinShard {
     this.#join.table.traces.set(trace, TRACE.stored, settled.entry.pieces.length);
     if (settled.trace !== undefined) draft.traces.push(settled.trace);
     draft.entries.push(settled.entry);
+    if (settled.announced !== undefined) draft.announced.push(settled.announced);
     draft.superseded.push(...settled.superseded);
     draft.quarantined.push(...settled.setAside);
     draft.coverage.push(...settled.coverage);

@@ -38,6 +38,8 @@ export interface DueTrace {
 }
 
 export interface SettledOne extends StampedTrace {
+  /** What the journal is to know before the records are written. */
+  readonly announced?: JournalEntry;
   readonly setAside: readonly SetAside[];
   readonly coverage: readonly CoverageNote[];
   /** Pieces that were decoded. */
@@ -91,7 +93,7 @@ export class TraceSettler {
       fresh: countNew(settlement, bySignal(fresh), bySignal(unreadable.map(({ piece }) => piece)), previous),
     };
     const stamped = stampTrace(taken, due.nowMs);
-    const noted = guarded(() => this.#observe(namespace, found, !stamped.entry.isLost));
+    const noted = guarded(() => this.#observe(namespace, found, previous !== undefined, !stamped.entry.isLost));
     if ('thrown' in noted) setAside.push({ ...reader.setAside(fresh, 'settle', noted.thrown), pieces: 0 });
     const coverage = 'thrown' in noted ? [] : noted.result;
     return { ...stamped, setAside, coverage, pieces: found.spans.length + found.logs.length };
@@ -138,9 +140,10 @@ export class TraceSettler {
     };
   }
 
-  #observe(namespace: string, found: FoundEvidence, isWhole: boolean): CoverageNote[] {
+  #observe(namespace: string, found: FoundEvidence, hasEarlier: boolean, isWhole: boolean): CoverageNote[] {
     const { observe } = this.#options;
     if (observe === undefined) return [];
+    if (!hasEarlier) return observe({ namespace, fresh: found, earlier: newFound(), isWhole });
     const part = (isNew: boolean) => ({
       spans: found.spans.filter((_, index) => found.spanPieces[index]?.isNew === isNew),
       logs: found.logs.filter((_, index) => found.logPieces[index]?.isNew === isNew),
@@ -168,8 +171,9 @@ interface Kept {
 
 /** Evidence that later settles need: all but plain repetitions, so that a sender who repeats himself makes no entry grow. */
 function keptOf(found: FoundEvidence, settlement: Settlement | undefined): Kept {
-  const repeats = new Set<Span | LogRecord>(settlement?.repeats);
-  if (repeats.size === 0) return { pieces: [...found.spanPieces, ...found.logPieces], dropped: { traces: 0, logs: 0 } };
+  if (settlement === undefined || settlement.repeats.length === 0)
+    return { pieces: [...found.spanPieces, ...found.logPieces], dropped: { traces: 0, logs: 0 } };
+  const repeats = new Set<Span | LogRecord>(settlement.repeats);
   const spans = found.spanPieces.filter((_, index) => !repeats.has(found.spans[index] as Span));
   const logs = found.logPieces.filter((_, index) => !repeats.has(found.logs[index] as LogRecord));
   const dropped = { traces: found.spanPieces.length - spans.length, logs: found.logPieces.length - logs.length };

@@ -38,7 +38,15 @@ class EndlessShard implements ShardHandle {
     const trace = { namespace: 'default', traceId: traceIdOf(this.taken), rank: 1n, revision: 1 };
     const entry = entryOf({ ...trace, through: { segment: 1, offset: 32 } });
     const traces = [{ ...trace, reason: 'idle' as const, writes: [] }];
-    return { number: this.taken, traces, entries: [entry], superseded: [], quarantined: [], coverage: [] };
+    return {
+      number: this.taken,
+      traces,
+      entries: [entry],
+      announced: [],
+      superseded: [],
+      quarantined: [],
+      coverage: [],
+    };
   }
 
   async stored(): Promise<void> {

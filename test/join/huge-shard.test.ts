@@ -67,7 +67,8 @@ describe('a trace of more evidence than one settle looks at', () => {
           if ('send' in step) send(step.send.map((index) => items[index % items.length] as Item));
           else if ('passMs' in step) world.pass(step.passMs);
           else {
-            world.step(3, step.dieAfter);
+            // A huge trace is worked on without giving anything for a while.
+            for (let slice = 0; slice < 20 && !world.step(3, step.dieAfter); slice++);
             world.restart();
             restarts++;
           }
@@ -84,7 +85,7 @@ describe('a trace of more evidence than one settle looks at', () => {
         expect(used + context + excluded + duplicate).toBe(pieces);
       },
     );
-    fc.assert(property, { numRuns: 120 });
+    fc.assert(property, { numRuns: 150 });
   });
 
   it('keeps no other waiting, and takes no more of what comes meanwhile', () => {

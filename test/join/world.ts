@@ -232,6 +232,7 @@ export class World {
     const batch = this.shard.take(this.nowMs, recordsMax);
     if (batch === undefined) return false;
     if (diesAfter === 'take') return true;
+    this.#append(batch.announced);
     for (const { id, rank, record } of batch.traces.flatMap((trace) => trace.writes)) this.#write(id, rank, record);
     for (const { id, rank, by, revision } of batch.superseded) {
       const record = structuredClone(this.store.get(id)?.record);
@@ -240,11 +241,7 @@ export class World {
       this.#write(id, rank, record);
     }
     if (diesAfter === 'write') return true;
-    const positions = batch.entries.map((entry) => {
-      const position = { segment: 1, offset: 32 + this.journal.length };
-      this.journal.push({ entry: structuredClone(entry), position });
-      return position;
-    });
+    const positions = this.#append(batch.entries);
     if (diesAfter === 'journal') return true;
     this.batches.push(batch);
     this.shard.stored(batch.number, positions);
@@ -305,6 +302,14 @@ export class World {
   /** `reason` of every settle so far. */
   reasons(): string[] {
     return this.batches.flatMap((batch) => batch.traces.map((trace) => trace.reason));
+  }
+
+  #append(entries: readonly JournalEntry[]): JournalPosition[] {
+    return entries.map((entry) => {
+      const position = { segment: 1, offset: 32 + this.journal.length };
+      this.journal.push({ entry: structuredClone(entry), position });
+      return position;
+    });
   }
 
   #write(id: string, rank: bigint, record: AuditRecord): void {
