@@ -108,10 +108,8 @@ export class Counters {
   }
 
   #sample(name: MetricName, labels: Labels): { name: MetricName; labels: Labels; value: number } {
-    const key = `${name} ${Object.keys(labels)
-      .sort()
-      .map((label) => `${label}=${labels[label]}`)
-      .join(',')}`;
+    let key: string = name;
+    for (const label of Object.keys(labels).sort()) key += ` ${label}=${labels[label]}`;
     let sample = this.#samples.get(key);
     if (!sample) {
       sample = { name, labels, value: 0 };
