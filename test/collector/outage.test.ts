@@ -33,6 +33,23 @@ service:
     traces: { receivers: [otlp], exporters: [otlp_grpc, otlp_http] }
 `;
 
+/** Requests of more than a mebibyte, several at once: they are refused while they are on their way. */
+const LARGE_CONFIG = `
+receivers:
+  otlp:
+    protocols:
+      http: { endpoint: "\${env:COLLECTOR_HTTP_ENDPOINT}" }
+exporters:
+  otlp_grpc:
+    endpoint: "\${env:SPANTRAIL_ENDPOINT}"
+    tls: { insecure: true }
+    compression: none
+    sending_queue: { batch: { flush_timeout: 2s, sizer: items, min_size: 1200, max_size: 1200 } }
+service:
+  pipelines:
+    traces: { receivers: [otlp], exporters: [otlp_grpc] }
+`;
+
 const collector = inject('collector');
 
 describe.skipIf('skipped' in collector)('a Collector over an outage', () => {
@@ -179,6 +196,35 @@ describe.skipIf('skipped' in collector)('a Collector over an outage', () => {
       process.stdout.write(
         `refused for ${OUTAGE_SECONDS} s: ${traces} traces, ${tries} retries, ${JSON.stringify(refused)}\n`,
       );
+      await Promise.all([otelcol.stop(), spantrail.stop()]);
+    },
+    TEST_MS_MAX,
+  );
+
+  it(
+    'loses nothing of large requests to a Spantrail that has room for one at a time',
+    async () => {
+      [ports.grpc, ports.http] = [await freePort(), await freePort()];
+      spantrail = await start('large', {
+        SPANTRAIL_RECEIVE_MAX_REQUEST_BYTES: '1536KiB',
+        SPANTRAIL_RECEIVE_IN_FLIGHT_BYTES_MAX: '3MiB',
+      });
+      const config = join(folder, 'large.yaml');
+      await writeFile(config, LARGE_CONFIG);
+      otelcol = await startCollector('large', config);
+      const requests = 200;
+      for (let request = 0; request < requests; request++) {
+        const numbers = Array.from({ length: TRACES_A_REQUEST }, (_, index) => request * TRACES_A_REQUEST + index);
+        const body = JSON.stringify(tracesRequest('large', numbers, 50_000));
+        const headers = { 'content-type': 'application/json' };
+        const response = await fetch(`${collectorUrl}/v1/traces`, { method: 'POST', headers, body });
+        expect(response.status).toBe(200);
+      }
+      await expectIndexed('large', requests * TRACES_A_REQUEST);
+      await expectNothingDropped('large');
+      const refused = await cuts();
+      expect(refused['grpc share']).toBeGreaterThan(0);
+      process.stdout.write(`${requests} requests of 55 kB in batches of a mebibyte: ${JSON.stringify(refused)}\n`);
       await Promise.all([otelcol.stop(), spantrail.stop()]);
     },
     TEST_MS_MAX,

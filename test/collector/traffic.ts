@@ -6,8 +6,8 @@ export const SPANS_A_TRACE = 3;
 export const ACCESSES_A_TRACE = 2;
 
 /** An OTLP/JSON request with the traces of these numbers; the same number is the same trace again. */
-export function tracesRequest(service: string, numbers: readonly number[]): object {
-  const resource = { attributes: [text('service.name', service)] };
+export function tracesRequest(service: string, numbers: readonly number[], paddingBytes = 0): object {
+  const resource = { attributes: [text('service.name', service), text('padding', 'x'.repeat(paddingBytes))] };
   const spans = numbers.flatMap((number) => traceOf(service, number));
   return { resourceSpans: [{ resource, scopeSpans: [{ scope: { name: 'test' }, spans }] }] };
 }
