@@ -118,7 +118,7 @@ function addList(quarantine: Command, terminal: Terminal, paint: Paint): void {
         for (const item of items) terminal.write(jsonLine(item));
         return;
       }
-      if (items.length > 0) terminal.write(table(items, paint));
+      if (items.length > 0) terminal.write(table(items, paint, terminal.columns));
       terminal.warn(summary(items, page, options));
     });
 }
@@ -129,7 +129,8 @@ function toCount(text: string): number {
   return count;
 }
 
-function table(items: readonly QuarantineItem[], paint: Paint): string {
+/** Reasons are cut at the end of a terminal's line; `show` and pipes have all of them. */
+function table(items: readonly QuarantineItem[], paint: Paint, columns = Number.POSITIVE_INFINITY): string {
   const rows = items.map(({ id, stage, added, subject, reason, state, why }) => [
     id,
     stage,
@@ -138,11 +139,11 @@ function table(items: readonly QuarantineItem[], paint: Paint): string {
     state === 'open' ? reason : `${state}: ${why ?? ''}`,
   ]);
   const widths = COLUMNS.map((name, at) => Math.max(name.length, ...rows.map((row) => (row[at] ?? '').length)));
-  const line = (row: readonly string[]) =>
-    row
-      .map((cell, at) => printable(at < COLUMNS.length - 1 ? cell.padEnd(widths[at] ?? 0) : cell))
-      .join('  ')
-      .trimEnd();
+  const line = (row: readonly string[]) => {
+    const text = row.map((cell, at) => printable(at < COLUMNS.length - 1 ? cell.padEnd(widths[at] ?? 0) : cell));
+    const whole = text.join('  ').trimEnd();
+    return whole.length > columns ? `${whole.slice(0, columns - 1)}…` : whole;
+  };
   return `${[paint.dim(line(COLUMNS)), ...rows.map(line)].join('\n')}\n`;
 }
 

@@ -30,14 +30,14 @@ Kinds of differences:
   unknown  ${MEANINGS.unknown}; listed, never removed.
            With several Spantrails over one store, what the others wrote is unknown to each.
 
-Exit codes: 0 no difference (left), 1 differences.`,
+Exit codes: 0 no difference (left), 1 differences, 5 it could not be found out.`,
     )
     .action(async (options: Connection & { restore?: boolean }) => {
       const parameters = { restore: options.restore ? 'true' : undefined };
       const stream = await connect(options, terminal).open('/api/v1/reconcile', parameters, undefined, 'POST');
       let summary: ReconcileSummary | undefined;
       for await (const event of events(stream)) {
-        if (event.type === 'error') throw new AppError('internal', event.message);
+        if (event.type === 'error') throw new AppError('unavailable', `not compared to the end: ${event.message}`);
         if (event.type === 'summary') summary = event;
         if (options.json) terminal.write(jsonLine(event));
         else show(event, terminal, paint);
