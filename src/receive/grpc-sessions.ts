@@ -65,14 +65,17 @@ export function watchSession(session: ServerHttp2Session, limits: SessionLimits)
 }
 
 function watchForSilence(session: ServerHttp2Session, limits: SessionLimits, onSilent: () => void): () => void {
-  let deadline = setTimeout(onSilent, limits.headersMs).unref();
-  const heard = (): void => clearTimeout(deadline);
+  let deadline: NodeJS.Timeout | undefined = setTimeout(onSilent, limits.headersMs).unref();
+  const heard = (): void => {
+    clearTimeout(deadline);
+    deadline = undefined;
+  };
   session.once('remoteSettings', heard);
   const pings = setInterval(() => {
-    heard();
+    // Its first words or its last answer are still waited for.
+    if (deadline || session.destroyed || session.closed) return;
     deadline = setTimeout(onSilent, limits.pingTimeoutMs).unref();
-    // False: too many pings wait for their answers. Then the deadline of this one is as good as theirs.
-    if (!session.destroyed && !session.closed) session.ping((error) => error ?? heard());
+    session.ping((error) => error ?? heard());
   }, limits.pingMs).unref();
   return () => {
     heard();
