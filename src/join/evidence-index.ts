@@ -136,8 +136,8 @@ export class EvidenceIndex {
 
   nameOf(trace: number): { namespace: string; traceId: string } {
     const { traces } = this.#join.table;
-    const id = Uint32Array.from({ length: 4 }, (_, word) => traces.get(trace, TRACE.id + word));
-    return { namespace: this.#namespaces[traces.get(trace, TRACE.namespace)] ?? '', traceId: hexOf(id) };
+    for (let word = 0; word < 4; word++) this.#id[word] = traces.get(trace, TRACE.id + word);
+    return { namespace: this.#namespaces[traces.get(trace, TRACE.namespace)] ?? '', traceId: hexOf(this.#id) };
   }
 
   setJournal(trace: number, position: JournalPosition): void {
@@ -278,6 +278,6 @@ function parseId(hex: string, id: Uint32Array): void {
 
 function hexOf(id: Uint32Array): string {
   let hex = '';
-  for (const word of id) hex += word.toString(16).padStart(8, '0');
+  for (let word = 0; word < 4; word++) hex += (id[word] as number).toString(16).padStart(8, '0');
   return hex;
 }

@@ -33,7 +33,7 @@ export interface Piece extends EvidencePlace {
 
 /** What one look at a trace found. */
 export interface TraceLook {
-  /** Newest first. */
+  /** In the order of the log, unless a clock or a replay brought them otherwise. */
   readonly pieces: Piece[];
   /** Where the newest of them lies. */
   readonly newest: FramePosition;
@@ -175,6 +175,8 @@ export class TraceTable {
       if (comparePositions(found, newest) > 0) newest = found;
       pieces.push(found);
     }
+    // In the order of the log, as they are read and remembered.
+    pieces.reverse();
     return { pieces, newest: { segment: newest.segment, offset: newest.offset } };
   }
 

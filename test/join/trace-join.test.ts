@@ -278,7 +278,7 @@ describe('beyond the horizon', () => {
       ['2', 'complete'],
       ...['3', '4', '5', '6'].map((id) => [id, 'partial']),
     ]);
-    expect(world.shard.spansOf(traceIdOf(1)).map((read) => read.name)).toEqual(['s6', 's5', 's4', 's3']);
+    expect(world.shard.spansOf(traceIdOf(1)).map((read) => read.name)).toEqual(['s3', 's4', 's5', 's6']);
     expect(world.shard.spansOf(traceIdOf(2))).toEqual([]);
   });
 
