@@ -361,6 +361,37 @@ describe.concurrent('doctor', () => {
   });
 });
 
+describe.concurrent('quarantine and reconcile', () => {
+  it('say that nothing waits and that nothing differs', async () => {
+    const nothing = 'spantrail: nothing waits in quarantine: all that was acknowledged could be read and stored\n';
+    expect(await run(['quarantine', 'list'])).toEqual({ code: 0, out: '', err: nothing });
+    expect(await run(['quarantine', 'list', '--json'])).toEqual({ code: 0, out: '', err: '' });
+    const resolved = await run(['quarantine', 'list', '--state', 'resolved']);
+    expect(resolved.err).toBe('spantrail: nothing was resolved so far\n');
+    expect(await run(['quarantine', 'retry', '--all'])).toEqual({
+      code: 0,
+      out: '',
+      err: 'spantrail: nothing was open\n',
+    });
+    const { code, out, err } = await run(['reconcile']);
+    expect({ code, out }).toEqual({ code: 0, out: '' });
+    expect(err).toMatch(/^spantrail: \d+ records compared: 0 missing, 0 older, 0 unknown since 20\S+Z\n$/);
+  });
+
+  it.each([
+    [2, ['quarantine', 'show', 'abc'], /"abc" is no id: those are 16 hex digits/],
+    [3, ['quarantine', 'show', 'f'.repeat(16)], /nothing in quarantine has the id f{16}/],
+    [3, ['quarantine', 'retry', 'f'.repeat(16)], /1 ids are not in quarantine/],
+    [2, ['quarantine', 'retry'], /name items, or all of them with --all/],
+    [2, ['quarantine', 'drop', 'f'.repeat(16)], /--reason/],
+    [2, ['quarantine', 'drop', 'f'.repeat(16), '--all', '--reason', 'x'], /name items, or all/],
+    [2, ['quarantine', 'retry', 'f'.repeat(16), '--stage', 'store'], /--stage goes with --all/],
+    [5, ['reconcile', '--url', 'http://127.0.0.1:1'], /no Spantrail answers/],
+  ])('exit with %i: %j', async (code, words, message) => {
+    expect(await run(words)).toMatchObject({ code, err: expect.stringMatching(message) });
+  });
+});
+
 describe.concurrent('config and setup', () => {
   it('prints docs, example and schema out of the one schema', async () => {
     const [docs, example, schema] = await Promise.all(

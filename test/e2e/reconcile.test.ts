@@ -5,11 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { Client } from '@elastic/elasticsearch';
-import { afterEach, beforeEach, describe, expect, inject, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, inject, it, vi } from 'vitest';
 import type { QuarantineItem, ReconcileEvent, ReconcileSummary } from '../../src/api/contract.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import { explicitEvent, makeTrace, type Trace } from './clinic-evidence.ts';
 import { type RunningProcess, startProcess } from './spantrail.ts';
+
+// Several processes one after the other, and a command line for each question.
+vi.setConfig({ testTimeout: 400_000 });
 
 let folder: string;
 let running: RunningProcess | undefined;
@@ -223,6 +226,7 @@ describe('reconcile', () => {
     const url = 'url' in elasticsearch ? elasticsearch.url : '';
     const index = `spantrail-audit-${namespace}spoilt`;
     const client = new Client({ nodes: [url] });
+    const server = await start(['--elasticsearch-url', url], { SPANTRAIL_NAMESPACE: `${namespace}spoilt` });
     await client.indices.putIndexTemplate({
       name: `${index}-foreign`,
       index_patterns: [`${index}-*`],
@@ -235,7 +239,6 @@ describe('reconcile', () => {
         },
       },
     });
-    const server = await start(['--elasticsearch-url', url], { SPANTRAIL_NAMESPACE: `${namespace}spoilt` });
     expect(await run(server, 'quarantine', 'list')).toMatchObject({
       code: 0,
       out: '',
