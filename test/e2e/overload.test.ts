@@ -1,5 +1,5 @@
 /** A process in its usual shape under senders that want more than their share: what is small is served, nothing is lost. */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -123,5 +123,26 @@ describe('a process with a greedy sender', () => {
     for (const connection of [...idle, ...half]) connection.destroy();
     await spantrail.settled();
     expect((await spantrail.search('service.name: small')).length).toBe(40);
+  });
+
+  it.skipIf(process.platform !== 'linux')('holds no more than its bound of many large requests at once', async () => {
+    const mebibyte = 1024 * 1024;
+    const residentBytes = async (): Promise<number> => {
+      const status = await readFile(`/proc/${spantrail.process.pid}/status`, 'utf8');
+      return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) * 1024;
+    };
+    expect(await sendHttp(access('small', 0))).toBe(200);
+    const before = await residentBytes();
+    const body = Buffer.alloc(mebibyte - 1, 1);
+    const head = 'POST /v1/traces HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n';
+    // Each lacks its last byte, so that all of them would have to be held until the end.
+    const held = Array.from({ length: 250 }, () => new RawConnection(spantrail.http, '127.0.0.7'));
+    for (const { socket } of held) socket.write(`${head}content-length: ${mebibyte}\r\n\r\n`);
+    for (const { socket } of held) socket.write(body);
+    const refused = () => held.filter(({ socket }) => socket.bytesRead > 0 || socket.destroyed).length;
+    await expect.poll(refused, { timeout: 60_000 }).toBeGreaterThan(190);
+    expect((await residentBytes()) - before).toBeLessThan(100 * mebibyte);
+    for (const connection of held) connection.destroy();
+    expect(await sendHttp(access('small', 1))).toBe(200);
   });
 });
