@@ -22,6 +22,11 @@ export class HugeQueue {
     return this.#current === undefined && this.#waiting.length === 0;
   }
 
+  /** Memory of the one that is worked on. */
+  get bytes(): number {
+    return this.#current?.work.bytes ?? 0;
+  }
+
   add(due: HugeDue): void {
     this.#waiting.push(due);
   }

@@ -45,12 +45,18 @@ export class HugeSettle {
   readonly #notes = new NoteSum();
   readonly #setAside: SetAside[] = [];
   #nowMs = 0;
+  #selection: HugeSelection | undefined;
   #observed: { spans: Span[]; logs: LogRecord[] } = { spans: [], logs: [] };
 
   constructor(due: DueHugeTrace, options: HugeSettleOptions) {
     this.#due = due;
     this.#options = options;
     this.#work = this.#run();
+  }
+
+  /** Memory that its places and what was found out about them take. */
+  get bytes(): number {
+    return this.#due.fresh.bytes + (this.#selection?.bytes ?? 0);
   }
 
   /** Works on for about as long as decoding that many pieces takes, at least a little. The result once there is one. */
@@ -69,11 +75,12 @@ export class HugeSettle {
     const given = { traces: list.count - list.logs, logs: list.logs };
     const forgotten = yield* this.#addKnown(list);
     const { reader, spansMax, examine } = this.#options;
-    const selection = new HugeSelection(list, {
+    this.#selection = new HugeSelection(list, {
       ...{ spansMax, examine },
       read: (place) => reader.readOne(place),
       seen: (evidence, place) => this.#see(evidence, place),
     });
+    const selection = this.#selection;
     while (!selection.step(1)) yield 1;
     const selected = selection.result() as Selection;
     this.#observe();

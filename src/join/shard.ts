@@ -298,7 +298,7 @@ export class JoinShard {
       evidencePending: pieceCount,
       pendingBySignal: { traces: pieceCount - logCount, logs: logCount },
       oldestPendingMs: oldest === undefined ? undefined : nowMs - since(nowMs, oldest),
-      indexBytes: table.usedBytes + this.#settled.bytes,
+      indexBytes: table.usedBytes + this.#settled.bytes + this.#huge.bytes,
       indexBytesMax: this.#options.settings.indexBytesMax,
       // A copy: it must be of the same moment as the other figures when it is looked at.
       ignored: new Map(this.#index.ignored),
