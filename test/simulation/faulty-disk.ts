@@ -29,6 +29,8 @@ export interface FaultyDiskOptions {
   readonly random: Random;
   /** Asked at each call: faults come and go. */
   readonly rates: () => DiskRates;
+  /** Told of each file that is about to be removed. */
+  readonly removing: (path: string) => void;
   /** Told of each call that went wrong, for the log of a run. */
   readonly note: (line: string) => void;
 }
@@ -41,7 +43,7 @@ function ioError(path: string): Error {
 }
 
 /** The disk in memory as one process sees it: calls take time, may fail by chance, and end with the process. */
-export function faultyDisk({ disk, asker, random, rates, note }: FaultyDiskOptions): Disk {
+export function faultyDisk({ disk, asker, random, rates, removing, note }: FaultyDiskOptions): Disk {
   const reach = async (stalls: number): Promise<void> => {
     await asker.sleep(random.chance(stalls) ? random.int(100, STALL_MAX_MS) : random.next() * LATENCY_MAX_MS);
   };
@@ -99,7 +101,10 @@ export function faultyDisk({ disk, asker, random, rates, note }: FaultyDiskOptio
     openSync: (path) => disk.openSync(path),
     makeFolder: () => disk.makeFolder(),
     list: (folder) => reads(() => disk.list(folder)),
-    unlink: (path) => changes('unlink', path, () => disk.unlink(path)),
+    unlink(path) {
+      removing(path);
+      return changes('unlink', path, () => disk.unlink(path));
+    },
     rename: (from, to) => changes('rename', from, () => disk.rename(from, to)),
     freeBytes: () => reads(() => disk.freeBytes()),
     syncFolder: (path) => changes('syncFolder', path, () => disk.syncFolder(path)),

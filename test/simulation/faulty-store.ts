@@ -69,6 +69,11 @@ export class FaultyStore {
     return hashOf(`brittle ${id}`) % 1000 < this.#options.brittlePermille;
   }
 
+  /** A record that cannot be stored, however often it is tried. */
+  isWrong(id: string): boolean {
+    return this.isRefused(id) || this.isBrittle(id);
+  }
+
   /** As a new process sees it; one that died in the meantime hears nothing any more. */
   connect(asker: Asker): Pick<Store, 'write' | 'get'> {
     this.#throwsLeft = THROWS_MAX;

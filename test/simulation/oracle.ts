@@ -1,11 +1,19 @@
+import { AppError } from '../../src/core/errors.ts';
 import type { LogRecord, Span } from '../../src/core/evidence.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
-import type { JoinShardOptions } from '../../src/join/shard.ts';
+import { JOIN_DEFAULTS, type JoinSettings } from '../../src/join/settings.ts';
+import { JoinShard, type JoinShardOptions } from '../../src/join/shard.ts';
 import { PayloadReader } from '../../src/otlp/decode.ts';
 import { scanLogs, scanTraces } from '../../src/otlp/scan.ts';
-import type { Frame } from '../../src/wal/frame.ts';
+import type { Frame, StoredFrame } from '../../src/wal/frame.ts';
+import type { FramePosition } from '../../src/wal/segment-format.ts';
 
-type Settling = Pick<JoinShardOptions, 'settle' | 'keys' | 'isAccessLog'>;
+type Settling = Omit<JoinShardOptions, 'settings' | 'readFrame' | 'readJournal' | 'shardIndex' | 'shardCount'>;
+
+/** Frames by the name of their place. */
+export type Frames = ReadonlyMap<string, StoredFrame>;
+
+const NOW_MS = 1_800_000_000_000;
 
 /** What is known of one trace, and the records that it must come to. */
 export interface ExpectedTrace {
@@ -20,9 +28,9 @@ export interface ExpectedTrace {
 
 /**
  * A batch join: every trace settled once, from all evidence there is, with nothing in between that could lose, repeat or
- * reorder any of it. Frames by the name of their place.
+ * reorder any of it.
  */
-export function joinAtOnce(frames: ReadonlyMap<string, Frame>, settling: Settling): ExpectedTrace[] {
+export function joinAtOnce(frames: Frames, settling: Settling, join: JoinSettings): ExpectedTrace[] {
   const traces = new Map<string, ExpectedTrace>();
   const untraced: ExpectedTrace = {
     ...{ namespace: '', traceId: '', frames: new Set(), spans: [], logs: [], records: new Map() },
@@ -62,11 +70,57 @@ export function joinAtOnce(frames: ReadonlyMap<string, Frame>, settling: Settlin
       }
     });
   }
-  for (const { namespace, traceId, spans, logs, records } of traces.values()) {
-    const settlement = settling.settle({ namespace, traceId, spans, logs });
-    for (const { id, record } of settlement.records) records.set(id, record);
+  const isHuge = ({ spans, logs }: ExpectedTrace) => spans.length + logs.length > join.spansMax;
+  const huge = [...traces.values()].some(isHuge)
+    ? settleHuge(frames, settling, join)
+    : new Map<string, AuditRecord[]>();
+  for (const [key, trace] of traces) {
+    const { namespace, traceId, spans, logs, records } = trace;
+    const settled = isHuge(trace)
+      ? (huge.get(key) ?? [])
+      : settling.settle({ namespace, traceId, spans, logs }).records.map(({ record }) => record);
+    for (const record of settled) records.set(record.event.id, record);
   }
   return [...traces.values(), untraced];
+}
+
+/** Which pieces of a huge trace count is the join's own choice: a fresh shard makes it, from everything at once. */
+function settleHuge(frames: Frames, settling: Settling, join: JoinSettings): Map<string, AuditRecord[]> {
+  const found = new Map<string, AuditRecord[]>();
+  if (frames.size === 0) return found;
+  const shard = new JoinShard({
+    ...settling,
+    settings: { ...join, indexBytesMax: JOIN_DEFAULTS.indexBytesMax },
+    readFrame: (position) => frames.get(nameOf(position)) as StoredFrame,
+    readJournal: () => {
+      throw new AppError('storage', 'nothing was settled before');
+    },
+    shardIndex: 0,
+    shardCount: 1,
+  });
+  shard.endReplay(NOW_MS);
+  // Backwards: no order of arrival may matter.
+  for (const frame of [...frames.values()].reverse()) shard.ingest(frame, NOW_MS);
+  shard.flush();
+  while (shard.nextDueAtMs(NOW_MS) === NOW_MS) {
+    const batch = shard.take(NOW_MS, Number.POSITIVE_INFINITY);
+    if (batch === undefined) continue;
+    for (const { namespace, traceId, writes } of batch.traces)
+      found.set(
+        `${namespace} ${traceId}`,
+        writes.map(({ record }) => record),
+      );
+    shard.stored(
+      batch.number,
+      batch.entries.map((_, index) => ({ segment: 1, offset: 32 + index })),
+    );
+  }
+  return found;
+}
+
+/** The name of a frame's place. */
+export function nameOf({ segment, offset }: FramePosition): string {
+  return `${segment}/${offset}`;
 }
 
 /** Without the fields that tell how and when a record came about. */

@@ -75,7 +75,7 @@ export function profileOf(random: Random): Profile {
       throws: rate(random, 0.05, 0.3),
       stalls: rate(random, 0.02, 0.2),
     },
-    killEveryMs: rate(random, 2_000, 10_000, 40_000),
+    killEveryMs: rate(random, 5_000, 15_000, 60_000),
     clockStepEveryMs: random.chance(0.7) ? 0 : 20_000,
     clockStepMaxMs: random.pick([2_000, 60_000, 4_000_000, 31_536_000_000]),
     fillsDisk: random.chance(0.25),
