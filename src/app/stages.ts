@@ -237,6 +237,8 @@ async function newestSegmentKnown(walPath: string, disk: Disk, journal: SettleJo
   const take = ({ segment }: { segment: number }) => {
     newest = Math.max(newest, segment);
   };
-  await journal.replayHeads(({ through }) => take(through), { visitMark: ({ acceptedThrough }) => take(acceptedThrough) });
+  await journal.replayHeads(({ through }) => take(through), {
+    visitMark: ({ acceptedThrough }) => take(acceptedThrough),
+  });
   return newest;
 }
