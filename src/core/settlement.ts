@@ -57,6 +57,11 @@ export interface RecordWrite {
   readonly record: AuditRecord;
   /** Where the revision before this one lives; absent when this is the first. */
   readonly previousTimestampNs?: bigint;
+  /**
+   * A run that ended before its journal knew may have written this record at a time that other evidence has changed since: it
+   * is to be looked for everywhere, so that it is not there twice.
+   */
+  readonly mayBeElsewhere?: true;
 }
 
 /** One settled trace on its way to the store and then to the settle journal. */

@@ -113,6 +113,7 @@ export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
     revisedAt: revision > 1 || taken.isReplayed ? formatTimestamp(msToNs(isSame ? previous.settledAtMs : nowMs)) : '',
     horizonNs: entry.horizonMs === 0 ? 0n : msToNs(entry.horizonMs),
     isPartial: entry.isLost,
+    mayBeElsewhere: taken.isReplayed,
   };
   const published = new Map(previous?.records.map((record) => [record.id, record]));
   const writes = settlement.records.map((settled) => {
@@ -218,6 +219,7 @@ interface Stamp {
   readonly revisedAt: string;
   readonly horizonNs: bigint;
   readonly isPartial: boolean;
+  readonly mayBeElsewhere: boolean;
 }
 
 function stampRecord(
@@ -238,7 +240,14 @@ function stampRecord(
     audit.join.horizon = `began before ${formatTimestamp(stamp.horizonNs)}; what came before that is not known any more`;
   }
   if (revision > 1) audit.revised_at = stamp.revisedAt;
-  const write = { id, namespace, timestampNs, rank, record };
+  const write = {
+    id,
+    namespace,
+    timestampNs,
+    rank,
+    record,
+    ...(stamp.mayBeElsewhere && { mayBeElsewhere: true as const }),
+  };
   if (before === undefined) return write;
   if (revision > before.firstRevision) audit.supersedes = revision - 1;
   return { ...write, previousTimestampNs: before.timestampNs };

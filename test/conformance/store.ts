@@ -202,6 +202,24 @@ function describeRevisions(newSpace: () => Space): void {
     expect(await space.numbers(space.selection('', { fromNs: NOON_NS + DAY_NS }))).toEqual([1]);
   });
 
+  it('has a record once that a run moved before it ended, though nobody remembers from where', async () => {
+    const space = newSpace();
+    const mayBeElsewhere = { mayBeElsewhere: true } as const;
+    const first = toWrite(space.record(1), { rank: 1n });
+    const other = toWrite(space.record(2), { rank: 1n });
+    await space.store.write([first, other]);
+    const moved = { ...toWrite(space.record(1, {}, NOON_NS - 5n * DAY_NS), { rank: 2n }), ...mayBeElsewhere };
+    await space.store.write([moved, toWrite(space.record(3))]);
+    expect(await space.store.write([moved, { ...other, ...mayBeElsewhere }])).toMatchObject({ rejected: [] });
+    await space.store.refresh();
+    expect(await space.numbers()).toEqual([1, 2, 3]);
+    expect(await space.store.get(first.id)).toEqual(moved.record);
+    expect((await space.store.revisions(first.id)).map((record) => record['@timestamp'])).toEqual([
+      first.record['@timestamp'],
+      moved.record['@timestamp'],
+    ]);
+  });
+
   it('ignores a late lower rank from another day', async () => {
     const space = newSpace();
     await space.put([toWrite(space.record(1), { rank: 2n })]);

@@ -15,6 +15,8 @@ export interface TimeRange {
   readonly lastNs: bigint;
 }
 
+export const ALL_TIMES: TimeRange = { firstNs: -BIGINT_MAX, lastNs: BIGINT_MAX };
+
 /** Few ranges that hold all of these times with some margin, ordered. */
 export function timeRanges(timesNs: readonly bigint[]): TimeRange[] {
   const ranges: { firstNs: bigint; lastNs: bigint }[] = [];

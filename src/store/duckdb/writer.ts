@@ -6,7 +6,7 @@ import { documentText } from '../document.ts';
 import type { WriteResult } from '../port.ts';
 import { INSERT_STAGED, STAGING_FIELDS } from './schema.ts';
 import { rowsSql } from './sql.ts';
-import { type TimeRange, timeRanges } from './time-ranges.ts';
+import { ALL_TIMES, type TimeRange, timeRanges } from './time-ranges.ts';
 
 /** Rows of one data chunk: DuckDB's vector size. */
 const CHUNK_ROWS = 2048;
@@ -77,8 +77,10 @@ function addressKeys(record: object, name: string): DuckDBValue {
 
 /** Few ranges that hold every time at which an earlier state may be. */
 function lookupRanges(rows: ReadonlyMap<string, RecordWrite>): TimeRange[] {
+  const writes = [...rows.values()];
+  if (writes.some((write) => write.mayBeElsewhere)) return [ALL_TIMES];
   return timeRanges(
-    [...rows.values()].flatMap((write) =>
+    writes.flatMap((write) =>
       write.previousTimestampNs === undefined ? [write.timestampNs] : [write.timestampNs, write.previousTimestampNs],
     ),
   );

@@ -98,9 +98,7 @@ export class Writer {
    * above that, and the next revision is above both. Returns the ids that were made again.
    */
   async #revive(writes: readonly RecordWrite[]): Promise<Set<string>> {
-    if (writes.length === 0) return new Set();
-    const index = [...new Set(writes.map((write) => indexPattern('audit', write.namespace)))];
-    await this.#connection.request((client) => client.indices.refresh({ index, ignore_unavailable: true }));
+    await this.#makeFindable(writes);
     const found = new Set((await this.#find(writes)).map((state) => state.id));
     const deleted = writes.filter((write) => !found.has(write.id));
     const outcomes = await sendBulk(
@@ -137,10 +135,11 @@ export class Writer {
    * Every state held under the ids of these writes, read from the indices where they should be as of this very moment: that
    * of the write, also when it is the first (the settle journal forgets, another instance may have written), and that of
    * the state before. An announced revision that is in neither (the index period was changed, a crash came in between)
-   * is taken from wherever a search finds it.
+   * is taken from wherever a search finds it. A state of a record that may be elsewhere is always searched for.
    */
   async #lookUp(writes: readonly RecordWrite[], isRepeated: boolean): Promise<ExactHit[]> {
     const held: ExactHit[] = [];
+    await this.#makeFindable(writes.filter((write) => write.mayBeElsewhere));
     for (let at = 0; at < writes.length; at += LOOKUP_DOCUMENTS_MAX) {
       const part = writes.slice(at, at + LOOKUP_DOCUMENTS_MAX);
       const docs = part.flatMap((write) => [...this.#indicesOf(write)].map((_index) => ({ _index, _id: write.id })));
@@ -148,9 +147,20 @@ export class Writer {
       const known = new Set(found.map((state) => state.id));
       const isLost = (write: RecordWrite) =>
         !known.has(write.id) && (isRepeated || write.previousTimestampNs !== undefined);
-      held.push(...found, ...(await this.#find(part.filter(isLost))));
+      const sought = await this.#find(part.filter((write) => write.mayBeElsewhere || isLost(write)));
+      held.push(
+        ...found,
+        ...sought.filter((state) => !found.some((one) => one.id === state.id && one.index === state.index)),
+      );
     }
     return held;
+  }
+
+  /** What was written a moment ago is found by its id in its index at once, but by a search only after a refresh. */
+  async #makeFindable(writes: readonly RecordWrite[]): Promise<void> {
+    if (writes.length === 0) return;
+    const index = [...new Set(writes.map((write) => indexPattern('audit', write.namespace)))];
+    await this.#connection.request((client) => client.indices.refresh({ index, ignore_unavailable: true }));
   }
 
   async #find(writes: readonly RecordWrite[]): Promise<ExactHit[]> {
