@@ -70,7 +70,7 @@ async function forgetBefore({ shards, wal, journal }: Parts): Promise<void> {
   const [oldest] = wal.segments();
   if (oldest === undefined) return;
   const receivedMs = nsToMs(oldest.firstReceivedNs);
-  await journal.dropBefore(receivedMs);
+  await journal.dropBefore(receivedMs, oldest.segment);
   await Promise.all(shards.map((shard) => shard.dropBefore(oldest.segment, journal.firstSegment, receivedMs)));
 }
 

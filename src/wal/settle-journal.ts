@@ -76,6 +76,8 @@ function decode(raw: RawEntry): JournalEntry {
 export class SettleJournal {
   readonly #log: SegmentLog;
   readonly #reader: SegmentReader;
+  /** By segment: the newest segment of the write-ahead log that an entry speaks of. */
+  readonly #newestThrough = new Map<number, number>();
 
   private constructor(log: SegmentLog, reader: SegmentReader) {
     this.#log = log;
@@ -138,7 +140,13 @@ export class SettleJournal {
     const bytes = output.at;
     const buffers = [output.part(0, bytes)];
     const first = await this.#log.append({ buffers, bytes, firstNs: msToNs(firstMs), lastNs: msToNs(lastMs) });
+    for (const entry of entries) this.#noted(entry, first);
     return starts.map((start) => ({ segment: first.segment, offset: first.offset + start }));
+  }
+
+  #noted<Entry extends Pick<JournalEntry, 'through'>>(entry: Entry, { segment }: JournalPosition): Entry {
+    this.#newestThrough.set(segment, Math.max(this.#newestThrough.get(segment) ?? 0, entry.through.segment));
+    return entry;
   }
 
   /** Without waiting. Throws AppError `storage` when the entry is gone or damaged. */
@@ -154,7 +162,7 @@ export class SettleJournal {
     visit: (entry: JournalEntry, position: JournalPosition) => void | Promise<void>,
     options: JournalReplayOptions = {},
   ): Promise<{ entries: number; bytes: number }> {
-    return this.#replay((raw) => visit(decode(raw), raw.position), options);
+    return this.#replay((raw) => visit(this.#noted(decode(raw), raw.position), raw.position), options);
   }
 
   /** As `replay`, with what a restart needs of each entry. */
@@ -162,7 +170,8 @@ export class SettleJournal {
     visit: (head: JournalHead, position: JournalPosition) => void | Promise<void>,
     options: JournalReplayOptions = {},
   ): Promise<{ entries: number; bytes: number }> {
-    return this.#replay((raw) => visit(decodeHead(raw.body, nsToMs(raw.timeNs)), raw.position), options);
+    const head = (raw: RawEntry) => this.#noted(decodeHead(raw.body, nsToMs(raw.timeNs)), raw.position);
+    return this.#replay((raw) => visit(head(raw), raw.position), options);
   }
 
   async #replay(
@@ -190,12 +199,18 @@ export class SettleJournal {
     });
   }
 
-  /** Removes whole segments whose newest entry was settled before this time (epoch milliseconds); never the newest segment. */
-  async dropBefore(timeMs: number): Promise<void> {
+  /**
+   * Removes whole segments whose newest entry was settled before this time (epoch milliseconds), never the newest segment, nor
+   * one that knows of evidence in this or a later segment of the write-ahead log: that may be read again, and the clock may
+   * have been ahead when it was received.
+   */
+  async dropBefore(timeMs: number, walSegment = Number.POSITIVE_INFINITY): Promise<void> {
     for (const { segment, lastReceivedNs } of this.#log.segments().slice(0, -1)) {
-      if (lastReceivedNs >= msToNs(timeMs)) continue;
+      const isNeeded = (this.#newestThrough.get(segment) ?? 0) >= walSegment;
+      if (isNeeded || lastReceivedNs >= msToNs(timeMs)) continue;
       await this.#log.drop(segment);
       this.#reader.forget(segment);
+      this.#newestThrough.delete(segment);
     }
   }
 

@@ -383,8 +383,7 @@ export class Simulation {
     if (status === undefined) return;
     const { indexBytes, indexBytesMax, sums } = status;
     for (const sum of sums) {
-      if (sum.difference !== 0 && !this.#losesJournal())
-        this.#fail(new SimulationFailure(`unaccounted for: ${JSON.stringify(sum)}`));
+      if (sum.difference !== 0) this.#fail(new SimulationFailure(`unaccounted for: ${JSON.stringify(sum)}`));
     }
     if (indexBytes > 2 * indexBytesMax + INDEX_SLACK_BYTES)
       this.#fail(new SimulationFailure(`the index has ${indexBytes} bytes, more than ${indexBytesMax}`));
@@ -483,14 +482,6 @@ export class Simulation {
     return JSON.stringify({ sending: this.#sending, alive: this.#life !== undefined, ...status });
   }
 
-  /**
-   * The journal is let go by the time of its entries: when a clock that was ahead goes back, that is too soon, and a restart
-   * settles and counts what it has in its frames a second time. Ranks keep that from showing in the store.
-   */
-  #losesJournal(): boolean {
-    return this.profile.clockStepEveryMs > 0 && this.profile.clockStepMaxMs > 60_000;
-  }
-
   /** Accepted is, for each signal, what is in the frames that are or were durable (I2). */
   #checkSums(sums: PumpStatus['sums']): void {
     for (const signal of ['traces', 'logs'] as const) {
@@ -502,10 +493,7 @@ export class Simulation {
       }
       const sum = sums.find((one) => one.of === signal);
       const accepted = sum === undefined || !('accepted' in sum) ? -1 : sum.accepted;
-      this.#check(
-        accepted === items || this.#losesJournal(),
-        () => `accepted ${signal} are said to be ${accepted}, there were ${items}`,
-      );
+      this.#check(accepted === items, () => `accepted ${signal} are said to be ${accepted}, there were ${items}`);
     }
   }
 
@@ -659,7 +647,7 @@ export class Simulation {
     const untilMs = this.#time.nowMs + 120_000;
     await this.#pass(() => this.#time.nowMs >= untilMs);
     const again = this.#store.documents - documents;
-    const isExcused = this.#losesJournal() || this.#frames.size > frames;
+    const isExcused = this.#frames.size > frames;
     this.#check(again === 0 || isExcused, () => `a start at rest wrote ${again} records again`);
   }
 }

@@ -160,6 +160,23 @@ describe('settle journal', () => {
     expect((await replayed(again.journal)).map(([entry]) => entry.settledAtMs)).toEqual([4000]);
   });
 
+  it('keeps what it knows of evidence that may be read again, also when the clock says that it is old', async () => {
+    const disk = new MemoryDisk();
+    const { journal } = await open(disk, 200);
+    for (const [timeMs, segment] of [
+      [1000, 3],
+      [2000, 9],
+      [3000, 4],
+      [4000, 10],
+    ] as const)
+      await journal.append([{ ...entryAt(timeMs), through: { segment, offset: 32 } }]);
+    await journal.close();
+    const again = await open(disk, 200);
+    await replayed(again.journal);
+    await again.journal.dropBefore(9000, 5);
+    expect((await replayed(again.journal)).map(([entry]) => entry.settledAtMs)).toEqual([2000, 4000]);
+  });
+
   it('keeps the entry of an ordinary trace in some 200 bytes', async () => {
     const { journal } = await open(new MemoryDisk(), 1_000_000);
     const records = Array.from({ length: 5 }, (_, index) => ({
