@@ -66,6 +66,8 @@ export interface TakenTrace {
   readonly through: FramePosition;
   /** Evidence is gone or unreadable: that the settle does not yield an id any more means nothing. */
   readonly hasLost: boolean;
+  /** Nothing of what it was settled from before is left: the horizon has passed it. */
+  readonly isBeyond?: boolean;
   /** An earlier run may have written records of it that the journal does not know. */
   readonly isReplayed: boolean;
   /** What is stored is written again though nothing is new. */
@@ -204,7 +206,7 @@ function entryOf(taken: TakenTrace, settledAtMs: number): JournalEntry {
     reason,
     settles,
     isLost: taken.hasLost || (previous?.isLost ?? false),
-    horizonMs: previous?.horizonMs ?? taken.horizonMs,
+    horizonMs: taken.isBeyond ? taken.horizonMs : (previous?.horizonMs ?? taken.horizonMs),
     records: previous?.records ?? [],
     pieces,
     counts,

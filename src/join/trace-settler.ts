@@ -62,6 +62,8 @@ interface Selected {
   readonly unreadable: readonly Unreadable[];
   /** Evidence that was settled before and is gone or cannot be read any more. */
   readonly lost: number;
+  /** There was some, and all of it is in segments that are gone. */
+  readonly isBeyond: boolean;
 }
 
 /** Settles a trace from its new evidence and all that the journal knows of it, and says what the journal is to know next. */
@@ -87,7 +89,7 @@ export class TraceSettler {
     const hasLost = due.isForgotten || selected.lost + unreadable.length > 0;
     const taken = {
       ...due,
-      ...{ settlement, hasLost },
+      ...{ settlement, hasLost, isBeyond: selected.isBeyond },
       pieces: kept.pieces,
       counts: countKept(settlement, kept.dropped, previous),
       fresh: countNew(settlement, bySignal(fresh), bySignal(unreadable.map(({ piece }) => piece)), previous),
@@ -137,6 +139,7 @@ export class TraceSettler {
       found,
       unreadable: unread,
       lost: (previous?.pieces.length ?? 0) - known.length + unreadable.length - unread.length,
+      isBeyond: (previous?.pieces.length ?? 0) > 0 && known.length === 0,
     };
   }
 
