@@ -104,6 +104,8 @@ function toWrite(body: unknown): RecordWrite | undefined {
     timestampNs: BigInt(String(timestampNs)),
     rank: BigInt(String(rank)),
     record: record as AuditRecord,
+    // Revisions that came meanwhile may have moved it.
+    mayBeElsewhere: true,
     ...(previousTimestampNs !== undefined && { previousTimestampNs: BigInt(String(previousTimestampNs)) }),
   };
 }
