@@ -66,9 +66,11 @@ export class SettledTraces {
     }
   }
 
-  /** Before the replay: evidence of this trace up to there is stored. */
+  /** Before the replay: evidence of this trace up to there is stored. Says nothing when it is of no frame, or less than is known. */
   putThrough(namespace: number, id: Uint32Array, through: FramePosition): void {
     this.#hash.hash(namespace, id);
+    const known = this.#through?.get(this.#hash.high, this.#hash.low);
+    if (through.offset === 0 || (known !== undefined && comparePositions(through, known) <= 0)) return;
     this.#through?.put(this.#hash.high, this.#hash.low, through);
   }
 

@@ -182,6 +182,10 @@ export class JoinShard {
     while (records < recordsMax && pieces < takeEvidenceMax) {
       const due = this.#join.nextDue();
       if (due === undefined) break;
+      if (this.#isNothing(due.trace)) {
+        this.#join.finished(due.trace, nowMs);
+        continue;
+      }
       if (this.#join.isHuge(due.trace)) {
         this.#huge.add(due);
         continue;
@@ -341,6 +345,13 @@ export class JoinShard {
     draft.quarantined.push(...settled.setAside);
     draft.coverage.push(...settled.coverage);
     draft.inFlight.taken.push(trace);
+  }
+
+  /** To be repeated, but what the journal knew is gone: settling nothing would make its records forgotten. */
+  #isNothing(trace: number): boolean {
+    if (this.#join.table.traces.get(trace, TRACE.pieces) > 0) return false;
+    const { namespace, traceId } = this.#index.nameOf(trace);
+    return this.#previousOf(trace, namespace, traceId) === undefined;
   }
 
   /** What the journal remembers; undefined when the trace was never stored, or the entry is gone or damaged. */

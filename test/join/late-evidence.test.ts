@@ -205,6 +205,36 @@ describe('for a comparison with the store', () => {
     expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesOpen: 0, tracesStored: 2 });
   });
 
+  it('a trace that is to be settled again, but is forgotten meanwhile, is left as it is', () => {
+    const [one, huge] = [new World(), new World({ settings: { spansMax: 2 } })];
+    for (const forgetful of [one, huge]) {
+      forgetful.send([span(1), span(2, 1), span(3, 1)]);
+      forgetful.pass(MINUTE_MS);
+      const before = structuredClone(forgetful.store);
+      expect(forgetful.shard.repeat('default', traceIdOf(1))).toBe(true);
+      forgetful.journal.splice(0);
+      forgetful.pass(MINUTE_MS);
+      expect([forgetful.journal, forgetful.store]).toEqual([[], before]);
+      expect(forgetful.shard.stats(forgetful.nowMs)).toMatchObject({ tracesOpen: 0, evidencePending: 0 });
+    }
+  });
+
+  it('what an entry says of stored evidence never makes it less', () => {
+    const stored = new World();
+    stored.send([span(1)]);
+    stored.pass(MINUTE_MS);
+    const { entry } = stored.journal[0] ?? expect.unreachable();
+    for (const through of [
+      { segment: 0, offset: 1 },
+      { segment: 0, offset: 0 },
+    ]) {
+      const position = { segment: 1, offset: 5000 + stored.journal.length };
+      stored.journal.push({ entry: { ...entry, through }, position });
+    }
+    stored.restart();
+    expect(stored.shard.stats(stored.nowMs)).toMatchObject({ replayed: 0, evidencePending: 0 });
+  });
+
   it('a repetition does not get in the way of late evidence, nor it in the way of a repetition', () => {
     world.send([span(4, 1)], 'a');
     expect(world.shard.repeat('a', traceIdOf(1))).toBe(true);
