@@ -85,7 +85,8 @@ export class HugeSettle {
     const selected = selection.result() as Selection;
     this.#observe();
     const found = yield* this.#read(selected.chosen);
-    const settlement = yield* this.#settle(found, selected, given.traces + given.logs);
+    const settled = yield* this.#settle(found, selected, given.traces + given.logs);
+    const settlement = this.#due.isReplayed && settled ? yield* this.#withEarly(list, settled) : settled;
     const packer = new PlacePacker();
     const kept = { traces: 0, logs: 0 };
     for (const place of selection.distinct()) {
@@ -151,6 +152,27 @@ export class HugeSettle {
       this.#setAside.push({ ...reader.setAside(pieces, 'settle', thrown), pieces: given });
       return undefined;
     }
+  }
+
+  /**
+   * A run before may have settled the trace while it was not huge yet, and ended before the journal said so: with what came first,
+   * as many pieces as one settle looks at. Ids that it can have published and that are not chosen any more are taken back.
+   */
+  *#withEarly(list: PieceList, settlement: Settlement): Generator<number, Settlement> {
+    const { namespace, traceId } = this.#due;
+    const first: PiecePlace[] = [];
+    for (const place of list) if (first.push(place) === this.#options.spansMax) break;
+    const { spans, logs } = yield* this.#read(first);
+    const steps = this.#options.settleSteps({ namespace, traceId, spans, logs });
+    let step = steps.next();
+    for (; !step.done; step = steps.next()) yield SETTLE_STEP_PIECES;
+    const early = step.value;
+    const living = new Set(settlement.records.map(({ id }) => id));
+    const entry = settlement.records.find(({ record }) => record.audit.entry) ?? settlement.records[0];
+    const superseded = new Map(settlement.superseded);
+    for (const id of [...early.records.map((settled) => settled.id), ...early.superseded.keys()])
+      if (!living.has(id) && !superseded.has(id)) superseded.set(id, entry?.id ?? 'none');
+    return { ...settlement, superseded };
   }
 
   /** Sets new evidence aside that cannot be read. Returns how much that is. */
