@@ -1,8 +1,8 @@
 /**
  * What one client may cost the receiver. Bytes and connections are settings; these are the bounds that nobody needs to move,
- * each with its reason. Node and nghttp2 bring more of them, which test/receive/hostile-*.test.ts pins: header lists of 128
- * pairs and 64 KiB, 8 CONTINUATION frames, 1,000 streams reset in a burst and 33 a second, floods of pings, settings and
- * empty frames.
+ * each with its reason. Node and nghttp2 bring more of them, which test/receive/hostile-grpc.test.ts pins: header lists of 128
+ * pairs and 64 KiB, 8 CONTINUATION frames, 1,000 streams reset in a burst and 33 a second, floods of empty frames, 1,000
+ * answers to pings and settings that wait because the client does not read them.
  */
 
 /** Requests in work over all connections. One costs some 10 kB besides its bytes, so these cost 40 MB. */

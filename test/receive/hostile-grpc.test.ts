@@ -86,8 +86,6 @@ describe('floods over HTTP/2', () => {
       (i) => Buffer.concat([opened(i), rawFrame(FRAME.windowUpdate, 0, streamOf(i), uint32(0))]),
     ],
     ['streams, over the number allowed', '', opened],
-    ['pings', '', () => rawFrame(FRAME.ping, 0, 0, Buffer.alloc(8))],
-    ['settings', '', () => rawFrame(FRAME.settings, 0, 0)],
     ['empty data', 'stream', () => rawFrame(FRAME.data, 0, 1)],
     ['unknown frames', '', () => rawFrame(0x77, 0, 0, Buffer.alloc(4))],
     ['priorities', '', (i) => rawFrame(2, 0, streamOf(i), Buffer.alloc(5, 1))],
@@ -100,6 +98,15 @@ describe('floods over HTTP/2', () => {
     await connection.closed;
     expect(cuts(harness)).toEqual({ 'grpc protocol': 1 });
     expect(harness.counters.total('requests')).toBeLessThanOrEqual(STREAMS_MAX + 1000);
+    await expectUnharmed(harness);
+  });
+
+  it.each([
+    ['pings', rawFrame(FRAME.ping, 0, 0, Buffer.alloc(8))],
+    ['settings', rawFrame(FRAME.settings, 0, 0)],
+  ])('answers %s or cuts the connection when too many answers wait, and serves others', async (_, data) => {
+    const harness = await start();
+    await flood(open(harness), 20_000, () => data);
     await expectUnharmed(harness);
   });
 
