@@ -146,9 +146,10 @@ async function openFiles(options: StageOptions, opened: { close(): Promise<void>
   opened.push(diskSpace);
   const journal = await SettleJournal.open({ folder: join(folder, 'journal'), disk, clock, report });
   opened.push(journal);
+  const segmentFloor = await journal.newestWalSegment();
   const wal = await Wal.open({
     folder: walFolder(folder),
-    segmentFloor: await newestSegmentKnown(walFolder(folder), disk, journal),
+    segmentFloor,
     segmentBytes: settings.wal.segmentBytes,
     segmentAgeMs,
     cacheBytesMax: settings.wal.cacheBytesMax,
@@ -160,6 +161,7 @@ async function openFiles(options: StageOptions, opened: { close(): Promise<void>
     writeFailed: (error) => isDiskFull(error) && diskSpace.noteFull(),
   });
   opened.push(wal);
+  tellMissing(wal, segmentFloor, log);
   const quarantine = await Quarantine.open(join(folder, 'quarantine'), {
     disk,
     clock,
@@ -229,16 +231,12 @@ async function startJoining(
   });
 }
 
-/** When somebody took the log's files away and left the journal: its newest segment, whose number must not come again. */
-async function newestSegmentKnown(walPath: string, disk: Disk, journal: SettleJournal): Promise<number> {
-  const files = await disk.list(walPath).catch(() => []);
-  let newest = 0;
-  if (files.length > 0) return newest;
-  const take = ({ segment }: { segment: number }) => {
-    newest = Math.max(newest, segment);
-  };
-  await journal.replayHeads(({ through }) => take(through), {
-    visitMark: ({ acceptedThrough }) => take(acceptedThrough),
-  });
-  return newest;
+/** Somebody took the newest segments away, or all of them: evidence that was not stored yet may have been in them. */
+function tellMissing(wal: Wal, segmentFloor: number, log: StageLog): void {
+  const last = wal.segments().at(-1)?.segment ?? 0;
+  if (last >= segmentFloor) return;
+  log.error(
+    { firstMissing: last + 1, lastMissing: segmentFloor },
+    `the write-ahead log ends before what the settle journal knows: its segments ${last + 1} to ${segmentFloor} are missing, and with them all that was not stored yet. If you have them, stop, put them back and start again; otherwise it goes on with segment ${segmentFloor + 1}`,
+  );
 }

@@ -12,6 +12,7 @@ import {
   type Segment,
   type SegmentFolder,
   segmentPath,
+  unlinkIfThere,
 } from './segment-recovery.ts';
 
 export interface SegmentInfo {
@@ -29,7 +30,7 @@ export interface SegmentLogOptions extends SegmentFolder {
   readonly segmentBytes: number;
   /** A segment is closed at this age even when it is not full. */
   readonly segmentAgeMs: number;
-  /** New segments get higher numbers than this, even in an empty folder. */
+  /** New segments get higher numbers than this, whatever is in the folder. */
   readonly segmentFloor: number;
   readonly clock: Clock;
   /** Default: the machine's. */
@@ -136,8 +137,7 @@ export class SegmentLog {
   ): Promise<ReplayProgress> {
     const segments = this.#replayable.filter(({ segment }) => segment >= fromSegment);
     const bytesTotal = segments.reduce((sum, { bytes }) => sum + bytes, 0);
-    let entries = 0;
-    let bytes = 0;
+    let [entries, bytes] = [0, 0];
     for (const segment of segments) {
       if (this.#segments.get(segment.segment) === segment) {
         const end = await readSegment(this.#options, segment, visit);
@@ -148,6 +148,14 @@ export class SegmentLog {
       progress?.({ entries, bytes, bytesTotal });
     }
     return { entries, bytes, bytesTotal };
+  }
+
+  /** Visits what was on disk at the open, the newest segment first, up to the end of one after which it is enough. */
+  async replayNewest(visit: (entry: RawEntry) => void, isEnough: () => boolean): Promise<void> {
+    for (const segment of this.#replayable.toReversed()) {
+      await readSegment(this.#options, segment, visit);
+      if (isEnough()) return;
+    }
   }
 
   /**
@@ -190,7 +198,7 @@ export class SegmentLog {
       );
     }
     if (this.#compaction.segment === segment) await this.stopCompaction();
-    await this.#unlink(currentPath(this.#options, known));
+    await unlinkIfThere(this.#options.disk, currentPath(this.#options, known));
     await this.#options.disk.syncFolder(this.#options.folder);
     this.#segments.delete(segment);
   }
@@ -316,7 +324,7 @@ export class SegmentLog {
       await disk.syncFolder(folder);
     } catch (error) {
       await file.close().catch(() => undefined);
-      await this.#unlink(segmentPath(this.#options, number)).catch(() => undefined);
+      await unlinkIfThere(this.#options.disk, segmentPath(this.#options, number)).catch(() => undefined);
       throw error;
     }
     const segment = {
@@ -366,7 +374,7 @@ export class SegmentLog {
     if (!this.#failed) return;
     const { file, segment } = this.#failed;
     if (segment.bytes === HEADER_BYTES) {
-      await this.#unlink(segmentPath(this.#options, segment.segment));
+      await unlinkIfThere(this.#options.disk, segmentPath(this.#options, segment.segment));
       this.#segments.delete(segment.segment);
       this.#nextSegment = segment.segment;
     } else {
@@ -384,14 +392,6 @@ export class SegmentLog {
     active.segment.sealed = true;
     // Every byte of it was fsynced with its batch; a failing close can lose nothing.
     await active.file.close().catch(() => undefined);
-  }
-
-  async #unlink(path: string): Promise<void> {
-    try {
-      await this.#options.disk.unlink(path);
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error;
-    }
   }
 
   #report(segment: number, bytesCut: number, reason: string): void {

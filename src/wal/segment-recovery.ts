@@ -287,9 +287,7 @@ const COPY_BYTES = 4 * 1024 * 1024;
 /** Copies what is about to be cut off into a file beside it, durably, and answers its name. */
 export async function keepDamaged(disk: Disk, file: DiskFile, path: string, damage: Damage): Promise<string> {
   const name = `${path}.${damage.offset}${DAMAGED_SUFFIX}`;
-  await disk.unlink(name).catch((error: unknown) => {
-    if (errnoOf(error) !== 'ENOENT') throw error;
-  });
+  await unlinkIfThere(disk, name);
   const copy = await disk.create(name);
   try {
     for (let done = 0; done < damage.bytes; ) {
@@ -305,6 +303,12 @@ export async function keepDamaged(disk: Disk, file: DiskFile, path: string, dama
   }
   await disk.syncFolder(dirname(path));
   return name;
+}
+
+export async function unlinkIfThere(disk: Disk, path: string): Promise<void> {
+  await disk.unlink(path).catch((error: unknown) => {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  });
 }
 
 /** For the log: what was lost where. */

@@ -191,6 +191,26 @@ export class SettleJournal {
     return { entries, bytes };
   }
 
+  /**
+   * Number of the newest segment of the write-ahead log that the journal speaks of, 0 when of none. Only the newest segments
+   * of the journal are read, back to one with a mark: what is before that mark speaks of nothing newer.
+   */
+  async newestWalSegment(): Promise<number> {
+    let newest = 0;
+    let isMarked = false;
+    const visit = (raw: RawEntry) => {
+      checkVersion(raw);
+      const timeMs = nsToMs(raw.timeNs);
+      if (raw.kind === ENTRY_KIND.mark) {
+        const { acceptedThrough, storedBefore } = decodeMark(raw.body, timeMs);
+        isMarked = true;
+        newest = Math.max(newest, acceptedThrough.segment, storedBefore - 1);
+      } else newest = Math.max(newest, decodeHead(raw.body, timeMs).through.segment);
+    };
+    await this.#log.replayNewest(visit, () => isMarked);
+    return newest;
+  }
+
   /** Every entry that is there by now, oldest first, while appends go on. Returns the bytes that could not be read. */
   visit(visit: (entry: JournalEntry, position: JournalPosition) => void | Promise<void>): Promise<number> {
     return this.#log.visit((raw) => {

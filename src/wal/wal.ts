@@ -18,7 +18,7 @@ export interface WalOptions {
   readonly cacheBytesMax?: number;
   /**
    * New segments get higher numbers than this: the newest segment that the settle journal names, in case somebody
-   * removed the log's files and left the journal.
+   * removed files of the log and left the journal.
    */
   readonly segmentFloor?: number;
   readonly disk?: Disk;

@@ -8,15 +8,21 @@ import { MemoryDisk } from '../wal/memory-disk.ts';
 
 const SOURCE = { transport: 'http', peer: '10.0.0.1', browser: false } as const;
 
-async function open(disk: MemoryDisk, store: MemoryStore) {
+async function open(disk: MemoryDisk, store: MemoryStore, segmentBytes = 67_108_864) {
   let nowMs = 1_790_000_000_000;
   const lines: string[] = [];
-  const log: StageLog = { info: (_, message) => lines.push(message), warn: () => undefined, error: () => undefined };
-  const settings = settingsSchema.parse({ wal: { reserveBytes: 0, freeBytesMin: 0 }, store: { type: 'memory' } });
+  const errors: string[] = [];
+  const log: StageLog = {
+    info: (_, message) => lines.push(message),
+    warn: () => undefined,
+    error: (_, message) => errors.push(message),
+  };
+  const parsed = settingsSchema.parse({ wal: { reserveBytes: 0, freeBytesMin: 0 }, store: { type: 'memory' } });
+  const settings = { ...parsed, wal: { ...parsed.wal, segmentBytes } };
   const counters = new Counters();
   // Half a second passes each time that somebody looks at the clock.
   const clock = { nowMs: () => (nowMs += 500) };
-  return { stages: await openStages({ settings, folder: '/data', disk, clock, store, counters, log }), lines };
+  return { stages: await openStages({ settings, folder: '/data', disk, clock, store, counters, log }), lines, errors };
 }
 
 it('evidence is accepted while the write-ahead log is replayed, and how far that is is told', async () => {
@@ -50,6 +56,47 @@ it('evidence is accepted while the write-ahead log is replayed, and how far that
   const third = await open(disk, store);
   await third.stages.startJoining();
   expect((await third.stages.state.pump?.refreshStatus())?.sums).toEqual(status?.sums);
+  await third.stages.drain();
+  await third.stages.close();
+});
+
+it.each([
+  ['all segments', 0, 'lost+found'],
+  ['all segments, and a repair kept one aside', 0, '0000000001.wal.damaged'],
+  ['the newest segments', 2, 'note.txt'],
+])('numbers of the write-ahead log never come again: %s are gone', async (_, kept, strange) => {
+  const disk = new MemoryDisk();
+  const store = new MemoryStore();
+  const nowMs = 1_790_000_000_000;
+  const traces = Array.from({ length: 50 }, (_, number) => makeTrace(number, nowMs));
+  const admitAll = async (stages: Awaited<ReturnType<typeof open>>['stages'], some: typeof traces) => {
+    for (const { payload } of some) {
+      expect(await stages.admit('traces', payload, SOURCE)).toMatchObject({ kind: 'accepted' });
+    }
+  };
+  const first = await open(disk, store, 4096);
+  await first.stages.startJoining();
+  await admitAll(first.stages, traces.slice(0, 40));
+  await first.stages.state.pump?.settleAll();
+  await first.stages.drain();
+  await first.stages.close();
+  expect(first.errors).toEqual([]);
+  const names = await disk.list('/data/wal');
+  for (const name of names.slice(kept)) await disk.unlink(`/data/wal/${name}`);
+  disk.plant(`/data/wal/${strange}`, Buffer.from('x'));
+
+  const second = await open(disk, store, 4096);
+  expect(second.errors).toEqual([expect.stringContaining(`segments ${kept + 1} to ${names.length} are missing`)]);
+  await second.stages.startJoining();
+  await admitAll(second.stages, traces.slice(40));
+  expect(second.stages.wal.segments().at(kept)?.segment).toBe(names.length + 1);
+  await second.stages.close();
+
+  const third = await open(disk, store, 4096);
+  expect(third.errors).toEqual([]);
+  await third.stages.startJoining();
+  await third.stages.state.pump?.settleAll();
+  for (const { traceId } of traces.slice(40)) expect(await store.trace(traceId)).not.toEqual([]);
   await third.stages.drain();
   await third.stages.close();
 });
