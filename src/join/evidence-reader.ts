@@ -1,4 +1,4 @@
-import { describeError } from '../core/errors.ts';
+import { AppError, describeError } from '../core/errors.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import { type KeySet, PayloadReader } from '../otlp/decode.ts';
 import type { StoredFrame } from '../wal/frame.ts';
@@ -29,6 +29,12 @@ export interface Unreadable {
   readonly thrown: unknown;
 }
 
+/** Whose evidence is asked for. The trace id is empty for log records that name none. */
+export interface Whose {
+  readonly namespace: string;
+  readonly traceId: string;
+}
+
 interface OpenFrame {
   readonly frame: StoredFrame;
   readonly reader: PayloadReader;
@@ -46,23 +52,21 @@ export class EvidenceReader {
     this.#keys = keys;
   }
 
-  /** Throws when it cannot be read. */
-  readOne(place: EvidencePlace): Span | LogRecord {
-    const { reader } = this.#openFrame(place);
-    return place.isLog ? reader.logRecord(place.itemStart) : reader.span(place.itemStart);
+  /** Throws when it cannot be read, or is another's: segments may have been put in the place of those that were. */
+  readOne(place: EvidencePlace, whose: Whose): Span | LogRecord {
+    return place.isLog ? this.#log(place, whose) : this.#span(place, whose);
   }
 
-  /** Appends what the pieces say to `found`; pieces that cannot be read are returned. */
-  read(pieces: readonly Piece[], found: FoundEvidence): Unreadable[] {
+  /** Appends what the pieces say to `found`; pieces that cannot be read, or are another's, are returned. */
+  read(pieces: readonly Piece[], found: FoundEvidence, whose: Whose): Unreadable[] {
     const unreadable: Unreadable[] = [];
     for (const piece of pieces) {
       try {
-        const { reader } = this.#openFrame(piece);
         if (piece.isLog) {
-          found.logs.push(reader.logRecord(piece.itemStart));
+          found.logs.push(this.#log(piece, whose));
           found.logPieces.push(piece);
         } else {
-          found.spans.push(reader.span(piece.itemStart));
+          found.spans.push(this.#span(piece, whose));
           found.spanPieces.push(piece);
         }
       } catch (thrown) {
@@ -70,6 +74,20 @@ export class EvidenceReader {
       }
     }
     return unreadable;
+  }
+
+  #log(place: EvidencePlace, whose: Whose): LogRecord {
+    const { frame, reader } = this.#openFrame(place);
+    const log = reader.logRecord(place.itemStart);
+    checkWhose(frame, log, whose);
+    return log;
+  }
+
+  #span(place: EvidencePlace, whose: Whose): Span {
+    const { frame, reader } = this.#openFrame(place);
+    const span = reader.span(place.itemStart);
+    checkWhose(frame, span, whose);
+    return span;
   }
 
   /** Empty when the frame cannot be read. */
@@ -125,6 +143,11 @@ export class EvidenceReader {
     this.#open.set(key, opened);
     return opened;
   }
+}
+
+function checkWhose({ note }: StoredFrame, { traceId }: Span | LogRecord, whose: Whose): void {
+  if (traceId !== whose.traceId || note.namespace !== whose.namespace)
+    throw new AppError('storage', 'there is evidence of another trace where that of this one was');
 }
 
 /** End of the item as the length varint before it says (read backwards), at most `bytesMax` on; the payload's end if in doubt. */

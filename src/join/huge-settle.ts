@@ -77,7 +77,7 @@ export class HugeSettle {
     const { reader, spansMax, examine } = this.#options;
     this.#selection = new HugeSelection(list, {
       ...{ spansMax, examine },
-      read: (place) => reader.readOne(place),
+      read: (place) => reader.readOne(place, this.#due),
       seen: (evidence, place) => this.#see(evidence, place),
     });
     const selection = this.#selection;
@@ -130,7 +130,7 @@ export class HugeSettle {
   *#read(chosen: readonly PiecePlace[]): Generator<number, FoundEvidence> {
     const found = newFound();
     for (const place of chosen) {
-      this.#options.reader.read([place], found);
+      this.#options.reader.read([place], found, this.#due);
       yield 1;
     }
     return found;

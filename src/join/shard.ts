@@ -266,7 +266,7 @@ export class JoinShard {
         if (pieces.length >= spansMax) break;
         if (place.segment >= this.#firstSegment && !place.isLog) pieces.push({ ...place, isNew: false });
       }
-      this.#reader.read(pieces, found);
+      this.#reader.read(pieces, found, { namespace, traceId });
     }
     return found.spans.map((span) => ({ ...span, raw: NO_BYTES }));
   }

@@ -125,7 +125,7 @@ export class TraceSettler {
   }
 
   /** Reads the evidence that a settle looks at: the new pieces and those that the journal names. */
-  #select({ fresh, previous, firstSegment }: DueTrace): Selected {
+  #select({ namespace, traceId, fresh, previous, firstSegment }: DueTrace): Selected {
     const { reader } = this.#options;
     const known: Piece[] = [];
     for (const piece of eachPlace(previous?.pieces ?? [])) {
@@ -133,7 +133,7 @@ export class TraceSettler {
     }
     const pieces = known.length === 0 ? fresh : [...fresh, ...known];
     const found = newFound();
-    const unreadable = reader.read(pieces, found);
+    const unreadable = reader.read(pieces, found, { namespace, traceId });
     const unread = unreadable.filter(({ piece }) => piece.isNew);
     return {
       found,
