@@ -47,6 +47,7 @@ export class FaultyStore {
   documents = 0;
   readonly #options: FaultyStoreOptions;
   #throwsLeft = THROWS_MAX;
+  #connections = 0;
 
   constructor(options: FaultyStoreOptions) {
     this.#options = options;
@@ -77,22 +78,25 @@ export class FaultyStore {
   /** As a new process sees it; one that died in the meantime hears nothing any more. */
   connect(asker: Asker): Pick<Store, 'write' | 'get'> {
     this.#throwsLeft = THROWS_MAX;
+    const connection = ++this.#connections;
     const heard = async <Result>(answer: Promise<Result>): Promise<Result> => {
       const [settled] = await Promise.allSettled([answer]);
       if (!asker.isAlive) return new Promise<Result>(() => undefined);
       if (settled.status === 'rejected') throw settled.reason;
       return settled.value;
     };
-    return { write: (batch) => heard(this.#write(batch)), get: (id, hint) => heard(this.#get(id, hint)) };
+    return { write: (batch) => heard(this.#write(batch, connection)), get: (id, hint) => heard(this.#get(id, hint)) };
   }
 
-  async #write(batch: readonly RecordWrite[]): Promise<WriteResult> {
+  async #write(batch: readonly RecordWrite[], connection: number): Promise<WriteResult> {
     const { random, note } = this.#options;
     // What is under way is bytes: nothing that the sender does to its objects later changes it.
     const sent = batch.map(({ id, rank, record }) => ({ id, rank, text: JSON.stringify(record) }));
     const fault = this.#draw();
     const done = random.next();
     await this.#travel(fault === 'stalls');
+    // What a dead process sent arrives before the next one asks for anything, or never: an order of ids cannot mend it later.
+    if (connection !== this.#connections) return new Promise<WriteResult>(() => undefined);
     if (fault === 'unavailable' || fault === 'throws') {
       const share = done < 0.4 ? 0 : done < 0.7 ? done : 1;
       const arrived = sent.slice(0, Math.round(sent.length * share));

@@ -57,10 +57,10 @@ export function profileOf(random: Random): Profile {
     },
     store: { batchRecordsMax: random.pick([2, 10, 5_000]) },
   });
-  const durationMs = random.pick([20_000, 60_000, 240_000]);
+  const durationMs = random.pick([15_000, 40_000, 120_000]);
   return {
     settings,
-    traces: random.int(3, 24),
+    traces: random.int(3, 16),
     largeSpans: spansMax < 100 ? spansMax : 40,
     lateMaxMs: random.pick([2_000, durationMs / 2, durationMs]),
     durationMs,
