@@ -58,7 +58,7 @@ async function tryWrite(writes: readonly RecordWrite[], { write, pause }: Attemp
   }
 }
 
-/** A record that the store takes, right now; undefined when it took none of those that were tried. */
+/** A record that the store judges, right now, be it by refusing it; undefined when it failed with all that were tried. */
 async function findProof(
   writes: readonly RecordWrite[],
   round: number,
@@ -74,7 +74,7 @@ async function findProof(
 
 async function isTaken(write: RecordWrite, attempts: Attempts): Promise<boolean> {
   const tried = await tryWrite([write], attempts);
-  return 'result' in tried && tried.result.rejected.length === 0;
+  return 'result' in tried;
 }
 
 async function writeApart(
