@@ -1,6 +1,7 @@
 import { AppError, describeError } from '../core/errors.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import { type KeySet, PayloadReader } from '../otlp/decode.ts';
+import { isShortage } from '../wal/disk.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { type FramePosition, positionKey } from '../wal/segment-format.ts';
 import type { EvidencePlace } from '../wal/settle-journal.ts';
@@ -57,7 +58,10 @@ export class EvidenceReader {
     return place.isLog ? this.#log(place, whose) : this.#span(place, whose);
   }
 
-  /** Appends what the pieces say to `found`; pieces that cannot be read, or are another's, are returned. */
+  /**
+   * Appends what the pieces say to `found`; pieces that cannot be read, or are another's, are returned. Throws when the system
+   * is short of what reading needs.
+   */
   read(pieces: readonly Piece[], found: FoundEvidence, whose: Whose): Unreadable[] {
     const unreadable: Unreadable[] = [];
     for (const piece of pieces) {
@@ -70,6 +74,7 @@ export class EvidenceReader {
           found.spanPieces.push(piece);
         }
       } catch (thrown) {
+        if (isShortage(thrown)) throw thrown;
         unreadable.push({ piece, thrown });
       }
     }
@@ -94,7 +99,8 @@ export class EvidenceReader {
   namespaceOf(piece: Piece): string {
     try {
       return this.#openFrame(piece).frame.note.namespace;
-    } catch {
+    } catch (thrown) {
+      if (isShortage(thrown)) throw thrown;
       return '';
     }
   }

@@ -1,4 +1,5 @@
 import type { BeyondCounts, EvidenceBeyond, Examine, LogRecord, Span } from '../core/evidence.ts';
+import { isShortage } from '../wal/disk.ts';
 import { choosePieces } from './huge-choice.ts';
 import { DistinctPieces, PIECE_FLAG } from './huge-distinct.ts';
 import { PieceList, type PiecePlace } from './huge-pieces.ts';
@@ -87,6 +88,7 @@ export class HugeSelection {
     try {
       evidence = this.#options.read(place);
     } catch (thrown) {
+      if (isShortage(thrown)) throw thrown;
       this.#failure ??= thrown;
       this.#unreadable.add(place);
       return;

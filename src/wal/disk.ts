@@ -48,6 +48,11 @@ export function isDiskFull(thrown: unknown): boolean {
   return code === 'ENOSPC' || code === 'EDQUOT';
 }
 
+/** The system is short of file handles or memory: that says nothing of the file, and passes. */
+export function isShortage(thrown: unknown): boolean {
+  return ['EMFILE', 'ENFILE', 'ENOMEM', 'EAGAIN'].includes(errnoOf(thrown) ?? '');
+}
+
 /** The code of a failed system call, e.g. `ENOENT`; undefined for other errors. */
 export function errnoOf(thrown: unknown): string | undefined {
   return thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : undefined;

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { AppError, describeError } from '../core/errors.ts';
-import { type Disk, type DiskFile, errnoOf, type SyncFile } from './disk.ts';
+import { type Disk, type DiskFile, errnoOf, isShortage, type SyncFile } from './disk.ts';
 import {
   BLOCK_HEAD_BYTES,
   type Block,
@@ -115,18 +115,27 @@ export class SegmentReader {
     this.#filesMax = filesMax;
   }
 
-  /** Throws AppError `storage` when the segment is gone or the bytes are damaged. */
+  /** Throws AppError `storage` when the segment is gone or the bytes are damaged; no AppError when the system is short of something. */
   read(position: FramePosition): RawEntry {
-    const wasOpen = this.#files.has(position.segment);
     try {
       return this.#read(position);
     } catch (error) {
-      if (error instanceof AppError) throw error;
-      if (wasOpen) {
-        // A compaction may have put a compressed file in the place of the one that is open.
-        this.forget(position.segment);
-        return this.read(position);
-      }
+      return this.#readAgain(position, error);
+    }
+  }
+
+  /**
+   * A compaction may have put a compressed file in the place of the one that is open, or of the one that was to be opened
+   * just now. What the system is short of may be what this reader holds.
+   */
+  #readAgain(position: FramePosition, failure: unknown): RawEntry {
+    if (isShortage(failure)) this.close();
+    else this.forget(position.segment);
+    try {
+      return this.#read(position);
+    } catch (error) {
+      // Nothing is wrong with the entry: who takes it for lost would lose it for ever.
+      if (error instanceof AppError || isShortage(error)) throw error;
       const place = `${segmentFileName(this.#kind, position.segment)} at ${position.offset}`;
       throw new AppError('storage', `cannot read ${this.#kind.words} ${place}: ${describeError(error)}`, {
         cause: error,
@@ -211,11 +220,20 @@ function fromRaw(file: SyncFile, offset: number): Buffer {
 function openSegment(disk: Disk, folder: string, kind: SegmentKind, segment: number): OpenSegment {
   if (kind.compressed) {
     try {
-      const file = disk.openSync(join(folder, segmentFileName(kind.compressed, segment)));
-      return { file, index: readBlockIndex(file) };
+      return openCompressed(disk, join(folder, segmentFileName(kind.compressed, segment)));
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
     }
   }
   return { file: disk.openSync(join(folder, segmentFileName(kind, segment))) };
+}
+
+function openCompressed(disk: Disk, path: string): OpenSegment {
+  const file = disk.openSync(path);
+  try {
+    return { file, index: readBlockIndex(file) };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
 }

@@ -52,3 +52,13 @@ it.each([
     else expect(() => reader.readOne(piece, whose)).toThrow('evidence of another trace');
   }
 });
+
+it('evidence that the system is too short of files to read is not taken for lost', () => {
+  const reader = new EvidenceReader(() => {
+    throw Object.assign(new Error('EMFILE: too many open files'), { code: 'EMFILE' });
+  }, keys);
+  const piece = { isLog: false, isNew: false, segment: 1, offset: 32, itemStart: 0 };
+  const whose = { namespace: noteAt(0).namespace, traceId: traceIdOf(1) };
+  expect(() => reader.read([piece], newFound(), whose)).toThrow('EMFILE');
+  expect(() => reader.namespaceOf(piece)).toThrow('EMFILE');
+});
