@@ -16,6 +16,7 @@ import {
 import {
   ENTRY_HEAD_BYTES,
   type FramePosition,
+  HEADER_BYTES,
   JOURNAL_KIND,
   type RawEntry,
   sealEntry,
@@ -79,6 +80,9 @@ export class SettleJournal {
   /** By segment: the newest segment of the write-ahead log that an entry speaks of. */
   readonly #newestThrough = new Map<number, number>();
 
+  /** Where the newest mark is. */
+  #markedSegment: number | undefined;
+
   private constructor(log: SegmentLog, reader: SegmentReader) {
     this.#log = log;
     this.#reader = reader;
@@ -141,6 +145,7 @@ export class SettleJournal {
     const buffers = [output.part(0, bytes)];
     const first = await this.#log.append({ buffers, bytes, firstNs: msToNs(firstMs), lastNs: msToNs(lastMs) });
     for (const entry of entries) this.#noted(entry, first);
+    if (mark !== undefined) this.#markedSegment = first.segment;
     return starts.map((start) => ({ segment: first.segment, offset: first.offset + start }));
   }
 
@@ -182,7 +187,10 @@ export class SettleJournal {
     const { bytes } = await this.#log.replay(
       (raw) => {
         checkVersion(raw);
-        if (raw.kind === ENTRY_KIND.mark) return visitMark?.(decodeMark(raw.body, nsToMs(raw.timeNs)));
+        if (raw.kind === ENTRY_KIND.mark) {
+          this.#markedSegment = Math.max(this.#markedSegment ?? 0, raw.position.segment);
+          return visitMark?.(decodeMark(raw.body, nsToMs(raw.timeNs)));
+        }
         entries++;
         return visit(raw);
       },
@@ -220,12 +228,15 @@ export class SettleJournal {
   }
 
   /**
-   * Removes whole segments whose newest entry was settled before this time (epoch milliseconds), never the newest segment, nor
-   * one that knows of evidence in this or a later segment of the write-ahead log: that may be read again, and the clock may
+   * Removes whole segments whose newest entry was settled before this time (epoch milliseconds), never one from the newest
+   * mark on (a newer segment may have been begun for a mark that is not durable yet), nor one that knows of evidence in this or a later segment of the write-ahead log: that may be read again, and the clock may
    * have been ahead when it was received.
    */
   async dropBefore(timeMs: number, walSegment = Number.POSITIVE_INFINITY): Promise<void> {
-    for (const { segment, lastReceivedNs } of this.#log.segments().slice(0, -1)) {
+    const segments = this.#log.segments();
+    const newest = segments.findLast(({ bytes }) => bytes > HEADER_BYTES)?.segment ?? 0;
+    for (const { segment, lastReceivedNs } of segments) {
+      if (segment >= Math.min(newest, this.#markedSegment ?? newest)) return;
       const isNeeded = (this.#newestThrough.get(segment) ?? 0) >= walSegment;
       if (isNeeded || lastReceivedNs >= msToNs(timeMs)) continue;
       await this.#log.drop(segment);

@@ -160,6 +160,36 @@ describe('settle journal', () => {
     expect((await replayed(again.journal)).map(([entry]) => entry.settledAtMs)).toEqual([4000]);
   });
 
+  it('keeps its newest mark while the next one is not durable yet, and when entries came after it', async () => {
+    const disk = new MemoryDisk();
+    const { journal } = await open(disk, 60);
+    await journal.append([], markAt(1000));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    disk.gate = promise;
+    void journal.append([], markAt(2000)).catch(() => undefined);
+    await new Promise(setImmediate);
+    // The header of the next segment becomes durable, the mark does not.
+    disk.gate = new Promise(() => undefined);
+    resolve();
+    await new Promise(setImmediate);
+    expect(disk.paths()).toHaveLength(2);
+    await journal.dropBefore(9000);
+    disk.gate = undefined;
+    disk.crash('nothing unsynced');
+    const again = await open(disk, 60);
+    const marks: JournalMark[] = [];
+    await replayed(again.journal, marks);
+    expect(marks).toEqual([markAt(1000)]);
+    for (const timeMs of [3000, 4000]) await again.journal.append([entryAt(timeMs)]);
+    await again.journal.dropBefore(9000);
+    const third = await open(disk, 60);
+    await replayed(third.journal, marks);
+    expect(marks).toEqual([markAt(1000), markAt(1000)]);
+    await third.journal.append([], markAt(5000));
+    await third.journal.dropBefore(9000);
+    expect(disk.paths()).not.toContain(`${folder}/0000000001.journal`);
+  });
+
   it('keeps what it knows of evidence that may be read again, also when the clock says that it is old', async () => {
     const disk = new MemoryDisk();
     const { journal } = await open(disk, 200);
