@@ -103,6 +103,8 @@ export interface TraceEvidence {
   readonly traceId: string;
   readonly spans: readonly Span[];
   readonly logs: readonly LogRecord[];
+  /** Epoch nanoseconds: what began before this may have been settled with evidence that is not known any more; absent for never. */
+  readonly horizonNs?: bigint;
   /** Of a trace with more evidence than one settle looks at: what is known of the rest. */
   readonly beyond?: EvidenceBeyond;
 }

@@ -146,10 +146,11 @@ interface Stated {
 /**
  * Gives every access its id. The only trusted event on a span takes the span's id and is filled from it; where there
  * are more, the span's own access keeps the id and each event has its own. An event that is not trusted never speaks
- * for a span.
+ * for a span, nor does one that came alone and so late that its span is not known any more: what is stored of that is
+ * based on more, and would hide it.
  */
 export function identify(
-  { namespace, traceId }: Pick<TraceEvidence, 'namespace' | 'traceId'>,
+  { namespace, traceId, horizonNs = 0n, beyond }: Omit<TraceEvidence, 'spans' | 'logs'>,
   tree: TraceTree,
   { spanAccesses, eventAccesses, rivalAccesses }: Stated,
 ): Findings {
@@ -157,10 +158,12 @@ export function identify(
   const aliases = new Map<string, string>();
   const speaking = new Map<string, Event[]>();
   for (const event of distinctEvents(namespace, traceId, eventAccesses)) {
-    const { spanId } = event.access;
+    const { spanId, startNs } = event.access;
     const index = tree.indexOf.get(spanId) ?? NONE;
     for (const alias of event.aliases) aliases.set(alias, event.ownId);
-    if (spanId === '' || traceId === '' || !event.piece.log.note.trusted) list.push(fromEvent(event, index));
+    const isTooLate = startNs < horizonNs && tree.spans.length + (beyond?.spans ?? 0) === 0;
+    if (spanId === '' || traceId === '' || isTooLate || !event.piece.log.note.trusted)
+      list.push(fromEvent(event, index));
     else {
       const events = speaking.get(spanId);
       if (events) events.push(event);

@@ -192,6 +192,11 @@ function guesses(
   });
 }
 
+/** Epoch milliseconds before which nothing was known any more when it was settled first, or again from nothing. */
+export function horizonOf({ isBeyond, previous, horizonMs }: Pick<TakenTrace, 'isBeyond' | 'previous' | 'horizonMs'>) {
+  return isBeyond ? horizonMs : (previous?.horizonMs ?? horizonMs);
+}
+
 /** The entry as it is when the settle changes no record. */
 function entryOf(taken: TakenTrace, settledAtMs: number): JournalEntry {
   const { namespace, traceId, reason, previous, pieces, counts, fresh, settles } = taken;
@@ -206,7 +211,7 @@ function entryOf(taken: TakenTrace, settledAtMs: number): JournalEntry {
     reason,
     settles,
     isLost: taken.hasLost || (previous?.isLost ?? false),
-    horizonMs: taken.isBeyond ? taken.horizonMs : (previous?.horizonMs ?? taken.horizonMs),
+    horizonMs: horizonOf(taken),
     records: previous?.records ?? [],
     pieces,
     counts,

@@ -1,10 +1,11 @@
+import { msToNs } from '../core/clock.ts';
 import type { CoverageNote, Observe } from '../core/coverage.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import type { SettleReason } from '../core/record.ts';
 import type { BySignal, EvidenceCounts, FreshCounts, Settle, SettledTrace, Settlement } from '../core/settlement.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import { type EvidencePlace, eachPlace, type JournalEntry } from '../wal/settle-journal.ts';
-import { countFresh, NO_COUNTS, type SetAside, type StampedTrace, stampTrace } from './batch.ts';
+import { countFresh, horizonOf, NO_COUNTS, type SetAside, type StampedTrace, stampTrace } from './batch.ts';
 import { type EvidenceReader, type FoundEvidence, newFound, type Unreadable } from './evidence-reader.ts';
 import type { Piece } from './trace-table.ts';
 
@@ -80,7 +81,8 @@ export class TraceSettler {
     const selected = this.#select(due);
     const { found, unreadable } = selected;
     const setAside = unreadable.map(({ piece, thrown }) => reader.setAside([piece], 'decode', thrown));
-    const evidence = { namespace, traceId, spans: found.spans, logs: found.logs };
+    const horizonNs = msToNs(horizonOf({ ...due, isBeyond: selected.isBeyond }));
+    const evidence = { namespace, traceId, spans: found.spans, logs: found.logs, horizonNs };
     const settled = guarded(() => this.#options.settle(evidence));
     const settlement = 'thrown' in settled ? undefined : settled.result;
     if ('thrown' in settled)

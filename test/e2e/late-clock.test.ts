@@ -152,12 +152,15 @@ describe.each(['memory', 'duckdb'] as const)('an access event that comes late, o
     });
   });
 
-  it('after the horizon is a record of its own, which says why it is alone', async () => {
+  it.each([
+    ['its trace', eventOfTrace],
+    ['its span', explicitEvent],
+  ])('after the horizon is a record of its own, which says why it is alone, though it names %s', async (_, late) => {
     const pipeline = await open(storeName);
     const trace = makeTrace(7, pipeline.nowMs);
     await pipeline.send('traces', trace.payload);
     await pipeline.pass(75);
-    await pipeline.send('logs', eventOfTrace(trace));
+    await pipeline.send('logs', late(trace));
     await pipeline.settled();
     const records = new Map((await pipeline.recordsOf(trace)).map((record) => [record.event.action, record]));
     expect([...records.keys()].sort()).toEqual(['GET', 'SELECT', 'open-chart']);
