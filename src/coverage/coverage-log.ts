@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Clock } from '../core/clock.ts';
 import { type CoverageNote, HOUR_MS } from '../core/coverage.ts';
 import { describeError } from '../core/errors.ts';
@@ -69,6 +69,7 @@ export class CoverageLog {
     const log = new CoverageLog(options);
     const { disk, folder, clock } = options;
     await disk.makeFolder(folder);
+    await disk.syncFolder(dirname(folder));
     await log.#readRuns();
     for (const name of (await disk.list(folder)).toSorted()) {
       const day = DAY_FILE.exec(name)?.[1];

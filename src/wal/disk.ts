@@ -30,7 +30,7 @@ export interface Disk {
   /** An existing file, for reads only. */
   openToRead(path: string): Promise<DiskFile>;
   openSync(path: string): SyncFile;
-  /** Creates the folder and its parents for this user only (0700); does nothing when it is there. */
+  /** Creates the folder and its parents for this user only (0700), durable once its parent is synced; nothing when it is there. */
   makeFolder(path: string): Promise<void>;
   list(folder: string): Promise<string[]>;
   unlink(path: string): Promise<void>;

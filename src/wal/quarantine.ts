@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type Clock, formatTimestamp, msToNs, systemClock } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
@@ -116,6 +116,7 @@ export class Quarantine {
   static async open(folder: string, options: QuarantineOptions = {}): Promise<Quarantine> {
     const { disk = nodeDisk, report } = options;
     await disk.makeFolder(folder);
+    await disk.syncFolder(dirname(folder));
     await disk.unlink(temporaryPath(folder)).catch((error: unknown) => {
       if (errnoOf(error) !== 'ENOENT') throw error;
     });

@@ -112,6 +112,7 @@ export async function listFolder({ folder, kind, disk }: Place): Promise<FolderN
 export async function recoverSegments(place: SegmentFolder): Promise<Segment[]> {
   const { folder, disk, report } = place;
   await disk.makeFolder(folder);
+  await disk.syncFolder(dirname(folder));
   const names = await listFolder(place);
   for (const name of names.strange) {
     const file = join(folder, name);
@@ -176,6 +177,8 @@ async function keepOneForm(place: SegmentFolder, number: number): Promise<boolea
     const reason = 'the compressed segment is damaged: the raw one, which is still there, is kept';
     place.report({ segment: number, file: compressed, bytesCut: 0, reason });
   }
+  // The rename may not be on the medium yet: without it, and without the raw file, there would be neither.
+  await disk.syncFolder(folder);
   await disk.unlink(keepsCompressed ? raw : compressed);
   return keepsCompressed;
 }

@@ -99,7 +99,7 @@ export function faultyDisk({ disk, asker, random, rates, removing, note }: Fault
     open: async (path) => wrap(path, await reads(() => disk.open(path))),
     openToRead: async (path) => wrap(path, await reads(() => disk.openToRead(path))),
     openSync: (path) => disk.openSync(path),
-    makeFolder: () => disk.makeFolder(),
+    makeFolder: (path) => disk.makeFolder(path),
     list: (folder) => reads(() => disk.list(folder)),
     unlink(path) {
       removing(path);

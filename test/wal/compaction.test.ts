@@ -255,6 +255,22 @@ describe('write matrix of a compaction', () => {
     },
   );
 
+  it('a raw file that is still there goes only when the name of the compressed one is on the medium', async () => {
+    const { disk, wal } = await written(few);
+    const raw = disk.bytesOf(nameOf(1, '.wal'));
+    await compact(wal, 1);
+    await wal.close();
+    disk.plant(nameOf(1, '.wal'), raw);
+    const begin = disk.steps.length;
+    const again = await openWal(disk);
+    const steps = disk.steps.slice(begin);
+    expect(steps.slice(steps.indexOf('unlink') - 1)).toEqual(['syncFolder', 'unlink', 'fdatasync', 'syncFolder']);
+    expect(disk.paths()).not.toContain(nameOf(1, '.wal'));
+    await again.wal.close();
+    // The first one is that of the parent.
+    expect(steps.filter((step) => step === 'syncFolder')).toHaveLength(3);
+  });
+
   it('tries again after a failure in the same run', async () => {
     const { disk, wal, stored, reports } = await written(few);
     const begin = disk.steps.length;

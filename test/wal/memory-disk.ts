@@ -23,6 +23,8 @@ function systemError(code: string, path: string): Error {
 export class MemoryDisk implements Disk {
   #names = new Map<string, MemoryFile>();
   #durableNames = new Map<string, MemoryFile>();
+  /** Folders that were made; others are there and durable. */
+  readonly #folders = new Map<string, { isDurable: boolean }>();
   #dead = false;
   readonly steps: string[] = [];
   faults: { step: number; mode: FaultMode }[] = [];
@@ -40,7 +42,9 @@ export class MemoryDisk implements Disk {
     this.#dead = false;
     this.faults = [];
     if (mode === 'all of it') return;
-    this.#names = new Map(this.#durableNames);
+    const isThere = ([path]: readonly [string, MemoryFile]) => this.#folders.get(dirname(path))?.isDurable ?? true;
+    this.#names = new Map([...this.#durableNames].filter(isThere));
+    this.#durableNames = new Map(this.#names);
     for (const file of this.#names.values()) {
       const grown = file.bytes.length - file.durable.length;
       const tail = mode === 'half of it' && grown > 0 ? Math.floor(grown / 2) : 0;
@@ -56,6 +60,7 @@ export class MemoryDisk implements Disk {
   /** Puts a file there as if it had always been. */
   plant(path: string, bytes: Buffer): void {
     const file = { bytes, durable: bytes };
+    this.#folders.set(dirname(path), { isDurable: true });
     this.#names.set(path, file);
     this.#durableNames.set(path, file);
   }
@@ -89,7 +94,9 @@ export class MemoryDisk implements Disk {
     };
   }
 
-  async makeFolder(): Promise<void> {}
+  async makeFolder(path: string): Promise<void> {
+    if (!this.#folders.has(path)) this.#folders.set(path, { isDurable: false });
+  }
 
   async list(folder: string): Promise<string[]> {
     return this.paths()
@@ -124,6 +131,7 @@ export class MemoryDisk implements Disk {
         ...[...this.#durableNames].filter(isElsewhere),
         ...[...this.#names].filter(isHere),
       ]);
+      for (const [path, made] of this.#folders) made.isDurable ||= dirname(path) === folder;
     });
   }
 

@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { Counters } from '../../src/core/metrics.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
+import { Quarantine } from '../../src/wal/quarantine.ts';
 import { encodeHeader, JOURNAL_KIND, sealEntry, WAL_KIND } from '../../src/wal/segment-format.ts';
 import { SegmentReader } from '../../src/wal/segment-reader.ts';
+import { SettleJournal } from '../../src/wal/settle-journal.ts';
 import { openFrameReader } from '../../src/wal/wal.ts';
+import { entryOf } from '../fixtures/journal.ts';
 import { FOLDER, frameOf, numberOf, openWal, replayed } from './helpers.ts';
 import { MemoryDisk } from './memory-disk.ts';
 
@@ -108,6 +111,21 @@ describe('append and replay', () => {
     expect(again.reports).toEqual([{ segment: 1, offset: bytes.length, bytesCut: other.length, reason }]);
   });
 
+  it('has its folders on the medium before anything in them counts', async () => {
+    const disk = new MemoryDisk();
+    const { wal } = await openWal(disk);
+    await wal.append(frameOf(1));
+    const journal = await SettleJournal.open({ folder: '/data/journal', disk });
+    const [position] = await journal.append([entryOf({ settledAtMs: 1 })]);
+    const entry = { stage: 'store', reason: 'refused', id: 'a', body: {} };
+    await (await Quarantine.open('/data/quarantine', { disk })).add([entry]);
+    disk.crash('nothing unsynced');
+    expect((await replayed((await openWal(disk)).wal)).map(numberOf)).toEqual([1]);
+    const again = await SettleJournal.open({ folder: '/data/journal', disk });
+    expect(again.read(position ?? { segment: 0, offset: 0 })).toMatchObject({ settledAtMs: 1 });
+    expect((await Quarantine.open('/data/quarantine', { disk })).status().open).toBe(1);
+  });
+
   it('finishes what waits at close and refuses what comes after', async () => {
     const { wal } = await openWal(new MemoryDisk());
     const finished: unknown[] = [];
@@ -182,10 +200,10 @@ describe('group commit', () => {
   it('leaves no trace of a segment whose first batch failed', async () => {
     const disk = new MemoryDisk();
     const { wal } = await openWal(disk);
-    disk.faults = [{ step: 4, mode: 'fails' }];
+    disk.faults = [{ step: disk.steps.length + 4, mode: 'fails' }];
     await expect(wal.append(frameOf(1))).rejects.toMatchObject({ code: 'unavailable' });
     expect(await wal.append(frameOf(2))).toEqual({ segment: 1, offset: 32 });
-    expect(disk.steps).toEqual([...STARTED, 'write', 'unlink', ...STARTED, 'write', 'fdatasync']);
+    expect(disk.steps).toEqual(['syncFolder', ...STARTED, 'write', 'unlink', ...STARTED, 'write', 'fdatasync']);
     await wal.close();
     const again = await openWal(disk);
     expect((await replayed(again.wal)).map(numberOf)).toEqual([2]);
