@@ -17,6 +17,8 @@ export interface ReplayParts {
   readonly wal: Pick<Wal, 'replay' | 'segments'>;
   readonly sums: Sums;
   readonly clock: Clock;
+  /** Told of the memory that the index takes, each time that the shards are waited for. */
+  readonly noteIndexBytes?: (bytes: number) => void;
   readonly log: { info(details: object, message: string): void };
 }
 
@@ -94,12 +96,18 @@ async function replayJournal(
 }
 
 /** Waits for the shards now and then. */
-function pacer({ shards, clock }: Pick<ReplayParts, 'shards' | 'clock'>): () => Promise<void> | undefined {
+function pacer({
+  shards,
+  clock,
+  noteIndexBytes,
+}: Pick<ReplayParts, 'shards' | 'clock' | 'noteIndexBytes'>): () => Promise<void> | undefined {
   let ahead = 0;
   return () => {
     ahead++;
     if (ahead % AHEAD_MAX !== 0) return undefined;
-    return Promise.all(shards.map((shard) => shard.nextDueAtMs(clock.nowMs()))).then(() => undefined);
+    return Promise.all(shards.map((shard) => shard.stats(clock.nowMs()))).then((stats) =>
+      noteIndexBytes?.(stats.reduce((sum, { indexBytes }) => sum + indexBytes, 0)),
+    );
   };
 }
 

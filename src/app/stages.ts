@@ -43,6 +43,8 @@ export interface StageState {
   /** Undefined until the write-ahead log is replayed. */
   pump: Pump | undefined;
   replaying: boolean;
+  /** Memory of the index as the replay goes on; of no meaning later. */
+  replayIndexBytes: number;
   stopping: boolean;
 }
 
@@ -93,7 +95,7 @@ async function wire(
   const disk = await openFiles(options, opened);
   const shards = startShards(settings, { folder: options.folder, ...disk });
   opened.push(...shards);
-  const state: StageState = { pump: undefined, replaying: true, stopping: false };
+  const state: StageState = { pump: undefined, replaying: true, replayIndexBytes: 0, stopping: false };
   const sums = new Sums(options.counters);
   disk.wal.onDurable((frame) => {
     // In the same turn: what is accepted is pending, at any moment.
@@ -181,7 +183,7 @@ function budgetOf(settings: Settings, { wal, diskSpace }: Files, state: StageSta
       // Until the replay is over, what came since the start counts as not stored.
       { used: status?.unsettledBytes ?? wal.bytes - bytesAtStart, max: settings.wal.unsettledBytesMax },
       // The index makes room by letting stored traces go and settling early; over twice its size it no longer can.
-      { used: status?.indexBytes ?? 0, max: 2 * settings.join.indexBytesMax },
+      { used: status?.indexBytes ?? state.replayIndexBytes, max: 2 * settings.join.indexBytesMax },
       { used: diskSpace.status().isShort ? 1 : 0, max: 1 },
     ];
   });
@@ -209,7 +211,10 @@ async function startJoining(
   state: StageState,
 ): Promise<void> {
   const { horizonAgeMs, horizonBytesMax, compaction: isCompacting } = settings.wal;
-  const result = await replayInto({ ...parts, clock, log });
+  const noteIndexBytes = (bytes: number) => {
+    state.replayIndexBytes = bytes;
+  };
+  const result = await replayInto({ ...parts, clock, log, noteIndexBytes });
   if (result.entries + result.frames > 0) log.info(result, 'settle journal and write-ahead log replayed');
   state.replaying = false;
   if (state.stopping) return;

@@ -3,6 +3,7 @@ import { replayInto } from '../../src/app/replay.ts';
 import { Sums } from '../../src/app/sums.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { Counters } from '../../src/core/metrics.ts';
+import type { JoinStats } from '../../src/join/shard.ts';
 import type { ShardHandle } from '../../src/join/shard-handle.ts';
 import type { SettleJournal } from '../../src/wal/settle-journal.ts';
 import { entryOf } from '../fixtures/journal.ts';
@@ -11,15 +12,15 @@ import { traceIdOf } from '../join/world.ts';
 it('the shards are waited for while the journal is replayed, too', async () => {
   let waiting = 0;
   let waitingMax = 0;
-  const shard: Pick<ShardHandle, 'restore' | 'nextDueAtMs' | 'dropBefore' | 'endReplay'> = {
+  const shard: Pick<ShardHandle, 'restore' | 'stats' | 'dropBefore' | 'endReplay'> = {
     restore() {
       waiting++;
       waitingMax = Math.max(waitingMax, waiting);
     },
-    async nextDueAtMs() {
+    async stats() {
       await new Promise((resolve) => setTimeout(resolve, 1));
       waiting = 0;
-      return undefined;
+      return { indexBytes: 70 } as JoinStats;
     },
     dropBefore: async () => undefined,
     endReplay: async () => undefined,
@@ -38,6 +39,9 @@ it('the shards are waited for while the journal is replayed, too', async () => {
   const wal = { segments: () => [], replay: async () => ({ frames: 0, bytes: 0 }) };
   const parts = { shards: [shard as ShardHandle], journal, wal, sums: new Sums(new Counters()) };
   const log = { info: () => undefined };
-  expect(await replayInto({ ...parts, clock: systemClock, log })).toMatchObject({ entries: 2000 });
+  const noted: number[] = [];
+  const noteIndexBytes = (bytes: number) => void noted.push(bytes);
+  expect(await replayInto({ ...parts, clock: systemClock, log, noteIndexBytes })).toMatchObject({ entries: 2000 });
   expect(waitingMax).toBeLessThanOrEqual(256);
+  expect(noted).toEqual(Array.from({ length: 7 }, () => 70));
 });

@@ -8,17 +8,24 @@ import { MemoryDisk } from '../wal/memory-disk.ts';
 
 const SOURCE = { transport: 'http', peer: '10.0.0.1', browser: false } as const;
 
-async function open(disk: MemoryDisk, store: MemoryStore, segmentBytes = 67_108_864) {
+async function open(
+  disk: MemoryDisk,
+  store: MemoryStore,
+  { segmentBytes = 67_108_864, indexBytesMax = 536_870_912, told = () => undefined as unknown } = {},
+) {
   let nowMs = 1_790_000_000_000;
   const lines: string[] = [];
   const errors: string[] = [];
   const log: StageLog = {
-    info: (_, message) => lines.push(message),
+    info(_, message) {
+      lines.push(message);
+      told();
+    },
     warn: () => undefined,
     error: (_, message) => errors.push(message),
   };
   const parsed = settingsSchema.parse({ wal: { reserveBytes: 0, freeBytesMin: 0 }, store: { type: 'memory' } });
-  const settings = { ...parsed, wal: { ...parsed.wal, segmentBytes } };
+  const settings = { ...parsed, wal: { ...parsed.wal, segmentBytes }, join: { ...parsed.join, indexBytesMax } };
   const counters = new Counters();
   // Half a second passes each time that somebody looks at the clock.
   const clock = { nowMs: () => (nowMs += 500) };
@@ -60,6 +67,26 @@ it('evidence is accepted while the write-ahead log is replayed, and how far that
   await third.stages.close();
 });
 
+it('senders wait when the index takes too much memory, also while the write-ahead log is replayed', async () => {
+  const disk = new MemoryDisk();
+  const store = new MemoryStore();
+  const first = await open(disk, store);
+  for (let number = 0; number < 500; number++) {
+    await first.stages.admit('traces', makeTrace(number, 1_790_000_000_000).payload, SOURCE);
+  }
+  await first.stages.close();
+  const refused: boolean[] = [];
+  const told = () => refused.push(second.stages.budget().refuse);
+  const second = await open(disk, store, { indexBytesMax: 8192, told });
+  expect(second.stages.budget().refuse).toBe(false);
+  await second.stages.startJoining();
+  expect(new Set(refused)).toEqual(new Set([false, true]));
+  await second.stages.state.pump?.settleAll();
+  await second.stages.state.pump?.refreshStatus();
+  await second.stages.drain();
+  await second.stages.close();
+});
+
 it.each([
   ['all segments', 0, 'lost+found'],
   ['all segments, and a repair kept one aside', 0, '0000000001.wal.damaged'],
@@ -74,7 +101,7 @@ it.each([
       expect(await stages.admit('traces', payload, SOURCE)).toMatchObject({ kind: 'accepted' });
     }
   };
-  const first = await open(disk, store, 4096);
+  const first = await open(disk, store, { segmentBytes: 4096 });
   await first.stages.startJoining();
   await admitAll(first.stages, traces.slice(0, 40));
   await first.stages.state.pump?.settleAll();
@@ -85,14 +112,14 @@ it.each([
   for (const name of names.slice(kept)) await disk.unlink(`/data/wal/${name}`);
   disk.plant(`/data/wal/${strange}`, Buffer.from('x'));
 
-  const second = await open(disk, store, 4096);
+  const second = await open(disk, store, { segmentBytes: 4096 });
   expect(second.errors).toEqual([expect.stringContaining(`segments ${kept + 1} to ${names.length} are missing`)]);
   await second.stages.startJoining();
   await admitAll(second.stages, traces.slice(40));
   expect(second.stages.wal.segments().at(kept)?.segment).toBe(names.length + 1);
   await second.stages.close();
 
-  const third = await open(disk, store, 4096);
+  const third = await open(disk, store, { segmentBytes: 4096 });
   expect(third.errors).toEqual([]);
   await third.stages.startJoining();
   await third.stages.state.pump?.settleAll();
