@@ -68,6 +68,8 @@ export interface TakenTrace {
   readonly hasLost: boolean;
   /** Nothing of what it was settled from before is left: the horizon has passed it. */
   readonly isBeyond?: boolean;
+  /** More of it came than is kept of one trace: nothing of it is kept from now on. */
+  readonly isClosed?: boolean;
   /** An earlier run may have written records of it that the journal does not know. */
   readonly isReplayed: boolean;
   /** What is stored is written again though nothing is new. */
@@ -211,6 +213,7 @@ function entryOf(taken: TakenTrace, settledAtMs: number): JournalEntry {
     reason,
     settles,
     isLost: taken.hasLost || (previous?.isLost ?? false),
+    ...((taken.isClosed || previous?.isClosed) && { isClosed: true as const }),
     horizonMs: horizonOf(taken),
     records: previous?.records ?? [],
     pieces,

@@ -91,8 +91,9 @@ export class EvidenceIndex {
     const trace = this.#join.table.find(this.#id, namespace);
     if (trace === NONE) return;
     this.setJournal(trace, position);
-    const pieces = this.#settled.read(position)?.pieces.length ?? 0;
-    this.#join.markSettled(trace, entry.settledAtMs, entry.settles, pieces);
+    const whole = this.#settled.read(position);
+    this.#join.markSettled(trace, entry.settledAtMs, entry.settles, whole?.pieces.length ?? 0);
+    if (whole?.isClosed) this.#join.markClosed(trace);
   }
 
   /** Counts of these segments are taken over by somebody else. */
@@ -197,6 +198,7 @@ export class EvidenceIndex {
     const trace = this.#join.table.add(this.#id, namespace);
     this.setJournal(trace, position);
     this.#join.markSettled(trace, entry.settledAtMs, entry.settles, entry.pieces.length);
+    if (entry.isClosed) this.#join.markClosed(trace);
     return trace;
   }
 

@@ -1,8 +1,9 @@
+import { msToNs } from '../core/clock.ts';
 import type { Observe } from '../core/coverage.ts';
-import type { Examine, LogRecord, Span } from '../core/evidence.ts';
+import type { EvidenceBeyond, Examine, LogRecord, Span } from '../core/evidence.ts';
 import type { BySignal, Settlement, SettleSteps } from '../core/settlement.ts';
 import { eachPlace, PlacePacker } from '../wal/settle-journal.ts';
-import { announce, type SetAside, stampTrace } from './batch.ts';
+import { announce, horizonOf, type SetAside, stampTrace } from './batch.ts';
 import { NoteSum } from './coverage-notes.ts';
 import { type EvidenceReader, type FoundEvidence, newFound } from './evidence-reader.ts';
 import type { PieceList, PiecePlace } from './huge-pieces.ts';
@@ -20,6 +21,8 @@ export interface HugeSettleOptions {
 /** As any trace that is due, but its new evidence is a list of places, to which what the journal knows is added. */
 export interface DueHugeTrace extends Omit<DueTrace, 'fresh'> {
   readonly fresh: PieceList;
+  /** More new evidence that is only counted, as context: with it the trace has more than is kept of one, and is closed. */
+  readonly unseen: BySignal<number>;
 }
 
 /** What a step of the settle itself costs, in pieces decoded. */
@@ -71,8 +74,9 @@ export class HugeSettle {
   }
 
   *#run(): Generator<number, SettledOne> {
-    const { fresh: list, previous } = this.#due;
-    const given = { traces: list.count - list.logs, logs: list.logs };
+    const { fresh: list, unseen, previous } = this.#due;
+    const isClosed = unseen.traces + unseen.logs > 0;
+    const given = { traces: list.count - list.logs + unseen.traces, logs: list.logs + unseen.logs };
     const forgotten = yield* this.#addKnown(list);
     const { reader, spansMax, examine } = this.#options;
     this.#selection = new HugeSelection(list, {
@@ -82,10 +86,13 @@ export class HugeSettle {
     });
     const selection = this.#selection;
     while (!selection.step(1)) yield 1;
-    const selected = selection.result() as Selection;
+    const selected = withUnseen(selection.result() as Selection, unseen);
     this.#observe();
     const found = yield* this.#read(selected.chosen);
-    const settled = yield* this.#settle(found, selected, given.traces + given.logs);
+    // As of a trace that is not huge: see TraceSettler.
+    const isBeyond = forgotten > 0 && forgotten === previous?.pieces.length;
+    const horizonNs = msToNs(horizonOf({ ...this.#due, isBeyond }));
+    const settled = yield* this.#settle(found, selected.beyond, horizonNs, given.traces + given.logs);
     const settlement = this.#due.isReplayed && settled ? yield* this.#withEarly(list, settled) : settled;
     const packer = new PlacePacker();
     const kept = { traces: 0, logs: 0 };
@@ -98,10 +105,11 @@ export class HugeSettle {
     const readable = list.count - selected.unreadable.count;
     const logs = list.logs - selected.unreadable.logs;
     const dropped = { traces: readable - logs - kept.traces, logs: logs - kept.logs };
-    const hasLost = this.#due.isForgotten || forgotten + selected.unreadable.count > 0;
+    const hasLost = isClosed || this.#due.isForgotten || forgotten + selected.unreadable.count > 0;
     const taken = {
       ...this.#due,
-      ...{ settlement, hasLost, pieces: packer.finish() },
+      ...{ settlement, hasLost, isBeyond, isClosed, pieces: isClosed ? [] : packer.finish() },
+      ...(isClosed && { reason: 'too_many_spans' as const }),
       counts: countKept(settlement, dropped, previous),
       fresh: countNew(settlement, given, unreadable, previous),
     };
@@ -137,11 +145,16 @@ export class HugeSettle {
   }
 
   /** Undefined when the settle throws: a bug in the rules for this evidence must not stop the others. */
-  *#settle(found: FoundEvidence, { beyond }: Selection, given: number): Generator<number, Settlement | undefined> {
+  *#settle(
+    found: FoundEvidence,
+    beyond: EvidenceBeyond,
+    horizonNs: bigint,
+    given: number,
+  ): Generator<number, Settlement | undefined> {
     const { namespace, traceId } = this.#due;
     const { settleSteps, reader } = this.#options;
     try {
-      const steps = settleSteps({ namespace, traceId, spans: found.spans, logs: found.logs, beyond });
+      const steps = settleSteps({ namespace, traceId, spans: found.spans, logs: found.logs, horizonNs, beyond });
       for (;;) {
         const step = steps.next();
         if (step.done) return step.value;
@@ -213,4 +226,15 @@ export class HugeSettle {
       this.#setAside.push({ ...this.#options.reader.setAside([], 'settle', thrown), pieces: 0 });
     }
   }
+}
+
+/** The rank counts what is not looked at: the records of a trace that is closed say so whatever was known before. */
+function withUnseen(selected: Selection, unseen: BySignal<number>): Selection {
+  const { beyond } = selected;
+  const { traces, logs } = beyond.counts;
+  const counts = {
+    traces: { ...traces, context: traces.context + unseen.traces },
+    logs: { ...logs, context: logs.context + unseen.logs },
+  };
+  return { ...selected, beyond: { ...beyond, counts, pieces: beyond.pieces + unseen.traces + unseen.logs } };
 }

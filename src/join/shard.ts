@@ -6,6 +6,7 @@ import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import { eachPlace, type JournalEntry, type JournalHead, type JournalPosition } from '../wal/settle-journal.ts';
 import type { SetAside, SettledBatch, Supersession } from './batch.ts';
+import { piecesMaxOf, settleClosed } from './closed-trace.ts';
 import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
 import { EvidenceReader, newFound } from './evidence-reader.ts';
 import { type HugeDue, HugeQueue } from './huge-queue.ts';
@@ -135,8 +136,9 @@ export class JoinShard {
     const settling = { ...options, reader: this.#reader, spansMax: settings.spansMax };
     this.#settler = new TraceSettler(settling);
     this.#huge = new HugeQueue((due) => {
-      const { list: fresh, newest: through } = this.#join.table.takeList(due.trace);
-      return new HugeSettle({ ...this.#about(due), fresh, through }, settling);
+      const piecesMax = piecesMaxOf(settings) - this.#join.table.traces.get(due.trace, TRACE.stored);
+      const { list: fresh, unseen, newest: through } = this.#join.table.takeList(due.trace, piecesMax);
+      return new HugeSettle({ ...this.#about(due), fresh, unseen, through }, settling);
     });
   }
 
@@ -184,6 +186,11 @@ export class JoinShard {
       if (due === undefined) break;
       if (this.#isNothing(due.trace)) {
         this.#join.finished(due.trace, nowMs);
+        continue;
+      }
+      if (this.#join.isClosed(due.trace)) {
+        const { unseen, newest: through } = this.#join.table.takeList(due.trace, 0);
+        this.#add(due.trace, settleClosed({ ...this.#about(due), through }, unseen), draft);
         continue;
       }
       if (this.#join.isHuge(due.trace)) {
@@ -281,9 +288,10 @@ export class JoinShard {
 
   /**
    * Settles again what is known of a stored trace and gives its records to the store although it should have them: of the same
-   * rank and revision when no evidence came meanwhile. False when this shard knows no such trace.
+   * rank and revision when no evidence came meanwhile. False when this shard knows no such trace, or it is closed.
    */
   repeat(namespace: string, traceId: string): boolean {
+    if (this.#index.known(namespace, traceId)?.entry.isClosed) return false;
     const trace = this.#index.recall(namespace, traceId);
     if (trace === undefined) return false;
     this.#join.repeat(trace);
@@ -338,6 +346,7 @@ export class JoinShard {
 
   #add(trace: number, settled: SettledOne, draft: Draft): void {
     this.#join.table.traces.set(trace, TRACE.stored, settled.entry.pieces.length);
+    if (settled.entry.isClosed) this.#join.markClosed(trace);
     if (settled.trace !== undefined) draft.traces.push(settled.trace);
     draft.entries.push(settled.entry);
     if (settled.announced !== undefined) draft.announced.push(settled.announced);

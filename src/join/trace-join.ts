@@ -6,7 +6,7 @@ import { since, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
 
 /** Bits of a trace's flags; above them, a byte for the number of settles and a byte for the reason why it is due. */
-const FLAG = { root: 1, settled: 2, untraced: 4, settling: 8, repeat: 16, replayed: 32 } as const;
+const FLAG = { root: 1, settled: 2, untraced: 4, settling: 8, repeat: 16, replayed: 32, closed: 64 } as const;
 const SETTLES_SHIFT = 8;
 const REASON_SHIFT = 16;
 const BYTE = 0xff;
@@ -104,6 +104,15 @@ export class TraceJoin {
 
   isSettled(trace: number): boolean {
     return this.#has(trace, FLAG.settled);
+  }
+
+  /** Tells that no more evidence of the trace is kept. */
+  markClosed(trace: number): void {
+    this.#mark(trace, FLAG.closed);
+  }
+
+  isClosed(trace: number): boolean {
+    return this.#has(trace, FLAG.closed);
   }
 
   /** Has it more evidence, new and stored, than one settle looks at? */
@@ -209,7 +218,9 @@ export class TraceJoin {
 
   /** When late evidence that came now makes the next revision: not before its turn, and with its neighbours. */
   #lateDueMs(trace: number, now: number): number {
-    const { idleMs, lateWaitMaxMs, graceMs } = this.#settings;
+    const { idleMs, lateWaitMaxMs, graceMs, maxAgeMs } = this.#settings;
+    // It is only counted, and is not to fill the index until then.
+    if (this.isClosed(trace)) return now + maxAgeMs;
     const settles = Math.max(this.#byte(trace, SETTLES_SHIFT), 1);
     const hugeWaitMs = this.isHuge(trace) ? this.table.traces.get(trace, TRACE.stored) * HUGE_WAIT_MS_A_PIECE : 0;
     const waitMs = Math.min(idleMs * 2 ** (settles - 1), Math.max(lateWaitMaxMs, idleMs, hugeWaitMs));

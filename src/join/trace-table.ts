@@ -1,5 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { assert } from '../core/assert.ts';
+import type { BySignal } from '../core/settlement.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import type { EvidencePlace } from '../wal/settle-journal.ts';
 import { PieceList } from './huge-pieces.ts';
@@ -180,9 +181,14 @@ export class TraceTable {
     return { pieces, newest: { segment: newest.segment, offset: newest.offset } };
   }
 
-  /** Takes all pieces that are not taken yet, as `take`, in a few bytes each. */
-  takeList(trace: number): { list: PieceList; newest: FramePosition } {
+  /**
+   * Takes all pieces that are not taken yet, as `take`, in a few bytes each: the oldest `piecesMax`; those that came after are
+   * only counted.
+   */
+  takeList(trace: number, piecesMax: number): { list: PieceList; unseen: BySignal<number>; newest: FramePosition } {
     const list = new PieceList();
+    const unseen = { traces: 0, logs: 0 };
+    let unseenLeft = this.traces.get(trace, TRACE.pieces) - piecesMax;
     let newest = { segment: 0, offset: 0 };
     for (let piece = this.traces.get(trace, TRACE.head); piece !== NONE; piece = this.#pieces.get(piece, PIECE.next)) {
       const item = this.#pieces.get(piece, PIECE.item);
@@ -190,9 +196,10 @@ export class TraceTable {
       this.#pieces.set(piece, PIECE.item, item | IS_TAKEN);
       const found = this.#piece(piece);
       if (comparePositions(found, newest) > 0) newest = found;
-      list.add(found);
+      if (unseenLeft-- > 0) unseen[found.isLog ? 'logs' : 'traces']++;
+      else list.add(found);
     }
-    return { list, newest: { segment: newest.segment, offset: newest.offset } };
+    return { list, unseen, newest: { segment: newest.segment, offset: newest.offset } };
   }
 
   /** At most so many spans, newest first, taken or not; changes nothing. */

@@ -30,6 +30,8 @@ export interface JournalEntry {
   readonly settles: number;
   /** Evidence of it is gone or was unreadable: the settle did not see all. */
   readonly isLost: boolean;
+  /** More came than is kept of one trace: no piece is kept, and what still comes is only counted. */
+  readonly isClosed?: true;
   /** Epoch milliseconds before which nothing was known any more when the trace was settled first; 0 when that is all there was. */
   readonly horizonMs: number;
   readonly records: readonly JournalRecord[];
@@ -56,7 +58,7 @@ export interface JournalMark {
  * Bodies of the journal's entries (version 2). Numbers are varints, seven bits a byte, lowest first, unless a size is named.
  * A text is its bytes' length times four, plus 2 when it is lower-case hex (kept as bytes), plus 1 for a flag; then the bytes.
  *
- * Settle (kind 0, time: settledAtMs): namespace (flag: isLost), trace id, through, rank u64, revision, reason u8, settles,
+ * Settle (kind 0, time: settledAtMs): namespace (flag: isLost), trace id (flag: isClosed), through, rank u64, revision, reason u8, settles,
  * horizonMs; number of records, each: id (flag: another stands for it), timestampNs u64, firstRevision, that other's id if flagged;
  * number of frames, each: segment after the one before, offset after the one before (in another segment: from its start),
  * number of items times two plus 1 for logs, and each item's start after the one before; then counts and fresh.
@@ -71,7 +73,7 @@ const FRESH_USES = [...USES, 'quarantined'] as const;
 /** Appends the entry's body. */
 export function encodeSettle(output: JournalOutput, entry: JournalEntry): void {
   output.text(entry.namespace, entry.isLost);
-  output.text(entry.traceId);
+  output.text(entry.traceId, entry.isClosed === true);
   output.number(entry.through.segment);
   output.number(entry.through.offset);
   output.u64(entry.rank);
@@ -99,11 +101,13 @@ export type JournalHead = Pick<JournalEntry, 'namespace' | 'traceId' | 'through'
 function readHead(input: JournalInput, settledAtMs: number) {
   const namespace = input.text();
   const isLost = input.flag;
+  const traceId = input.text();
   return {
     namespace,
     isLost,
+    ...(input.flag && { isClosed: true as const }),
     settledAtMs,
-    traceId: input.text(),
+    traceId,
     through: input.position(),
     rank: input.u64(),
     revision: input.number(),

@@ -130,6 +130,46 @@ describe('a trace of more evidence than one settle looks at', () => {
     expect(record?.audit).toMatchObject({ join: { state: 'complete', spans: 100 }, trace: { span_count: count + 61 } });
   });
 
+  it('that never ends is closed: it takes no more memory nor journal, says partial, and every piece is counted', () => {
+    // 500 pieces are kept of one trace.
+    const settings = { spansMax: 50, indexBytesMax: 500 * 256, idleMs: 1_000, lateWaitMaxMs: 1_000 };
+    const world = new World({ settings, settling });
+    const bytes: number[] = [];
+    const sizes: number[] = [];
+    let peakBytes = 0;
+    const settle = () => {
+      world.nowMs += 400_000;
+      while (world.step(10, 'none') || world.shard.nextDueAtMs(world.nowMs) === world.nowMs)
+        peakBytes = Math.max(peakBytes, world.shard.stats(world.nowMs).indexBytes);
+    };
+    for (let round = 0; round < 12; round++) {
+      const from = round * 200;
+      const spans = Array.from({ length: 199 }, (_, index) => spanOf(1, from + index + 2, 1));
+      world.send([accessOf(1, from + 1, 1), ...spans, accessOf(100 + round, 1)]);
+      if (round === 9) world.restart();
+      settle();
+      bytes.push(world.shard.stats(world.nowMs).indexBytes);
+      sizes.push(world.journal.filter(({ entry }) => entry.traceId === traceIdOf(1)).at(-1)?.entry.pieces.length ?? -1);
+    }
+    expect(sizes).toEqual([200, 400, ...Array(10).fill(0)]);
+    expect(Math.max(...bytes.slice(3)) - Math.min(...bytes.slice(3))).toBeLessThan(2_000);
+    expect(peakBytes).toBeLessThan(settings.indexBytesMax);
+    const { used, context, excluded, duplicate, quarantined } = world.counted();
+    expect([used + context, excluded, duplicate, quarantined]).toEqual([12 * 201, 0, 0, 0]);
+    expect(world.shard.stats(world.nowMs)).toMatchObject({ evidencePending: 0, tracesOpen: 0 });
+    const told = [...world.visible().values()].map(({ trace, audit }) => [
+      trace?.id === traceIdOf(1),
+      audit.join.state,
+    ]);
+    expect(told.filter(([isEndless]) => !isEndless)).toEqual(Array(12).fill([false, 'complete']));
+    expect(told.filter(([isEndless]) => isEndless)).toEqual(Array(3).fill([true, 'partial']));
+    const { entry } =
+      world.journal.filter(({ entry: { traceId } }) => traceId === traceIdOf(1)).at(-1) ?? expect.unreachable();
+    expect(entry).toMatchObject({ isClosed: true, isLost: true, records: { length: 3 } });
+    expect(world.store.get(entry.records[0]?.id ?? '')?.record.audit.join).toMatchObject({ reason: 'too_many_spans' });
+    expect(world.shard.repeat('default', traceIdOf(1))).toBe(false);
+  });
+
   it('one whose settle throws is set aside, and only it', () => {
     const throwing = {
       ...settling,

@@ -36,7 +36,7 @@ const record = fc
     by: fc.option(text),
   })
   .map(({ by, ...rest }) => ({ ...rest, ...(by !== null && { supersededBy: by }) }));
-const arbitraryEntry: fc.Arbitrary<JournalEntry> = fc.record({
+const anyEntry = fc.record({
   namespace: fc.string({ unit: 'grapheme', maxLength: 20 }),
   traceId: fc.oneof(fc.constant(''), hex),
   through: place,
@@ -52,6 +52,10 @@ const arbitraryEntry: fc.Arbitrary<JournalEntry> = fc.record({
   counts: fc.record({ traces: counts, logs: counts }),
   fresh: fc.record({ traces: fresh, logs: fresh }),
 });
+const arbitraryEntry: fc.Arbitrary<JournalEntry> = fc.oneof(
+  anyEntry,
+  anyEntry.map((entry) => ({ ...entry, isClosed: true as const })),
+);
 const arbitraryMark: fc.Arbitrary<JournalMark> = fc.record({
   atMs: fc.integer({ min: 0, max: 4_000_000_000_000 }),
   storedBefore: u32,
