@@ -146,7 +146,8 @@ async function openFiles(options: StageOptions, opened: { close(): Promise<void>
     report: (isShort, words) => (isShort ? log.error({}, words) : log.info({}, words)),
   });
   opened.push(diskSpace);
-  const journal = await SettleJournal.open({ folder: join(folder, 'journal'), disk, clock, report });
+  const writeFailed = (error: unknown) => isDiskFull(error) && diskSpace.noteFull();
+  const journal = await SettleJournal.open({ folder: join(folder, 'journal'), disk, clock, report, writeFailed });
   opened.push(journal);
   const segmentFloor = await journal.newestWalSegment();
   const wal = await Wal.open({
@@ -160,7 +161,7 @@ async function openFiles(options: StageOptions, opened: { close(): Promise<void>
     scheduler,
     counters,
     report,
-    writeFailed: (error) => isDiskFull(error) && diskSpace.noteFull(),
+    writeFailed,
   });
   opened.push(wal);
   tellMissing(wal, segmentFloor, log);
@@ -169,6 +170,7 @@ async function openFiles(options: StageOptions, opened: { close(): Promise<void>
     clock,
     counters,
     bytesMax: settings.quarantine.bytesMax,
+    writeFailed,
     report: (found) => log.warn(found, 'a line of the quarantine cannot be read; it is left as it is'),
   });
   opened.push(quarantine);

@@ -51,6 +51,8 @@ export interface QuarantineOptions {
   readonly counters?: Counters;
   /** Default 256 MiB. */
   readonly bytesMax?: number;
+  /** What the file system said when an entry could not be made durable. */
+  readonly writeFailed?: (error: unknown) => void;
   /** Damaged lines: for the log. */
   readonly report?: (found: { readonly file: string; readonly offset: number; readonly bytes: number }) => void;
 }
@@ -78,6 +80,9 @@ const UNUSED_BYTES_MIN = 1024 * 1024;
  */
 export class Quarantine {
   readonly #folder: string;
+  readonly #options: QuarantineOptions;
+  /** A failed addition may still stand behind what counts. */
+  #isTailUncut = false;
   readonly #disk: Disk;
   readonly #clock: Clock;
   readonly #counters: Counters | undefined;
@@ -100,6 +105,7 @@ export class Quarantine {
     index: QuarantineIndex,
   ) {
     this.#folder = folder;
+    this.#options = options;
     this.#disk = options.disk ?? nodeDisk;
     this.#clock = options.clock ?? systemClock;
     this.#counters = options.counters;
@@ -267,11 +273,13 @@ export class Quarantine {
     const header = this.#bytes === 0 ? Buffer.from(headerText([])) : Buffer.alloc(0);
     try {
       if (this.#isNameUnsynced) await this.#syncName();
+      await this.#cutFailedTail();
       await this.#file.write([header, ...texts], this.#bytes);
       await this.#file.fdatasync();
     } catch (error) {
-      // The next change writes over the failed lines; what remains of them behind it must not be read as lines.
-      await this.#file.truncate(this.#bytes).catch(() => undefined);
+      this.#options.writeFailed?.(error);
+      this.#isTailUncut = true;
+      await this.#cutFailedTail().catch(() => undefined);
       throw new AppError('unavailable', `the quarantine cannot be written: ${describeError(error)}`, { cause: error });
     }
     this.#bytes += header.length;
@@ -280,6 +288,14 @@ export class Quarantine {
       this.#bytes += text.length;
     }
     this.#publish();
+  }
+
+  /** Before this is done nothing is added: what would stand behind the next lines must not be read as lines. */
+  async #cutFailedTail(): Promise<void> {
+    if (!this.#isTailUncut) return;
+    await this.#file.truncate(this.#bytes);
+    await this.#file.fdatasync();
+    this.#isTailUncut = false;
   }
 
   /** Writes the file anew when much of it is out of use. */

@@ -39,6 +39,8 @@ export interface SettleJournalOptions {
   readonly disk?: Disk;
   readonly clock?: Clock;
   readonly report?: (report: SegmentReport) => void;
+  /** What the file system said when an append could not be made durable. */
+  readonly writeFailed?: (error: unknown) => void;
 }
 
 export interface JournalReplayOptions {
@@ -100,6 +102,7 @@ export class SettleJournal {
       disk,
       clock: options.clock ?? systemClock,
       report: options.report ?? (() => undefined),
+      writeFailed: options.writeFailed ?? (() => undefined),
       committed: () => undefined,
     });
     return new SettleJournal(log, new SegmentReader(folder, JOURNAL_KIND, disk));

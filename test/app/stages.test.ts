@@ -1,9 +1,10 @@
 import { expect, it } from 'vitest';
-import { openStages, type StageLog } from '../../src/app/stages.ts';
+import { openStages, type StageLog, type Stages } from '../../src/app/stages.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
 import { Counters } from '../../src/core/metrics.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { makeTrace } from '../e2e/clinic-evidence.ts';
+import { entryOf } from '../fixtures/journal.ts';
 import { MemoryDisk } from '../wal/memory-disk.ts';
 
 const SOURCE = { transport: 'http', peer: '10.0.0.1', browser: false } as const;
@@ -126,4 +127,18 @@ it.each([
   for (const { traceId } of traces.slice(40)) expect(await store.trace(traceId)).not.toEqual([]);
   await third.stages.drain();
   await third.stages.close();
+});
+
+it.each<[string, (stages: Stages) => Promise<unknown>]>([
+  ['settle journal', ({ journal }) => journal.append([entryOf({ settledAtMs: 1 })])],
+  ['quarantine', ({ quarantine }) => quarantine.add([{ stage: 'store', reason: 'refused', id: 'a', body: {} }])],
+])('a full disk that only the %s meets is noticed', async (_, write) => {
+  const disk = new MemoryDisk();
+  const { stages } = await open(disk, new MemoryStore());
+  disk.capacityBytes = 0;
+  await expect(write(stages)).rejects.toMatchObject({ code: 'unavailable' });
+  expect(stages.diskSpace.status().isShort).toBe(true);
+  disk.capacityBytes = Number.POSITIVE_INFINITY;
+  await write(stages);
+  await stages.close();
 });

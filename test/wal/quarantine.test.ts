@@ -196,6 +196,26 @@ describe('quarantine', () => {
     expect(await ids(await open(disk))).toEqual(['a', 'b']);
   });
 
+  it('adds nothing behind a failed addition that cannot be cut off', async () => {
+    const disk = new MemoryDisk();
+    const quarantine = await open(disk);
+    await quarantine.add([entry('a')]);
+    const step = disk.steps.length;
+    disk.faults = [
+      { step, mode: 'fails but persisted' },
+      { step: step + 1, mode: 'fails' },
+      { step: step + 2, mode: 'fails' },
+    ];
+    const lost = Array.from({ length: 9 }, (_, number) => entry(`lost ${number}`));
+    await expect(quarantine.add(lost)).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(quarantine.add([entry('c')])).rejects.toMatchObject({ code: 'unavailable' });
+    await quarantine.add([entry('b')]);
+    disk.crash('all of it');
+    const again = await open(disk);
+    expect(await ids(again)).toEqual(['a', 'b']);
+    expect(again.status().damaged).toBe(0);
+  });
+
   it('takes nothing more until the name of the file written anew is on the medium', async () => {
     const disk = new MemoryDisk();
     const quarantine = await open(disk);
