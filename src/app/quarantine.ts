@@ -105,7 +105,7 @@ function toWrite(body: unknown): RecordWrite | undefined {
     rank: BigInt(String(rank)),
     record: record as AuditRecord,
     // Revisions that came meanwhile may have moved it.
-    mayBeElsewhere: true,
+    mayBeElsewhere: 'moved',
     ...(previousTimestampNs !== undefined && { previousTimestampNs: BigInt(String(previousTimestampNs)) }),
   };
 }

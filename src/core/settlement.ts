@@ -58,10 +58,10 @@ export interface RecordWrite {
   /** Where the revision before this one lives; absent when this is the first. */
   readonly previousTimestampNs?: bigint;
   /**
-   * A run that ended before its journal knew may have written this record at a time that other evidence has changed since: it
-   * is to be looked for everywhere, so that it is not there twice.
+   * It may lie at a time that nobody remembers, and is to be looked for there, so that it is not there twice. True: a run that
+   * ended before its journal knew may have been the last to write it. `moved`: this run may have moved it since.
    */
-  readonly mayBeElsewhere?: true;
+  readonly mayBeElsewhere?: true | 'moved';
 }
 
 /** One settled trace on its way to the store and then to the settle journal. */

@@ -202,9 +202,12 @@ function describeRevisions(newSpace: () => Space): void {
     expect(await space.numbers(space.selection('', { fromNs: NOON_NS + DAY_NS }))).toEqual([1]);
   });
 
-  it('has a record once that a run moved before it ended, though nobody remembers from where', async () => {
+  it.each([
+    ['a run wrote before it ended', true],
+    ['was moved meanwhile', 'moved'],
+  ] as const)('has a record once that %s, though nobody remembers where', async (_, elsewhere) => {
     const space = newSpace();
-    const mayBeElsewhere = { mayBeElsewhere: true } as const;
+    const mayBeElsewhere = { mayBeElsewhere: elsewhere };
     const first = toWrite(space.record(1), { rank: 1n });
     const other = toWrite(space.record(2), { rank: 1n });
     await space.store.write([first, other]);

@@ -61,6 +61,45 @@ describe('the database file', () => {
     await second.close();
   });
 
+  it('finds what one of the last runs wrote elsewhere, and remembers a bounded number of places', async () => {
+    const file = join(folder, 'recent.duckdb');
+    const at = (day: number, rank: bigint) =>
+      toWrite(makeRecord({ '@timestamp': `2026-11-0${day}T00:00:00Z` }), { rank });
+    const other = toWrite(makeRecord({ event: { id: 'other' } }));
+    const run = async (work: (store: DuckDbStore) => Promise<unknown>) => {
+      const store = await openFile(file);
+      await work(store);
+      await store.close();
+    };
+    await run((store) => store.write([at(1, 1n)]));
+    // Each run ends before it comes to that record, and writes more than is remembered of one.
+    for (let number = 0; number < 2; number++) {
+      await run(async (store) => {
+        for (let part = 0; part < 6; part++) {
+          await store.write(
+            Array.from({ length: 5_000 }, (_, item) => ({ ...other, id: `${number} ${part} ${item}` })),
+          );
+        }
+      });
+    }
+    await run(async (store) => {
+      const moved = { ...at(9, 2n), mayBeElsewhere: true as const };
+      expect(await store.write([moved, other])).toEqual({ written: 2, outranked: 0, rejected: [] });
+      expect(await store.write([{ ...at(5, 1n), mayBeElsewhere: true }])).toMatchObject({ outranked: 1 });
+      expect(await store.revisions(moved.id)).toHaveLength(2);
+      expect(await store.count(ALL)).toBe(60_002);
+    });
+    for (let number = 0; number < 20; number++) await run((store) => store.write([{ ...other, id: `run ${number}` }]));
+    const instance = await DuckDBInstance.create(file);
+    const connection = await instance.connect();
+    const kept = await connection.runAndReadAll(
+      'SELECT count(*)::INTEGER, count(DISTINCT run)::INTEGER FROM recent_writes',
+    );
+    expect(kept.getRows()).toEqual([[16, 16]]);
+    connection.closeSync();
+    instance.closeSync();
+  });
+
   it('has every acknowledged record after its process was killed', async () => {
     const file = join(folder, 'killed.duckdb');
     const child = spawn(process.execPath, [join(import.meta.dirname, 'crash-writer.ts'), file], {

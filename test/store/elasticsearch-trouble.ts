@@ -34,6 +34,24 @@ export function describeTrouble(urls: string[]): void {
       await store.close();
     });
 
+    it('makes what earlier runs wrote findable once, and what this one moved each time', async () => {
+      const store = await openElasticsearchStore({ ...SETTINGS, urls: [way.url] });
+      const write = async (rank: bigint, mayBeElsewhere?: true | 'moved') => {
+        const writes = hourly('findable', 4, rank, rank * 24n * HOUR_NS);
+        const before = way.passed.filter((path) => path.includes('/_refresh')).length;
+        await store.write(writes.map((one) => ({ ...one, ...(mayBeElsewhere && { mayBeElsewhere }) })));
+        return way.passed.filter((path) => path.includes('/_refresh')).length - before;
+      };
+      expect(await write(1n)).toBe(0);
+      expect(await write(2n, true)).toBe(1);
+      expect(await write(2n, true)).toBe(0);
+      expect(await write(3n, 'moved')).toBe(1);
+      expect(await write(4n, 'moved')).toBe(1);
+      await store.refresh();
+      expect(await store.count({ query: EVERYTHING, inner: true, namespace: 'findable' })).toBe(4);
+      await store.close();
+    });
+
     it('rejects alone a record that is larger than the cluster takes', async () => {
       const store = await openElasticsearchStore({ ...SETTINGS, urls: [way.url] });
       const [first, second, third] = hourly('large', 3, 1n);

@@ -46,7 +46,8 @@ export function sqlType(field: Field): string {
 }
 
 /**
- * Tables, in the order in which they are made. `revisions` keeps what was replaced; `staging` is this process's own.
+ * Tables, in the order in which they are made. `revisions` keeps what was replaced; `staging` is this process's own;
+ * `recent_writes` tells where the last writes put their records.
  * Documents of one kind repeat each other: zstd keeps them in a seventh of the space that DuckDB's default needs.
  */
 export const CREATE_TABLES: readonly string[] = [
@@ -56,6 +57,7 @@ export const CREATE_TABLES: readonly string[] = [
     ${COLUMN_FIELDS.map((field) => `${quoted(field.name)} ${sqlType(field)}${field.many ? '[]' : ''}`).join(', ')},
     doc VARCHAR NOT NULL USING COMPRESSION zstd)`,
   'CREATE TABLE IF NOT EXISTS revisions (id VARCHAR NOT NULL, rank BIGINT NOT NULL, doc VARCHAR NOT NULL USING COMPRESSION zstd)',
+  'CREATE TABLE IF NOT EXISTS recent_writes (run BIGINT NOT NULL, number BIGINT NOT NULL, id VARCHAR NOT NULL, "@timestamp" BIGINT NOT NULL)',
 ];
 
 /** Addresses come as keys from the writer: one text, or several joined by a blank. */

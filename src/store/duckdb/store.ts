@@ -22,6 +22,7 @@ import type {
 import { asOpenFailure, asWorkFailure, firstLine, isFatal, isOutOfMemory } from './failures.ts';
 import { ranks } from './ranks.ts';
 import { aggregate, documents, facets, histogram, query, search } from './reads.ts';
+import { RecentWrites } from './recent-writes.ts';
 import { CREATE_STAGING, CREATE_TABLES, TABLES_VERSION } from './schema.ts';
 import { Bindings, selectionSql } from './sql.ts';
 import { writeBatch } from './writer.ts';
@@ -65,6 +66,7 @@ export class DuckDbStore implements Store {
   /** The file is let go of before it is opened again: two instances would write over each other. */
   #released: Promise<void> = Promise.resolve();
   #isClosed = false;
+  readonly #recentWrites = new RecentWrites();
   /** Records that one transaction takes, for want of memory. */
   #partRecordsMax = Number.POSITIVE_INFINITY;
   /** The last write; the next one starts after it. */
@@ -112,7 +114,7 @@ export class DuckDbStore implements Store {
     do {
       const part = batch.slice(at, at + this.#partRecordsMax);
       try {
-        const result = await writeBatch(connection, part);
+        const result = await writeBatch(connection, part, this.#recentWrites);
         written += result.written;
         outranked += result.outranked;
         at += part.length;

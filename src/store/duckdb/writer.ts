@@ -4,6 +4,7 @@ import type { RecordWrite } from '../../core/settlement.ts';
 import { ipKey, letterLine } from '../../query/text.ts';
 import { documentText } from '../document.ts';
 import type { WriteResult } from '../port.ts';
+import type { RecentWrites } from './recent-writes.ts';
 import { INSERT_STAGED, STAGING_FIELDS } from './schema.ts';
 import { rowsSql } from './sql.ts';
 import { ALL_TIMES, type TimeRange, timeRanges } from './time-ranges.ts';
@@ -16,17 +17,23 @@ const CHUNK_ROWS = 2048;
  * Resolves after COMMIT, for which DuckDB appends to its own log and calls fsync. After an error nothing of the batch
  * is stored. Callers wait for one batch before they start the next.
  */
-export async function writeBatch(connection: DuckDBConnection, batch: readonly RecordWrite[]): Promise<WriteResult> {
+export async function writeBatch(
+  connection: DuckDBConnection,
+  batch: readonly RecordWrite[],
+  recent: RecentWrites,
+): Promise<WriteResult> {
   const rows = highestRanks(batch);
   await connection.run('BEGIN TRANSACTION');
   try {
     await connection.run('DELETE FROM staging');
     await stage(connection, rows);
-    const ranges = lookupRanges(rows);
+    const ranges = await lookupRanges(connection, [...rows.values()], recent);
     const outranked = new Set<string>();
     for (const range of ranges) for (const id of await replaceIn(connection, range)) outranked.add(id);
     await connection.run(INSERT_STAGED);
+    const committed = await recent.add(connection, rows.size);
     await connection.run('COMMIT');
+    committed();
     const written = batch.filter((write) => !outranked.has(write.id) && write.rank === rows.get(write.id)?.rank).length;
     return { written, outranked: batch.length - written, rejected: [] };
   } catch (error) {
@@ -76,14 +83,17 @@ function addressKeys(record: object, name: string): DuckDBValue {
 }
 
 /** Few ranges that hold every time at which an earlier state may be. */
-function lookupRanges(rows: ReadonlyMap<string, RecordWrite>): TimeRange[] {
-  const writes = [...rows.values()];
-  if (writes.some((write) => write.mayBeElsewhere)) return [ALL_TIMES];
-  return timeRanges(
-    writes.flatMap((write) =>
-      write.previousTimestampNs === undefined ? [write.timestampNs] : [write.timestampNs, write.previousTimestampNs],
-    ),
+async function lookupRanges(
+  connection: DuckDBConnection,
+  writes: readonly RecordWrite[],
+  recent: RecentWrites,
+): Promise<TimeRange[]> {
+  if (writes.some((write) => write.mayBeElsewhere === 'moved')) return [ALL_TIMES];
+  const isUnsure = writes.some((write) => write.mayBeElsewhere);
+  const times = writes.flatMap((write) =>
+    write.previousTimestampNs === undefined ? [write.timestampNs] : [write.timestampNs, write.previousTimestampNs],
   );
+  return timeRanges([...times, ...(isUnsure ? await recent.timesOfStaged(connection) : [])]);
 }
 
 /**

@@ -25,6 +25,8 @@ export class Writer {
   readonly #connection: Connection;
   readonly #period: IndexPeriod;
   readonly #namespaces = new Map<string, Promise<void>>();
+  /** Namespaces in which a search finds all that earlier runs wrote. */
+  readonly #findable = new Set<string>();
 
   constructor(connection: Connection, period: IndexPeriod) {
     this.#connection = connection;
@@ -135,11 +137,14 @@ export class Writer {
    * Every state held under the ids of these writes, read from the indices where they should be as of this very moment: that
    * of the write, also when it is the first (the settle journal forgets, another instance may have written), and that of
    * the state before. An announced revision that is in neither (the index period was changed, a crash came in between)
-   * is taken from wherever a search finds it. A state of a record that may be elsewhere is always searched for.
+   * is taken from wherever a search finds it. A state of a record that may be elsewhere is always searched for:
+   * what earlier runs left is findable after one refresh.
    */
   async #lookUp(writes: readonly RecordWrite[], isRepeated: boolean): Promise<ExactHit[]> {
     const held: ExactHit[] = [];
-    await this.#makeFindable(writes.filter((write) => write.mayBeElsewhere));
+    const isUnseen = ({ mayBeElsewhere, namespace }: RecordWrite) =>
+      mayBeElsewhere === 'moved' || (mayBeElsewhere && !this.#findable.has(namespace));
+    await this.#makeFindable(writes.filter(isUnseen));
     for (let at = 0; at < writes.length; at += LOOKUP_DOCUMENTS_MAX) {
       const part = writes.slice(at, at + LOOKUP_DOCUMENTS_MAX);
       const docs = part.flatMap((write) => [...this.#indicesOf(write)].map((_index) => ({ _index, _id: write.id })));
@@ -161,6 +166,7 @@ export class Writer {
     if (writes.length === 0) return;
     const index = [...new Set(writes.map((write) => indexPattern('audit', write.namespace)))];
     await this.#connection.request((client) => client.indices.refresh({ index, ignore_unavailable: true }));
+    for (const { namespace } of writes) this.#findable.add(namespace);
   }
 
   async #find(writes: readonly RecordWrite[]): Promise<ExactHit[]> {
