@@ -19,12 +19,14 @@ export function addReconcileRoute(
     const options = checkParameters(reconcileQuery, request.query);
     const output = new PassThrough();
     output.on('error', () => undefined);
+    const closed = new AbortController();
+    output.once('close', () => closed.abort());
     const begun = Promise.withResolvers<void>();
     const emit = async (event: ReconcileEvent) => {
       begun.resolve();
       if (output.destroyed) throw new AppError('unavailable', 'whoever asked is gone');
-      if (!output.write(`${JSON.stringify(event)}\n`))
-        await Promise.race([once(output, 'drain'), once(output, 'close')]);
+      if (output.write(`${JSON.stringify(event)}\n`)) return;
+      await once(output, 'drain', { signal: closed.signal }).catch(() => undefined);
     };
     const running = reconcile.run(options, emit);
     // What fails before the first event is answered with its status; after it, the answer says so at its end.

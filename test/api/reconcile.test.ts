@@ -19,6 +19,9 @@ const progress = (records: number): ReconcileEvent => ({ type: 'progress', step:
 
 describe('reconcile over HTTP', () => {
   it('gives each event as a line, also more than the way holds at once', async () => {
+    const warnings: Error[] = [];
+    const note = (warning: Error) => void warnings.push(warning);
+    process.on('warning', note);
     const response = await ask(async ({ restore }, emit) => {
       expect(restore).toBe(true);
       for (let records = 0; records < 5000; records++) await emit(progress(records));
@@ -27,6 +30,9 @@ describe('reconcile over HTTP', () => {
     const lines = (await response.text()).trimEnd().split('\n');
     expect(lines.map((line) => (JSON.parse(line) as { records: number }).records)).toEqual([...lines.keys()]);
     expect(lines).toHaveLength(5000);
+    process.off('warning', note);
+    // Of listeners that each wait leaves behind.
+    expect(warnings).toEqual([]);
   });
 
   it.each([
