@@ -184,7 +184,7 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       quarantine: house.stages.quarantine,
       store: observers.watch(store),
       readFrame: (position) => house.stages.wal.read(position),
-      append: (frame) => house.stages.wal.append(frame),
+      append: (frame) => house.stages.wal.appendAgain(frame),
       repeat: async (namespace, traceId) => {
         const answers = await Promise.all(shards.map((shard) => shard.repeat(namespace, traceId)));
         state.pump?.wake();

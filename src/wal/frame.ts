@@ -41,35 +41,52 @@ const KIND_SIGNAL: ReadonlyMap<number, Signal> = new Map([
   [3, 'metrics'],
 ]);
 
-type NoteText = Omit<FrameNote, 'receivedNs'>;
+/** What the note says on disk. The entry has a time of its own; `firstReceivedNs` (decimal) is there when the frame came before it. */
+type NoteText = Omit<FrameNote, 'receivedNs'> & { readonly firstReceivedNs?: string };
 
 /** Turns frames into entries. One for each log: it remembers encoded notes. */
 export class FrameEncoder {
   readonly #notes = new Map<string, Buffer>();
 
-  /** Head and note in one buffer; the payload follows it on disk. */
-  encode(frame: Frame): Buffer {
-    const note = this.#encodeNote(frame.note);
+  /** Head and note in one buffer; the payload follows it on disk. `timeNs` is when it is appended, if that is not when it came. */
+  encode(frame: Frame, timeNs = frame.note.receivedNs): Buffer {
+    const { receivedNs } = frame.note;
+    const note =
+      timeNs === receivedNs
+        ? this.#encodeNote(frame.note)
+        : noteBytes(noteText(frame.note, { firstReceivedNs: receivedNs.toString() }));
     const head = Buffer.allocUnsafe(ENTRY_HEAD_BYTES + NOTE_LENGTH_BYTES + note.length);
     if (head.length + frame.payload.length > FRAME_BYTES_MAX) {
       throw new AppError('too_large', `a frame has at most ${FRAME_BYTES_MAX} bytes`);
     }
     head.writeUInt16LE(note.length, ENTRY_HEAD_BYTES);
     note.copy(head, ENTRY_HEAD_BYTES + NOTE_LENGTH_BYTES);
-    sealEntry(head, SIGNAL_KIND[frame.signal], frame.note.receivedNs, frame.payload);
+    sealEntry(head, SIGNAL_KIND[frame.signal], timeNs, frame.payload);
     return head;
   }
 
-  #encodeNote({ namespace, sender, trusted, vouches, peer }: FrameNote): Buffer {
-    const text = JSON.stringify({ namespace, sender, trusted, vouches, peer } satisfies NoteText);
+  #encodeNote(from: FrameNote): Buffer {
+    const text = noteText(from);
     const known = this.#notes.get(text);
     if (known) return known;
-    const note = Buffer.from(text);
-    if (note.length > 0xffff) throw new AppError('too_large', 'the note of a frame has at most 65535 bytes');
+    const note = noteBytes(text);
     if (this.#notes.size >= NOTES_CACHED_MAX) this.#notes.clear();
     this.#notes.set(text, note);
     return note;
   }
+}
+
+function noteText(
+  { namespace, sender, trusted, vouches, peer }: FrameNote,
+  more: Pick<NoteText, 'firstReceivedNs'> = {},
+): string {
+  return JSON.stringify({ namespace, sender, trusted, vouches, peer, ...more } satisfies NoteText);
+}
+
+function noteBytes(text: string): Buffer {
+  const note = Buffer.from(text);
+  if (note.length > 0xffff) throw new AppError('too_large', 'the note of a frame has at most 65535 bytes');
+  return note;
 }
 
 /** Throws AppError `storage` for an entry that has a right checksum and yet is no frame. */
@@ -81,10 +98,10 @@ export function decodeFrame(entry: RawEntry): StoredFrame {
     throw new AppError('storage', `segment ${position.segment} at ${position.offset} holds no frame`);
   }
   // Checked by the checksum: these bytes are what encode() wrote.
-  const note: NoteText = JSON.parse(body.toString('utf8', NOTE_LENGTH_BYTES, noteEnd));
+  const { firstReceivedNs, ...note }: NoteText = JSON.parse(body.toString('utf8', NOTE_LENGTH_BYTES, noteEnd));
   return {
     signal,
-    note: { receivedNs: entry.timeNs, ...note },
+    note: { receivedNs: firstReceivedNs === undefined ? entry.timeNs : BigInt(firstReceivedNs), ...note },
     payload: body.subarray(noteEnd),
     position,
     length: entry.length,

@@ -1,4 +1,4 @@
-import { type Clock, type Scheduler, systemClock, systemScheduler } from '../core/clock.ts';
+import { type Clock, msToNs, type Scheduler, systemClock, systemScheduler } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import { type Disk, nodeDisk } from './disk.ts';
@@ -66,12 +66,14 @@ export class Wal {
   readonly #log: SegmentLog;
   readonly #reader: SegmentReader;
   readonly #cache: FrameCache;
+  readonly #clock: Clock;
   readonly #counters: Counters | undefined;
   readonly #report: (report: SegmentReport) => void;
   readonly #encoder = new FrameEncoder();
   readonly #listeners: ((frame: StoredFrame) => void)[] = [];
 
   private constructor(log: SegmentLog, reader: SegmentReader, cache: FrameCache, options: WalOptions) {
+    this.#clock = options.clock ?? systemClock;
     this.#counters = options.counters;
     this.#report = options.report ?? (() => undefined);
     this.#log = log;
@@ -111,14 +113,26 @@ export class Wal {
    * Resolves when the frame is durable; frames that wait for the same fsync share it. Rejects with `unavailable` when it
    * could not be made durable: the sender must send it again.
    */
-  async append(frame: Frame): Promise<FramePosition> {
-    const head = this.#encoder.encode(frame);
+  append(frame: Frame): Promise<FramePosition> {
+    return this.#append(frame, frame.note.receivedNs);
+  }
+
+  /**
+   * As `append`, for a frame that was received some time ago: it says so still, but its segment does not look as old for that,
+   * nor do those before.
+   */
+  appendAgain(frame: Frame): Promise<FramePosition> {
+    return this.#append(frame, msToNs(this.#clock.nowMs()));
+  }
+
+  async #append(frame: Frame, timeNs: bigint): Promise<FramePosition> {
+    const head = this.#encoder.encode(frame, timeNs);
     const length = head.length + frame.payload.length;
     return this.#log.append({
       buffers: frame.payload.length === 0 ? [head] : [head, frame.payload],
       bytes: length,
-      firstNs: frame.note.receivedNs,
-      lastNs: frame.note.receivedNs,
+      firstNs: timeNs,
+      lastNs: timeNs,
       durable: (position) => {
         const stored = { ...frame, position, length };
         this.#cache.add(stored);

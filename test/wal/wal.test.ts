@@ -126,6 +126,24 @@ describe('append and replay', () => {
     expect((await Quarantine.open('/data/quarantine', { disk })).status().open).toBe(1);
   });
 
+  it('keeps when a frame was received that comes again, and its segment is as old as it is', async () => {
+    const disk = new MemoryDisk();
+    const nowMs = 1_800_000_000_000;
+    const options = { clock: { nowMs: () => nowMs } };
+    const { wal } = await openWal(disk, options);
+    const frame = frameOf(1);
+    await wal.appendAgain(frame);
+    const nowNs = BigInt(nowMs) * 1_000_000n;
+    const times = { firstReceivedNs: nowNs, lastReceivedNs: nowNs };
+    expect(wal.segments()).toEqual([expect.objectContaining(times)]);
+    await wal.close();
+    const again = await openWal(disk, options);
+    const [found] = await replayed(again.wal);
+    expect(found).toMatchObject({ ...frame, note: frame.note });
+    expect(Object.keys(found?.note ?? {}).toSorted()).toEqual(Object.keys(frame.note).toSorted());
+    expect(again.wal.segments()).toEqual([expect.objectContaining(times)]);
+  });
+
   it('finishes what waits at close and refuses what comes after', async () => {
     const { wal } = await openWal(new MemoryDisk());
     const finished: unknown[] = [];
