@@ -24,12 +24,12 @@ describe('reconcile over HTTP', () => {
     process.on('warning', note);
     const response = await ask(async ({ restore }, emit) => {
       expect(restore).toBe(true);
-      for (let records = 0; records < 5000; records++) await emit(progress(records));
+      for (let records = 0; records < 30_000; records++) await emit(progress(records));
     }, '?restore=true');
     expect([response.status, response.headers.get('content-type')]).toEqual([200, 'application/x-ndjson']);
     const lines = (await response.text()).trimEnd().split('\n');
     expect(lines.map((line) => (JSON.parse(line) as { records: number }).records)).toEqual([...lines.keys()]);
-    expect(lines).toHaveLength(5000);
+    expect(lines).toHaveLength(30_000);
     process.off('warning', note);
     // Of listeners that each wait leaves behind.
     expect(warnings).toEqual([]);
