@@ -203,9 +203,10 @@ export function countKept(
 ): BySignal<EvidenceCounts> {
   if (settlement === undefined) return previous?.counts ?? { traces: NO_COUNTS, logs: NO_COUNTS };
   const { traces, logs } = countsBySignal(settlement);
+  // The journal has no negative numbers.
   return {
-    traces: { ...traces, duplicate: traces.duplicate - dropped.traces },
-    logs: { ...logs, duplicate: logs.duplicate - dropped.logs },
+    traces: { ...traces, duplicate: Math.max(traces.duplicate - dropped.traces, 0) },
+    logs: { ...logs, duplicate: Math.max(logs.duplicate - dropped.logs, 0) },
   };
 }
 

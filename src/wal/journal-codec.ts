@@ -117,14 +117,27 @@ function readHead(input: JournalInput, settledAtMs: number) {
   };
 }
 
-/** Much faster than the whole entry. */
+/** A body whose checksum is right and that says nonsense all the same is damage as any other. */
+function decoded<Decoded>(body: Buffer, decode: (input: JournalInput) => Decoded): Decoded {
+  try {
+    return decode(new JournalInput(body));
+  } catch (thrown) {
+    if (thrown instanceof AppError) throw thrown;
+    throw new AppError('storage', 'the settle journal holds an entry that cannot be decoded', { cause: thrown });
+  }
+}
+
+/** Much faster than the whole entry. Throws AppError `storage`, as the others. */
 export function decodeHead(body: Buffer, settledAtMs: number): JournalHead {
-  const { namespace, traceId, through, settles } = readHead(new JournalInput(body), settledAtMs);
+  const { namespace, traceId, through, settles } = decoded(body, (input) => readHead(input, settledAtMs));
   return { namespace, traceId, through, settledAtMs, settles };
 }
 
 export function decodeSettle(body: Buffer, settledAtMs: number): JournalEntry {
-  const input = new JournalInput(body);
+  return decoded(body, (input) => readSettle(input, settledAtMs));
+}
+
+function readSettle(input: JournalInput, settledAtMs: number): JournalEntry {
   const head = readHead(input, settledAtMs);
   const records: JournalRecord[] = [];
   for (let left = input.number(); left > 0; left--) {
@@ -168,7 +181,10 @@ export function encodeMark(output: JournalOutput, mark: JournalMark): void {
 }
 
 export function decodeMark(body: Buffer, atMs: number): JournalMark {
-  const input = new JournalInput(body);
+  return decoded(body, (input) => readMark(input, atMs));
+}
+
+function readMark(input: JournalInput, atMs: number): JournalMark {
   const [storedBefore, acceptedThrough] = [input.number(), input.position()];
   return { atMs, storedBefore, acceptedThrough, totals: Array.from({ length: input.number() }, () => input.number()) };
 }

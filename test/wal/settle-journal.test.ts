@@ -2,6 +2,16 @@ import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { SETTLE_REASONS } from '../../src/core/record.ts';
+import { countKept } from '../../src/join/trace-settler.ts';
+import { JournalOutput } from '../../src/wal/journal-bytes.ts';
+import {
+  decodeHead,
+  decodeMark,
+  decodeSettle,
+  ENTRY_KIND,
+  encodeMark,
+  encodeSettle,
+} from '../../src/wal/journal-codec.ts';
 import { comparePlaces } from '../../src/wal/journal-places.ts';
 import type { SegmentReport } from '../../src/wal/segment-recovery.ts';
 import {
@@ -92,6 +102,37 @@ async function replayed(journal: SettleJournal, marks: JournalMark[] = []): Prom
 const arbitraryBatch = fc.record({
   entries: fc.array(arbitraryEntry, { maxLength: 8 }),
   mark: fc.option(arbitraryMark, { nil: undefined }),
+});
+
+describe('a body that its checksum vouches for and that says nonsense', () => {
+  it.each([
+    ['settle', ENTRY_KIND.settle, decodeSettle],
+    ['settle, as a restart reads it', ENTRY_KIND.settle, decodeHead],
+    ['mark', ENTRY_KIND.mark, decodeMark],
+  ])(
+    'is damage that can be told and passed over: %s',
+    (_name, kind, decode: (body: Buffer, atMs: number) => unknown) => {
+      const output = new JournalOutput();
+      if (kind === ENTRY_KIND.mark) encodeMark(output, { ...markAt(0), totals: [1, -1] });
+      else encodeSettle(output, entryOf({ traceId: 'c'.repeat(32), revision: -1 }));
+      const body = Buffer.from(output.part(0, output.at));
+      for (let length = 0; length < body.length; length++) {
+        const damaged = body.subarray(0, length);
+        try {
+          decode(damaged, 0);
+        } catch (thrown) {
+          expect(thrown).toMatchObject({ name: 'AppError', code: 'storage' });
+        }
+      }
+      expect(() => decode(body.subarray(0, 5), 0)).toThrow('cannot be decoded');
+    },
+  );
+
+  it('is not written: a settle that tells of fewer duplicates than were dropped counts none', () => {
+    const none = { used: 0, context: 0, excluded: 0, duplicate: 0 };
+    const settlement = { rank: 1n, records: [], superseded: new Map(), counts: none, logCounts: none, repeats: [] };
+    expect(countKept(settlement, { traces: 1, logs: 2 }, undefined)).toEqual({ traces: none, logs: none });
+  });
 });
 
 describe('settle journal', () => {
