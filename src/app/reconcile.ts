@@ -9,6 +9,7 @@ import type { RankRequest, Store } from '../store/port.ts';
 import type { Quarantine } from '../wal/quarantine.ts';
 import type { JournalEntry, JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
+import { KnownIds } from './known-ids.ts';
 
 export interface ReconcileParts {
   readonly journal: Pick<SettleJournal, 'visit'>;
@@ -27,8 +28,8 @@ type Emit = Parameters<ReconcileDesk['run']>[1];
 /** Journal entries that are compared together. */
 const ENTRIES_AT_ONCE = 500;
 
-/** Ids of the journal that are in memory at once, while the store is looked through: about 60 MB. */
-const KNOWN_IDS_MAX = 500_000;
+/** Ids of the journal that are in memory at once, while the store is looked through: at most 64 MiB. */
+const KNOWN_IDS_MAX = 4_000_000;
 
 /** Records that the journal does not know, at most, that are kept for a second look. More are counted. */
 const UNKNOWN_MAX = 10_000;
@@ -247,7 +248,7 @@ class Reconciliation {
     let seen = 0;
     for (const window of windows(minutes, fromMs, toMs)) {
       const range = { fromNs: msToNs(window.fromMs), toNs: msToNs(window.toMs) };
-      const known = await this.#idsBetween(range.fromNs, range.toNs);
+      const known = await this.#idsBetween(range.fromNs, range.toNs, window.records);
       for await (const record of this.#parts.store.iterate({ query: EVERYTHING, inner: true, ...range })) {
         seen++;
         if (seen % 1000 === 0)
@@ -271,8 +272,8 @@ class Reconciliation {
     for (const difference of candidates.values()) await this.#emit(difference);
   }
 
-  async #idsBetween(fromNs: bigint, toNs: bigint): Promise<Set<string>> {
-    const ids = new Set<string>();
+  async #idsBetween(fromNs: bigint, toNs: bigint, expected: number): Promise<KnownIds> {
+    const ids = new KnownIds(expected);
     await this.#parts.journal.visit(({ records }) => {
       for (const { id, timestampNs } of records) if (timestampNs >= fromNs && timestampNs < toNs) ids.add(id);
     });
@@ -289,17 +290,17 @@ function* windows(
   minutes: ReadonlyMap<number, number>,
   fromMs: number,
   toMs: number,
-): Iterable<{ readonly fromMs: number; readonly toMs: number }> {
+): Iterable<{ readonly fromMs: number; readonly toMs: number; readonly records: number }> {
   let start = fromMs;
   let records = 0;
   for (let minute = Math.floor(fromMs / MINUTE_MS); minute * MINUTE_MS < toMs; minute++) {
     const more = minutes.get(minute) ?? 0;
     if (records + more > KNOWN_IDS_MAX && minute * MINUTE_MS > start) {
-      yield { fromMs: start, toMs: minute * MINUTE_MS };
+      yield { fromMs: start, toMs: minute * MINUTE_MS, records };
       start = minute * MINUTE_MS;
       records = 0;
     }
     records += more;
   }
-  if (start < toMs) yield { fromMs: start, toMs };
+  if (start < toMs) yield { fromMs: start, toMs, records };
 }
