@@ -85,7 +85,10 @@ export class EvidenceIndex {
     const namespace = isUntraced ? UNTRACED : this.#namespaceNumber(entry.namespace);
     if (!this.#owns(namespace)) return;
     this.#settled.putThrough(namespace, this.#id, entry.through);
-    if (isUntraced) return;
+    if (isUntraced) {
+      this.#settled.putGroup(entry.through, position);
+      return;
+    }
     this.#settled.put(namespace, this.#id, position);
     // What was received before the journal was read.
     const trace = this.#join.table.find(this.#id, namespace);
@@ -217,14 +220,19 @@ export class EvidenceIndex {
     this.#setUntracedId(frame.position);
     if (!this.#owns(UNTRACED)) return;
     const isStored = this.#isReplay && this.#settled.isStored(UNTRACED, this.#id, frame.position);
+    const stored = isStored ? this.#settled.countOfGroup(frame.position) : undefined;
+    if (stored !== undefined) {
+      // By the rules of then: those of now may see other accesses among them.
+      this.#ignore(frame, Math.max(itemStarts.length - stored, 0));
+      return;
+    }
     const { table } = this.#join;
     let trace = NONE;
     const reader = new PayloadReader(frame.payload, 'logs', frame.note, this.#options.keys);
     Object.assign(this.#ids, { spanHigh: 0, spanLow: 0, parentHigh: 0, parentLow: 0 });
     for (const itemStart of itemStarts) {
       if (!this.#isAccess(reader, itemStart)) {
-        const { segment } = frame.position;
-        this.#ignored.set(segment, (this.#ignored.get(segment) ?? 0) + 1);
+        this.#ignore(frame, 1);
         continue;
       }
       if (isStored) continue;
@@ -235,6 +243,10 @@ export class EvidenceIndex {
       table.addPiece(trace, this.#place(frame), itemStart, true, this.#ids);
       this.#join.arrived(trace, false, nowMs);
     }
+  }
+
+  #ignore({ position: { segment } }: StoredFrame, count: number): void {
+    if (count > 0) this.#ignored.set(segment, (this.#ignored.get(segment) ?? 0) + count);
   }
 
   /** What cannot be decided is kept: settling it sets it aside with its reason. */

@@ -1,5 +1,5 @@
 import { AppError } from '../core/errors.ts';
-import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
+import { comparePositions, type FramePosition, positionKey } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalPosition } from '../wal/settle-journal.ts';
 import { KeyedHash } from './keyed-hash.ts';
 import { PositionTable } from './position-table.ts';
@@ -19,6 +19,8 @@ export class SettledTraces {
   readonly #newest: PositionTable;
   /** While the write-ahead log is replayed: up to where the evidence of each trace is stored, as far as it is read again. */
   #through: PositionTable | undefined = new PositionTable(THROUGH_BYTES_MAX);
+  /** For as long: the entries of groups of log records without a trace, by the frame that is read again. */
+  readonly #groups = new Map<number, { readonly segment: number; readonly entry: JournalPosition }>();
   readonly #readJournal: (position: JournalPosition) => JournalEntry;
   #knownSinceMs: number | undefined;
 
@@ -74,8 +76,23 @@ export class SettledTraces {
     this.#through?.put(this.#hash.high, this.#hash.low, through);
   }
 
+  /** Before the replay: the log records of this frame that name no trace and are accesses are stored, says the entry there. */
+  putGroup(frame: FramePosition, entry: JournalPosition): void {
+    this.#groups.set(positionKey(frame), { segment: frame.segment, entry });
+  }
+
+  /** How many log records of the frame that entry counts; undefined when it is not known. */
+  countOfGroup(frame: FramePosition): number | undefined {
+    const position = this.#groups.get(positionKey(frame))?.entry;
+    const entry = position === undefined ? undefined : this.read(position);
+    if (entry?.traceId !== '') return undefined;
+    const { used, context, excluded, duplicate, quarantined } = entry.fresh.logs;
+    return used + context + excluded + duplicate + quarantined;
+  }
+
   /** Frames in segments before this one are not replayed. */
   replayFrom(segment: number): void {
+    for (const [key, group] of this.#groups) if (group.segment < segment) this.#groups.delete(key);
     this.#through?.raiseFloor({ segment, offset: 0 });
     this.#through?.sweep(SWEPT_PARTS);
   }
@@ -92,6 +109,7 @@ export class SettledTraces {
 
   endReplay(): void {
     this.#through = undefined;
+    this.#groups.clear();
   }
 
   /** Entries in journal segments before this one are gone. */

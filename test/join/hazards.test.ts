@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { hashTrace } from '../../src/join/trace-slots.ts';
 import { TraceTable } from '../../src/join/trace-table.ts';
-import { type Item, spanIdOf, traceIdOf, World } from './world.ts';
+import { type Item, spanIdOf, testSettling, traceIdOf, World } from './world.ts';
 
 const SERVER = 2;
 
@@ -100,6 +100,23 @@ describe('a trace that never ends', () => {
     expect(world.journal.length).toBe(50);
     expect(new Set(world.journal.map(({ entry }) => entry.pieces.length))).toEqual(new Set([3]));
     expect(world.counted()).toEqual({ used: 3, context: 0, excluded: 0, duplicate: 147, quarantined: 0 });
+  });
+});
+
+describe('a restart with other rules', () => {
+  it.each([
+    ['more', () => true],
+    ['less', () => false],
+  ])('counts each log record without a trace once, though now %s of them are accesses', (_, isAccessLog) => {
+    const settling = { ...testSettling };
+    const world = new World({ settling });
+    world.send([{ access: 1 }, {}, {}].map((attributes) => ({ signal: 'logs', log: { attributes } })));
+    world.pass(60_000);
+    expect([world.counted().used, world.ignored()]).toEqual([1, 2]);
+    settling.isAccessLog = isAccessLog;
+    world.restart();
+    world.pass(60_000);
+    expect([world.counted().used, world.ignored()]).toEqual([1, 2]);
   });
 });
 
