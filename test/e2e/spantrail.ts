@@ -71,6 +71,8 @@ export async function startProcess(
           q,
           inner: String(inner),
           limit: '1000',
+          // Other tests have records of their own on the same server.
+          ...(environment['SPANTRAIL_NAMESPACE'] ? { namespace: environment['SPANTRAIL_NAMESPACE'] } : {}),
           ...(cursor ? { cursor } : {}),
         });
         const page: RecordsAnswer = await get(`records?${parameters}`);

@@ -183,14 +183,22 @@ describe('on a small file system', () => {
   /** Whoever is not root is it in a namespace of their own. */
   const isRoot = process.getuid?.() === 0;
 
-  it.runIf(process.platform === 'linux' && !isRoot)('as root of a user namespace', () => {
-    const vitest = join(import.meta.dirname, '../../node_modules/vitest/vitest.mjs');
-    execFileSync('unshare', ['-rm', process.execPath, vitest, 'run', import.meta.filename, '-t', 'survives a disk']);
-  });
-
-  it.runIf(process.platform === 'linux' && isRoot)(
+  it.runIf(process.platform === 'linux')(
     'what was acknowledged survives a disk filled to the last byte, and appends go on after',
     async () => {
+      if (!isRoot) {
+        const vitest = join(import.meta.dirname, '../../node_modules/vitest/vitest.mjs');
+        execFileSync('unshare', [
+          '-rm',
+          process.execPath,
+          vitest,
+          'run',
+          import.meta.filename,
+          '-t',
+          'survives a disk',
+        ]);
+        return;
+      }
       const folder = mountSmall('24m');
       const space = await DiskSpace.open({
         folder,
