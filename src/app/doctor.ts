@@ -97,6 +97,7 @@ function describePipeline(pipeline: PipelineAnswer): Finding[] {
   const total = (name: string) =>
     pipeline.counters.filter((sample) => sample.name === name).reduce((sum, sample) => sum + sample.value, 0);
   const waiting = total('quarantine_open');
+  const damaged = total('wal_damaged_files');
   const storeText = pipeline.store.error === undefined ? '' : `: ${pipeline.store.error}`;
   return [
     { state: 'ok', text: `Spantrail runs: accepted ${total('accepted')}, records written ${total('written')}` },
@@ -106,6 +107,7 @@ function describePipeline(pipeline: PipelineAnswer): Finding[] {
       text: pipeline.refusing ? `ingest is refused: ${whyRefusing(pipeline)}` : 'ingest is accepted',
     },
     ...pipeline.sums.map(describeSum),
+    ...(damaged > 0 ? [describeDamage(damaged)] : []),
     { state: 'ok', text: `lag: ${pipeline.pending.lag_ms} ms` },
     ...(pipeline.replaying
       ? [{ state: 'note' as const, text: 'the write-ahead log is being replayed; nothing is settled before its end' }]
@@ -115,6 +117,12 @@ function describePipeline(pipeline: PipelineAnswer): Finding[] {
       : []),
     ...describeCoverage(pipeline),
   ];
+}
+
+/** Sums cannot tell: what was in there may have been accepted after the last mark that is left. */
+function describeDamage(files: number): Finding {
+  const text = `${files} damaged parts of the write-ahead log were taken out and kept in wal/*.damaged: what was in them and not stored yet is lost`;
+  return { state: 'bad', text: `${text}; "spantrail wal inspect" names them; move them away when that is known` };
 }
 
 function whyRefusing({ counters, wal }: PipelineAnswer): string {

@@ -62,6 +62,11 @@ export const METRICS = {
     kind: 'gauge',
     text: 'Evidence accepted, or records settled, of which no place is known, by what they are: 0, or something was lost.',
   },
+  wal_damaged_files: {
+    unit: '{file}',
+    kind: 'gauge',
+    text: 'Damaged parts that were taken out of the write-ahead log and kept beside it, as of the start.',
+  },
   wal_bytes: { unit: 'By', kind: 'gauge', text: 'Bytes of write-ahead log on disk.' },
   wal_unsettled_bytes: {
     unit: 'By',

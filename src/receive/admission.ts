@@ -26,7 +26,8 @@ export const LIMIT_MESSAGES: Readonly<Record<Limit, string>> = {
   share: 'this sender has its share of what can be received at once in work; nothing was kept, send it again later',
 };
 
-export const BUDGET_MESSAGE = 'too much evidence waits to be stored; nothing was kept, send it again later';
+export const BUDGET_MESSAGE =
+  'there is no room for more evidence until some is stored or the disk has space; nothing was kept, send it again later';
 
 /** What a client is told when a fault of ours kept its request from being handled. */
 export const FAULT_MESSAGE = 'the request could not be handled; send it again later';

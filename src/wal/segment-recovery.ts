@@ -3,14 +3,13 @@ import { formatTimestamp, nsToMs } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
 import { scanCompressed } from './compressed-scan.ts';
 import { type Disk, type DiskFile, errnoOf, isDiskFull } from './disk.ts';
+import { holdsWholeEntry } from './find-entry.ts';
 import { readBlockIndex } from './segment-blocks.ts';
 import {
   DAMAGED_SUFFIX,
   ENTRY_HEAD_BYTES,
   encodeHeader,
-  entryLength,
   HEADER_BYTES,
-  openEntry,
   parseHeader,
   parseSegmentFileName,
   type RawEntry,
@@ -259,29 +258,13 @@ async function cutTornTail(place: SegmentFolder, file: DiskFile, path: string, s
   const [damage] = end.damage;
   if (!damage) return;
   let reason = `${damage.reason}: cut off`;
-  if (await isFollowed(place, file, segment, damage.offset)) {
+  const tail = Buffer.allocUnsafe(segment.bytes - damage.offset);
+  if (holdsWholeEntry(tail.subarray(0, await file.read(tail, damage.offset)), place.kind)) {
     reason = `${reason}, with whole entries behind it; kept as ${await keepDamaged(place.disk, file, path, damage)}`;
   }
   await file.truncate(end.bytes);
   place.report({ ...reportOf(place, segment, damage), reason });
   segment.bytes = end.bytes;
-}
-
-/** Does a whole entry stand where the damaged one says that it ends? */
-async function isFollowed({ kind }: Place, file: DiskFile, segment: Segment, offset: number): Promise<boolean> {
-  const head = Buffer.alloc(ENTRY_HEAD_BYTES);
-  const headAt = async (at: number) =>
-    at + ENTRY_HEAD_BYTES <= segment.bytes && (await file.read(head, at)) === head.length
-      ? entryLength(head, 0)
-      : undefined;
-  const length = await headAt(offset);
-  if (length === undefined) return false;
-  const next = offset + length;
-  const nextLength = await headAt(next);
-  if (nextLength === undefined || next + nextLength > segment.bytes) return false;
-  const entry = Buffer.alloc(nextLength);
-  await file.read(entry, next);
-  return openEntry(entry, kind, { segment: segment.segment, offset: next }) !== undefined;
 }
 
 /** Bytes copied at a time. */

@@ -6,7 +6,7 @@ import { decodeFrame, type Frame, FrameEncoder, type StoredFrame } from './frame
 import { type FramePosition, positionKey, type RawEntry, WAL_KIND } from './segment-format.ts';
 import { type ReplayOptions, type SegmentInfo, SegmentLog } from './segment-log.ts';
 import { SegmentReader } from './segment-reader.ts';
-import type { SegmentReport } from './segment-recovery.ts';
+import { listFolder, type SegmentReport } from './segment-recovery.ts';
 
 export interface WalOptions {
   readonly folder: string;
@@ -100,6 +100,8 @@ export class Wal {
         counters?.add('appended', bytes);
       },
     });
+    const { damaged } = await listFolder({ folder, kind: WAL_KIND, disk });
+    counters?.set('wal_damaged_files', damaged.length);
     const cache = new FrameCache(options.cacheBytesMax ?? 128 * MEBIBYTE);
     return new Wal(log, new SegmentReader(folder, WAL_KIND, disk), cache, options);
   }

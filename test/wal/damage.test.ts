@@ -1,6 +1,7 @@
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { Counters } from '../../src/core/metrics.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
 import { FOLDER, frameOf, numberOf, openWal, replayed } from './helpers.ts';
 import { MemoryDisk } from './memory-disk.ts';
@@ -135,5 +136,34 @@ describe('a newer format', () => {
       message: /format version 2.*newer Spantrail/,
     });
     expect(disk.bytesOf(path)).toEqual(bytes);
+  });
+});
+
+describe('damage over the border of two entries', () => {
+  it('keeps what is cut off when whole entries follow, and says how to see it', async () => {
+    const { disk } = await written([100, 100, 100, 100], 1024 * 1024);
+    const [path = ''] = disk.paths().filter((name) => name.endsWith('.wal'));
+    const bytes = disk.bytesOf(path);
+    // From the middle of the second entry into the middle of the third.
+    const length = (bytes.length - 32) / 4;
+    const start = Math.floor(32 + 1.5 * length);
+    bytes.fill(0xff, start, start + length);
+    disk.plant(path, bytes);
+    const counters = new Counters();
+    const { wal, reports } = await openWal(disk, { counters });
+    expect(reports.map(({ reason }) => reason).join()).toMatch(/with whole entries behind it; kept as .*\.damaged/);
+    expect(await replayed(wal)).toHaveLength(1);
+    expect(counters.total('wal_damaged_files')).toBe(1);
+    await wal.close();
+  });
+
+  it('keeps nothing of a tail that a crash has torn', async () => {
+    const { disk } = await written([100, 100, 100], 1024 * 1024);
+    const [path = ''] = disk.paths().filter((name) => name.endsWith('.wal'));
+    disk.plant(path, disk.bytesOf(path).subarray(0, -50));
+    const { wal } = await openWal(disk);
+    expect(await replayed(wal)).toHaveLength(2);
+    expect(disk.paths().filter((name) => name.endsWith('.damaged'))).toEqual([]);
+    await wal.close();
   });
 });
