@@ -14,8 +14,10 @@ import { type Coverage, startCoverage } from './coverage.ts';
 import { createObservers } from './observers.ts';
 import { traced } from './own-spans.ts';
 import { describePipeline } from './pipeline.ts';
+import { PUMP_DEFAULTS } from './pump.ts';
 import { createQuarantineDesk } from './quarantine.ts';
 import { createReconcileDesk } from './reconcile.ts';
+import { type SetUp, startSetUp } from './set-up.ts';
 import { openStages, type Stages } from './stages.ts';
 import { openStore } from './stores.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -79,6 +81,7 @@ interface House extends Surroundings {
   readonly teardown: Teardown;
   readonly counters: Counters;
   readonly store: Store;
+  readonly setUp: SetUp;
   readonly stages: Stages;
   readonly coverage: Coverage;
   readonly observers: ReturnType<typeof createObservers>;
@@ -94,7 +97,8 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   teardown.add(() => lock.release());
   const store = await openStore(settings);
   teardown.add(() => inTime(store.close(), STORE_CLOSE_MS, log, 'the store did not close in time'));
-  if (settings.store.setUp) await store.setUp();
+  const setUp = await prepareStore(store, settings, log);
+  teardown.add(async () => setUp.stop());
   let opened: Stages | undefined;
   const coverage = await startCoverage({
     ...{ settings: settings.coverage, folder, disk: nodeDisk, clock, scheduler: systemScheduler, counters, log },
@@ -103,11 +107,11 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   });
   teardown.add(() => coverage.close());
   const observers = createObservers();
-  const watched = observers.watch(traced(store));
+  const watched = observers.watch(traced(setUp.store));
   const stages = await openStages({ settings, folder, clock, store: watched, counters, coverage, log });
   opened = stages;
   teardown.add(() => stages.close());
-  const house: House = { ...surroundings, settings, teardown, counters, store, stages, coverage, observers };
+  const house: House = { ...surroundings, settings, teardown, counters, store, setUp, stages, coverage, observers };
 
   const { grpc, http, inFlight } = await startReceivers(house);
   const telemetry = loadTelemetry(house, inFlight, [grpc, http]);
@@ -118,6 +122,15 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const ports = { grpc, http, api };
   log.info({ ...ports, store: settings.store.type, dataDir: settings.dataDir }, 'ready');
   return { ports, replayed, close: () => teardown.run(log) };
+}
+
+/** Only a cluster can be away; what a file says against it is for the person who starts it. */
+async function prepareStore(store: Store, settings: Settings, log: Logger): Promise<SetUp> {
+  if (settings.store.setUp && settings.store.type === 'elasticsearch') {
+    return startSetUp(store, { ...PUMP_DEFAULTS, log });
+  }
+  if (settings.store.setUp) await store.setUp();
+  return { store, failure: () => undefined, stop: () => undefined };
 }
 
 /** Waits for the work to end, but not longer; then says so and goes on. */
@@ -168,7 +181,7 @@ function loadTelemetry(
 }
 
 async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promise<number> {
-  const { settings, store, version, counters, observers, log, teardown } = house;
+  const { settings, store, setUp, version, counters, observers, log, teardown } = house;
   const { shards, budget, state } = house.stages;
   const api = await startApi(settings.api, {
     store,
@@ -178,11 +191,13 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
     readTrace: async (traceId) => (await Promise.all(shards.map((shard) => shard.spansOf(traceId)))).flat(),
     pipeline: async () => {
       const status = await state.pump?.refreshStatus();
-      return describePipeline({ settings, counters, status, replaying: state.replaying, refusing: budget().refuse });
+      const { replaying } = state;
+      const storeFailure = status?.storeFailure ?? setUp.failure();
+      return describePipeline({ settings, counters, status, storeFailure, replaying, refusing: budget().refuse });
     },
     quarantine: createQuarantineDesk({
       quarantine: house.stages.quarantine,
-      store: observers.watch(store),
+      store: observers.watch(setUp.store),
       readFrame: (position) => house.stages.wal.read(position),
       append: (frame) => house.stages.wal.appendAgain(frame),
       repeat: async (namespace, traceId) => {

@@ -8,17 +8,20 @@ export interface PipelineState {
   readonly counters: Counters;
   /** Undefined until the write-ahead log is replayed. */
   readonly status: PumpStatus | undefined;
+  /** What the store said at last, when it did not do what it was asked. */
+  readonly storeFailure: string | undefined;
   readonly replaying: boolean;
   readonly refusing: boolean;
 }
 
 /** What `GET /api/v1/pipeline` answers. */
-export function describePipeline({ settings, counters, status, replaying, refusing }: PipelineState): PipelineAnswer {
+export function describePipeline(pipeline: PipelineState): PipelineAnswer {
+  const { settings, counters, status, storeFailure, replaying, refusing } = pipeline;
   return {
     store: {
       type: settings.store.type,
-      state: status?.storeFailure === undefined ? 'writing' : 'retrying',
-      ...(status?.storeFailure === undefined ? {} : { error: status.storeFailure }),
+      state: storeFailure === undefined ? 'writing' : 'retrying',
+      ...(storeFailure === undefined ? {} : { error: storeFailure }),
     },
     pending: {
       evidence: status?.evidencePending ?? 0,

@@ -54,6 +54,8 @@ const PROBES_DUE_MAX = 8;
 
 const NO_MARK = 'no mark was left in the settle journal: the next start reads more of the write-ahead log again';
 
+const AGAIN = 'batch not stored, will be tried again';
+
 /** The pump was stopped before a batch was stored: it stays in the write-ahead log. */
 const STOPPED = new Error('the pump was stopped');
 
@@ -353,10 +355,10 @@ class RunningPump implements Pump {
   async #pause(thrown: unknown, failuresBefore: number): Promise<void> {
     const { log, counters, settings } = this.#options;
     const isExpected = thrown instanceof AppError && thrown.retryable;
-    log[isExpected ? 'warn' : 'error'](
-      { error: thrown, failures: failuresBefore + 1 },
-      'batch not stored, will be tried again',
-    );
+    const failures = failuresBefore + 1;
+    // Where the code of ours stands says nothing about a store that is away.
+    if (isExpected) log.warn({ reason: describeError(thrown), failures }, AGAIN);
+    else log.error({ error: thrown, failures }, AGAIN);
     if (this.#sleepers.isStopped) throw STOPPED;
     counters.add('write_retries', 1);
     const waitMaxMs = Math.min(settings.retryFirstMs * 2 ** failuresBefore, settings.retryMaxMs);

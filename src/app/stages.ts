@@ -32,7 +32,7 @@ export interface StageOptions {
   readonly disk?: Disk;
   readonly clock: Clock;
   readonly scheduler?: Scheduler;
-  /** Set up already. */
+  /** Set up already, or `store_unavailable` until it is. */
   readonly store: Pick<Store, 'write' | 'get'>;
   readonly counters: Counters;
   readonly coverage?: PumpOptions['coverage'];

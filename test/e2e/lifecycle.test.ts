@@ -101,7 +101,7 @@ describe('SIGTERM', () => {
     { store: 'never answers', url: silentServer },
   ])('with a store that $store: clean, and the next start stores it', async ({ url }) => {
     const load = makeLoad();
-    const first = start({ ...QUICK, SPANTRAIL_STORE_SET_UP: 'false' }, '--elasticsearch-url', await url());
+    const first = start(QUICK, '--elasticsearch-url', await url());
     const ports = await first.ready;
     await load.sender.start(ports);
     await expect.poll(load.count, { timeout: 60_000 }).toBeGreaterThan(40);
@@ -147,7 +147,7 @@ describe('SIGTERM', () => {
 
   it('twice: ended at once, with exit code 1', async () => {
     const load = makeLoad();
-    const victim = start({ ...QUICK, SPANTRAIL_STORE_SET_UP: 'false' }, '--elasticsearch-url', await silentServer());
+    const victim = start(QUICK, '--elasticsearch-url', await silentServer());
     const ports = await victim.ready;
     await load.sender.start(ports);
     const api = new ApiClient(ports);

@@ -1,3 +1,5 @@
+import { errors } from '@elastic/elasticsearch';
+import { AppError } from '../../core/errors.ts';
 import type { Store } from '../port.ts';
 import { aggregate, facets, histogram } from './aggregations.ts';
 import { connect, type ElasticsearchSettings } from './connection.ts';
@@ -18,7 +20,7 @@ export async function openElasticsearchStore(settings: ElasticsearchSettings): P
       searchableAfterMs: settings.refreshIntervalMs,
       exactAggregations: false,
     },
-    setUp: () => setUpIndices(connection, settings),
+    setUp: () => setUpIndices(connection, settings).catch(refuseOthers),
     write: (batch) => writer.write(batch),
     search: (selection, sort, limit, cursor) => search(connection, selection, sort, limit, cursor),
     get: (id, hint) => get(connection, id, settings.indexPeriod, hint),
@@ -36,4 +38,11 @@ export async function openElasticsearchStore(settings: ElasticsearchSettings): P
     },
     close: () => connection.client.close(),
   };
+}
+
+/** What answers, but is no Elasticsearch, or too old a one, is named wrongly in the settings: no wait mends that. */
+function refuseOthers(error: unknown): never {
+  if (!(error instanceof AppError && error.cause instanceof errors.ProductNotSupportedError)) throw error;
+  const words = 'what answers there is no Elasticsearch, or one that is too old; 8.19 and 9 are supported';
+  throw new AppError('config', `store.elasticsearch.urls: ${words}`, { cause: error });
 }
