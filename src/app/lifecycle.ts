@@ -18,6 +18,8 @@ export interface ServeContext {
  * stops it as soon as it has started; the second signal ends it at once, with exit code 1.
  */
 export async function serve(settings: Settings, context: ServeContext): Promise<void> {
+  // Also what libraries write, such as the store's own log, is for this user only.
+  process.umask(0o077);
   const log = pino(
     {
       level: settings.log.level,
