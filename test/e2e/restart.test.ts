@@ -124,10 +124,4 @@ describe('starting', () => {
     await expect(second).rejects.toThrow(/ended with 2/);
     await expect(second).rejects.toThrow(new RegExp(`port ${first.grpc} is in use.*--grpc-port.*exporters:`, 's'));
   });
-
-  it('names the Elasticsearch that does not answer', async () => {
-    const lonely = startProcess(['--data-dir', join(folder, 'other'), '--elasticsearch-url', 'http://127.0.0.1:1']);
-    await expect(lonely).rejects.toThrow(/ended with 5/);
-    await expect(lonely).rejects.toThrow(/http:\/\/127\.0\.0\.1:1/);
-  });
 });
