@@ -1,5 +1,16 @@
+import type { PipelineAnswer } from '../../src/api/contract.ts';
 import type { ApiDependencies } from '../../src/api/server.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
+
+const IDLE: PipelineAnswer = {
+  store: { type: 'memory', state: 'writing' },
+  pending: { evidence: 0, traces: 0, lag_ms: 0 },
+  wal: { bytes: 0, unsettled_bytes: 0, unsettled_bytes_max: 1, horizon_ms: 0 },
+  sums: [],
+  refusing: false,
+  replaying: false,
+  counters: [],
+};
 
 /** What the API needs, with nothing in it, but for what a test gives. */
 export function apiNeeds(given: Partial<ApiDependencies>): ApiDependencies {
@@ -9,7 +20,7 @@ export function apiNeeds(given: Partial<ApiDependencies>): ApiDependencies {
     version: '0.0.0',
     subscribe: () => () => undefined,
     readTrace: async () => [],
-    pipeline: () => Promise.reject(new Error('no pipeline')),
+    pipeline: async () => IDLE,
     coverage: {
       answer: () => {
         throw new Error('no coverage');
