@@ -1,5 +1,4 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import type { PipelineAnswer } from '../../src/api/contract.ts';
 import { createApi, startApi } from '../../src/api/server.ts';
 import { parseTimestamp } from '../../src/core/clock.ts';
 import type { CoverageQuestion } from '../../src/core/coverage.ts';
@@ -7,7 +6,7 @@ import { AppError } from '../../src/core/errors.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 import { makeRecord, toWrite } from '../fixtures/records.ts';
-import { apiNeeds } from './needs.ts';
+import { apiNeeds, IDLE } from './needs.ts';
 
 const TRACE = '0af7651916cd43dd8448eb211c80319c';
 const NOW = Date.parse('2026-11-22T12:00:00Z');
@@ -16,16 +15,6 @@ const store = new MemoryStore();
 const listeners = new Set<(records: readonly AuditRecord[]) => void>();
 const failures: unknown[] = [];
 let ready = true;
-
-const PIPELINE: PipelineAnswer = {
-  store: { type: 'memory', state: 'writing' },
-  pending: { evidence: 0, traces: 0, lag_ms: 0 },
-  wal: { bytes: 0, unsettled_bytes: 0, unsettled_bytes_max: 1, horizon_ms: 0 },
-  sums: [],
-  refusing: false,
-  replaying: false,
-  counters: [],
-};
 
 /** Says what it was asked. */
 const COVERAGE = { watching: true, to: '', services: [], gaps: [], text: 'no gap observed' };
@@ -39,7 +28,7 @@ const needs = {
     return () => listeners.delete(listener);
   },
   readTrace: async () => [],
-  pipeline: async () => PIPELINE,
+  pipeline: apiNeeds({}).pipeline,
   coverage: {
     answer: (question: CoverageQuestion) => ({ ...COVERAGE, question }),
     summary: (question: CoverageQuestion) => ({ ...COVERAGE, services: 0, gap_count: 0, question }),
@@ -294,7 +283,7 @@ describe('operation', () => {
     expect((await get('/metrics')).text).toContain('spantrail_accepted_total');
     const document = await json<{ paths: Record<string, unknown> }>('/api/v1/openapi.json');
     expect(Object.keys(document.paths)).toContain('/api/v1/records/{id}');
-    expect(await json('/api/v1/pipeline')).toEqual(PIPELINE);
+    expect(await json('/api/v1/pipeline')).toEqual(IDLE);
   });
 
   it('says that a port is taken and what to do', async () => {

@@ -2,7 +2,8 @@ import type { PipelineAnswer } from '../../src/api/contract.ts';
 import type { ApiDependencies } from '../../src/api/server.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
 
-const IDLE: PipelineAnswer = {
+/** A Spantrail that does nothing. */
+export const IDLE: PipelineAnswer = {
   store: { type: 'memory', state: 'writing' },
   pending: { evidence: 0, traces: 0, lag_ms: 0 },
   wal: { bytes: 0, unsettled_bytes: 0, unsettled_bytes_max: 1, horizon_ms: 0 },
