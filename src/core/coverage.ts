@@ -29,6 +29,19 @@ export interface CoverageCounts {
   missingRemote: number;
 }
 
+/** Everything in a note that adds up. */
+export const COVERAGE_COUNTS = [
+  'spans',
+  'roots',
+  'logs',
+  'stated',
+  'sampled',
+  'unsampled',
+  'children',
+  'missingLocal',
+  'missingRemote',
+] as const satisfies (keyof CoverageCounts)[];
+
 /** What one settle adds to what is known of one service in one hour. */
 export interface CoverageNote extends CoverageCounts {
   readonly namespace: string;

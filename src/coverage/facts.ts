@@ -1,5 +1,4 @@
-import { type CoverageCounts, type CoverageNote, HOUR_MS } from '../core/coverage.ts';
-import { COUNTS } from './observe.ts';
+import { COVERAGE_COUNTS, type CoverageCounts, type CoverageNote, HOUR_MS } from '../core/coverage.ts';
 
 /** What is known of one service in one UTC hour. */
 export interface Cell extends CoverageCounts {
@@ -85,7 +84,7 @@ export function addCounts(
 ): Cell {
   const cell = cellOf(cells, counted.hour, counted.firstMs);
   // A note that takes something back may find less than it remembers, after a crash.
-  for (const name of COUNTS) cell[name] = Math.max(0, cell[name] + counted[name]);
+  for (const name of COVERAGE_COUNTS) cell[name] = Math.max(0, cell[name] + counted[name]);
   cell.misdated += counted.misdated ?? 0;
   cell.firstMs = Math.min(cell.firstMs, counted.firstMs);
   cell.lastMs = Math.max(cell.lastMs, counted.lastMs);

@@ -1,24 +1,11 @@
 import { nsToMs } from '../core/clock.ts';
-import type { CoverageCounts, CoverageNote, ObservedEvidence, ObservedTrace } from '../core/coverage.ts';
-import { HOUR_MS } from '../core/coverage.ts';
+import type { CoverageNote, ObservedEvidence, ObservedTrace } from '../core/coverage.ts';
+import { COVERAGE_COUNTS, HOUR_MS } from '../core/coverage.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import { hasRemoteParent, isUnsampled, samplingOf } from './sampling.ts';
 
 /** Characters of a service's name that are kept: senders may write anything there, and memory is bounded. */
 export const SERVICE_CHARS_MAX = 200;
-
-/** Everything in a note that adds up. */
-export const COUNTS = [
-  'spans',
-  'roots',
-  'logs',
-  'stated',
-  'sampled',
-  'unsampled',
-  'children',
-  'missingLocal',
-  'missingRemote',
-] as const satisfies (keyof CoverageCounts)[];
 
 /**
  * What the fresh evidence of one settle adds to the coverage of its services: the difference between all that is known of the
@@ -32,13 +19,13 @@ export function observe({ namespace, fresh, earlier, isWhole }: ObservedTrace): 
   const notes: CoverageNote[] = [];
   for (const [key, note] of summarise(namespace, all, isWhole)) {
     const known = before.get(key);
-    if (known !== undefined) for (const name of COUNTS) note[name] -= known[name];
-    if (COUNTS.some((name) => note[name] !== 0)) notes.push(note);
+    if (known !== undefined) for (const name of COVERAGE_COUNTS) note[name] -= known[name];
+    if (COVERAGE_COUNTS.some((name) => note[name] !== 0)) notes.push(note);
     before.delete(key);
   }
   // A span whose other content won: it began in another hour, or is another service's.
   for (const note of before.values()) {
-    for (const name of COUNTS) note[name] = 0 - note[name];
+    for (const name of COVERAGE_COUNTS) note[name] = 0 - note[name];
     notes.push(note);
   }
   return notes;

@@ -1,4 +1,4 @@
-import type { CoverageNote } from '../core/coverage.ts';
+import { COVERAGE_COUNTS, type CoverageNote } from '../core/coverage.ts';
 
 /** Adds up notes of coverage: one a service and hour. */
 export class NoteSum {
@@ -18,20 +18,8 @@ export class NoteSum {
   }
 }
 
-const COUNTS = [
-  'spans',
-  'roots',
-  'logs',
-  'stated',
-  'sampled',
-  'unsampled',
-  'children',
-  'missingLocal',
-  'missingRemote',
-] as const;
-
 function addTo(known: CoverageNote, note: CoverageNote): void {
-  for (const count of COUNTS) known[count] += note[count];
+  for (const count of COVERAGE_COUNTS) known[count] += note[count];
   known.firstMs = Math.min(known.firstMs, note.firstMs);
   known.lastMs = Math.max(known.lastMs, note.lastMs);
   // 0 is none.

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type CoverageNote, HOUR_MS } from '../../src/core/coverage.ts';
+import { COVERAGE_COUNTS, type CoverageNote, HOUR_MS } from '../../src/core/coverage.ts';
 import type { Span } from '../../src/core/evidence.ts';
-import { COUNTS, observe, SERVICE_CHARS_MAX } from '../../src/coverage/observe.ts';
+import { observe, SERVICE_CHARS_MAX } from '../../src/coverage/observe.ts';
 import { BASE_MS, log, type SpanFields, span } from './evidence.ts';
 
 const NOTHING = { spans: [], logs: [] };
@@ -96,9 +96,9 @@ function summed(notes: readonly CoverageNote[]): Record<string, Record<string, n
   const sums: Record<string, Record<string, number>> = {};
   for (const note of notes) {
     const key = `${note.service} ${note.hour}`;
-    const sum = sums[key] ?? Object.fromEntries(COUNTS.map((name) => [name, 0]));
+    const sum = sums[key] ?? Object.fromEntries(COVERAGE_COUNTS.map((name) => [name, 0]));
     sums[key] = sum;
-    for (const name of COUNTS) sum[name] = (sum[name] ?? 0) + note[name];
+    for (const name of COVERAGE_COUNTS) sum[name] = (sum[name] ?? 0) + note[name];
   }
   return Object.fromEntries(Object.entries(sums).filter(([, sum]) => Object.values(sum).some((value) => value !== 0)));
 }
