@@ -18,6 +18,7 @@ import { PUMP_DEFAULTS } from './pump.ts';
 import { createQuarantineDesk } from './quarantine.ts';
 import { createReconcileDesk } from './reconcile.ts';
 import { type SetUp, startSetUp } from './set-up.ts';
+import { openSources } from './sources.ts';
 import { openStages, type Stages } from './stages.ts';
 import { openStore } from './stores.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -106,9 +107,12 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
     lagMs: () => opened?.state.pump?.status().lagMs ?? Number.POSITIVE_INFINITY,
   });
   teardown.add(() => coverage.close());
+  const sources = await openSources({ settings, folder, clock, counters, log });
+  teardown.add(() => sources.close());
   const observers = createObservers();
+  observers.subscribe(sources.learn);
   const watched = observers.watch(traced(setUp.store));
-  const stages = await openStages({ settings, folder, clock, store: watched, counters, coverage, log });
+  const stages = await openStages({ settings, folder, clock, store: watched, counters, coverage, sources, log });
   opened = stages;
   teardown.add(() => stages.close());
   const house: House = { ...surroundings, settings, teardown, counters, store, setUp, stages, coverage, observers };

@@ -74,6 +74,8 @@ export interface PumpOptions {
   readonly quarantine: Pick<Quarantine, 'add'>;
   /** Told of what is stored and in the journal: nothing is told twice, whatever crashes. */
   readonly coverage?: { add(notes: readonly CoverageNote[]): void };
+  /** Adds to records what is known from beyond their traces; in place, right before they are written. */
+  readonly annotate?: (writes: readonly RecordWrite[]) => void;
   readonly counters: Counters;
   /** Over `counters`, restored from the journal; frames are counted as they become durable. */
   readonly sums: Sums;
@@ -270,6 +272,7 @@ class RunningPump implements Pump {
     const last = await this.#retry('the store', (failures) => lastRevisions(superseded, { store, log, failures }));
     this.#countRecords(last.length);
     writes.push(...last);
+    this.#options.annotate?.(writes);
     const result = await writeAll(writes, {
       write: (part) => this.#noting('the store', () => store.write(part)),
       pause: (thrown, failures) => this.#pause(thrown, failures),

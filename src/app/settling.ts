@@ -22,7 +22,16 @@ export interface Settling {
   readonly observe?: Observe;
 }
 
-export type SettlingSettings = Pick<Settings, 'access' | 'enrich' | 'coverage'>;
+export type SettlingSettings = Pick<
+  Settings,
+  'access' | 'enrich' | 'coverage' | 'mappings' | 'identity' | 'checks' | 'origin' | 'redact'
+>;
+
+/** The part of the settings that a worker needs. */
+export function settlingSettings(settings: Settings): SettlingSettings {
+  const { access, enrich, coverage, mappings, identity, checks, origin, redact } = settings;
+  return { access, enrich, coverage, mappings, identity, checks, origin, redact };
+}
 
 /** Throws AppError('config') that names the rule. */
 export function createSettling(settings: SettlingSettings): Settling {

@@ -6,7 +6,7 @@ import { JoinShard } from '../join/shard.ts';
 import { inlineShard, type ShardHandle } from '../join/shard-handle.ts';
 import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
-import { createSettling } from './settling.ts';
+import { createSettling, settlingSettings } from './settling.ts';
 import { startShardThread } from './shard-thread.ts';
 
 export function joinSettings(settings: Settings): JoinSettings {
@@ -35,7 +35,7 @@ export function startShards(
   }
   return Array.from({ length: settings.workers }, (_, shardIndex) =>
     startShardThread({
-      settling: { access: settings.access, enrich: settings.enrich, coverage: settings.coverage },
+      settling: settlingSettings(settings),
       join: joinSettings(settings),
       walFolder: walFolder(disk.folder),
       journalFolder: journalFolder(disk.folder),

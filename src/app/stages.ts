@@ -3,7 +3,6 @@ import type { Settings } from '../config/schema.ts';
 import { type Clock, type Scheduler, systemScheduler } from '../core/clock.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
-import { compileMask } from '../otlp/mask.ts';
 import { type Admit, createAdmission } from '../receive/admission.ts';
 import type { Store } from '../store/port.ts';
 import { type Disk, isDiskFull, nodeDisk } from '../wal/disk.ts';
@@ -17,6 +16,7 @@ import { compileNetworks } from './network.ts';
 import { PUMP_DEFAULTS, type Pump, type PumpLog, type PumpOptions, startPump } from './pump.ts';
 import { replayInto } from './replay.ts';
 import { startShards, walFolder } from './shards.ts';
+import { plainSources, type Sources } from './sources.ts';
 import { Sums } from './sums.ts';
 
 export interface StageLog extends PumpLog {
@@ -36,6 +36,8 @@ export interface StageOptions {
   readonly store: Pick<Store, 'write' | 'get'>;
   readonly counters: Counters;
   readonly coverage?: PumpOptions['coverage'];
+  /** Default: secrets are masked, and nothing is added to requests and records. */
+  readonly sources?: Sources;
   readonly log: StageLog;
 }
 
@@ -191,14 +193,18 @@ function budgetOf(settings: Settings, { wal, diskSpace }: Files, state: StageSta
   });
 }
 
-function admissionOf({ settings, counters, clock, log }: StageOptions, wal: Wal, budget: Stages['budget']): Admit {
+function admissionOf(
+  { settings, counters, clock, log, sources = plainSources(settings) }: StageOptions,
+  wal: Wal,
+  budget: Stages['budget'],
+): Admit {
   const { receive, namespace } = settings;
   const trusts = compileNetworks('receive.trustedPeers', receive.trustedPeers);
   const vouches = compileNetworks('receive.vouchingPeers', receive.vouchingPeers);
   return createAdmission({
     wal,
     counters,
-    mask: compileMask({ attributes: receive.maskAttributes, queryParameters: receive.maskQueryParameters }),
+    ...sources,
     namespace,
     budget,
     trust: (peer, browser) => ({ trusted: !browser && trusts(peer), vouches: !browser && vouches(peer) }),
@@ -208,7 +214,7 @@ function admissionOf({ settings, counters, clock, log }: StageOptions, wal: Wal,
 }
 
 async function startJoining(
-  { settings, store, counters, coverage, clock, scheduler = systemScheduler, log }: StageOptions,
+  { settings, store, counters, coverage, sources, clock, scheduler = systemScheduler, log }: StageOptions,
   parts: Files & { readonly shards: readonly ShardHandle[]; readonly sums: Sums },
   state: StageState,
 ): Promise<void> {
@@ -225,6 +231,7 @@ async function startJoining(
     store,
     counters,
     ...(coverage ? { coverage } : {}),
+    ...(sources ? { annotate: sources.annotate } : {}),
     clock,
     scheduler,
     log,

@@ -1,4 +1,11 @@
 import { z } from 'zod';
+import { checks } from './checks.ts';
+import { events } from './events.ts';
+import { identity } from './identity.ts';
+import { mappings } from './mappings.ts';
+import { origin } from './origin.ts';
+import { pressure } from './pressure.ts';
+import { redact } from './redact.ts';
 import { durationMs, port, sizeBytes } from './values.ts';
 
 /**
@@ -277,9 +284,16 @@ export const settingsSchema = z.strictObject({
     .describe('Namespace (tenant, environment) of senders that name none with x-spantrail-namespace.'),
   workers: z.int().min(1).max(64).default(1).describe('Threads that join and settle; 1 does it on the main thread.'),
   receive,
+  events,
   wal,
   join,
   access,
+  mappings,
+  identity,
+  checks,
+  origin,
+  pressure,
+  redact,
   enrich: z
     .strictObject({
       traceUrlTemplate: z

@@ -21,6 +21,29 @@ export interface FrameNote {
   readonly vouches: boolean;
   /** Peer IP address. */
   readonly peer: string;
+  /** What became of checking the tokens in the request, by `tokenKey`; absent when it has none. */
+  readonly tokens?: Readonly<Record<string, TokenVerdict>>;
+  /** Whose sessions the request names, as known when it came, by the keyed hash that stands in its place; absent for none. */
+  readonly sessions?: Readonly<Record<string, SessionOwner>>;
+}
+
+/** `unchecked`: no keys are configured, or the set of keys was not there yet. */
+export type TokenVerdict =
+  | 'verified'
+  | 'unchecked'
+  | 'expired'
+  | 'not_yet_valid'
+  | 'wrong_issuer'
+  | 'wrong_audience'
+  | 'unknown_key'
+  | 'bad_signature';
+
+/** Who a session belongs to, bound once when evidence that names it comes. */
+export interface SessionOwner {
+  readonly id: string;
+  readonly name?: string;
+  readonly email?: string;
+  readonly roles?: readonly string[];
 }
 
 /** Attribute values after decoding; bytes as base64 text, non-finite numbers as the text `NaN`, `Infinity`, `-Infinity`. */

@@ -20,6 +20,8 @@ export type Attribution =
   | 'service'
   | 'none';
 export type WhySource = 'rule' | 'check' | 'status' | 'none';
+/** The surest first: a traceparent in a statement's comment, one in the connection's name, ids in the text, the same session. */
+export type TraceTie = 'statement' | 'application_name' | 'text' | 'session';
 export type JoinState = 'complete' | 'partial' | 'unsampled' | 'orphan' | 'out_of_band';
 
 /** Why a trace was settled when it was: the completion rules, in the order in which they are tried. */
@@ -54,7 +56,23 @@ export interface Check {
   granted: boolean;
   rule?: string;
   span_id?: string;
+  /** Nanoseconds. */
   duration?: number;
+  /** What decided: `opa`, `openfga`, `spicedb`, `cedar`, `database`, `role_table`, `rule` … */
+  engine?: string;
+}
+
+/** A resource metric near an access in time. */
+export interface PressureMetric {
+  name: string;
+  value: number;
+  limit?: number;
+  /** value / limit. */
+  ratio?: number;
+  /** RFC 3339. */
+  at: string;
+  /** What it was measured on: the pool, the container … */
+  of?: string;
 }
 
 export interface CriticalStep {
@@ -120,7 +138,12 @@ export interface AuditRecord {
     effective?: { id?: string; name?: string };
   };
   rule?: { id?: string; name?: string };
-  source?: { ip?: string; port?: number; geo?: { country_iso_code?: string; city_name?: string } };
+  source?: {
+    ip?: string;
+    port?: number;
+    geo?: { country_iso_code?: string; city_name?: string };
+    as?: { number?: number; organization?: { name: string } };
+  };
   user_agent?: { original: string };
   session?: { id: string };
   service?: { name: string; namespace?: string; version?: string; node?: { name: string } };
@@ -144,7 +167,7 @@ export interface AuditRecord {
   rpc?: { system?: string; service?: string; method?: string; status_code?: string };
   messaging?: { system?: string; destination?: string; operation?: string; message_id?: string };
   file?: { path?: string; name?: string };
-  gen_ai?: { tool?: { name: string } };
+  gen_ai?: { tool?: { name: string }; agent?: { id?: string; name?: string } };
   trace?: { id: string };
   span?: { id: string };
   parent?: { id: string };
@@ -179,8 +202,19 @@ export interface AuditRecord {
     error_origin?: { service?: string; name: string; span_id: string; type?: string; message?: string };
     path?: PathStep[];
     db?: { count: number; duration: number; slowest?: string };
+    /** The metric nearest its limit by name, with all that were near in time; `exhausted` from 100 % on. */
+    pressure?: {
+      state: 'normal' | 'high' | 'exhausted';
+      metric: string;
+      value: number;
+      limit?: number;
+      ratio?: number;
+      metrics: PressureMetric[];
+    };
     join: {
       state: JoinState;
+      /** How evidence that carries no trace id of its own came into the trace; absent when all of it does. */
+      tie?: TraceTie;
       spans: number;
       missing_parents: number;
       orphans: number;

@@ -2,12 +2,11 @@ import type { Clock } from '../core/clock.ts';
 import { msToNs } from '../core/clock.ts';
 import type { FrameNote, Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
-import type { Mask } from '../otlp/mask.ts';
-import { maskSecrets } from '../otlp/mask.ts';
 import type { ScanResult } from '../otlp/scan.ts';
 import { scanLogs, scanMetrics, scanTraces } from '../otlp/scan.ts';
 import type { Frame } from '../wal/frame.ts';
 import type { Limit } from './fair-share.ts';
+import type { Inspect, Inspection } from './inspect.ts';
 
 /** Names the sender's namespace (tenant, environment); without it the default namespace is meant. */
 export const NAMESPACE_HEADER = 'x-spantrail-namespace';
@@ -39,7 +38,11 @@ export interface AdmissionOptions {
   /** Resolves when the frame is durable. */
   readonly wal: { append(frame: Frame): Promise<unknown> };
   readonly counters: Counters;
-  readonly mask: Mask;
+  readonly inspect: Inspect;
+  /** Gives log records the trace that their text names. */
+  readonly tie: (payload: Buffer) => Buffer;
+  /** Told of each request of metrics that is accepted: none of them is made durable. */
+  readonly observeMetrics?: (payload: Buffer, note: FrameNote) => void;
   /** The namespace of senders that name none. */
   readonly namespace: string;
   readonly budget: Budget;
@@ -74,8 +77,9 @@ export type AdmitResult =
 export type Admit = (signal: Signal, payload: Buffer, source: RequestSource) => Promise<AdmitResult>;
 
 /**
- * The one way in, whatever the transport: check → mask → append → accept. The order matters: nothing of a refused request
- * is kept, secrets are overwritten before any byte reaches the disk, and `accepted` comes only after the append is durable.
+ * The one way in, whatever the transport: check → tie → inspect → append → accept. The order matters: nothing of a refused
+ * request is kept, secrets are overwritten before any byte reaches the disk, and `accepted` comes only after the append is
+ * durable.
  */
 export function createAdmission(options: AdmissionOptions): Admit {
   const { counters } = options;
@@ -97,13 +101,17 @@ export function createAdmission(options: AdmissionOptions): Admit {
     const scanned = scan(signal, payload);
     if (!scanned.ok) return { kind: 'invalid', field: 'body', message: scanned.message, offset: scanned.offset };
     namespaces.add(namespace);
-    // Data points are checked and counted only: no record rests on a metric, so none needs to be durable.
     const accepted = scanned.items - scanned.rejected;
-    if (accepted > 0 && signal !== 'metrics') {
-      counters.add('masked', maskSecrets(payload, signal, options.mask));
-      const note = annotate(options, namespace, source);
+    // No record rests on a metric, so none needs to be durable.
+    if (accepted > 0 && signal === 'metrics') {
+      options.observeMetrics?.(payload, annotate(options, namespace, source));
+    } else if (accepted > 0) {
+      const tied = signal === 'logs' ? options.tie(payload) : payload;
+      const { masked, note: found } = await options.inspect(signal, tied);
+      counters.add('masked', masked);
+      const note = annotate(options, namespace, source, found);
       try {
-        await options.wal.append({ signal, note, payload, items: accepted });
+        await options.wal.append({ signal, note, payload: tied, items: accepted });
       } catch (cause) {
         options.onAppendFailure(cause);
         const message = 'the request could not be made durable; send it again later';
@@ -128,9 +136,14 @@ function scan(signal: Signal, payload: Buffer): ScanResult {
   }
 }
 
-function annotate(options: AdmissionOptions, namespace: string, source: RequestSource): FrameNote {
+function annotate(
+  options: AdmissionOptions,
+  namespace: string,
+  source: RequestSource,
+  found: Inspection['note'] = {},
+): FrameNote {
   const { peer, browser, transport } = source;
   const { trusted, vouches } = options.trust(peer, browser);
   const receivedNs = msToNs(options.clock.nowMs());
-  return { receivedNs, namespace, sender: browser ? 'browser' : transport, trusted, vouches, peer };
+  return { receivedNs, namespace, sender: browser ? 'browser' : transport, trusted, vouches, peer, ...found };
 }

@@ -77,10 +77,11 @@ export class FrameEncoder {
 }
 
 function noteText(
-  { namespace, sender, trusted, vouches, peer }: FrameNote,
+  { namespace, sender, trusted, vouches, peer, tokens, sessions }: FrameNote,
   more: Pick<NoteText, 'firstReceivedNs'> = {},
 ): string {
-  return JSON.stringify({ namespace, sender, trusted, vouches, peer, ...more } satisfies NoteText);
+  const found = { ...(tokens && { tokens }), ...(sessions && { sessions }) };
+  return JSON.stringify({ namespace, sender, trusted, vouches, peer, ...found, ...more } satisfies NoteText);
 }
 
 function noteBytes(text: string): Buffer {

@@ -2,13 +2,15 @@ import { expect, it } from 'vitest';
 import { Counters } from '../../src/core/metrics.ts';
 import { compileMask } from '../../src/otlp/mask.ts';
 import { createAdmission } from '../../src/receive/admission.ts';
+import { createInspect } from '../../src/receive/inspect.ts';
 import { encodeTraces } from '../otlp/encode.ts';
 
 it('takes a bounded number of namespaces, and the known ones for ever', async () => {
   const admit = createAdmission({
     wal: { append: async () => undefined },
     counters: new Counters(),
-    mask: compileMask({ attributes: [], queryParameters: [] }),
+    inspect: createInspect(compileMask({ attributes: [], queryParameters: [] })),
+    tie: (payload) => payload,
     namespace: 'default',
     budget: () => ({ refuse: false, retryAfterMs: 0 }),
     trust: () => ({ trusted: true, vouches: false }),

@@ -7,6 +7,7 @@ import { type AdmissionOptions, createAdmission } from '../../src/receive/admiss
 import { startGrpcServer } from '../../src/receive/grpc-server.ts';
 import { startHttpServer } from '../../src/receive/http-server.ts';
 import { createInFlight, type InFlight, type Reservation } from '../../src/receive/in-flight.ts';
+import { createInspect } from '../../src/receive/inspect.ts';
 import { CLIENT_TIMES, type ClientTimes } from '../../src/receive/listen.ts';
 import type { Frame } from '../../src/wal/frame.ts';
 
@@ -59,7 +60,8 @@ export async function startHarness(options: HarnessOptions = {}) {
   const admit = createAdmission({
     wal: counting,
     counters,
-    mask: compileMask({ attributes: ['session.token'], queryParameters: ['token'] }),
+    inspect: createInspect(compileMask({ attributes: ['session.token'], queryParameters: ['token'] })),
+    tie: (payload) => payload,
     namespace: 'default',
     budget: () => budget,
     trust: (_peer, browser) => ({ trusted: !browser, vouches: false }),

@@ -1,0 +1,48 @@
+import type { Settings } from '../config/schema.ts';
+import type { Clock } from '../core/clock.ts';
+import type { FrameNote } from '../core/evidence.ts';
+import type { Counters } from '../core/metrics.ts';
+import type { AuditRecord } from '../core/record.ts';
+import type { RecordWrite } from '../core/settlement.ts';
+import { compileMask } from '../otlp/mask.ts';
+import { tieLogs } from '../otlp/tie.ts';
+import { createInspect, type Inspect } from '../receive/inspect.ts';
+import type { StageLog } from './stages.ts';
+
+/** What requests and records get from beyond their own trace. */
+export interface Sources {
+  readonly inspect: Inspect;
+  readonly tie: (payload: Buffer) => Buffer;
+  readonly observeMetrics: (payload: Buffer, note: FrameNote) => void;
+  readonly annotate: (writes: readonly RecordWrite[]) => void;
+  /** Told of every batch of records once it is durable. */
+  readonly learn: (records: readonly AuditRecord[]) => void;
+  close(): Promise<void>;
+}
+
+export interface SourcesOptions {
+  readonly settings: Settings;
+  /** The data folder. */
+  readonly folder: string;
+  readonly clock: Clock;
+  readonly counters: Counters;
+  readonly log: StageLog;
+}
+
+/** Throws AppError('config') for a key set, a database of places or a network that cannot be used. */
+export async function openSources({ settings }: SourcesOptions): Promise<Sources> {
+  return plainSources(settings);
+}
+
+/** Masks secrets and adds nothing. */
+export function plainSources({ receive }: Settings): Sources {
+  const mask = compileMask({ attributes: receive.maskAttributes, queryParameters: receive.maskQueryParameters });
+  return {
+    inspect: createInspect(mask),
+    tie: tieLogs,
+    observeMetrics: () => undefined,
+    annotate: () => undefined,
+    learn: () => undefined,
+    close: async () => undefined,
+  };
+}
