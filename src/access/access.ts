@@ -96,6 +96,8 @@ export interface AccessDraft {
    * unstated outcome is `unknown`, an unstated decision `none`.
    */
   readonly unstated?: readonly ('action' | 'target' | 'category' | 'type')[];
+  /** Told by what was asked, a database's own log: without a request that it belongs to, somebody went around the application. */
+  readonly outOfBand?: boolean;
   /** `id` is the span id or the event's own id; empty for an event without one (then it is a digest of its content). */
   readonly evidence: EvidencePiece;
   /** Epoch nanoseconds, as sent; an event has both the same unless it states a duration. */
