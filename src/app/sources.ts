@@ -5,14 +5,14 @@ import type { Counters } from '../core/metrics.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import { compileMask } from '../otlp/mask.ts';
-import { tieLogs } from '../otlp/tie.ts';
+import { createTie } from '../otlp/tie.ts';
 import { createInspect, type Inspect } from '../receive/inspect.ts';
 import type { StageLog } from './stages.ts';
 
 /** What requests and records get from beyond their own trace. */
 export interface Sources {
   readonly inspect: Inspect;
-  readonly tie: (payload: Buffer) => Buffer;
+  readonly tie: (payload: Buffer, note: FrameNote) => Buffer;
   readonly observeMetrics: (payload: Buffer, note: FrameNote) => void;
   readonly annotate: (writes: readonly RecordWrite[]) => void;
   /** Told of every batch of records once it is durable. */
@@ -30,8 +30,8 @@ export interface SourcesOptions {
 }
 
 /** Throws AppError('config') for a key set, a database of places or a network that cannot be used. */
-export async function openSources({ settings }: SourcesOptions): Promise<Sources> {
-  return plainSources(settings);
+export async function openSources({ settings, counters }: SourcesOptions): Promise<Sources> {
+  return { ...plainSources(settings), tie: createTie(counters) };
 }
 
 /** Masks secrets and adds nothing. */
@@ -39,7 +39,7 @@ export function plainSources({ receive }: Settings): Sources {
   const mask = compileMask({ attributes: receive.maskAttributes, queryParameters: receive.maskQueryParameters });
   return {
     inspect: createInspect(mask),
-    tie: tieLogs,
+    tie: createTie(),
     observeMetrics: () => undefined,
     annotate: () => undefined,
     learn: () => undefined,

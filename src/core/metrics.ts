@@ -19,6 +19,11 @@ export const METRICS = {
   in_flight_requests: { unit: '{request}', kind: 'gauge', text: 'Requests that are being received.' },
   connections: { unit: '{connection}', kind: 'gauge', text: 'Connections of senders.' },
   masked: { unit: '{value}', kind: 'counter', text: 'Secrets overwritten before the append.' },
+  tied: {
+    unit: '{record}',
+    kind: 'counter',
+    text: 'Log records without a trace id that were given the one that they name, by how: see `audit.join.tie`.',
+  },
   appended: { unit: 'By', kind: 'counter', text: 'Bytes appended to the write-ahead log.' },
   fsyncs: { unit: '{fsync}', kind: 'counter', text: 'Group commits of the write-ahead log.' },
   compacted: { unit: 'By', kind: 'counter', text: 'Bytes of stored segments that were compressed.' },

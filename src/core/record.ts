@@ -20,8 +20,11 @@ export type Attribution =
   | 'service'
   | 'none';
 export type WhySource = 'rule' | 'check' | 'status' | 'none';
-/** The surest first: a traceparent in a statement's comment, one in the connection's name, ids in the text, the same session. */
-export type TraceTie = 'statement' | 'application_name' | 'text' | 'session';
+/**
+ * The surest first: a traceparent in a statement's comment, the same transaction as such a statement, a traceparent in the
+ * connection's name, ids in the text, the same database session shortly after such a statement.
+ */
+export type TraceTie = 'statement' | 'transaction' | 'application_name' | 'text' | 'session';
 export type JoinState = 'complete' | 'partial' | 'unsampled' | 'orphan' | 'out_of_band';
 
 /** Why a trace was settled when it was: the completion rules, in the order in which they are tried. */

@@ -40,7 +40,7 @@ export interface AdmissionOptions {
   readonly counters: Counters;
   readonly inspect: Inspect;
   /** Gives log records the trace that their text names. */
-  readonly tie: (payload: Buffer) => Buffer;
+  readonly tie: (payload: Buffer, note: FrameNote) => Buffer;
   /** Told of each request of metrics that is accepted: none of them is made durable. */
   readonly observeMetrics?: (payload: Buffer, note: FrameNote) => void;
   /** The namespace of senders that name none. */
@@ -106,7 +106,7 @@ export function createAdmission(options: AdmissionOptions): Admit {
     if (accepted > 0 && signal === 'metrics') {
       options.observeMetrics?.(payload, annotate(options, namespace, source));
     } else if (accepted > 0) {
-      const tied = signal === 'logs' ? options.tie(payload) : payload;
+      const tied = signal === 'logs' ? options.tie(payload, annotate(options, namespace, source)) : payload;
       const { masked, note: found } = await options.inspect(signal, tied);
       counters.add('masked', masked);
       const note = annotate(options, namespace, source, found);
