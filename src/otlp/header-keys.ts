@@ -59,7 +59,7 @@ const SECRET = /token(?!s)|secret|passw|api[-_]?key|access[-_]?key|signature|cre
 const NAMES_MAX = 2000;
 
 /** How the value of a header is masked: see Mode in mask.ts. */
-type HeaderMode = 'all' | 'authorization' | 'token' | 'header';
+type HeaderMode = 'all' | 'cookie' | 'authorization' | 'token' | 'header';
 
 const modes = new Map<string, HeaderMode>();
 
@@ -67,7 +67,7 @@ export function modeOfHeader(name: string): HeaderMode {
   const known = modes.get(name);
   if (known !== undefined) return known;
   let mode: HeaderMode = 'header';
-  if (COOKIE.test(name)) mode = 'all';
+  if (COOKIE.test(name)) mode = /cookie$/i.test(name) ? 'cookie' : 'all';
   else if (AUTHORIZATION.test(name)) mode = 'authorization';
   else if (SECRET.test(name)) mode = 'token';
   if (modes.size >= NAMES_MAX) modes.clear();

@@ -21,31 +21,41 @@ const JWT = /^\s*([\w-]+=*)(\.[\w-]+=*\.)[\w-]*=*\s*$/;
 
 const BASE64 = /^[A-Za-z0-9+/_-]+={0,2}$/;
 
+/** Told of each JSON Web Token, before its signature is masked. */
+type FoundToken = (token: string) => void;
+
 /**
  * Masks the proof in the value of an Authorization header (RFC 9110) and keeps what says who it was: a JWT's header and
  * claims without its signature, the user name of Basic. Of everything else only the scheme stays. Returns whether anything
  * was masked.
  */
-export function maskAuthorization(text: Buffer): boolean {
+export function maskAuthorization(text: Buffer, found: FoundToken): boolean {
   const match = CREDENTIALS.exec(text.toString('latin1'));
-  if (match === null) return maskToken(text);
+  if (match === null) return maskToken(text, found);
   const [, before = '', scheme = '', credentials = ''] = match;
-  if (TOKEN_SCHEME.test(scheme)) return fill(text, before.length + claimsEnd(credentials), text.length);
+  if (TOKEN_SCHEME.test(scheme)) {
+    const kept = claimsEnd(credentials);
+    if (kept > 0) found(credentials.trim());
+    return fill(text, before.length + kept, text.length);
+  }
   if (/^basic$/i.test(scheme) && maskBasic(text, before.length, credentials)) return true;
   return fill(text, before.length, text.length);
 }
 
 /** Masks the signature of a JSON Web Token, with or without a scheme in front; everything when it is none. */
-export function maskToken(text: Buffer): boolean {
-  return maskSignature(text) ?? fill(text, 0, text.length);
+export function maskToken(text: Buffer, found: FoundToken): boolean {
+  return maskSignature(text, found) ?? fill(text, 0, text.length);
 }
 
 /** Masks the signature when the text is a JSON Web Token, with or without a scheme in front; undefined when it is none. */
-export function maskSignature(text: Buffer): boolean | undefined {
+export function maskSignature(text: Buffer, found: FoundToken): boolean | undefined {
   const all = text.toString('latin1');
   const before = CREDENTIALS.exec(all)?.[1]?.length ?? 0;
-  const kept = claimsEnd(all.slice(before));
-  return kept === 0 ? undefined : fill(text, before + kept, text.length);
+  const token = all.slice(before);
+  const kept = claimsEnd(token);
+  if (kept === 0) return undefined;
+  found(token.trim());
+  return fill(text, before + kept, text.length);
 }
 
 /** Where the claims of a JSON Web Token end, behind their dot; 0 when the text is none. */

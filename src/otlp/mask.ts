@@ -1,8 +1,12 @@
 import type { Signal } from '../core/evidence.ts';
+import { type CredentialFinder, FINDS_NOTHING } from './credential-finder.ts';
 import { headerNameStart, modeOfHeader } from './header-keys.ts';
 import { Hints, QUOTE_HINTS, TEXT_HINTS, TOKEN_HINTS } from './hints.ts';
 import { compileLooseKeys, type KeySet } from './key-set.ts';
+import { maskCookies } from './mask-cookie.ts';
 import { maskJson } from './mask-json.ts';
+import { isProof, type Mode, modeOfSecret, type Proof } from './mask-mode.ts';
+import { SHAPES, type Shape } from './mask-shape.ts';
 import {
   fill,
   maskAuthorization,
@@ -13,7 +17,6 @@ import {
   maskUrlPasswords,
   STAR,
 } from './mask-text.ts';
-import { type Message, REQUESTS } from './schema.ts';
 import { SecretNames } from './secret-names.ts';
 import { cachedText } from './text-cache.ts';
 import { VALUE_TAG } from './value.ts';
@@ -28,67 +31,32 @@ export interface MaskSettings {
   readonly attributes: readonly string[];
   /** Patterns in which `*` stands for any characters. */
   readonly queryParameters: readonly string[];
+  /** Attribute keys that hold the id of a session, and names of cookies that do: a keyed hash takes its place. */
+  readonly sessions?: { readonly attributes: readonly string[]; readonly cookies: readonly string[] };
 }
 
 export interface Mask {
   readonly attributes: KeySet;
-  /** `attributes` and URL_KEYS: whatever is not among these is looked at once only. */
+  readonly sessions: KeySet;
+  /** `attributes`, `sessions` and URL_KEYS: whatever is not among these is looked at once only. */
   readonly noted: KeySet;
   readonly queryParameters: SecretNames;
+  readonly cookies: SecretNames;
 }
 
 /** Attributes that hold a URL or a part of one. */
 const URL_KEYS = ['url.query', 'url.full', 'http.target', 'http.url', 'http.request.header.referer'];
 
-/** Attributes that hold credentials of HTTP: what says who it was stays, what proves it goes. */
-const AUTHORIZATION = /authorization$/i;
-
-export function compileMask(settings: MaskSettings): Mask {
+export function compileMask({ attributes, queryParameters, sessions }: MaskSettings): Mask {
+  const { attributes: sessionKeys = [], cookies = [] } = sessions ?? {};
   return {
-    attributes: compileLooseKeys(settings.attributes),
-    noted: compileLooseKeys([...settings.attributes, ...URL_KEYS]),
-    queryParameters: new SecretNames(settings.queryParameters),
+    attributes: compileLooseKeys(attributes),
+    sessions: compileLooseKeys(sessionKeys),
+    noted: compileLooseKeys([...attributes, ...sessionKeys, ...URL_KEYS]),
+    queryParameters: new SecretNames(queryParameters),
+    cookies: new SecretNames(cookies.flatMap((name) => [name, `__Host-${name}`, `__Secure-${name}`])),
   };
 }
-
-/**
- * A part of a request on the way to attributes, values and texts. When something in it cannot be decoded, then
- * - `unit`: its framing was checked by the scan and stays, its attributes, values and texts are overwritten
- * - any other: all of it is overwritten, what is around it stays
- */
-interface Shape {
-  readonly kind: 'unit' | 'whole' | 'attribute' | 'value' | 'text';
-  /** By field number; only what leads to attributes, values and texts. */
-  readonly fields: (Shape | undefined)[];
-}
-
-const ATTRIBUTE: Shape = { kind: 'attribute', fields: [] };
-const VALUE: Shape = { kind: 'value', fields: [] };
-const TEXT: Shape = { kind: 'text', fields: [] };
-const WHOLE = /^(?:Resource|Scope|Event|Link|Status|Exemplar|\w+Point)$/;
-/** Texts into which instrumentations write addresses and errors. */
-const TEXTS: ReadonlySet<string> = new Set(['Span.name', 'Event.name', 'Status.message']);
-
-function shapeOf(message: Message): Shape {
-  if (message.name === 'KeyValue') return ATTRIBUTE;
-  if (message.name === 'AnyValue') return VALUE;
-  const shape: Shape = { kind: WHOLE.test(message.name) ? 'whole' : 'unit', fields: [] };
-  for (const [name, { number, type }] of message.fields) {
-    const isText = TEXTS.has(`${message.name}.${name}`);
-    if (!isText && (typeof type === 'string' || 'names' in type)) continue;
-    const child = isText ? TEXT : shapeOf(type as Message);
-    if (child.kind === 'unit' && child.fields.length === 0) continue;
-    while (shape.fields.length <= number) shape.fields.push(undefined);
-    shape.fields[number] = child;
-  }
-  return shape;
-}
-
-const SHAPES: Readonly<Record<Signal, Shape>> = {
-  traces: shapeOf(REQUESTS.traces),
-  logs: shapeOf(REQUESTS.logs),
-  metrics: shapeOf(REQUESTS.metrics),
-};
 
 /** The first letter of every JSON Web Token: `{` in base64. */
 const LETTER_E = 0x65;
@@ -109,10 +77,15 @@ const UNDECODABLE_MAX = 1000;
  * Overwrites secrets in place, before anything reaches a disk: every masked byte becomes `*`, so lengths, framing and UTF-8
  * stay as they are; masked numbers become 0. Returns how many values were masked. Never throws: an attribute, a body or a
  * resource that cannot be decoded is overwritten as a whole, since nobody can tell what is in it; and so is a payload that
- * the scan would not have passed.
+ * the scan would not have passed. The finder is told of credentials on the way.
  */
-export function maskSecrets(payload: Buffer, signal: Signal, mask: Mask): number {
-  const masker = new Masker(payload, mask);
+export function maskSecrets(
+  payload: Buffer,
+  signal: Signal,
+  mask: Mask,
+  finder: CredentialFinder = FINDS_NOTHING,
+): number {
+  const masker = new Masker(payload, mask, finder);
   try {
     masker.part(payload.length, SHAPES[signal]);
   } catch (thrown) {
@@ -122,31 +95,24 @@ export function maskSecrets(payload: Buffer, signal: Signal, mask: Mask): number
   return masker.masked;
 }
 
-/**
- * What to do with a value:
- * - `search`: its key is not secret, but there may be secret keys, parameters or tokens inside
- * - `body`: the same, and there may be JSON anywhere in it
- * - `header`: the same as `search`, and it may be a token
- * - `url`: the same as `search`, and it is a URL or a part of one
- * - `authorization`, `token`: only what says who it was is not secret
- * - `all`: all text, bytes and numbers in it are secret
- */
-type Mode = 'search' | 'body' | 'header' | 'url' | 'authorization' | 'token' | 'all';
-
 class Masker {
   masked = 0;
   #undecodable = 0;
   readonly #buffer: Buffer;
   readonly #mask: Mask;
+  readonly #finder: CredentialFinder;
+  readonly #foundToken: (token: string) => void;
   readonly #cursor: WireCursor;
   /** Of what may be secret in a text. */
   readonly #hints: Hints;
   readonly #tokens: Hints;
   readonly #quotes: Hints;
 
-  constructor(buffer: Buffer, mask: Mask) {
+  constructor(buffer: Buffer, mask: Mask, finder: CredentialFinder) {
     this.#buffer = buffer;
     this.#mask = mask;
+    this.#finder = finder;
+    this.#foundToken = (token) => finder.token(token);
     this.#cursor = new WireCursor(buffer);
     this.#hints = new Hints(buffer, TEXT_HINTS);
     this.#tokens = new Hints(buffer, TOKEN_HINTS);
@@ -161,6 +127,7 @@ class Masker {
         if (shape.kind === 'attribute') this.#attribute(end, 'search', 0);
         else if (shape.kind === 'value') this.#value(end, 'body', 0);
         else this.#fields(end, shape);
+        if (this.#finder.hasUntimed && shape.times.length > 0) this.#finder.usedAt(this.#timeIn(start, end, shape));
         return;
       } catch (thrown) {
         if (!(thrown instanceof WireError)) throw thrown;
@@ -190,6 +157,24 @@ class Masker {
     }
   }
 
+  /** Epoch nanoseconds; 0 when the part does not tell. The cursor is at `end` then, as it was. */
+  #timeIn(start: number, end: number, { times }: Shape): bigint {
+    const cursor = this.#cursor;
+    let best = times.length;
+    let timeNs = 0n;
+    cursor.position = start;
+    while (cursor.position < end) {
+      const tag = cursor.tag(end);
+      const rank = times.indexOf(tag);
+      const at = cursor.position;
+      cursor.skip(tag, end);
+      if (rank < 0 || rank > best || (rank < best && this.#buffer.readBigUInt64LE(at) === 0n)) continue;
+      best = rank;
+      timeNs = this.#buffer.readBigUInt64LE(at);
+    }
+    return timeNs;
+  }
+
   /** Masks the KeyValue from the cursor to `end`. The key may stand behind the value; of several keys the last counts. */
   #attribute(end: number, outer: Mode, depth: number): void {
     const cursor = this.#cursor;
@@ -206,8 +191,7 @@ class Masker {
       keyStart = cursor.position;
       cursor.position = keyEnd;
     }
-    const inSecret = outer === 'all' || outer === 'authorization' || outer === 'token';
-    const mode = inSecret ? 'all' : this.#modeOf(keyStart, keyEnd);
+    const mode = isProof(outer) ? 'all' : this.#modeOf(keyStart, keyEnd);
     cursor.position = start;
     while (cursor.position < end) {
       const tag = cursor.tag(end);
@@ -217,13 +201,15 @@ class Masker {
   }
 
   #modeOf(keyStart: number, keyEnd: number): Mode {
-    const { noted, attributes } = this.#mask;
+    const { noted, attributes, sessions } = this.#mask;
     if (noted.match(this.#buffer, keyStart, keyEnd) === undefined) {
       const nameStart = headerNameStart(this.#buffer, keyStart, keyEnd);
       return nameStart < 0 ? 'search' : modeOfHeader(cachedText(this.#buffer, nameStart, keyEnd));
     }
-    if (attributes.match(this.#buffer, keyStart, keyEnd) === undefined) return 'url';
-    return AUTHORIZATION.test(this.#buffer.toString('latin1', keyStart, keyEnd)) ? 'authorization' : 'all';
+    if (attributes.match(this.#buffer, keyStart, keyEnd) !== undefined) {
+      return modeOfSecret(this.#buffer.toString('latin1', keyStart, keyEnd));
+    }
+    return sessions.match(this.#buffer, keyStart, keyEnd) === undefined ? 'url' : 'session';
   }
 
   /**
@@ -274,8 +260,8 @@ class Masker {
         cursor.delimitedEnd(end);
         this.#text(cursor.position, contentEnd, mode);
         cursor.position = contentEnd;
-      } else if ((mode === 'all' || mode === 'token') && (tag === VALUE_TAG.int || tag === VALUE_TAG.double)) {
-        this.#number(start, cursor.position, tag);
+      } else if ((tag === VALUE_TAG.int || tag === VALUE_TAG.double) && isProof(mode) && mode !== 'authorization') {
+        this.#number(start, cursor.position, tag, mode);
       }
     }
   }
@@ -292,28 +278,38 @@ class Masker {
 
   #text(start: number, end: number, mode: Mode): void {
     if (start === end) return;
-    const isProof = mode === 'all' || mode === 'authorization' || mode === 'token';
-    const hasHint = isProof || this.#hints.within(start, end);
-    const hasToken = isProof || (end - start >= TOKEN_BYTES_MIN && this.#tokens.within(start, end));
+    if (isProof(mode)) {
+      if (this.#proof(this.#buffer.subarray(start, end), mode)) this.masked++;
+      return;
+    }
+    const hasHint = this.#hints.within(start, end);
+    const hasToken = end - start >= TOKEN_BYTES_MIN && this.#tokens.within(start, end);
     const hasJson = beginsJson(this.#buffer[start]) || (mode === 'body' && this.#quotes.within(start, end));
     const isToken = mode === 'header' && this.#buffer[start] === LETTER_E;
     if (!hasHint && !hasToken && !hasJson && !isToken && mode !== 'url') return;
     const text = this.#buffer.subarray(start, end);
     let masked = false;
-    if (mode === 'all') masked = fill(text, 0, text.length);
-    else if (mode === 'authorization') masked = maskAuthorization(text);
-    else if (mode === 'token') masked = maskToken(text);
-    else {
-      if (mode === 'header') masked = maskSignature(text) ?? false;
-      if (hasJson) masked = this.#json(text) || masked;
-      if (hasHint) masked = maskUrlPasswords(text) || masked;
-      // The first name in a URL's query stands behind nothing that would hint at it.
-      if (hasHint || mode === 'url') {
-        masked = maskParameters(text, this.#mask.queryParameters, mode === 'url') || masked;
-      }
-      if (hasToken) masked = maskSignatures(text) || masked;
+    if (mode === 'header') masked = maskSignature(text, this.#foundToken) ?? false;
+    if (hasJson) masked = this.#json(text) || masked;
+    if (hasHint) masked = maskUrlPasswords(text) || masked;
+    // The first name in a URL's query stands behind nothing that would hint at it.
+    if (hasHint || mode === 'url') {
+      masked = maskParameters(text, this.#mask.queryParameters, mode === 'url') || masked;
     }
+    if (hasToken) masked = maskSignatures(text) || masked;
     if (masked) this.masked++;
+  }
+
+  #proof(text: Buffer, mode: Proof): boolean {
+    const finder = this.#finder;
+    if (mode === 'all') return fill(text, 0, text.length);
+    if (mode === 'session') {
+      finder.session(text);
+      return true;
+    }
+    finder.arrived(mode);
+    if (mode === 'cookie') return maskCookies(text, this.#mask.cookies, (id) => finder.session(id));
+    return mode === 'token' ? maskToken(text, this.#foundToken) : maskAuthorization(text, this.#foundToken);
   }
 
   /** May there be a secret in the text of a key that is not secret? */
@@ -326,17 +322,28 @@ class Masker {
   }
 
   #json(text: Buffer): boolean {
+    const { noted, attributes, sessions } = this.#mask;
     return maskJson(text, (nameStart, nameEnd) => {
-      if (this.#mask.attributes.match(text, nameStart, nameEnd) === undefined) return undefined;
-      const isAuthorization = AUTHORIZATION.test(text.toString('latin1', nameStart, nameEnd));
-      return isAuthorization ? maskAuthorization : (value) => fill(value, 0, value.length);
+      if (noted.match(text, nameStart, nameEnd) === undefined) return undefined;
+      let mode: Proof;
+      if (attributes.match(text, nameStart, nameEnd) !== undefined) {
+        mode = modeOfSecret(text.toString('latin1', nameStart, nameEnd));
+      } else if (sessions.match(text, nameStart, nameEnd) !== undefined) mode = 'session';
+      else return undefined;
+      return (value) => value.length > 0 && this.#proof(value, mode);
     });
   }
 
-  /** Zero in as many bytes: a varint may be padded with continuation bytes. */
-  #number(start: number, end: number, tag: number): void {
-    this.#buffer.fill(tag === VALUE_TAG.int ? 0x80 : 0, start, end);
-    this.#buffer[end - 1] = 0;
+  /** Zero in as many bytes, or a hash: a varint may be padded with continuation bytes. */
+  #number(start: number, end: number, tag: number, mode: Proof): void {
+    const bytes = this.#buffer.subarray(start, end);
+    if (mode === 'session') {
+      this.#finder.session(bytes);
+      if (tag === VALUE_TAG.int) for (let at = 0; at < bytes.length - 1; at++) bytes[at] = (bytes[at] as number) | 0x80;
+    } else {
+      bytes.fill(tag === VALUE_TAG.int ? 0x80 : 0);
+      bytes[bytes.length - 1] = 0;
+    }
     this.masked++;
   }
 

@@ -1,0 +1,52 @@
+import type { Signal } from '../core/evidence.ts';
+import { type Message, REQUESTS } from './schema.ts';
+import { WIRE } from './wire.ts';
+
+/**
+ * A part of a request on the way to attributes, values and texts. When something in it cannot be decoded, then
+ * - `unit`: its framing was checked by the scan and stays, its attributes, values and texts are overwritten
+ * - any other: all of it is overwritten, what is around it stays
+ */
+export interface Shape {
+  readonly kind: 'unit' | 'whole' | 'attribute' | 'value' | 'text';
+  /** By field number; only what leads to attributes, values and texts. */
+  readonly fields: (Shape | undefined)[];
+  /** Tags of the times, the surest first, of what happened at one; none of others. */
+  readonly times: readonly number[];
+}
+
+const ATTRIBUTE: Shape = { kind: 'attribute', fields: [], times: [] };
+const VALUE: Shape = { kind: 'value', fields: [], times: [] };
+const TEXT: Shape = { kind: 'text', fields: [], times: [] };
+const WHOLE = /^(?:Resource|Scope|Event|Link|Status|Exemplar|\w+Point)$/;
+/** Texts into which instrumentations write addresses and errors. */
+const TEXTS: ReadonlySet<string> = new Set(['Span.name', 'Event.name', 'Status.message']);
+
+const TIMES: Readonly<Record<string, readonly string[]>> = {
+  Span: ['startTimeUnixNano'],
+  LogRecord: ['timeUnixNano', 'observedTimeUnixNano'],
+};
+
+function shapeOf(message: Message): Shape {
+  if (message.name === 'KeyValue') return ATTRIBUTE;
+  if (message.name === 'AnyValue') return VALUE;
+  const times = (TIMES[message.name] ?? []).map(
+    (name) => ((message.fields.get(name)?.number ?? 0) << 3) | WIRE.fixed64,
+  );
+  const shape: Shape = { kind: WHOLE.test(message.name) ? 'whole' : 'unit', fields: [], times };
+  for (const [name, { number, type }] of message.fields) {
+    const isText = TEXTS.has(`${message.name}.${name}`);
+    if (!isText && (typeof type === 'string' || 'names' in type)) continue;
+    const child = isText ? TEXT : shapeOf(type as Message);
+    if (child.kind === 'unit' && child.fields.length === 0) continue;
+    while (shape.fields.length <= number) shape.fields.push(undefined);
+    shape.fields[number] = child;
+  }
+  return shape;
+}
+
+export const SHAPES: Readonly<Record<Signal, Shape>> = {
+  traces: shapeOf(REQUESTS.traces),
+  logs: shapeOf(REQUESTS.logs),
+  metrics: shapeOf(REQUESTS.metrics),
+};
