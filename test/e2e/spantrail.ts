@@ -28,13 +28,14 @@ const QUICK = {
   SPANTRAIL_JOIN_IDLE_MS: '500ms',
 };
 
-/** Starts it on free ports and waits for its ready line. */
+/** Starts it on free ports and waits for its ready line. `program` is the command line's file. */
 export async function startProcess(
   args: readonly string[],
   environment: Record<string, string> = {},
+  program = 'src/cli/spantrail.mjs',
 ): Promise<RunningProcess> {
   const free = ['--grpc-port', '0', '--http-port', '0', '--api-port', '0'];
-  const child = spawn(process.execPath, ['src/cli/spantrail.mjs', 'serve', ...free, ...args], {
+  const child = spawn(process.execPath, [program, 'serve', ...free, ...args], {
     env: { ...process.env, ...QUICK, ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -21,8 +21,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   sdk: [],
 };
 
-/** Only these read the machine's time, chance or environment. */
-const MAY_READ_AMBIENT = /^(app|config)\/|^core\/clock\.ts$/;
+/** Only these read the machine's time, chance or environment. `sdk` runs in other people's services. */
+const MAY_READ_AMBIENT = /^(app|config|sdk)\/|^core\/clock\.ts$/;
 const AMBIENT = /\bDate\.now\b|\bMath\.random\b|\bprocess\.env\b/;
 
 const FILE_LINES_MAX = 400;

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { extname } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -29,6 +30,8 @@ export interface Processes {
 const STOP_MS = 10_000;
 const SAID_CHARS_MAX = 2_000;
 const folder = new URL('./clinic/', import.meta.url);
+/** `.ts` in a checkout, `.js` in a published package. */
+const extension = extname(import.meta.filename);
 const program = fileURLToPath(new URL('../../cli/spantrail.mjs', import.meta.url));
 
 /** `onWarning` gets what the processes write on stderr after they are up. */
@@ -62,9 +65,9 @@ export function createProcesses(signal: AbortSignal, onWarning: (text: string) =
   return {
     async clinic(file, environment, instrumented = true) {
       checkStarting();
-      const child = fork(new URL(`${file}.ts`, folder), {
+      const child = fork(new URL(file + extension, folder), {
         env: environment,
-        execArgv: instrumented ? ['--import', new URL('instrument.ts', folder).href] : [],
+        execArgv: instrumented ? ['--import', new URL(`instrument${extension}`, folder).href] : [],
         stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
       });
       return up(file, child, once(child, 'message', { signal }));
