@@ -1,11 +1,23 @@
 import { AppError } from '../core/errors.ts';
 import type { Attributes, LogRecord, Resource, Span } from '../core/evidence.ts';
 import { asText, clip, NAMES, remember, spellingsOf, words } from './attributes.ts';
+import { BAGGAGE_KEYS } from './baggage.ts';
+import { ENGINE_KEYS } from './check-engines.ts';
+import {
+  type CheckRule,
+  type CompiledHost,
+  type CompiledRoleTable,
+  compileHosts,
+  compileRoleTables,
+  NO_CHECK_SETTINGS,
+} from './check-settings.ts';
 import type { Draft } from './draft.ts';
 import { anyGlob } from './glob.ts';
 import { locationOf } from './http.ts';
-import { type HeaderSource, headerSource, identityOfAttributes, identityOfHeaders } from './identity.ts';
+import { type HeaderRules, headerSource, identityOfAttributes, identityOfHeaders } from './identity.ts';
+import { compilePurposes, NO_PURPOSES, type PurposeSources } from './purpose.ts';
 import { foldPath } from './route.ts';
+import { SESSION_KEYS } from './session.ts';
 import type { AccessSettings, AddRule, AuthenticationRule, RenameRule, RuleMatch } from './settings.ts';
 
 /** A piece of evidence with what was made of it so far. */
@@ -13,7 +25,7 @@ export interface Subject {
   readonly evidence: Span | LogRecord;
   readonly span?: Span;
   readonly draft?: Draft;
-  readonly headers: readonly HeaderSource[];
+  readonly headers: HeaderRules;
   /** Bits of the attributes that rules look at and that are there, its resource's included. */
   readonly present: number;
 }
@@ -34,7 +46,15 @@ export interface AccessRules {
   readonly rename: readonly Compiled<RenameRule>[];
   readonly add: readonly Compiled<AddRule>[];
   readonly authentication: readonly Compiled<AuthenticationRule>[];
-  readonly identityHeaders: readonly HeaderSource[];
+  readonly identityHeaders: HeaderRules;
+  readonly baggageUsers: readonly string[];
+  readonly sessionAttributes: readonly string[];
+  readonly checks: {
+    readonly rules: readonly Compiled<CheckRule>[];
+    readonly roleTables: readonly CompiledRoleTable[];
+    readonly hosts: readonly CompiledHost[];
+  };
+  readonly purposes: PurposeSources;
   readonly presenceIn: (evidence: Span | LogRecord) => number;
   readonly isAccessEvent: (eventName: string) => boolean;
   readonly isSecret: (parameter: string) => boolean;
@@ -75,8 +95,8 @@ const PSEUDO_VALUES: ReadonlyMap<string, (subject: Subject) => string | readonly
     'event.outcome': ({ draft }) => draft?.outcome,
     'event.category': ({ evidence, draft }) =>
       draft && [...draft.category, ...attributeValues(evidence.attributes, 'event.category')],
-    'audit.actor.id': ({ evidence: { attributes }, headers }) =>
-      (identityOfAttributes(attributes) ?? identityOfHeaders(attributes, headers)?.identity)?.id ?? '',
+    'audit.actor.id': ({ evidence: { attributes, note }, headers }) =>
+      (identityOfAttributes(attributes) ?? identityOfHeaders(attributes, headers, note)?.identity)?.id ?? '',
     'audit.target.type': ({ draft }) => draft?.target.type,
     'audit.target.id': ({ draft }) => draft?.target.id,
     'audit.target.name': ({ draft }) => draft && (draft.target.name ?? ''),
@@ -179,10 +199,15 @@ function checkTemplates(list: string, rule: RenameRule | AddRule): string[] {
   );
   if (texts.length === 0) refuse(list, rule.name, 'it changes nothing; give an action or a target.');
   if (texts.some((text) => text.trim() === '')) refuse(list, rule.name, 'action and target must not be empty.');
-  const keys = texts.flatMap((text) => [...text.matchAll(TEMPLATE)].map(([, key = '']) => key));
+  return templateKeys(list, rule.name, texts);
+}
+
+/** The keys that templates ask for. */
+function templateKeys(list: string, name: string, texts: readonly (string | undefined)[]): string[] {
+  const keys = texts.flatMap((text) => [...(text ?? '').matchAll(TEMPLATE)].map(([, key = '']) => key));
   for (const key of keys) {
-    if (key === '') refuse(list, rule.name, '`${}` names no attribute.');
-    checkKey(list, rule.name, key);
+    if (key === '') refuse(list, name, '`${}` names no attribute.');
+    checkKey(list, name, key);
   }
   return keys;
 }
@@ -204,16 +229,29 @@ export function compileRules(settings: AccessSettings): AccessRules {
   const add = compileList('add', settings.add, bits);
   const authentication = compileList('authentication', settings.authentication, bits);
   for (const { rule } of add) checkEcs(rule);
+  const { rules: checkRules, roleTables, hosts } = settings.checks ?? NO_CHECK_SETTINGS;
+  const checks = {
+    rules: compileList('checks', checkRules, bits),
+    roleTables: compileRoleTables(roleTables),
+    hosts: compileHosts(hosts),
+  };
+  const purposes = compilePurposes(settings.purpose ?? NO_PURPOSES);
   const templated = [
     ...settings.rename.flatMap((rule) => checkTemplates('rename', rule)),
     ...settings.add.flatMap((rule) => checkTemplates('add', rule)),
+    ...checkRules.flatMap(({ name, permission, target, granted, rule, engine }) =>
+      templateKeys('checks', name, [permission, target, granted, rule, engine]),
+    ),
+    ...roleTables.flatMap(({ permission, target }, index) =>
+      templateKeys('checks.roleTables', `${index}`, [permission, target]),
+    ),
   ];
-  const mentioned = [...include, ...exclude, ...rename, ...add, ...authentication].flatMap(({ rule }) =>
-    Object.keys(rule.when),
+  const mentioned = [...include, ...exclude, ...rename, ...add, ...authentication, ...checks.rules].flatMap(
+    ({ rule }) => Object.keys(rule.when),
   );
   const ofResources = new WeakMap<Resource, number>();
   const isSecret = anyGlob(settings.secretParameters);
-  const headers = settings.identityHeaders.map(headerSource);
+  const headers = { sources: settings.identityHeaders.map(headerSource), claims: settings.claims };
   return {
     include,
     exclude,
@@ -221,6 +259,10 @@ export function compileRules(settings: AccessSettings): AccessRules {
     add,
     authentication,
     identityHeaders: headers,
+    baggageUsers: settings.baggageUsers,
+    sessionAttributes: settings.sessionAttributes,
+    checks,
+    purposes,
     presenceIn: ({ attributes, resource }) => {
       let ofResource = ofResources.get(resource);
       if (ofResource === undefined) {
@@ -231,15 +273,16 @@ export function compileRules(settings: AccessSettings): AccessRules {
     },
     isAccessEvent: remember(anyGlob(settings.accessEvents)),
     isSecret: remember((parameter) => isSecret(parameter.toLowerCase())),
-    keys: keysOf([...mentioned, ...templated], headers),
+    keys: keysOf([...mentioned, ...templated, ...ENGINE_KEYS, ...purposes.keys], headers),
   };
 }
 
 /** Attribute keys in every spelling: what recognition and attribution read, and what rules ask for. */
-function keysOf(asked: readonly string[], headers: readonly HeaderSource[]): string[] {
+function keysOf(asked: readonly string[], { sources }: HeaderRules): string[] {
   const attributes = asked.filter((key) => !PSEUDO_VALUES.has(key)).flatMap(spellingsOf);
   const read = Object.values(NAMES).flat();
-  return [...new Set([...read, 'audit.*', ...headers.flatMap(({ keys }) => keys), ...attributes])];
+  const ofHeaders = sources.flatMap(({ keys }) => keys);
+  return [...new Set([...read, 'audit.*', ...BAGGAGE_KEYS, ...SESSION_KEYS, ...ofHeaders, ...attributes])];
 }
 
 function attributeValues(attributes: Attributes, key: string): string[] {

@@ -1,4 +1,6 @@
 import { words } from './attributes.ts';
+import type { CheckSettings, PurposeSettings } from './check-settings.ts';
+import { type ClaimNames, DEFAULT_CLAIM_NAMES } from './credentials.ts';
 import type { IdentityHeader } from './identity.ts';
 
 /**
@@ -44,13 +46,64 @@ export interface AccessSettings {
   readonly accessEvents: readonly string[];
   /** Captured request headers that tell who calls, the most reliable first. */
   readonly identityHeaders: readonly IdentityHeader[];
+  /** What the claims of tokens are called. */
+  readonly claims: ClaimNames;
+  /** Names in baggage that hold the id of a user; other fields have the record's own names there. */
+  readonly baggageUsers: readonly string[];
+  /** Attributes that hold the session, the first that is there counts. */
+  readonly sessionAttributes: readonly string[];
   /** Patterns, in lower case, of query and path parameters whose values never reach a record. */
   readonly secretParameters: readonly string[];
+  /** What is an authorisation check besides what is known of policy engines. */
+  readonly checks?: CheckSettings;
+  /** Where it is told what an access is for. */
+  readonly purpose?: PurposeSettings;
 }
 
 function headers(field: IdentityHeader['field'], names: string): IdentityHeader[] {
   return words(names).map((header) => ({ header, field }));
 }
+
+/**
+ * Headers that gateways, proxies and clouds set: oauth2-proxy, Authelia, authentik, Pomerium, Kong, Traefik, Envoy, nginx, Azure,
+ * Amazon, Google, Cloudflare, Tailscale, Teleport, Kubernetes. Only evidence of trusted senders is asked for them; that no
+ * caller can set them itself is the gateway's duty.
+ */
+const IDENTITY_HEADERS: readonly IdentityHeader[] = [
+  ...headers(
+    'id',
+    'x-forwarded-user x-auth-request-user x-authenticated-userid x-remote-user x-webauth-user x-user-id x-user ' +
+      'x-ms-client-principal-id x-amzn-oidc-identity tailscale-user-login remote-user x-authentik-uid ' +
+      'x-consumer-custom-id x-consumer-username x-pomerium-claim-sub x-vouch-user x-goog-authenticated-user-id',
+  ),
+  ...headers(
+    'name',
+    'x-forwarded-preferred-username x-auth-request-preferred-username x-user-name x-ms-client-principal-name ' +
+      'x-authentik-username remote-name tailscale-user-name x-pomerium-claim-name',
+  ),
+  ...headers(
+    'email',
+    'x-forwarded-email x-auth-request-email x-user-email x-goog-authenticated-user-email ' +
+      'cf-access-authenticated-user-email remote-email x-authentik-email x-pomerium-claim-email',
+  ),
+  ...headers(
+    'roles',
+    'x-user-roles x-user-role x-auth-request-groups x-forwarded-groups x-remote-group remote-groups x-authentik-groups ' +
+      'x-consumer-groups x-pomerium-claim-groups',
+  ),
+  ...headers('claims', 'x-ms-client-principal x-apigateway-api-userinfo x-endpoint-api-userinfo x-userinfo'),
+  ...headers(
+    'certificate',
+    'x-forwarded-client-cert x-client-cert-spiffe ssl-client-subject-dn x-ssl-client-s-dn x-ssl-client-dn ' +
+      'x-client-cert-subject-dn x-amzn-mtls-clientcert-subject x-forwarded-tls-client-cert-info',
+  ),
+  ...headers(
+    'token',
+    'authorization x-amzn-oidc-data x-goog-iap-jwt-assertion cf-access-jwt-assertion x-forwarded-access-token ' +
+      'x-auth-request-access-token x-pomerium-jwt-assertion teleport-jwt-assertion x-authentik-jwt x-ms-token-aad-id-token',
+  ),
+  ...headers('effective', 'impersonate-user x-on-behalf-of'),
+];
 
 const LOGIN_PATHS = words('*/login */signin */sign-in */logon */authenticate');
 const LOGOUT_PATHS = words('*/logout */signout */sign-out */logoff');
@@ -174,24 +227,10 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
     },
   ],
   accessEvents: ['access', 'access.*', '*.access', 'audit', 'audit.*', '*.audit'],
-  identityHeaders: [
-    ...headers(
-      'id',
-      'x-forwarded-user x-auth-request-user x-authenticated-userid x-remote-user x-webauth-user x-user-id x-user ' +
-        'x-ms-client-principal-id x-amzn-oidc-identity tailscale-user-login',
-    ),
-    ...headers(
-      'name',
-      'x-forwarded-preferred-username x-auth-request-preferred-username x-user-name x-ms-client-principal-name',
-    ),
-    ...headers(
-      'email',
-      'x-forwarded-email x-auth-request-email x-user-email x-goog-authenticated-user-email ' +
-        'cf-access-authenticated-user-email',
-    ),
-    ...headers('roles', 'x-user-roles x-user-role x-auth-request-groups x-forwarded-groups'),
-    ...headers('token', 'authorization x-amzn-oidc-data x-goog-iap-jwt-assertion cf-access-jwt-assertion'),
-  ],
+  identityHeaders: IDENTITY_HEADERS,
+  claims: DEFAULT_CLAIM_NAMES,
+  baggageUsers: words('user.id enduser.id userId user_id userid username user'),
+  sessionAttributes: ['session.id'],
   secretParameters: words(
     '*token* *secret* *password* passwd pwd *signature* sig *api_key* *api-key* *apikey* *access_key* *accesskey* ' +
       '*credential* authorization_code session session*id sid jwt otp',

@@ -1,4 +1,5 @@
 import { recogniseLog } from '../access/recognise.ts';
+import type { CheckSettings } from '../access/check-settings.ts';
 import { compileRules } from '../access/rules.ts';
 import { type AccessSettings, DEFAULT_ACCESS_SETTINGS } from '../access/settings.ts';
 import type { Settings } from '../config/schema.ts';
@@ -24,18 +25,22 @@ export interface Settling {
 
 export type SettlingSettings = Pick<
   Settings,
-  'access' | 'enrich' | 'coverage' | 'mappings' | 'identity' | 'checks' | 'origin' | 'redact'
+  'access' | 'enrich' | 'coverage' | 'mappings' | 'identity' | 'checks' | 'purpose' | 'origin' | 'redact'
 >;
 
 /** The part of the settings that a worker needs. */
 export function settlingSettings(settings: Settings): SettlingSettings {
-  const { access, enrich, coverage, mappings, identity, checks, origin, redact } = settings;
-  return { access, enrich, coverage, mappings, identity, checks, origin, redact };
+  const { access, enrich, coverage, mappings, identity, checks, purpose, origin, redact } = settings;
+  return { access, enrich, coverage, mappings, identity, checks, purpose, origin, redact };
 }
 
 /** Throws AppError('config') that names the rule. */
 export function createSettling(settings: SettlingSettings): Settling {
-  const rules = compileRules(toAccessSettings(settings.access));
+  const rules = compileRules({
+    ...toAccessSettings(settings.access),
+    checks: toCheckSettings(settings.checks),
+    purpose: settings.purpose,
+  });
   const enrich = { traceUrlTemplate: settings.enrich.traceUrlTemplate ?? '' };
   return {
     settle: createSettle(rules, enrich),
@@ -64,6 +69,10 @@ function toAccessSettings(access: Settings['access']): AccessSettings {
     identityHeaders: access.identityHeaders ?? base.identityHeaders,
     secretParameters: base.secretParameters,
   };
+}
+
+function toCheckSettings({ rules, roleTables, hosts }: Settings['checks']): CheckSettings {
+  return { rules: rules.map(compact), roleTables: roleTables.map(compact), hosts };
 }
 
 type Compact<T> = { [Key in keyof T]: Exclude<T[Key], undefined> };

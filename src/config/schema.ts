@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { checks } from './checks.ts';
+import { checks, purpose } from './checks.ts';
 import { events } from './events.ts';
 import { identity } from './identity.ts';
 import { mappings } from './mappings.ts';
@@ -291,6 +291,7 @@ export const settingsSchema = z.strictObject({
   mappings,
   identity,
   checks,
+  purpose,
   origin,
   pressure,
   redact,

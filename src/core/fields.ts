@@ -140,6 +140,7 @@ export const FIELDS: readonly Field[] = [
   field('audit.checks.span_id', 'keyword', 'many'),
   field('audit.checks.duration', 'duration', 'many'),
   field('audit.checks.engine', 'keyword', 'many'),
+  field('audit.checks.inferred', 'boolean', 'many'),
   field('audit.purpose', 'keyword'),
   field('audit.trace.root.service', 'keyword'),
   field('audit.trace.root.name', 'keyword'),

@@ -61,6 +61,8 @@ export interface Check {
   span_id?: string;
   /** Nanoseconds. */
   duration?: number;
+  /** True where the evidence does not say how the check ended: `granted` is what followed it. */
+  inferred?: true;
   /** What decided: `opa`, `openfga`, `spicedb`, `cedar`, `database`, `role_table`, `rule` … */
   engine?: string;
 }
