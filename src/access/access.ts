@@ -31,9 +31,15 @@ export interface Actor {
   readonly identity: Identity;
   readonly type: ActorType;
   readonly attribution: Attribution;
-  /** True only when the sender of the evidence that named the actor is trusted to vouch for identities. */
+  /**
+   * True only when the sender of the evidence that named the actor is trusted to vouch for identities, or a token that names
+   * it was checked against the keys of its issuer.
+   */
   readonly verified: boolean;
-  /** The account that a failed authentication claimed; then `identity` is empty and `type` is `anonymous`. */
+  /**
+   * Whom a failed authentication or a refused token claimed to be; then `identity` is empty and `type` is `anonymous`, or it is
+   * the service that the claim came to.
+   */
   readonly claimed?: string;
   /** The evidence that names the actor; empty when nobody is known. */
   readonly named: readonly Naming[];
@@ -42,7 +48,7 @@ export interface Actor {
 /** A piece of evidence and how it names someone. */
 export interface Naming {
   readonly by: Span | LogRecord;
-  readonly as: 'explicit' | 'span' | 'header' | 'log' | 'agent' | 'service';
+  readonly as: 'explicit' | 'span' | 'header' | 'log' | 'baggage' | 'session' | 'agent' | 'service';
 }
 
 export interface AccessTarget {
@@ -55,7 +61,7 @@ export interface AccessTarget {
 /** The parts of the record that the evidence fills by itself, in the record's own shape. */
 export type AccessSections = Pick<
   AuditRecord,
-  'http' | 'url' | 'db' | 'rpc' | 'messaging' | 'file' | 'gen_ai' | 'source' | 'user_agent'
+  'http' | 'url' | 'db' | 'rpc' | 'messaging' | 'file' | 'gen_ai' | 'source' | 'user_agent' | 'session'
 >;
 
 /**

@@ -1,38 +1,66 @@
 import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { Attribution } from '../core/record.ts';
-import type { Access, AccessSections, Actor, Identity, Naming } from './access.ts';
-import { compact, NAMES, serviceOf, textOf } from './attributes.ts';
+import type { Access, AccessSections, Actor } from './access.ts';
+import { serviceOf } from './attributes.ts';
+import {
+  agentOn,
+  asAncestor,
+  baggageOn,
+  type Found,
+  found,
+  inTrace,
+  onBehalfOf,
+  saidOn,
+  serviceOn,
+  sessionOn,
+  withMore,
+} from './found.ts';
 import { clientSections, sourceSections } from './http.ts';
-import { identityOfAttributes, identityOfHeaders } from './identity.ts';
+import { identityOfAttributes } from './identity.ts';
 import { fieldsOf } from './log-fields.ts';
 import type { AccessRules } from './rules.ts';
+import { sessionOf } from './session.ts';
 import type { TraceView } from './trace-view.ts';
+
+/** What the trace tells of an access besides: where the request came from, its session, the AI agent that acted. */
+export type Surroundings = Pick<AccessSections, 'source' | 'user_agent' | 'session' | 'gen_ai'>;
 
 /** Answers about the accesses of one trace. Answers depend on the trace alone, not on the order of asking. */
 export interface Attributor {
   actorOf(access: Access): Actor;
   /** Where the request came from: what the outermost server saw, for the entry and for everything inside it. */
-  sourceOf(access: Access): Pick<AccessSections, 'source' | 'user_agent'>;
-}
-
-/** An identity with the evidence that supplies it. */
-interface Found {
-  readonly identity: Identity;
-  readonly attribution: Attribution;
-  readonly vouched: boolean;
-  /** Whether a failed authentication does not refute it: vouched for, and neither credentials nor told of another span. */
-  readonly isProof: boolean;
-  readonly named: readonly Naming[];
+  sourceOf(access: Access): Surroundings;
 }
 
 type Source = Pick<AccessSections, 'source' | 'user_agent'>;
 
+/** For each span what it has itself or its nearest ancestor with one; parents come before their children. */
+interface Inherited {
+  readonly person: (Found | undefined)[];
+  readonly log: (Found | undefined)[];
+  readonly agent: (AgentAbove | undefined)[];
+  /** Whom a refused token names, and whom a caller impersonates. */
+  readonly claimed: (string | undefined)[];
+  readonly onBehalfOf: (string | undefined)[];
+  readonly server: (number | undefined)[];
+  readonly source: (Source | undefined)[];
+  readonly session: (string | undefined)[];
+}
+
+/** An agent with the person who is known where it is named. */
+interface AgentAbove {
+  readonly agent: Found;
+  readonly person: Found | undefined;
+}
+
 /**
  * Finds who made the accesses of one trace, in the order of record.md: stated outright, on the span, in captured headers, on the
- * nearest ancestor, in a log record, anywhere in the trace, an AI agent, the calling service. An ancestor's explicit event speaks
- * for that ancestor. Senders that are not trusted supply nobody. What a failed authentication says about its caller is a claim:
- * it names nobody unless the sender vouches for it, neither there nor elsewhere in the trace, and credentials that were refused
- * name nobody at all. `accesses` are all accesses of the trace, in an order that depends on the set alone.
+ * nearest ancestor, in a log record, anywhere in the trace, in baggage, by the session, the calling service. What happens below
+ * a span that names an AI agent is done by the agent, on behalf of the one who is found so; only an event that states its actor
+ * outright is believed first. An ancestor's explicit event speaks for that ancestor. Senders that are not trusted supply nobody.
+ * What a failed authentication says about its caller is a claim: it names nobody unless the sender vouches for it, neither there
+ * nor elsewhere in the trace, and credentials that were refused name nobody at all; neither does a token that did not stand its
+ * check. `accesses` are all accesses of the trace, in an order that depends on the set alone.
  */
 export function attributeTrace(view: TraceView, accesses: readonly Access[], rules: AccessRules): Attributor {
   const claims = accesses.filter((access) => access.claimedAccount !== undefined);
@@ -40,10 +68,8 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
   const claimingLogs = new Set<Span | LogRecord>(claims.map(({ from }) => from));
   const isClaim = (isClaiming: boolean, { note }: Span | LogRecord): boolean => isClaiming && !note.vouches;
 
-  const onSpan = (span: Span): Found | undefined => {
-    const person = identityOnSpan(span, rules);
-    return person?.isProof === false && claimingSpans.has(span.spanId) ? undefined : person;
-  };
+  const onSpan = (span: Span, said = saidOn(span, rules)): Found | undefined =>
+    said.person?.isProof === false && claimingSpans.has(span.spanId) ? undefined : said.person;
   const stated = (access: Access): Found | undefined =>
     isClaim(access.claimedAccount !== undefined, access.from) ? undefined : explicit(access);
   const inLog = (log: LogRecord): Found | undefined => {
@@ -52,7 +78,7 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
     return identity && found(identity, 'log', log);
   };
   const events = eventsBySpan(accesses, stated);
-  const { spans, parent, logs, logsBySpan } = view;
+  const { spans, logs, logsBySpan } = view;
   const inLogs = (spanId: string): Found | undefined => firstOf(logsBySpan.get(spanId) ?? [], inLog);
   // Thousands of events may name one span that never came.
   const onAbsent = new Map<string, Found | undefined>();
@@ -60,57 +86,91 @@ export function attributeTrace(view: TraceView, accesses: readonly Access[], rul
     if (!onAbsent.has(spanId)) onAbsent.set(spanId, inLogs(spanId));
     return onAbsent.get(spanId);
   };
-  // For each span what it has itself or its nearest ancestor with one; parents come before their children.
-  const nearest: (Found | undefined)[] = [];
-  const nearestLog: (Found | undefined)[] = [];
-  const agents: (Found | undefined)[] = [];
-  const servers: (number | undefined)[] = [];
-  const sources: (Source | undefined)[] = [];
-  spans.forEach((span, index) => {
-    const above = parent[index] ?? -1;
-    const event = events.get(span.spanId);
-    // An event may speak for a parent that never came itself.
-    const known = onSpan(span) ?? asAncestor(above < 0 ? events.get(span.parentSpanId) : nearest[above]);
-    nearest.push(event ? { ...withMore(event, known), attribution: 'log' } : known);
-    if (logs.length > 0) nearestLog.push(inLogs(span.spanId) ?? nearestLog[above]);
-    agents.push(agentOn(span) ?? asAncestor(agents[above]));
-    servers.push(span.kind === SPAN_KIND.server ? index : servers[above]);
-    sources.push(sources[above] ?? sourceOn(span));
-  });
+  const known = inherit(view, rules, { events, onSpan, inLogs });
   const anywhere = once(() => firstOf(logs, inLog) ?? firstOf(spans, onSpan, 'trace'));
-  const callerOf = (access: Access, index: number): Found | undefined => {
-    const server = servers[index];
-    return callingService(access, spans[index], spans[server ?? -1], spans[parent[server ?? -1] ?? -1]);
-  };
+  const hinted = hints(view, rules);
 
+  const personOf = (access: Access, index: number): Found | undefined =>
+    (access.source === 'span' && events.size > 0 ? onSpan(access.from) : undefined) ??
+    known.person[index] ??
+    (index < 0 ? inLogsOfAbsent(access.spanId) : known.log[index]) ??
+    anywhere() ??
+    hinted(access, index);
   const find = (access: Access, index: number): Found | undefined => {
     const itself = stated(access);
-    if (itself) return withMore(itself, nearest[index]);
-    return (
-      (access.source === 'span' && events.size > 0 ? onSpan(access.from) : undefined) ??
-      nearest[index] ??
-      (index < 0 ? inLogsOfAbsent(access.spanId) : nearestLog[index]) ??
-      anywhere() ??
-      agents[index] ??
-      callerOf(access, index)
-    );
+    if (itself) return withMore(itself, known.person[index]);
+    const person = personOf(access, index);
+    const above = known.agent[index];
+    if (above === undefined) return person ?? callerOf(view, known, access, index);
+    // A service's own credentials tell nothing of the person that the agent works for.
+    return onBehalfOf(above.agent, person?.identity.type === 'service' ? (above.person ?? person) : person);
   };
   const indexOf = ({ spanId }: Access): number => view.indexOf.get(spanId) ?? -1;
   return {
     actorOf: (access) => {
       const index = indexOf(access);
-      return toActor(access, find(access, index));
+      return toActor(access, find(access, index), known.claimed[index], known.onBehalfOf[index]);
     },
-    sourceOf: (access) => {
-      const said: Source = access.source === 'event' && access.from.note.trusted ? access.sections : {};
-      const { source, user_agent: agent } = sources[indexOf(access)] ?? access.sections;
-      return sourceSections(said.source ?? source, said.user_agent ?? agent);
-    },
+    sourceOf: (access) => surroundingsOf(access, known, indexOf(access), rules),
   };
 }
 
-function asAncestor(above: Found | undefined): Found | undefined {
-  return above === undefined || above.attribution === 'ancestor' ? above : { ...above, attribution: 'ancestor' };
+interface Readers {
+  readonly events: ReadonlyMap<string, Found | undefined>;
+  readonly onSpan: (span: Span, said: ReturnType<typeof saidOn>) => Found | undefined;
+  readonly inLogs: (spanId: string) => Found | undefined;
+}
+
+function inherit(
+  { spans, parent, logs }: TraceView,
+  rules: AccessRules,
+  { events, onSpan, inLogs }: Readers,
+): Inherited {
+  const known: Inherited = {
+    ...{ person: [], log: [], agent: [], claimed: [], onBehalfOf: [], server: [], source: [], session: [] },
+  };
+  spans.forEach((span, index) => {
+    const above = parent[index] ?? -1;
+    const event = events.get(span.spanId);
+    const said = saidOn(span, rules);
+    // An event may speak for a parent that never came itself.
+    const person = onSpan(span, said) ?? asAncestor(above < 0 ? events.get(span.parentSpanId) : known.person[above]);
+    const itself: Found | undefined = event ? { ...withMore(event, person), attribution: 'log' } : person;
+    known.person.push(itself);
+    if (logs.length > 0) known.log.push(inLogs(span.spanId) ?? known.log[above]);
+    const agent = agentOn(span);
+    const agentAbove = known.agent[above];
+    if (agent) known.agent.push({ agent, person: itself });
+    else known.agent.push(agentAbove && { ...agentAbove, agent: asAncestor(agentAbove.agent) ?? agentAbove.agent });
+    known.claimed.push(said.claimed ?? known.claimed[above]);
+    known.onBehalfOf.push(said.onBehalfOf ?? known.onBehalfOf[above]);
+    known.server.push(span.kind === SPAN_KIND.server ? index : known.server[above]);
+    known.source.push(known.source[above] ?? sourceOn(span));
+    const session = span.note.trusted ? sessionOf(span.attributes, rules.sessionAttributes) : undefined;
+    known.session.push(session ?? known.session[above]);
+  });
+  return known;
+}
+
+/** Whom baggage names, else whose session it is: on the span, on its nearest ancestor, anywhere in the trace, root first. */
+function hints({ spans, parent, logs }: TraceView, rules: AccessRules) {
+  const nearest = (on: (span: Span) => Found | undefined) =>
+    once(() => {
+      const known: (Found | undefined)[] = [];
+      spans.forEach((span, index) => {
+        known.push(on(span) ?? known[parent[index] ?? -1]);
+      });
+      return { known, any: known.find((person) => person !== undefined) };
+    });
+  const byBaggage = nearest((span) => baggageOn(span, rules));
+  const bySession = nearest((span) => sessionOn(span, rules));
+  const byLog = once(() => firstOf(logs, (log) => sessionOn(log, rules)));
+  return (access: Access, index: number): Found | undefined => {
+    const own = access.source === 'event' ? sessionOn(access.from, rules) : undefined;
+    const { known: carried, any: carriedAnywhere } = byBaggage();
+    const { known: owned, any: ownedAnywhere } = bySession();
+    return carried[index] ?? carriedAnywhere ?? own ?? owned[index] ?? ownedAnywhere ?? byLog();
+  };
 }
 
 /**
@@ -147,73 +207,29 @@ function firstOf<T>(
 ): Found | undefined {
   for (const item of items) {
     const person = find(item);
-    if (person !== undefined) return attribution === undefined ? person : { ...person, attribution, isProof: false };
+    if (person !== undefined) return attribution === undefined ? person : inTrace(person, attribution);
   }
   return undefined;
-}
-
-const PROOFS: ReadonlySet<Naming['as']> = new Set(['explicit', 'span', 'header'] as const);
-
-function found(identity: Identity, as: Naming['as'], by: Span | LogRecord, isCredentials = false): Found {
-  const attribution = as === 'agent' ? 'span' : as;
-  const { vouches } = by.note;
-  return {
-    identity,
-    attribution,
-    vouched: vouches,
-    isProof: vouches && !isCredentials && PROOFS.has(as),
-    named: [{ by, as }],
-  };
 }
 
 function explicit({ actor, from }: Access): Found | undefined {
   return actor === undefined || !from.note.trusted ? undefined : found(actor, 'explicit', from);
 }
 
-function identityOnSpan(span: Span, rules: AccessRules): Found | undefined {
-  if (!span.note.trusted || span.attributes.size === 0) return undefined;
-  const onSpan = identityOfAttributes(span.attributes);
-  if (onSpan !== undefined) return found(onSpan, 'span', span);
-  const inHeaders = identityOfHeaders(span.attributes, rules.identityHeaders);
-  return inHeaders && found(inHeaders.identity, 'header', span, inHeaders.by === 'credentials');
-}
-
-/** A stated actor with what the trace knows of the same one besides: roles, mail address. */
-function withMore(stated: Found, inTrace: Found | undefined): Found {
-  if (inTrace === undefined || inTrace.identity.id !== stated.identity.id) return stated;
-  const more = inTrace.named.filter(({ by }) => !stated.named.some((naming) => naming.by === by));
-  return {
-    ...stated,
-    identity: { ...inTrace.identity, ...stated.identity },
-    named: more.length > 0 ? [...stated.named, ...more] : stated.named,
-  };
-}
-
-/** The AI agent that a span names, for when no person is known: whoever is above it acts through it. */
-function agentOn(span: Span): Found | undefined {
-  if (!span.note.trusted || span.attributes.size === 0) return undefined;
-  const name = textOf(span.attributes, NAMES.agentName);
-  const id = textOf(span.attributes, NAMES.agentId) ?? name;
-  return id === undefined ? undefined : found(compact({ id, name, type: 'agent' as const }), 'agent', span);
-}
-
 /**
  * What a service does by itself it does in its own name: calls, messages, files. What it was asked for is done in the name of
  * the service that asked, which is known from the parent of the server span.
  */
-function callingService(
-  access: Access,
-  span: Span | undefined,
-  server: Span | undefined,
-  aboveServer: Span | undefined,
-): Found | undefined {
+function callerOf({ spans, parent }: TraceView, known: Inherited, access: Access, index: number): Found | undefined {
+  const span = spans[index];
   if (span === undefined) return undefined;
+  const serverIndex = known.server[index] ?? -1;
+  const server = spans[serverIndex];
   const wasAsked = access.source === 'event' || span.kind === SPAN_KIND.server;
-  const caller = wasAsked && server !== undefined ? aboveServer : span;
+  const caller = wasAsked && server !== undefined ? spans[parent[serverIndex] ?? -1] : span;
   if (caller === undefined || !caller.note.trusted) return undefined;
-  const id = serviceOf(caller);
-  if (id === undefined || (server !== undefined && wasAsked && id === serviceOf(server))) return undefined;
-  return found({ id, name: id, type: 'service' }, 'service', caller);
+  if (server !== undefined && wasAsked && serviceOf(caller) === serviceOf(server)) return undefined;
+  return serviceOn(caller);
 }
 
 function sourceOn(span: Span): Source | undefined {
@@ -222,12 +238,37 @@ function sourceOn(span: Span): Source | undefined {
   return seen.source === undefined ? undefined : seen;
 }
 
-function toActor(access: Access, person: Found | undefined): Actor {
-  const claimed = access.claimedAccount;
-  if (person === undefined || (claimed !== undefined && !person.isProof)) {
+function surroundingsOf(access: Access, known: Inherited, index: number, rules: AccessRules): Surroundings {
+  const { from } = access;
+  const said: Source = access.source === 'event' && from.note.trusted ? access.sections : {};
+  const { source, user_agent: agent } = known.source[index] ?? access.sections;
+  const surroundings: Surroundings = sourceSections(said.source ?? source, said.user_agent ?? agent);
+  const session = sessionOf(from.attributes, rules.sessionAttributes) ?? known.session[index];
+  if (session !== undefined) surroundings.session = { id: session };
+  const { id, name } = (agentOn(from) ?? known.agent[index]?.agent)?.identity ?? {};
+  if (id !== undefined) {
+    const named = name === undefined ? { id } : id === name ? { name } : { id, name };
+    surroundings.gen_ai = { ...access.sections.gen_ai, agent: named };
+  }
+  return surroundings;
+}
+
+function toActor(
+  access: Access,
+  person: Found | undefined,
+  refused: string | undefined,
+  impersonated: string | undefined,
+): Actor {
+  const account = access.claimedAccount;
+  if (person === undefined || (account !== undefined && !person.isProof)) {
     const nobody = { identity: {}, type: 'anonymous', attribution: 'none', verified: false, named: [] } as const;
+    const claimed = account ?? refused;
     return claimed === undefined ? nobody : { ...nobody, claimed };
   }
-  const { identity, attribution, vouched, named } = person;
-  return { identity, type: identity.type ?? 'user', attribution, verified: vouched, named };
+  const { identity: own, attribution, isVerified, named } = person;
+  const isOther = impersonated !== undefined && own.effective === undefined && impersonated !== own.id;
+  const identity = isOther ? { ...own, effective: { id: impersonated } } : own;
+  const actor = { identity, type: identity.type ?? 'user', attribution, verified: isVerified, named } as const;
+  // A service acts, and somebody at its door claims to be a person.
+  return refused !== undefined && attribution === 'service' ? { ...actor, claimed: refused } : actor;
 }

@@ -1,26 +1,36 @@
-import type { Attributes, AttributeValue } from '../core/evidence.ts';
+import type { Attributes, AttributeValue, FrameNote } from '../core/evidence.ts';
 import type { ActorType } from '../core/record.ts';
 import type { Identity } from './access.ts';
-import { asList, compact, listOf, NAMES, remember, section, textOf } from './attributes.ts';
+import { compact, listOf, NAMES, remember, section, textOf } from './attributes.ts';
+import { CERTIFICATE_CHARS_MAX, identityOfCertificate } from './certificate.ts';
+import {
+  type ClaimNames,
+  type Credentials,
+  claimsOfHeader,
+  identityOfClaims,
+  readCredentials,
+  TOKEN_CHARS_MAX,
+} from './credentials.ts';
+import { someone } from './nobody.ts';
 
-/** Which part of an identity a captured request header tells; `token` is a bearer JWT, a bare JWT or Basic credentials. */
+/**
+ * Which part of an identity a captured request header tells:
+ * - `token` a JSON Web Token, bare or behind its scheme, or Basic credentials
+ * - `claims` the claims of a token that a gateway has checked, as JSON, in base64 or not
+ * - `certificate` a client certificate that a proxy has checked
+ * - `effective` on whose behalf the caller acts
+ */
 export interface IdentityHeader {
   readonly header: string;
-  readonly field: 'id' | 'name' | 'email' | 'roles' | 'token';
+  readonly field: 'id' | 'name' | 'email' | 'roles' | 'token' | 'claims' | 'certificate' | 'effective';
 }
 
 /** Headers of HTTP, and the metadata of gRPC in the names of the older conventions and of the stable ones. */
 const HEADER_PREFIXES = ['http.request.header.', 'rpc.grpc.request.metadata.', 'rpc.request.metadata.'] as const;
 const [HTTP, GRPC, RPC] = HEADER_PREFIXES;
-/** Longest token that is opened: real ones stay below what servers take as a header. */
-const TOKEN_CHARS_MAX = 16_384;
-/** What libraries write when nobody is logged in, and what masking leaves. */
-const NOBODY = /^(?:-|null|\(null\)|undefined|none|anonymous|anonymoususer|anonymous user|unknown|\*+)$/i;
 const ACTOR_TYPES: ReadonlySet<string> = new Set<ActorType>(['user', 'service', 'script', 'agent', 'anonymous']);
-
-function someone(text: string | undefined): string | undefined {
-  return text === undefined || NOBODY.test(text) ? undefined : text;
-}
+/** Accounts of programs in Kubernetes. */
+const SERVICE_ACCOUNT = /^system:(?:serviceaccount|node):/;
 
 /** The identity that attributes state in the record's own names or those of the conventions. */
 export function identityOfAttributes(attributes: Attributes): Identity | undefined {
@@ -37,13 +47,17 @@ export function identityOfAttributes(attributes: Attributes): Identity | undefin
     roles: listOf(attributes, NAMES.userRoles),
     group: textOf(attributes, NAMES.userGroup),
     domain: textOf(attributes, NAMES.userDomain),
-    type: type !== undefined && ACTOR_TYPES.has(type) ? (type as ActorType) : undefined,
+    type: type !== undefined && ACTOR_TYPES.has(type) ? (type as ActorType) : typeOfId(id),
     relation: textOf(attributes, ['audit.actor.relation']),
     effective: section({
       id: textOf(attributes, NAMES.effectiveId),
       name: textOf(attributes, NAMES.effectiveName),
     }),
   });
+}
+
+function typeOfId(id: string): ActorType | undefined {
+  return SERVICE_ACCOUNT.test(id) ? 'service' : undefined;
 }
 
 /** An identity header with its name as `headersIn` has it, and the attribute keys under which it may come. */
@@ -78,87 +92,132 @@ const headerName = remember((key) => {
   return key.slice(prefix.length).replaceAll('_', '-');
 });
 
-/** Whom captured headers name, and whether a gateway set them or the caller's own credentials say so. */
+/** The headers that tell who calls, and how their values are read. */
+export interface HeaderRules {
+  readonly sources: readonly HeaderSource[];
+  readonly claims: ClaimNames;
+}
+
+/** Whom captured headers name. */
 export interface HeaderIdentity {
-  readonly identity: Identity;
+  /** Absent when only `claimed` or `onBehalfOf` is known. */
+  readonly identity?: Identity;
+  /** Whether a gateway set the headers or the caller's own credentials say so. */
   readonly by: 'gateway' | 'credentials';
+  /** The credentials are a token that was checked against the keys of its issuer. */
+  readonly isVerified: boolean;
+  /** Whom a token names that did not stand the check: somebody claims to be that one. */
+  readonly claimed?: Identity;
+  /** Whom the caller impersonates. */
+  readonly onBehalfOf?: string;
 }
 
 /**
- * The identity in captured request headers: what a gateway set, else what a token claims. The two are not mixed, because a
- * gateway's user and a service's token may stand side by side.
+ * Whom captured request headers name: what a gateway set, the first of these that is there; else a person's certificate; else
+ * credentials, those first that were checked; else a workload's certificate, which in a mesh comes with every request. They
+ * are not mixed, because a gateway's user and a service's token may stand side by side. Without the note of the request all
+ * tokens count as unchecked.
  */
 export function identityOfHeaders(
   attributes: Attributes,
-  sources: readonly HeaderSource[],
+  { sources, claims }: HeaderRules,
+  note?: FrameNote,
 ): HeaderIdentity | undefined {
   const headers = headersIn(attributes);
   if (headers === undefined) return undefined;
-  const said = new Map<IdentityHeader['field'], string>();
-  let roles: readonly string[] | undefined;
-  for (const { field, names } of sources) {
-    if (field === 'token' || said.has(field)) continue;
-    if (field === 'roles') roles ??= listOf(headers, names);
-    // Google's proxy writes `accounts.google.com:alice@example.com`.
-    const text = someone(textOf(headers, names))?.replace(/^accounts\.google\.com:/, '');
-    if (text !== undefined) said.set(field, text);
+  const onBehalfOf = someone(firstText(headers, sources, 'effective'));
+  const complete = (found: Omit<HeaderIdentity, 'onBehalfOf'>): HeaderIdentity =>
+    onBehalfOf === undefined ? found : { ...found, onBehalfOf };
+  const set = identityOfGateway(headers, sources) ?? identityOfGatewayClaims(headers, sources, claims);
+  if (set !== undefined) return complete({ identity: set, by: 'gateway', isVerified: false });
+  const certificate = firstOf(headers, sources, 'certificate', identityOfCertificate, CERTIFICATE_CHARS_MAX);
+  if (certificate !== undefined && certificate.type !== 'service') {
+    return complete({ identity: certificate, by: 'gateway', isVerified: false });
   }
-  const name = said.get('name');
-  const email = said.get('email');
-  const id = said.get('id') ?? name ?? email;
-  if (id !== undefined) return { identity: compact({ id, name, email, roles }), by: 'gateway' };
+  const { believed, refused } = credentialsIn(headers, sources, claims, note);
+  const claimed = refused?.identity;
+  if (believed !== undefined) {
+    const isVerified = believed.verdict === 'verified';
+    return complete(compact({ identity: believed.identity, by: 'credentials' as const, isVerified, claimed }));
+  }
+  if (certificate === undefined && claimed === undefined && onBehalfOf === undefined) return undefined;
+  return complete(compact({ identity: certificate, by: 'gateway' as const, isVerified: false, claimed }));
+}
+
+function firstOf(
+  headers: Attributes,
+  sources: readonly HeaderSource[],
+  wanted: IdentityHeader['field'],
+  read: (text: string) => Identity | undefined,
+  charsMax: number,
+): Identity | undefined {
   for (const { field, names } of sources) {
-    if (field !== 'token') continue;
-    const token = textOf(headers, names, TOKEN_CHARS_MAX);
-    const identity = token === undefined ? undefined : identityOfToken(token);
-    if (identity !== undefined) return { identity, by: 'credentials' };
+    if (field !== wanted) continue;
+    const text = textOf(headers, names, charsMax);
+    const identity = text === undefined ? undefined : read(text);
+    if (identity !== undefined) return identity;
   }
   return undefined;
 }
 
-/** What credentials claim. They are read, not checked: the signature is masked before evidence is stored. */
-function identityOfToken(value: string): Identity | undefined {
-  const [, scheme = '', credentials = value] = /^(Bearer|Basic|Token|JWT)\s+(.+)$/is.exec(value) ?? [];
-  if (scheme.toLowerCase() === 'basic') {
-    const [user = '', password] = Buffer.from(credentials, 'base64').toString('utf8').split(':', 2);
-    const id = password === undefined || /[\p{Cc}\uFFFD]/u.test(user) ? undefined : someone(user.trim());
-    return id === undefined || id === '' ? undefined : { id, name: id };
+function firstText(
+  headers: Attributes,
+  sources: readonly HeaderSource[],
+  wanted: IdentityHeader['field'],
+): string | undefined {
+  for (const { field, names } of sources) {
+    const text = field === wanted ? textOf(headers, names) : undefined;
+    if (text !== undefined) return text;
   }
-  const claims = claimsOf(credentials.trim());
-  return claims === undefined ? undefined : identityOfClaims(claims);
+  return undefined;
 }
 
-function claimsOf(token: string): Attributes | undefined {
-  const [header, payload, signature] = token.split('.');
-  if (!header || !payload || signature === undefined) return undefined;
-  try {
-    const claims: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
-    if (typeof claims !== 'object' || claims === null || Array.isArray(claims)) return undefined;
-    return new Map(Object.entries(claims));
-  } catch {
-    return undefined;
+function identityOfGateway(headers: Attributes, sources: readonly HeaderSource[]): Identity | undefined {
+  const said = new Map<IdentityHeader['field'], string>();
+  let roles: readonly string[] | undefined;
+  for (const { field, names } of sources) {
+    if (field === 'roles') roles ??= listOf(headers, names);
+    else if ((field === 'id' || field === 'name' || field === 'email') && !said.has(field)) {
+      // Google's proxy writes `accounts.google.com:alice@example.com`.
+      const text = someone(textOf(headers, names))?.replace(/^accounts\.google\.com:/, '');
+      if (text !== undefined) said.set(field, text);
+    }
   }
+  const name = said.get('name');
+  const email = said.get('email');
+  const id = said.get('id') ?? name ?? email;
+  return id === undefined ? undefined : compact({ id, name, email, roles, type: typeOfId(id) });
 }
 
-/** Claims of RFC 7519, RFC 8693 (`act`) and OpenID Connect, with the names that the large providers use. */
-function identityOfClaims(claims: Attributes): Identity | undefined {
-  const subject = textOf(claims, ['sub']);
-  const name = textOf(claims, ['preferred_username', 'username', 'cognito:username', 'upn', 'unique_name', 'name']);
-  const email = textOf(claims, ['email']);
-  const client = textOf(claims, ['client_id', 'azp', 'appid']);
-  const id = someone(subject ?? name ?? email ?? client);
-  if (id === undefined) return undefined;
-  const acting = claims.get('act');
-  const actor =
-    typeof acting === 'object' && 'sub' in acting ? textOf(new Map(Object.entries(acting)), ['sub']) : undefined;
-  // Whoever acts is the actor; the subject is the one it acts for.
-  if (actor !== undefined) return { id: actor, effective: compact({ id, name }) };
-  const realm = claims.get('realm_access');
-  const realmRoles = typeof realm === 'object' && 'roles' in realm ? asList(realm['roles']) : [];
-  const roles =
-    listOf(claims, ['roles', 'role']) ??
-    (realmRoles.length > 0 ? realmRoles : listOf(claims, ['groups', 'cognito:groups']));
-  // Client credentials: the token was issued to a program for itself.
-  const isClient = textOf(claims, ['gty']) === 'client-credentials' || subject === undefined || subject === client;
-  return compact({ id, name, email, roles, type: isClient && name === undefined ? ('service' as const) : undefined });
+function identityOfGatewayClaims(
+  headers: Attributes,
+  sources: readonly HeaderSource[],
+  names: ClaimNames,
+): Identity | undefined {
+  const read = (text: string): Identity | undefined => {
+    const claims = claimsOfHeader(text);
+    return claims && identityOfClaims(claims, names);
+  };
+  return firstOf(headers, sources, 'claims', read, TOKEN_CHARS_MAX);
+}
+
+/** The credentials that count: those that were checked, else those that nobody checked. Those that were refused are a claim. */
+function credentialsIn(
+  headers: Attributes,
+  sources: readonly HeaderSource[],
+  names: ClaimNames,
+  note: FrameNote | undefined,
+): { believed?: Credentials; refused?: Credentials } {
+  let unchecked: Credentials | undefined;
+  let refused: Credentials | undefined;
+  for (const { field, names: header } of sources) {
+    if (field !== 'token') continue;
+    const text = textOf(headers, header, TOKEN_CHARS_MAX);
+    const found = text === undefined ? undefined : readCredentials(text, names, note);
+    if (found === undefined) continue;
+    if (found.verdict === 'verified') return { believed: found };
+    if (found.verdict === 'unchecked') unchecked ??= found;
+    else refused ??= found;
+  }
+  return compact({ believed: unchecked, refused });
 }

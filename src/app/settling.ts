@@ -1,5 +1,5 @@
-import { recogniseLog } from '../access/recognise.ts';
 import type { CheckSettings } from '../access/check-settings.ts';
+import { recogniseLog } from '../access/recognise.ts';
 import { compileRules } from '../access/rules.ts';
 import { type AccessSettings, DEFAULT_ACCESS_SETTINGS } from '../access/settings.ts';
 import type { Settings } from '../config/schema.ts';
@@ -37,7 +37,7 @@ export function settlingSettings(settings: Settings): SettlingSettings {
 /** Throws AppError('config') that names the rule. */
 export function createSettling(settings: SettlingSettings): Settling {
   const rules = compileRules({
-    ...toAccessSettings(settings.access),
+    ...toAccessSettings(settings.access, settings.identity),
     checks: toCheckSettings(settings.checks),
     purpose: settings.purpose,
   });
@@ -52,7 +52,7 @@ export function createSettling(settings: SettlingSettings): Settling {
   };
 }
 
-function toAccessSettings(access: Settings['access']): AccessSettings {
+function toAccessSettings(access: Settings['access'], identity: Settings['identity']): AccessSettings {
   const base = DEFAULT_ACCESS_SETTINGS;
   const named = <T extends object>(list: readonly T[], key: string) =>
     list.map((rule, index) => ({ name: `access.${key}.${index}`, ...compact(rule) }));
@@ -67,6 +67,10 @@ function toAccessSettings(access: Settings['access']): AccessSettings {
     authentication: [...named(access.authentication, 'authentication'), ...base.authentication],
     accessEvents: [...access.accessEvents, ...base.accessEvents],
     identityHeaders: access.identityHeaders ?? base.identityHeaders,
+    claims: identity.claims,
+    baggageUsers: identity.baggageUsers,
+    // The session before this one is not this one's.
+    sessionAttributes: identity.sessions.attributes.filter((name) => !name.includes('previous')),
     secretParameters: base.secretParameters,
   };
 }

@@ -73,5 +73,35 @@ const sessions = z
   })
   .prefault({});
 
+const names = (byDefault: readonly string[], text: string) =>
+  z
+    .array(z.string().min(1))
+    .default([...byDefault])
+    .describe(text);
+
+/** Defaults follow RFC 7519, RFC 8693 and OpenID Connect, and what the large providers use. */
+const claims = z
+  .strictObject({
+    id: names(
+      ['sub', 'nameidentifier', 'userId'],
+      'Claims of a token that hold the id of its subject; the first that is there counts. A dot leads into an object, unless a claim has the whole name.',
+    ),
+    name: names(
+      ['preferred_username', 'username', 'cognito:username', 'upn', 'unique_name', 'name', 'userDetails'],
+      'Claims that hold its name.',
+    ),
+    email: names(['email', 'emailaddress'], 'Claims that hold its mail address.'),
+    roles: names(['roles', 'role', 'realm_access.roles', 'userRoles'], 'Claims that hold its roles.'),
+    groups: names(['groups', 'cognito:groups'], 'Claims that are taken for roles where there are none.'),
+    actor: names(['act.sub'], 'Claims that hold who acts with the token on behalf of its subject.'),
+    client: names(['client_id', 'azp', 'appid'], 'Claims that hold the program it was issued to.'),
+  })
+  .prefault({});
+
+const baggageUsers = names(
+  ['user.id', 'enduser.id', 'userId', 'user_id', 'userid', 'username', 'user'],
+  'Names in baggage that hold the id of a user. Its other fields have the names of the record there: user.name, user.roles …',
+);
+
 /** Tokens, sessions and baggage that say who calls: docs/identity.md. */
-export const identity = z.strictObject({ tokens, sessions }).prefault({});
+export const identity = z.strictObject({ tokens, claims, sessions, baggageUsers }).prefault({});

@@ -234,7 +234,7 @@ const access = z
       .array(
         z.strictObject({
           header: z.string(),
-          field: z.enum(['id', 'name', 'email', 'roles', 'token']),
+          field: z.enum(['id', 'name', 'email', 'roles', 'token', 'claims', 'certificate', 'effective']),
         }),
       )
       .optional()

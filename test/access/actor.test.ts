@@ -214,7 +214,7 @@ describe('the order of sources', () => {
     ],
     ['nobody', [entry()], [], 'e', { identity: {}, attribution: 'none', type: 'anonymous', verified: false }],
     [
-      'the person above an agent',
+      'an agent on behalf of the person above it',
       [
         entry(alice),
         span({ 'gen_ai.agent.name': 'triage' }, { id: 'h', parent: 'e' }),
@@ -222,7 +222,7 @@ describe('the order of sources', () => {
       ],
       [],
       'd',
-      { identity: { id: 'alice' }, type: 'user', attribution: 'ancestor' },
+      { identity: { id: 'triage', effective: { id: 'alice' } }, type: 'agent', attribution: 'ancestor' },
     ],
     [
       'an agent by itself',
