@@ -32,6 +32,8 @@ interface Findings {
 export interface EventAccess {
   readonly access: Access & { readonly source: 'event' };
   readonly piece: LogPiece;
+  /** The span, as an index into the tree, of the call that a database tells of here: it is the same access. */
+  readonly witnessOf?: number;
 }
 
 interface Event extends EventAccess {
@@ -48,13 +50,14 @@ interface Event extends EventAccess {
  */
 function distinctEvents(namespace: string, traceId: string, given: readonly EventAccess[]): Event[] {
   const byId = new Map<string, Event>();
-  for (const { access, piece } of given) {
+  for (const stated of given) {
+    const { access, piece } = stated;
     const { log, digest, senders } = piece;
     const service = textOf(log.resource.attributes.get('service.name'));
     const identity = eventIdentity(access.preset, service, access.ownId, digest);
     const ownId = eventRecordId(namespace, log.note.sender, identity);
     const aliases = senders.map((sender) => eventRecordId(namespace, sender, identity));
-    const event = { access, piece, ownId, aliases, versions: 1 };
+    const event = { ...stated, ownId, aliases, versions: 1 };
     const rival = byId.get(ownId);
     byId.set(ownId, rival === undefined ? event : joinVersions(namespace, traceId, rival, event));
   }
@@ -114,23 +117,23 @@ function fromSpan(id: string, access: Access, index: number): Finding {
  * The event as the record of its span: filled from the span's own access, or, where it is none, with the span's
  * times.
  */
-function asSpan(finding: Finding, id: string, span: Span | undefined, spanAccess: Access | undefined): Finding {
+function asSpan(finding: Finding, id: string, span: Span | undefined, known: Finding | undefined): Finding {
   const { access } = finding;
   if (span === undefined) return { ...finding, id, standsForSpan: true };
-  const pieces = [...finding.pieces, span];
-  if (spanAccess === undefined) {
+  if (known === undefined) {
     const times = access.startNs === access.endNs ? { startNs: span.startNs, endNs: span.endNs } : {};
+    const pieces = [...finding.pieces, span];
     return { ...finding, id, standsForSpan: true, pieces, access: { ...access, ...times } };
   }
-  const merged = mergeEvent(access, spanAccess);
+  const merged = mergeEvent(access, known.access);
   return {
     ...finding,
     id,
     standsForSpan: true,
     access: merged.access,
-    pieces,
-    evidence: [...finding.evidence, spanAccess.evidence],
-    conflicts: [...finding.conflicts, ...merged.conflicts],
+    pieces: [...finding.pieces, ...known.pieces],
+    evidence: [...finding.evidence, ...known.evidence],
+    conflicts: [...finding.conflicts, ...known.conflicts, ...merged.conflicts],
   };
 }
 
@@ -147,7 +150,8 @@ interface Stated {
  * Gives every access its id. The only trusted event on a span takes the span's id and is filled from it; where there
  * are more, the span's own access keeps the id and each event has its own. An event that is not trusted never speaks
  * for a span, nor does one that came alone and so late that its span is not known any more: what is stored of that is
- * based on more, and would hide it.
+ * based on more, and would hide it. What a database tells of a call is no event beside it but the same access: it fills
+ * the span's own access before any event does.
  */
 export function identify(
   { namespace, traceId, horizonNs = 0n, beyond }: Omit<TraceEvidence, 'spans' | 'logs'>,
@@ -157,31 +161,41 @@ export function identify(
   const list: Finding[] = [];
   const aliases = new Map<string, string>();
   const speaking = new Map<string, Event[]>();
+  const witnesses: Event[] = [];
   for (const event of distinctEvents(namespace, traceId, eventAccesses)) {
     const { spanId, startNs } = event.access;
     const index = tree.indexOf.get(spanId) ?? NONE;
     for (const alias of event.aliases) aliases.set(alias, event.ownId);
+    if (event.access.outOfBand === true && event.witnessOf !== undefined && event.piece.log.note.trusted) {
+      witnesses.push(event);
+      continue;
+    }
     const isTooLate = startNs < horizonNs && tree.spans.length + (beyond?.spans ?? 0) === 0;
-    if (spanId === '' || traceId === '' || isTooLate || !event.piece.log.note.trusted)
-      list.push(fromEvent(event, index));
+    const isApart = isTooLate || event.access.outOfBand === true || !event.piece.log.note.trusted;
+    if (spanId === '' || traceId === '' || isApart) list.push(fromEvent(event, index));
     else {
       const events = speaking.get(spanId);
       if (events) events.push(event);
       else speaking.set(spanId, [event]);
     }
   }
+  const standing = new Map<number, Finding>();
   tree.spans.forEach((span, index) => {
     const access = spanAccesses[index];
-    if (access === undefined || speaking.get(span.spanId)?.length === 1) return;
-    list.push(fromSpan(spanRecordId(namespace, traceId, span.spanId), access, index));
+    if (access === undefined) return;
+    standing.set(index, fromSpan(spanRecordId(namespace, traceId, span.spanId), access, index));
   });
+  for (const finding of testified(witnesses, tree, standing, aliases)) list.push(finding);
+  for (const [index, finding] of standing) {
+    if (speaking.get(tree.spans[index]?.spanId ?? '')?.length !== 1) list.push(finding);
+  }
   for (const [spanId, events] of speaking) {
     const id = spanRecordId(namespace, traceId, spanId);
     const index = tree.indexOf.get(spanId) ?? NONE;
     const [first, second] = events;
     if (first === undefined) continue;
     if (second === undefined) {
-      list.push(asSpan(fromEvent(first, index), id, tree.spans[index], spanAccesses[index]));
+      list.push(asSpan(fromEvent(first, index), id, tree.spans[index], standing.get(index)));
       // Another event may have shared the span until a later version of it named another span.
       for (const alias of [first.ownId, ...first.aliases]) aliases.set(alias, id);
       continue;
@@ -196,6 +210,37 @@ export function identify(
     if (!aliases.has(id) && list[0] !== undefined) aliases.set(id, list[0].id);
   }
   return { list, superseded: withoutLiving(aliases, list) };
+}
+
+/**
+ * Fills each call with what its database tells of it. Where that are several accesses (one of each table of a join), the call
+ * stays as it is, and they are the answer, on its span with ids of their own.
+ */
+function testified(
+  witnesses: readonly Event[],
+  tree: TraceTree,
+  standing: Map<number, Finding>,
+  aliases: Map<string, string>,
+): Finding[] {
+  const byCall = new Map<number, Event[]>();
+  for (const event of witnesses) {
+    const index = event.witnessOf ?? NONE;
+    const known = byCall.get(index);
+    if (known) known.push(event);
+    else byCall.set(index, [event]);
+  }
+  const apart: Finding[] = [];
+  for (const [index, events] of byCall) {
+    const call = standing.get(index);
+    const [first, second] = events;
+    if (call === undefined || first === undefined || second !== undefined) {
+      for (const event of events) apart.push(fromEvent(event, index));
+      continue;
+    }
+    standing.set(index, asSpan(fromEvent(first, index), call.id, tree.spans[index], call));
+    for (const alias of [first.ownId, ...first.aliases]) aliases.set(alias, call.id);
+  }
+  return apart;
 }
 
 function withoutLiving(aliases: ReadonlyMap<string, string>, list: readonly Finding[]): Map<string, string> {

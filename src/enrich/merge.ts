@@ -25,14 +25,17 @@ function nameOf(identity: Identity): string {
 function contradictions(event: AccessDraft, span: AccessDraft): string[] {
   const unstated = new Set(event.unstated);
   const conflicts: string[] = [];
+  const [teller, other] = [event.outOfBand ? 'database' : 'event', span.outOfBand ? 'database' : 'span'];
   const compare = (what: string, ofEvent: string, ofSpan: string, silence: string): void => {
     if (ofEvent === silence || ofSpan === silence || !differs(ofEvent, ofSpan)) return;
-    conflicts.push(`${what}: the event says ${ofEvent}, the span ${ofSpan}`);
+    conflicts.push(`${what}: the ${teller} says ${ofEvent}, the ${other} ${ofSpan}`);
   };
   if (!unstated.has('action')) compare('action', event.action, span.action, '');
   if (!unstated.has('target')) compare('target', event.target.id, span.target.id, '');
-  compare('outcome', event.outcome, span.outcome, 'unknown');
-  compare('decision', event.decision, span.decision, 'none');
+  if (!beganOnly(event)) {
+    compare('outcome', event.outcome, span.outcome, 'unknown');
+    compare('decision', event.decision, span.decision, 'none');
+  }
   if (event.actor && span.actor && !isSamePerson(event.actor, span.actor)) {
     compare('actor', nameOf(event.actor), nameOf(span.actor), 'nobody');
   }
@@ -60,6 +63,16 @@ function fill(first: unknown, second: unknown): unknown {
   return Object.fromEntries([...keys].map((key) => [key, fill(valueAt(first, key), valueAt(second, key))]));
 }
 
+/** A database writes that a statement is allowed before it runs: what becomes of it is for the call to say. */
+function beganOnly(event: AccessDraft): boolean {
+  return event.outOfBand === true && event.outcome !== 'failure' && event.decision !== 'deny';
+}
+
+/** What a database says it refused it refused, whatever the application says of it. */
+function isRefusedByAsked(span: AccessDraft): boolean {
+  return span.outOfBand === true && span.outcome === 'failure';
+}
+
 /** The actor that the event states, with more about the same person from the span. */
 function mergeActor(event: Identity | undefined, span: Identity | undefined): Identity | undefined {
   if (event === undefined || span === undefined) return event;
@@ -73,8 +86,11 @@ function mergeActor(event: Identity | undefined, span: Identity | undefined): Id
  */
 export function mergeEvent(event: Access, span: Access): Merged {
   const unstated = new Set(event.unstated);
-  const outcome = event.outcome === 'unknown' ? span.outcome : event.outcome;
-  const decision = event.decision === 'none' ? span.decision : event.decision;
+  const spanDecides = beganOnly(event) || isRefusedByAsked(span);
+  const outcome =
+    event.outcome === 'unknown' || (spanDecides && span.outcome !== 'unknown') ? span.outcome : event.outcome;
+  const decision =
+    event.decision === 'none' || (spanDecides && span.decision !== 'none') ? span.decision : event.decision;
   const agrees = outcome === span.outcome && decision === span.decision;
   const why = event.reason !== undefined || event.whySource !== 'none' || !agrees ? event : span;
   const actor = mergeActor(event.actor, span.actor);

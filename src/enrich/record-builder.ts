@@ -17,6 +17,7 @@ import { originSection } from './error-origin.ts';
 import type { Finding } from './findings.ts';
 import { pathIndexes } from './path.ts';
 import { describeAccess } from './sentence.ts';
+import { isOutOfBand, weakestTie } from './testimony.ts';
 import { type AccessTimes, timesOf } from './times.ts';
 import type { TraceFacts } from './trace-facts.ts';
 import { NONE } from './trace-tree.ts';
@@ -136,7 +137,10 @@ function relatedSection({ user, source, host }: AuditRecord, claimed: string | u
 }
 
 function stateOf({ traceId, tree, spanCount, beyond }: TraceFacts, finding: Finding): JoinState {
-  if (traceId === '') return 'out_of_band';
+  const witnessOf = finding.index === NONE ? undefined : finding.index;
+  if (isOutOfBand(finding.access, traceId, witnessOf)) return 'out_of_band';
+  // It names no trace, so that nothing of it can be missing.
+  if (traceId === '') return 'complete';
   if (spanCount === 0) return 'unsampled';
   const { spanId } = finding.access;
   const isLost =
@@ -269,8 +273,10 @@ function joinSection(parts: Parts): AuditRecord['audit']['join'] {
   const { missingParents, orphans } = tree;
   const state = stateOf(parts.facts, parts.finding);
   const conflicts = conflictsOf(parts);
+  const tie = weakestTie(parts.finding.pieces);
   const join = {
     state,
+    ...(tie && { tie }),
     spans: tree.spans.length,
     missing_parents: missingParents,
     orphans,
@@ -302,8 +308,10 @@ export function buildRecord(
   if (user) record.user = user;
   if (parts.why.rule) record.rule = { ...parts.why.rule };
   Object.assign(record, access.sections, context.source);
+  const isWitnessed = access.outOfBand === true && finding.standsForSpan;
   if (span && span.resource !== access.from.resource) Object.assign(record, placeOf(span.resource).sections);
-  Object.assign(record, placeOf(access.from.resource).sections);
+  // What ran where is said by the call; the database's log says where the database is.
+  if (!isWitnessed) Object.assign(record, placeOf(access.from.resource).sections);
   addIds(record, parts);
   if (error) record.error = error;
   const related = relatedSection(record, context.actor.claimed);

@@ -24,6 +24,7 @@ export const ENRICH_KEYS: readonly string[] = [
   'exception.stacktrace',
   'error.type',
   'net.peer.name',
+  'spantrail.tie',
 ];
 
 /** What a resource says about where something ran; records share it, so nobody may change it. */

@@ -315,7 +315,7 @@ describe('explicit events', () => {
   it('stand for themselves without a trace', () => {
     const { records } = settled([], [event({ traceId: '', attributes: own })], '');
     expect(records[0]?.record).toMatchObject({
-      audit: { entry: true, join: { state: 'out_of_band', reason: 'untraced' } },
+      audit: { entry: true, join: { state: 'complete', reason: 'untraced' } },
     });
     expect(records[0]?.record.trace).toBeUndefined();
   });
