@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Logger } from 'pino';
 import { startApi } from '../api/server.ts';
 import type { Settings } from '../config/schema.ts';
@@ -11,6 +13,7 @@ import type { Store } from '../store/port.ts';
 import { lockDataFolder, openDataFolder } from '../wal/data-folder.ts';
 import { nodeDisk } from '../wal/disk.ts';
 import { type Coverage, startCoverage } from './coverage.ts';
+import { openEventReceivers } from './event-receivers.ts';
 import { createObservers } from './observers.ts';
 import { traced } from './own-spans.ts';
 import { describePipeline } from './pipeline.ts';
@@ -65,6 +68,9 @@ class Teardown {
   }
 }
 
+const RECORDS_GONE =
+  'records.duckdb is new, though the settle journal knows of records written before: put a backup of it in place, or run `spantrail reconcile --restore` for those whose evidence is still in the write-ahead log';
+
 /** Throws AppError with one line for the person who starts it; nothing is left running then. */
 export async function startSpantrail(settings: Settings, surroundings: Surroundings): Promise<RunningSpantrail> {
   const teardown = new Teardown();
@@ -96,6 +102,7 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const folder = await openDataFolder(settings.dataDir);
   const lock = await lockDataFolder(folder, { report: (words) => log.warn(words) });
   teardown.add(() => lock.release());
+  const isNewStore = settings.store.type === 'duckdb' && !existsSync(join(folder, 'records.duckdb'));
   const store = await openStore(settings);
   teardown.add(() => inTime(store.close(), STORE_CLOSE_MS, log, 'the store did not close in time'));
   const setUp = await prepareStore(store, settings, log);
@@ -120,7 +127,10 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const { grpc, http, inFlight } = await startReceivers(house);
   const telemetry = loadTelemetry(house, inFlight, [grpc, http]);
   const api = await startHouseApi(house, telemetry);
-  const replayed = stages.startJoining();
+  const replayed = stages.startJoining().then(() => {
+    const written = counters.total('written');
+    if (isNewStore && written > 0) log.error({ written }, RECORDS_GONE);
+  });
   const waitsForStore = 'the store or the replay did not finish in time; what is not stored is in the write-ahead log';
   teardown.add(() => inTime(stages.drain(), DRAIN_MS, log, waitsForStore));
   const ports = { grpc, http, api };
@@ -157,9 +167,10 @@ async function startReceivers({ settings, stages, counters, log, teardown }: Hou
     requestBytesMax: receive.maxRequestBytes,
     onFault: (error: unknown) => log.error({ error }, 'receiver failed'),
   };
-  const grpc = await startGrpcServer({ ...shared, ...receive.grpc });
+  const { methods, routes } = openEventReceivers(settings, { admit: stages.admit, counters, clock });
+  const grpc = await startGrpcServer({ ...shared, ...receive.grpc, methods });
   teardown.add(() => grpc.close(CLOSE_GRACE_MS));
-  const http = await startHttpServer({ ...shared, ...receive.http });
+  const http = await startHttpServer({ ...shared, ...receive.http, routes });
   teardown.add(() => http.close(CLOSE_GRACE_MS));
   return { grpc: grpc.port, http: http.port, inFlight };
 }

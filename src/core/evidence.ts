@@ -13,7 +13,7 @@ export interface FrameNote {
   /** Receive time, epoch nanoseconds. */
   readonly receivedNs: bigint;
   readonly namespace: string;
-  /** Who sent it, as far as we know: a token's name later; until then `grpc`, `http` or `browser`. */
+  /** Who sent it, as far as we know: a token's name later; until then `grpc`, `http`, `browser`, `access_api` or `webhook`. */
   readonly sender: string;
   /** May this sender state actors, outcomes and decisions, or only context? */
   readonly trusted: boolean;

@@ -9,6 +9,11 @@ export const METRICS = {
     kind: 'counter',
     text: 'Items refused before the acknowledgement, by signal and reason.',
   },
+  repeated: {
+    unit: '{item}',
+    kind: 'counter',
+    text: 'Access events left out because their request has the same event already, by signal.',
+  },
   requests: { unit: '{request}', kind: 'counter', text: 'Requests answered, by transport, signal and status.' },
   cut: {
     unit: '{request}',
@@ -19,6 +24,27 @@ export const METRICS = {
   in_flight_requests: { unit: '{request}', kind: 'gauge', text: 'Requests that are being received.' },
   connections: { unit: '{connection}', kind: 'gauge', text: 'Connections of senders.' },
   masked: { unit: '{value}', kind: 'counter', text: 'Secrets overwritten before the append.' },
+  credentials: {
+    unit: '{value}',
+    kind: 'counter',
+    text: 'Values that came in captured headers and the like and hold credentials, by kind: authorization, token, cookie.',
+  },
+  tokens: {
+    unit: '{token}',
+    kind: 'counter',
+    text: 'Distinct tokens of a request, by what became of checking them: verified, unchecked, expired …',
+  },
+  token_keys: {
+    unit: '{key_set}',
+    kind: 'gauge',
+    text: 'Key sets of issuers by state: ready, stale (could not be read again), missing.',
+  },
+  sessions: {
+    unit: '{session}',
+    kind: 'counter',
+    text: 'Distinct sessions that requests name, by owner: known, unknown, contested (two people were seen in it), too_many.',
+  },
+  sessions_known: { unit: '{session}', kind: 'gauge', text: 'Sessions whose owner is known.' },
   tied: {
     unit: '{record}',
     kind: 'counter',
@@ -40,6 +66,28 @@ export const METRICS = {
     unit: '{item}',
     kind: 'counter',
     text: 'Evidence by signal and use: used, context, excluded, duplicate, expired, quarantined.',
+  },
+  pressure_points: {
+    unit: '{item}',
+    kind: 'gauge',
+    text: 'Data points kept for records near in time, that none shows yet: what is pending of metrics.',
+  },
+  pressure_series: { unit: '{series}', kind: 'gauge', text: 'Series of metrics of which points are kept.' },
+  pressure_refused: {
+    unit: '{item}',
+    kind: 'counter',
+    text: 'Data points of listed metrics that are not kept, by reason: untrusted, no_place, full.',
+  },
+  pressure_shown: { unit: '{record}', kind: 'counter', text: 'Records that show metrics near in time.' },
+  place_databases_read: {
+    unit: '{file}',
+    kind: 'counter',
+    text: 'Databases of places read again after they were replaced, by outcome.',
+  },
+  place_lookups_failed: {
+    unit: '{address}',
+    kind: 'counter',
+    text: 'Addresses that a database could not be asked for.',
   },
   records: { unit: '{record}', kind: 'counter', text: 'Records settled: stored, on the way there, or in quarantine.' },
   written: { unit: '{record}', kind: 'counter', text: 'Records durably written to the store.' },

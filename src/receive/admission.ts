@@ -53,8 +53,12 @@ export interface AdmissionOptions {
   readonly onAppendFailure: (cause: unknown) => void;
 }
 
-interface RequestSource {
+export interface RequestSource {
   readonly transport: 'grpc' | 'http';
+  /** What the sender is called in place of its transport, so that the same event is the same evidence by either of them. */
+  readonly sender?: 'access_api' | 'webhook';
+  /** It proved who it is (a webhook's signature): trusted wherever it comes from. */
+  readonly isProven?: boolean;
   /** IP address. */
   readonly peer: string;
   /** As the sender gave it, not checked yet. */
@@ -69,7 +73,14 @@ interface RequestSource {
  * - `unavailable`: not acknowledged; send the same request again after `retryAfterMs`
  */
 export type AdmitResult =
-  | { readonly kind: 'accepted'; readonly items: number; readonly rejected: number; readonly reason: string }
+  | {
+      readonly kind: 'accepted';
+      readonly items: number;
+      readonly rejected: number;
+      readonly reason: string;
+      /** May this sender state actors, outcomes and decisions, or only context? */
+      readonly trusted: boolean;
+    }
   | { readonly kind: 'invalid'; readonly field: string; readonly message: string; readonly offset: number }
   | { readonly kind: 'unavailable'; readonly message: string; readonly retryAfterMs: number };
 
@@ -107,7 +118,7 @@ export function createAdmission(options: AdmissionOptions): Admit {
       options.observeMetrics?.(payload, annotate(options, namespace, source));
     } else if (accepted > 0) {
       const tied = signal === 'logs' ? options.tie(payload, annotate(options, namespace, source)) : payload;
-      const { masked, note: found } = await options.inspect(signal, tied);
+      const { masked, note: found } = await options.inspect(signal, tied, annotate(options, namespace, source));
       counters.add('masked', masked);
       const note = annotate(options, namespace, source, found);
       try {
@@ -121,7 +132,8 @@ export function createAdmission(options: AdmissionOptions): Admit {
     // Spans and log records are counted where their frame becomes durable.
     if (signal === 'metrics') counters.add('accepted', accepted, { signal });
     if (scanned.rejected > 0) counters.add('rejected', scanned.rejected, { signal, reason: 'invalid_id' });
-    return { kind: 'accepted', items: scanned.items, rejected: scanned.rejected, reason: scanned.reason };
+    const { trusted } = annotate(options, namespace, source);
+    return { kind: 'accepted', items: scanned.items, rejected: scanned.rejected, reason: scanned.reason, trusted };
   };
 }
 
@@ -142,8 +154,9 @@ function annotate(
   source: RequestSource,
   found: Inspection['note'] = {},
 ): FrameNote {
-  const { peer, browser, transport } = source;
+  const { peer, browser, transport, sender = transport, isProven = false } = source;
   const { trusted, vouches } = options.trust(peer, browser);
   const receivedNs = msToNs(options.clock.nowMs());
-  return { receivedNs, namespace, sender: browser ? 'browser' : transport, trusted, vouches, peer, ...found };
+  const name = browser ? 'browser' : sender;
+  return { receivedNs, namespace, sender: name, trusted: trusted || isProven, vouches, peer, ...found };
 }

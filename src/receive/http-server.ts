@@ -1,19 +1,27 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
-import { ERROR_CODES, type ErrorCode } from '../core/errors.ts';
 import type { Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import { transcodeJson } from '../otlp/json.ts';
-import { type Encoding, encodeExportResponse, encodeStatus } from '../otlp/response.ts';
+import { type Encoding, encodeExportResponse } from '../otlp/response.ts';
 import type { Admit, AdmitResult, Budget } from './admission.ts';
-import { BUDGET_MESSAGE, FAULT_MESSAGE, LIMIT_MESSAGES, NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
+import { BUDGET_MESSAGE, FAULT_MESSAGE, NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
 import { compileOrigins, corsHeaders, isPreflight, type OriginCheck, PREFLIGHT_HEADERS } from './cors.ts';
-import type { Limit } from './fair-share.ts';
 import { type BodyResult, readBody } from './http-body.ts';
 import { watchConnections } from './http-connections.ts';
+import {
+  CONTENT_TYPES,
+  fail,
+  failField,
+  type HttpRoute,
+  overLimit,
+  type Reply,
+  reply,
+  unavailable,
+} from './http-reply.ts';
 import type { Connection, InFlight, Reservation } from './in-flight.ts';
 import { CONTENT_ENCODINGS } from './inflate.ts';
-import { type CutReason, HEADER_BYTES_MAX, HEADERS_MAX } from './limits.ts';
+import { HEADER_BYTES_MAX, HEADERS_MAX } from './limits.ts';
 import { type ClientTimes, type Listening, listen, peerAddress, SOCKET_OPTIONS } from './listen.ts';
 
 export interface HttpServerOptions {
@@ -32,14 +40,8 @@ export interface HttpServerOptions {
   readonly times: ClientTimes;
   /** Told of a fault of ours: the sender only hears "unavailable". */
   readonly onFault: (thrown: unknown) => void;
-}
-
-interface Reply {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body: Buffer;
-  /** Why it was refused, if it was for a limit. */
-  readonly reason?: CutReason;
+  /** Further paths to serve beside the three of OTLP. */
+  readonly routes?: readonly HttpRoute[];
 }
 
 const SIGNALS: ReadonlyMap<string, Signal> = new Map([
@@ -47,11 +49,6 @@ const SIGNALS: ReadonlyMap<string, Signal> = new Map([
   ['/v1/logs', 'logs'],
   ['/v1/metrics', 'metrics'],
 ]);
-
-const CONTENT_TYPES = { protobuf: 'application/x-protobuf', json: 'application/json' } as const satisfies Record<
-  Encoding,
-  string
->;
 
 /** Longer than the 90 s after which Go's client (the Collector) drops idle connections, so that it is never cut in between. */
 const KEEP_ALIVE_MS = 120_000;
@@ -76,7 +73,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
     if (!connection) return;
     const cors = corsHeaders(request.headers, originAllowed);
     void answer(request, connection, options, originAllowed).then((reply) => {
-      const signal = SIGNALS.get(pathOf(request)) ?? 'other';
+      const signal = SIGNALS.get(pathOf(request)) ?? routeOf(request, options)?.signal ?? 'other';
       const status = reply ? String(reply.status) : 'aborted';
       counters.add('requests', 1, { transport: 'http', signal, status });
       if (reply?.reason) counters.add('cut', 1, { transport: 'http', reason: reply.reason });
@@ -136,7 +133,9 @@ async function answerBegun(
   originAllowed: OriginCheck,
 ): Promise<Reply | undefined> {
   const signal = SIGNALS.get(pathOf(request));
-  if (!signal) return fail('not_found', encoding, notFoundMessage(request));
+  const route = signal === undefined ? routeOf(request, options) : undefined;
+  if (route) return answerRoute(route, request, reservation, options);
+  if (!signal) return fail('not_found', encoding, notFoundMessage(request, options));
   if (isPreflight(request.method, request.headers)) return preflight(request, originAllowed);
   if (request.method !== 'POST') {
     return fail('method_not_allowed', encoding, `${pathOf(request)} takes POST`, { allow: 'POST' });
@@ -145,12 +144,61 @@ async function answerBegun(
     const message = `content-type must be ${CONTENT_TYPES.protobuf} or ${CONTENT_TYPES.json} (UTF-8)`;
     return fail('unsupported_media_type', encoding, message);
   }
+  const body = await bodyWithin(request, encoding, reservation, options);
+  if (!Buffer.isBuffer(body)) return body;
+  return exportReply(signal, encoding, await admitBody(request, signal, encoding, body, options.admit));
+}
+
+/** The body of a request that there is room for; else the refusal, or undefined when the client is gone. */
+async function bodyWithin(
+  request: IncomingMessage,
+  encoding: Encoding,
+  reservation: Reservation,
+  options: HttpServerOptions,
+): Promise<Buffer | Reply | undefined> {
   const budget = options.budget();
   if (budget.refuse) return { ...unavailable(encoding, BUDGET_MESSAGE, budget.retryAfterMs), reason: 'budget' };
   const body = await readBody(request, options.requestBytesMax, reservation);
   if (body.kind === 'aborted') return undefined;
-  if (body.kind !== 'body') return bodyFailure(body, encoding, options.requestBytesMax);
-  return exportReply(signal, encoding, await admitBody(request, signal, encoding, body.bytes, options.admit));
+  return body.kind === 'body' ? body.bytes : bodyFailure(body, encoding, options.requestBytesMax);
+}
+
+function routeOf(request: IncomingMessage, { routes = [] }: HttpServerOptions): HttpRoute | undefined {
+  const path = pathOf(request);
+  return routes.find((route) => (route.path.endsWith('/') ? path.startsWith(route.path) : path === route.path));
+}
+
+/** Pages in browsers are not asked here: what they say of accesses is context at best, and for that they have OTLP. */
+async function answerRoute(
+  route: HttpRoute,
+  request: IncomingMessage,
+  reservation: Reservation,
+  options: HttpServerOptions,
+): Promise<Reply | undefined> {
+  if (isPreflight(request.method, request.headers)) {
+    return fail('forbidden', 'json', `${route.path} is not for pages in browsers; they send OTLP to /v1/traces`);
+  }
+  if (request.method !== 'POST') {
+    return fail('method_not_allowed', 'json', `${route.path} takes POST`, { allow: 'POST' });
+  }
+  const opened = route.open({
+    path: pathOf(request),
+    contentType: (request.headers['content-type'] ?? '').toLowerCase(),
+    headers: request.headers,
+    ...senderOf(request),
+  });
+  if (typeof opened !== 'function') return opened;
+  const body = await bodyWithin(request, encodingOf(request) ?? 'json', reservation, options);
+  return Buffer.isBuffer(body) ? opened(body) : body;
+}
+
+function senderOf(request: IncomingMessage) {
+  return {
+    transport: 'http' as const,
+    peer: peerAddress(request.socket.remoteAddress),
+    namespace: request.headers[NAMESPACE_HEADER]?.toString(),
+    browser: request.headers.origin !== undefined,
+  };
 }
 
 function admitBody(
@@ -165,23 +213,15 @@ function admitBody(
     const field = transcoded.path || 'body';
     return { kind: 'invalid', field, message: `${field}: ${transcoded.message}`, offset: 0 };
   }
-  return admit(signal, transcoded.payload, {
-    transport: 'http',
-    peer: peerAddress(request.socket.remoteAddress),
-    namespace: request.headers[NAMESPACE_HEADER]?.toString(),
-    browser: request.headers.origin !== undefined,
-  });
+  return admit(signal, transcoded.payload, senderOf(request));
 }
 
 function exportReply(signal: Signal, encoding: Encoding, result: AdmitResult): Reply {
   switch (result.kind) {
     case 'accepted':
       return reply(200, encoding, encodeExportResponse(encoding, signal, result.rejected, result.reason));
-    case 'invalid': {
-      const { http, grpc } = ERROR_CODES.bad_request;
-      const badRequest = { field: result.field, description: result.message };
-      return reply(http, encoding, encodeStatus(encoding, { code: grpc, message: result.message, badRequest }));
-    }
+    case 'invalid':
+      return failField(encoding, { field: result.field, description: result.message });
     case 'unavailable':
       return unavailable(encoding, result.message, result.retryAfterMs);
   }
@@ -215,44 +255,15 @@ function preflight(request: IncomingMessage, originAllowed: OriginCheck): Reply 
   return { status: 204, headers: PREFLIGHT_HEADERS, body: Buffer.alloc(0) };
 }
 
-/** 503 when the server is full, 429 when it is this sender who has too much in work: clients retry both. */
-function overLimit(encoding: Encoding | undefined, limit: Limit): Reply {
-  const code = limit === 'share' ? 'over_share' : 'unavailable';
-  return { ...retryLater(code, encoding, LIMIT_MESSAGES[limit], RETRY_AFTER_MS), reason: limit };
-}
-
-function unavailable(encoding: Encoding | undefined, message: string, retryAfterMs: number): Reply {
-  return retryLater('unavailable', encoding, message, retryAfterMs);
-}
-
-function retryLater(code: ErrorCode, encoding: Encoding | undefined, message: string, retryAfterMs: number): Reply {
-  const { http, grpc } = ERROR_CODES[code];
-  const body = encodeStatus(encoding ?? 'json', { code: grpc, message, retryAfterMs });
-  return reply(http, encoding, body, { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) });
-}
-
-function fail(code: ErrorCode, encoding: Encoding | undefined, message: string, headers = {}): Reply {
-  const { http, grpc } = ERROR_CODES[code];
-  return reply(http, encoding, encodeStatus(encoding ?? 'json', { code: grpc, message }), headers);
-}
-
-/** Answers to requests of no known content type are JSON, which a person can read. */
-function reply(
-  status: number,
-  encoding: Encoding | undefined,
-  body: Buffer,
-  headers: Record<string, string> = {},
-): Reply {
-  return { status, headers: { ...headers, 'content-type': CONTENT_TYPES[encoding ?? 'json'] }, body };
-}
-
 function pathOf(request: IncomingMessage): string {
   return (request.url ?? '').replace(/[?#].*$/, '');
 }
 
-function notFoundMessage(request: IncomingMessage): string {
+function notFoundMessage(request: IncomingMessage, { routes = [] }: HttpServerOptions): string {
   const paths = [...SIGNALS.keys()].join(', ');
-  return `there is nothing at ${pathOf(request).slice(0, 200)}: OTLP is taken by POST at ${paths}`;
+  const others = routes.map(({ path }) => (path.endsWith('/') ? `${path}{preset}` : path));
+  const more = others.length > 0 ? `, access events at ${others.join(', ')}` : '';
+  return `there is nothing at ${pathOf(request).slice(0, 200)}: OTLP is taken by POST at ${paths}${more}`;
 }
 
 /** The encoding that the content type names; undefined for others and for JSON that is not UTF-8. */

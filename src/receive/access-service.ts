@@ -1,0 +1,134 @@
+import type { Clock } from '../core/clock.ts';
+import { WireError } from '../otlp/wire.ts';
+import { readAccessEvent } from './access-event.ts';
+import { isPlain } from './access-fields.ts';
+import { type AccessCodec, loadAccessCodec, RECORD_PATH, undecodable } from './access-proto.ts';
+import { NAMESPACE_HEADER, type RequestSource } from './admission.ts';
+import { badRequest, unavailable } from './grpc-calls.ts';
+import type { UnaryAnswer, UnaryMethod } from './grpc-server.ts';
+import * as http from './http-reply.ts';
+import { type JsonPiece, readJsonPieces, saysLines } from './json-pieces.ts';
+import { type Delivery, type DeliveryOptions, deliver, type GivenItem } from './log-delivery.ts';
+
+export type AccessServiceOptions = Omit<DeliveryOptions, 'signal'> & { readonly clock: Clock };
+
+/** The access API: explicit events over gRPC, and as JSON, NDJSON or protobuf over HTTP. The same event is the same evidence by each. */
+export interface AccessService {
+  readonly method: UnaryMethod;
+  readonly route: http.HttpRoute;
+}
+
+const SIGNAL = 'access';
+
+/** The list of events in a JSON request. */
+const EVENTS = 'events';
+
+export function createAccessService({ clock, ...options }: AccessServiceOptions): AccessService {
+  const codec = loadAccessCodec();
+  const record = (events: Iterable<GivenItem>, source: Omit<RequestSource, 'sender'>): Promise<Delivery> =>
+    deliver(events, { ...source, sender: 'access_api' }, { ...options, signal: SIGNAL });
+  const recordProtobuf = (message: Uint8Array, source: Omit<RequestSource, 'sender'>): Promise<Delivery> | Delivery => {
+    const events = split(codec, message);
+    if (typeof events === 'string') return { kind: 'invalid', field: 'body', message: events, offset: 0 };
+    return record(decodeEvents(codec, events, clock.nowMs()), source);
+  };
+  return {
+    method: {
+      path: RECORD_PATH,
+      signal: SIGNAL,
+      handle: async (message, peer, metadata) => {
+        const namespace = metadata.get(NAMESPACE_HEADER)[0]?.toString();
+        const source = { transport: 'grpc', peer, namespace, browser: false } as const;
+        return grpcAnswer(codec, await recordProtobuf(message, source));
+      },
+    },
+    route: {
+      path: '/v1/access',
+      signal: SIGNAL,
+      open(request) {
+        const source = { transport: 'http', ...request } as const;
+        if (request.contentType.startsWith(http.CONTENT_TYPES.protobuf)) {
+          return async (body) => replyOf(await recordProtobuf(body, source), (receipt) => codec.encodeReceipt(receipt));
+        }
+        if (!isJsonType(request.contentType)) return http.fail('unsupported_media_type', 'json', CONTENT_TYPE_MESSAGE);
+        return async (body) => {
+          const given = readJsonPieces(body, request.contentType);
+          if (!given.ok) return http.failField('json', { field: 'body', description: given.message });
+          return replyOf(await record(readEvents(eventsIn(given.pieces), clock.nowMs()), source));
+        };
+      },
+    },
+  };
+}
+
+const CONTENT_TYPE_MESSAGE =
+  'content-type must be application/json, application/x-ndjson (an event a line) or application/x-protobuf (a RecordRequest)';
+
+function isJsonType(contentType: string): boolean {
+  return /^(?:application|text)\/(?:[\w.-]+\+)?json\b/.test(contentType) || saysLines(contentType);
+}
+
+function split(codec: AccessCodec, message: Uint8Array): Iterable<Uint8Array> | string {
+  try {
+    return codec.split(message);
+  } catch (thrown) {
+    if (!(thrown instanceof WireError)) throw thrown;
+    return `the body is no RecordRequest of access.proto: ${thrown.message} (at byte ${thrown.offset})`;
+  }
+}
+
+function* decodeEvents(codec: AccessCodec, events: Iterable<Uint8Array>, nowMs: number): Generator<GivenItem> {
+  for (const bytes of events) {
+    let event: unknown;
+    try {
+      event = codec.decode(bytes);
+    } catch (thrown) {
+      yield { ok: false, problem: { id: '', field: 'event', code: 'undecodable', reason: undecodable(thrown) } };
+      continue;
+    }
+    yield readAccessEvent(event, nowMs);
+  }
+}
+
+/** The events of a request: a document with a list of them, a list, or one. */
+function* eventsIn(pieces: Iterable<JsonPiece>): Generator<JsonPiece> {
+  for (const piece of pieces) {
+    const list = piece.ok && isPlain(piece.value) ? piece.value[EVENTS] : undefined;
+    const values = Array.isArray(list) ? list : piece.ok && Array.isArray(piece.value) ? piece.value : undefined;
+    if (values === undefined) yield piece;
+    else for (const value of values) yield { ok: true, value };
+  }
+}
+
+function* readEvents(events: Iterable<JsonPiece>, nowMs: number): Generator<GivenItem> {
+  for (const piece of events) {
+    if (piece.ok) yield readAccessEvent(piece.value, nowMs);
+    else yield { ok: false, problem: { id: '', field: piece.field, code: 'not_json', reason: piece.reason } };
+  }
+}
+
+function grpcAnswer(codec: AccessCodec, result: Delivery): UnaryAnswer {
+  switch (result.kind) {
+    case 'receipt':
+      return { kind: 'message', message: codec.encodeReceipt(result.receipt) };
+    case 'invalid':
+      return badRequest(result.field, result.message);
+    case 'unavailable':
+      return unavailable(result.message, result.retryAfterMs);
+  }
+}
+
+type Receipt = Extract<Delivery, { kind: 'receipt' }>['receipt'];
+
+/** A receipt is an answer of its own: 200 even when nothing was accepted, as OTLP has it for partial success. */
+export function replyOf(result: Delivery, encode?: (receipt: Receipt) => Buffer): http.Reply {
+  const encoding = encode ? 'protobuf' : 'json';
+  switch (result.kind) {
+    case 'receipt':
+      return http.reply(200, encoding, encode?.(result.receipt) ?? Buffer.from(`${JSON.stringify(result.receipt)}\n`));
+    case 'invalid':
+      return http.failField(encoding, { field: result.field, description: result.message });
+    case 'unavailable':
+      return http.unavailable(encoding, result.message, result.retryAfterMs);
+  }
+}

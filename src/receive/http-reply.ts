@@ -1,0 +1,79 @@
+import { ERROR_CODES, type ErrorCode } from '../core/errors.ts';
+import { type Encoding, encodeStatus, type StatusAnswer } from '../otlp/response.ts';
+import { LIMIT_MESSAGES, RETRY_AFTER_MS } from './admission.ts';
+import type { Limit } from './fair-share.ts';
+import type { CutReason } from './limits.ts';
+
+/** An answer to be sent over HTTP. */
+export interface Reply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+  /** Why it was refused, if it was for a limit. */
+  readonly reason?: CutReason;
+}
+
+export const CONTENT_TYPES = { protobuf: 'application/x-protobuf', json: 'application/json' } as const satisfies Record<
+  Encoding,
+  string
+>;
+
+/** Answers to requests of no known content type are JSON, which a person can read. */
+export function reply(
+  status: number,
+  encoding: Encoding | undefined,
+  body: Buffer,
+  headers: Record<string, string> = {},
+): Reply {
+  return { status, headers: { ...headers, 'content-type': CONTENT_TYPES[encoding ?? 'json'] }, body };
+}
+
+export function fail(code: ErrorCode, encoding: Encoding | undefined, message: string, headers = {}): Reply {
+  const { http, grpc } = ERROR_CODES[code];
+  return reply(http, encoding, encodeStatus(encoding ?? 'json', { code: grpc, message }), headers);
+}
+
+/** Never acceptable: which part of the request is wrong, and how it would be right. */
+export function failField(encoding: Encoding, badRequest: NonNullable<StatusAnswer['badRequest']>): Reply {
+  const { http, grpc } = ERROR_CODES.bad_request;
+  return reply(http, encoding, encodeStatus(encoding, { code: grpc, message: badRequest.description, badRequest }));
+}
+
+/** 503 when the server is full, 429 when it is this sender who has too much in work: clients retry both. */
+export function overLimit(encoding: Encoding | undefined, limit: Limit): Reply {
+  const code = limit === 'share' ? 'over_share' : 'unavailable';
+  return { ...retryLater(code, encoding, LIMIT_MESSAGES[limit], RETRY_AFTER_MS), reason: limit };
+}
+
+export function unavailable(encoding: Encoding | undefined, message: string, retryAfterMs: number): Reply {
+  return retryLater('unavailable', encoding, message, retryAfterMs);
+}
+
+function retryLater(code: ErrorCode, encoding: Encoding | undefined, message: string, retryAfterMs: number): Reply {
+  const { http, grpc } = ERROR_CODES[code];
+  const body = encodeStatus(encoding ?? 'json', { code: grpc, message, retryAfterMs });
+  return reply(http, encoding, body, { 'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))) });
+}
+
+/** What a route of the HTTP server beside those of OTLP is given. */
+export interface RouteRequest {
+  /** Without the query. */
+  readonly path: string;
+  /** Lower case, with its parameters. */
+  readonly contentType: string;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  /** IP address. */
+  readonly peer: string;
+  /** As the sender gave it. */
+  readonly namespace: string | undefined;
+  readonly browser: boolean;
+}
+
+export interface HttpRoute {
+  /** A path that ends in `/` is that of all below it. */
+  readonly path: string;
+  /** What its requests are counted as. */
+  readonly signal: string;
+  /** Looks at all but the body: refuses, or says what is to be done with it. */
+  readonly open: (request: RouteRequest) => Reply | ((body: Buffer) => Promise<Reply>);
+}
