@@ -1,4 +1,5 @@
 import { countOf, NAMES, textOf } from '../access/attributes.ts';
+import { rpcNames } from '../access/rpc.ts';
 import { SPAN_KIND, type Span } from '../core/evidence.ts';
 
 /** What the other side of a call answered, as its caller saw it: all there is of a service that sends no evidence itself. */
@@ -7,6 +8,10 @@ export interface Answer {
   /** The other side, when the span names it. */
   readonly from?: string;
   readonly isRefusal: boolean;
+  readonly status: string;
+  readonly protocol: 'http' | 'rpc';
+  /** The method that was called. */
+  readonly asked: string;
 }
 
 /** gRPC's codes for a refusal, by number and by name. */
@@ -37,6 +42,9 @@ export function answerOf(span: Span, message: string | undefined): Answer | unde
     reason: refusal === undefined ? (message ?? said) : told === undefined ? said : `${said}: ${told}`,
     ...(from === undefined ? {} : { from }),
     isRefusal: refusal !== undefined || status === 401 || status === 403,
+    status: refusal ?? String(status),
+    protocol: refusal === undefined ? 'http' : 'rpc',
+    asked: (refusal === undefined ? textOf(span.attributes, NAMES.httpMethod) : rpcNames(span).method) ?? span.name,
   };
 }
 

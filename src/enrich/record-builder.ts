@@ -12,6 +12,7 @@ import {
   SCHEMA_VERSION,
 } from '../core/record.ts';
 import type { SettledRecord } from '../core/settlement.ts';
+import type { FoundCheck } from './checks.ts';
 import { criticalPath, selfTime } from './critical-path.ts';
 import { originSection } from './error-origin.ts';
 import type { Finding } from './findings.ts';
@@ -22,7 +23,7 @@ import { type AccessTimes, timesOf } from './times.ts';
 import type { TraceFacts } from './trace-facts.ts';
 import { NONE } from './trace-tree.ts';
 import { placeOf } from './where.ts';
-import { failureAt, isFailed, type Origin, originOf, type Why, whyOf } from './why.ts';
+import { type Explaining, failureAt, isFailed, type Origin, originOf, type Why, whyOf } from './why.ts';
 
 export interface EnrichSettings {
   /** Address of a trace in another tool, with `${trace_id}` and `${span_id}`; empty for none. */
@@ -36,6 +37,8 @@ interface AccessContext {
   readonly source: Pick<AccessSections, 'source' | 'user_agent'>;
   /** How many other contents of its span were sent. */
   readonly rivals: number;
+  /** What its checks rest on, and what else explains its end. */
+  readonly explaining: readonly Explaining[];
 }
 
 /** All that one record is made of. */
@@ -45,6 +48,8 @@ interface Parts extends AccessContext {
   readonly times: AccessTimes;
   readonly origin: Origin | undefined;
   readonly why: Why;
+  /** The check for which it was refused. */
+  readonly refusing: FoundCheck | undefined;
 }
 
 function eventSection({ finding, times, why }: Parts): AuditRecord['event'] {
@@ -188,10 +193,19 @@ function traceUrl(template: string, traceId: string, { access }: Finding): strin
   return clip(template.replaceAll('${trace_id}', traceId).replaceAll('${span_id}', access.spanId));
 }
 
-function pathSection({ facts, finding, origin }: Parts): PathStep[] | undefined {
+function pathSection(parts: Parts): PathStep[] | undefined {
+  const { facts, finding } = parts;
   if (finding.index === NONE) return undefined;
-  const indexes = pathIndexes(facts.tree, facts.heads, origin?.index ?? finding.index);
+  const indexes = pathIndexes(facts.tree, facts.heads, endOf(parts));
   return indexes.map((index) => facts.stepAt(index));
+}
+
+/** Where the path of an access ends: at the check that refused it, else where what failed it did. */
+function endOf({ facts, finding, origin, refusing }: Parts): number {
+  const at = refusing?.index ?? NONE;
+  // The check of another branch may explain it, too: the path leads from the root to the access and on.
+  for (let above = at; above !== NONE; above = facts.tree.parent[above] ?? NONE) if (above === finding.index) return at;
+  return origin?.index ?? finding.index;
 }
 
 function databaseSection({ facts, finding }: Parts): AuditRecord['audit']['db'] {
@@ -207,7 +221,7 @@ function databaseSection({ facts, finding }: Parts): AuditRecord['audit']['db'] 
 }
 
 /** What the record rests on: what states the access, what explains its failure, what names its actor. */
-function evidenceOf({ facts, finding, origin, actor }: Parts): EvidencePiece[] {
+function evidenceOf({ facts, finding, origin, actor, explaining }: Parts): EvidencePiece[] {
   const pieces = [...finding.evidence];
   const add = (piece: Span | LogRecord, source: string): void => {
     const isSpan = 'kind' in piece;
@@ -217,15 +231,14 @@ function evidenceOf({ facts, finding, origin, actor }: Parts): EvidencePiece[] {
   };
   if (origin) add(origin.span, origin.finding?.access.preset ?? 'span');
   if (origin?.failure.reported) add(origin.failure.reported, 'log.exception');
+  for (const { piece, source } of explaining) add(piece, source);
   for (const { by, as } of actor.named) add(by, `actor.${as}`);
   return pieces.slice(0, LIST_ITEMS_MAX);
 }
 
 function checksOf({ facts, finding }: Parts): Check[] | undefined {
-  const below = facts.checksBelow.get(finding);
-  const { checks = below } = finding.access;
-  if (checks === undefined) return undefined;
-  return (below && below !== checks ? [...checks, ...below] : [...checks]).slice(0, LIST_ITEMS_MAX);
+  const found = facts.checks.of(finding);
+  return found.length === 0 ? undefined : found.map(({ check }) => check);
 }
 
 function targetSection({ type, id, name, service }: AccessTarget): AuditRecord['audit']['target'] {
@@ -297,7 +310,9 @@ export function buildRecord(
 ): SettledRecord {
   const origin = originOf(facts, finding);
   const times = timesOf(finding.access, facts.tree.baseNs);
-  const parts: Parts = { ...context, facts, finding, times, origin, why: whyOf(facts, finding, origin) };
+  const why = whyOf(facts, finding, origin);
+  const refusing = facts.checks.refusing(finding);
+  const parts: Parts = { ...context, facts, finding, times, origin, why, refusing };
   const { access } = finding;
   const event = eventSection(parts);
   const user = userSection(context.actor, access.effective);

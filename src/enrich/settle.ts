@@ -1,9 +1,12 @@
 import type { Access, Verdict } from '../access/access.ts';
 import { attributeTrace } from '../access/actor.ts';
+import { recogniseCheck } from '../access/checks.ts';
+import { fieldsOf } from '../access/log-fields.ts';
 import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import type { BeyondCounts, LogRecord, Span } from '../core/evidence.ts';
 import type { EvidenceCounts, Settle, SettledRecord, SettleSteps } from '../core/settlement.ts';
+import type { CheckPiece } from './checks.ts';
 import { type DistinctEvidence, distinctEvidence } from './dedupe.ts';
 import { type EventAccess, identify } from './findings.ts';
 import { rankOf } from './identity.ts';
@@ -12,8 +15,8 @@ import { buildRecord, type EnrichSettings } from './record-builder.ts';
 import { redactAccess, redactName } from './redact.ts';
 import { placeTestimony, withRefusals } from './testimony.ts';
 import { gatherFacts } from './trace-facts.ts';
-import { buildTree, type TraceTree } from './trace-tree.ts';
-import { originOf } from './why.ts';
+import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
+import { explainingPieces, originOf } from './why.ts';
 
 /** What the rules say of each piece, asked once. */
 interface Judged {
@@ -67,6 +70,21 @@ function countUse(
   return counts;
 }
 
+/** What spans and log records tell of checks, in the order of the tree and of digests. */
+function checkPiecesOf(rules: AccessRules, { spans, indexOf }: TraceTree, logs: readonly LogRecord[]): CheckPiece[] {
+  const pieces: CheckPiece[] = [];
+  spans.forEach((span, index) => {
+    const draft = recogniseCheck(span, rules);
+    if (draft !== undefined) pieces.push({ evidence: span, index, draft });
+  });
+  for (const log of logs) {
+    const attributes = fieldsOf(log);
+    const draft = recogniseCheck(attributes === log.attributes ? log : { ...log, attributes }, rules);
+    if (draft !== undefined) pieces.push({ evidence: log, index: indexOf.get(log.spanId) ?? NONE, draft });
+  }
+  return pieces;
+}
+
 function among(logs: readonly LogRecord[], pieces: ReadonlySet<Span | LogRecord>): ReadonlySet<Span | LogRecord> {
   return new Set(logs.filter((log) => pieces.has(log)));
 }
@@ -114,7 +132,7 @@ export function createSettleSteps(rules: AccessRules, settings: EnrichSettings):
     const logIds = new Map(distinct.logs.map(({ log, digest }) => [log, digest]));
     for (const { access } of eventAccesses) if (access.ownId !== '') logIds.set(access.from, access.ownId);
     const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, {
-      ...{ logsBySpan, logIds, isSecret: rules.isSecret, beyond },
+      ...{ logsBySpan, logIds, isSecret: rules.isSecret, beyond, checkPieces: checkPiecesOf(rules, tree, logs) },
     });
     yield;
     const accesses = list.map((finding) => finding.access);
@@ -132,7 +150,11 @@ export function createSettleSteps(rules: AccessRules, settings: EnrichSettings):
       const actor = people.actorOf(access);
       for (const { by } of actor.named) used.add(by);
       const rivals = distinct.rivals.get(access.spanId)?.length ?? 0;
-      records.push(buildRecord(facts, finding, settings, { actor, source: people.sourceOf(access), rivals }));
+      const explaining = explainingPieces(facts, finding, origin);
+      for (const { piece } of explaining) used.add(piece);
+      records.push(
+        buildRecord(facts, finding, settings, { actor, source: people.sourceOf(access), rivals, explaining }),
+      );
     }
     sorted(records, (left, right) => ascending(left.timestampNs, right.timestampNs) || ascending(left.id, right.id));
     return {

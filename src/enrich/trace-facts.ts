@@ -2,6 +2,7 @@ import { clip, exceptionOf } from '../access/attributes.ts';
 import { type EvidenceBeyond, type LogRecord, SPAN_KIND, STATUS_CODE } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { Check, PathStep } from '../core/record.ts';
+import { type CheckPiece, gatherChecks, type TraceChecks } from './checks.ts';
 import { errorOrigins } from './error-origin.ts';
 import type { Finding } from './findings.ts';
 import { pathHeads, pathStep, type Verdicts } from './path.ts';
@@ -32,9 +33,10 @@ export interface TraceFacts {
   readonly databaseWork: DatabaseWork;
   /** The topmost access above each access; entries are not in it. */
   readonly entries: ReadonlyMap<Finding, Finding>;
-  /** Authorisation checks of the accesses below each entry. */
-  readonly checksBelow: ReadonlyMap<Finding, readonly Check[]>;
-  /** Below each entry the first access that states a refused check, else the first event that states a refusal. */
+  readonly checks: TraceChecks;
+  /** The event that states a check. */
+  readonly stating: (check: Check) => Finding | undefined;
+  /** Below each entry the first event that states a refusal. */
   readonly refusals: ReadonlyMap<Finding, Finding>;
   readonly logsBySpan: ReadonlyMap<string, readonly LogRecord[]>;
   /**
@@ -117,28 +119,22 @@ function databaseWorkOf(tree: TraceTree, standing: readonly (Finding | undefined
   return { count, duration, slowest };
 }
 
-export function refusedCheck(finding: Finding | undefined): Check | undefined {
-  return finding?.access.checks?.find((check) => !check.granted);
-}
-
-function checksOf(
-  list: readonly Finding[],
-  entries: ReadonlyMap<Finding, Finding>,
-): Pick<TraceFacts, 'checksBelow' | 'refusals'> {
-  const checksBelow = new Map<Finding, Check[]>();
+function refusalsOf(list: readonly Finding[], entries: ReadonlyMap<Finding, Finding>): Map<Finding, Finding> {
   const refusals = new Map<Finding, Finding>();
   for (const finding of list) {
     const entry = entries.get(finding);
-    if (entry === undefined) continue;
-    const { checks = [], source, decision } = finding.access;
-    const known = checksBelow.get(entry) ?? [];
-    if (checks.length > 0) checksBelow.set(entry, [...known, ...checks].slice(0, LIST_ITEMS_MAX));
-    const refusal = refusals.get(entry);
-    if (refusedCheck(finding) ? !refusedCheck(refusal) : !refusal && source === 'event' && decision === 'deny') {
+    const { source, decision } = finding.access;
+    if (entry !== undefined && source === 'event' && decision === 'deny' && !refusals.has(entry)) {
       refusals.set(entry, finding);
     }
   }
-  return { checksBelow, refusals };
+  return refusals;
+}
+
+function statedChecks(list: readonly Finding[]): Map<Check, Finding> {
+  const stated = new Map<Check, Finding>();
+  for (const finding of list) for (const check of finding.access.checks ?? []) stated.set(check, finding);
+  return stated;
 }
 
 function isFailing(tree: TraceTree, verdicts: Verdicts, index: number): boolean {
@@ -186,12 +182,26 @@ function rootOf(tree: TraceTree): TraceFacts['root'] {
   return root && { ...(service && { service }), name: clip(root.name) };
 }
 
+/** A span in which a check was not granted refused, though it answered well. */
+function checkedStep(step: PathStep, isRefused: boolean): PathStep {
+  return isRefused ? { ...step, status: 'denied' } : step;
+}
+
+/** What a whole trace tells; `checkPieces` in an order that depends on the set of evidence alone. */
 export function gatherFacts(
   namespace: string,
   traceId: string,
   tree: TraceTree,
   list: readonly Finding[],
-  { logsBySpan, logIds, isSecret, beyond }: Pick<TraceFacts, 'logsBySpan' | 'logIds' | 'isSecret' | 'beyond'>,
+  {
+    logsBySpan,
+    logIds,
+    isSecret,
+    beyond,
+    checkPieces,
+  }: Pick<TraceFacts, 'logsBySpan' | 'logIds' | 'isSecret' | 'beyond'> & {
+    readonly checkPieces: readonly CheckPiece[];
+  },
 ): TraceFacts {
   const standing = standingFindings(tree, list);
   const verdicts: Verdicts = (index) => standing[index]?.access;
@@ -201,6 +211,9 @@ export function gatherFacts(
     const finding = standing[index];
     return finding !== undefined && !entries.has(finding);
   };
+  const origins = errorOrigins(tree, verdicts);
+  const checks = gatherChecks({ tree, list, standing, entries, origins, verdicts }, checkPieces);
+  const stated = statedChecks(list);
   const steps: (PathStep | undefined)[] = [];
   let errorCount = beyond?.errors ?? 0;
   for (let index = 0; index < tree.spans.length; index += 1) errorCount += Number(isFailing(tree, verdicts, index));
@@ -212,10 +225,12 @@ export function gatherFacts(
     heads: pathHeads(tree),
     verdicts,
     standing,
-    origins: errorOrigins(tree, verdicts),
+    origins,
     databaseWork: databaseWorkOf(tree, standing),
     entries,
-    ...checksOf(list, entries),
+    checks,
+    stating: (check) => stated.get(check),
+    refusals: refusalsOf(list, entries),
     logsBySpan,
     logIds,
     isSecret,
@@ -226,7 +241,7 @@ export function gatherFacts(
     services: servicesOf(tree, beyond),
     root: rootOf(tree),
     stepAt: (index) => {
-      steps[index] ??= pathStep(tree, timeline, verdicts, index);
+      steps[index] ??= checkedStep(pathStep(tree, timeline, verdicts, index), checks.refusedAt.has(index));
       return steps[index];
     },
     beyond,

@@ -1,12 +1,14 @@
 import { compact } from '../access/attributes.ts';
 import { headline } from '../access/draft.ts';
-import { SPAN_KIND, type Span } from '../core/evidence.ts';
+import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
+import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { AuditRecord, WhySource } from '../core/record.ts';
 import { answerOf, withoutStatus } from './answer.ts';
+import type { FoundCheck } from './checks.ts';
 import { type Failure, failureOf } from './error-origin.ts';
 import type { Finding } from './findings.ts';
 import { withoutSecrets } from './redact.ts';
-import { refusedCheck, type TraceFacts } from './trace-facts.ts';
+import type { TraceFacts } from './trace-facts.ts';
 import { NONE } from './trace-tree.ts';
 import { serviceName } from './where.ts';
 
@@ -56,25 +58,34 @@ function nameOf(span: Span): string {
  * The explanation of a failed span that its own status lacks: an exception logged for it, or what its caller was told, which is
  * all that gRPC hands over to tracing on many servers.
  */
-function toldBeside(facts: TraceFacts, finding: Finding): string | undefined {
+function toldBeside(facts: TraceFacts, finding: Finding): { readonly text: string; readonly by?: Span } | undefined {
   const { access, index, standsForSpan } = finding;
   if (access.error?.message || access.source !== 'span' || !standsForSpan) return undefined;
   const logged = headline(failureAt(facts, index).message);
-  if (logged !== undefined || access.preset !== 'rpc.server') return logged;
+  if (logged !== undefined) return { text: logged };
+  if (access.preset !== 'rpc.server') return undefined;
   const above = facts.tree.parent[index] ?? NONE;
   const caller = facts.tree.spans[above];
   if (caller?.kind !== SPAN_KIND.client || (access.from.note.trusted && !caller.note.trusted)) return undefined;
-  return withoutStatus(headline(failureAt(facts, above).message));
+  const text = withoutStatus(headline(failureAt(facts, above).message));
+  return text === undefined ? undefined : { text, by: caller };
 }
 
-/** The reason that the evidence of an access gives itself, and who refused it: a check, a rule, else the place. */
+/** The caller's span that explains why an access ended as it did, where only that one was told. */
+function tellingCaller(facts: TraceFacts, finding: Finding): Span | undefined {
+  if (!isFailed(finding) || finding.access.whySource === 'rule' || finding.access.whySource === 'check')
+    return undefined;
+  return toldBeside(facts, finding)?.by;
+}
+
+/** The reason that the evidence of an access gives itself, and who refused it: a check that it states, a rule, else the place. */
 function ownWhy(facts: TraceFacts, finding: Finding): Why {
   const { access } = finding;
   const { reason, rule, whySource } = access;
   if (!isFailed(finding)) {
     return { source: whySource, ...(reason === undefined ? undefined : { reason }), ...(rule && { rule }) };
   }
-  const check = refusedCheck(finding);
+  const check = access.checks?.find(({ granted }) => !granted);
   const span = facts.tree.spans[finding.index];
   const place = (span && nameOf(span)) ?? serviceName(access.from.resource) ?? access.target.service;
   const deniedBy = check?.rule ?? check?.permission ?? rule?.name ?? rule?.id ?? place;
@@ -89,24 +100,26 @@ function ownWhy(facts: TraceFacts, finding: Finding): Why {
 function ownReason(facts: TraceFacts, finding: Finding): string | undefined {
   const { reason, whySource, source, decision, error } = finding.access;
   if (whySource === 'rule' || whySource === 'check') return reason;
-  const told = toldBeside(facts, finding);
+  const told = toldBeside(facts, finding)?.text;
   if (told !== undefined) return reason === undefined ? told : `${reason}: ${told}`;
   // A bare status says that it was refused and no more; that nobody told why is worth saying.
   const isBare = source === 'span' && decision === 'deny' && !error?.message;
   return reason && isBare ? `${reason}; no rule in evidence` : reason;
 }
 
-/** The reason of a refused check or of an event below that states a refusal. */
-function whyOfRefusal(facts: TraceFacts, refusal: Finding): Why {
-  const own = ownWhy(facts, refusal);
-  const check = refusedCheck(refusal);
-  if (check === undefined) return own;
+/** The reason of a check that was not granted: what the event that states it says, else the engine, else what was asked. */
+function whyOfCheck(facts: TraceFacts, { check, reason, index }: FoundCheck): Why {
+  const stated = facts.stating(check);
+  const own = stated && ownWhy(facts, stated);
   const what = [check.permission, check.target && `on ${check.target}`].filter(Boolean).join(' ') || 'a check';
+  const by = [check.engine, check.rule].filter(Boolean).join(' ');
+  const sentence = `${what} was not granted${check.engine && by ? ` by ${by}` : ''}`;
+  const span = facts.tree.spans[index];
   return compact({
-    reason: own.reason ?? `${what} was not granted`,
+    reason: own?.reason ?? (reason === undefined ? sentence : `${sentence}: ${reason}`),
     source: 'check' as const,
-    rule: own.rule,
-    deniedBy: check.rule ?? check.permission ?? refusal.access.target.service,
+    rule: own?.rule ?? (check.rule !== undefined && check.engine !== undefined ? { name: check.rule } : undefined),
+    deniedBy: check.rule ?? check.permission ?? stated?.access.target.service ?? (span && nameOf(span)) ?? check.engine,
   });
 }
 
@@ -139,7 +152,24 @@ function whyOfOrigin(facts: TraceFacts, finding: Finding, origin: Origin): Why |
 export function whyOf(facts: TraceFacts, finding: Finding, origin: Origin | undefined): Why {
   const own = ownWhy(facts, finding);
   if (!isFailed(finding) || own.source === 'rule' || own.source === 'check') return own;
+  const check = facts.checks.refusing(finding);
+  if (check !== undefined) return whyOfCheck(facts, check);
   const refusal = finding.access.decision === 'deny' ? facts.refusals.get(finding) : undefined;
-  if (refusal && refusedCheck(refusal)) return whyOfRefusal(facts, refusal);
-  return (origin && whyOfOrigin(facts, finding, origin)) ?? (refusal ? whyOfRefusal(facts, refusal) : own);
+  return (origin && whyOfOrigin(facts, finding, origin)) ?? (refusal ? ownWhy(facts, refusal) : own);
+}
+
+/** A piece of evidence that explains an access without stating it, with what read it. */
+export interface Explaining {
+  readonly piece: Span | LogRecord;
+  readonly source: string;
+}
+
+/** What the checks of an access rest on, and the caller's span that tells why it was refused. */
+export function explainingPieces(facts: TraceFacts, finding: Finding, origin: Origin | undefined): Explaining[] {
+  const pieces = facts.checks.of(finding).flatMap((found) => found.pieces);
+  for (const at of [finding, origin?.finding]) {
+    const caller = at && tellingCaller(facts, at);
+    if (caller !== undefined) pieces.push({ piece: caller, source: 'rpc.client' });
+  }
+  return pieces.slice(0, LIST_ITEMS_MAX);
 }
