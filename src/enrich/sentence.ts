@@ -82,7 +82,15 @@ function whoIn(record: Omit<AuditRecord, 'message'>): string {
     return audit.actor.claimed ? `someone claiming to be ${oneLine(audit.actor.claimed, NAME_CHARS_MAX)}` : 'someone';
   const type = audit.actor.type === 'user' || audit.actor.type === 'anonymous' ? '' : `${audit.actor.type} `;
   const roles = user?.roles?.slice(0, ROLES_MAX).map((role) => oneLine(role, NAME_CHARS_MAX)) ?? [];
-  return `${type}${oneLine(name, NAME_CHARS_MAX)}${roles.length > 0 ? ` (${roles.join(', ')})` : ''}`;
+  return `${type}${oneLine(name, NAME_CHARS_MAX)}${roles.length > 0 ? ` (${roles.join(', ')})` : ''}${behalfIn(record)}`;
+}
+
+/** For whom an agent acts. A login at a database, which has a name and no id, is nobody. */
+function behalfIn({ user, audit }: Omit<AuditRecord, 'message'>): string {
+  const { id, name = id } = user?.effective ?? {};
+  return audit.actor.type !== 'agent' || id === undefined || name === undefined
+    ? ''
+    : ` for ${oneLine(name, NAME_CHARS_MAX)}`;
 }
 
 /**
