@@ -26,9 +26,15 @@ export function loadSettings(source: ConfigSource): Settings {
     if (value !== undefined) assign(expanded, path.split('.'), value);
   }
   const parsed = settingsSchema.safeParse(expanded);
-  if (!parsed.success) problems.push(...parsed.error.issues.flatMap(describeIssue));
-  if (problems.length > 0 || !parsed.success) {
-    throw new AppError('config', problems.map((problem) => `${name}: ${problem}`).join('\n'));
+  const lines = problems.map((problem) => `${name}: ${problem}`);
+  if (!parsed.success) {
+    for (const issue of parsed.error.issues) {
+      const place = variableOf(issue, source.environment) ?? name;
+      lines.push(...describeIssue(issue).map((problem) => `${place}: ${problem}`));
+    }
+  }
+  if (lines.length > 0 || !parsed.success) {
+    throw new AppError('config', lines.join('\n'));
   }
   return parsed.data;
 }
@@ -42,7 +48,7 @@ function readYaml(file: string): Record<string, unknown> {
   }
   const document = parseDocument(text, { prettyErrors: true });
   const [first] = document.errors;
-  if (first) throw new AppError('config', `${file}: ${first.message.split('\n')[0]}`);
+  if (first) throw new AppError('config', `${file}: ${first.message.split('\n')[0]?.replace(/:$/, '')}`);
   let value: unknown;
   try {
     value = document.toJS() ?? {};
@@ -144,7 +150,15 @@ function describeIssue(issue: Issue): string[] {
   return [`${path}: ${branch?.message ?? issue.message}`];
 }
 
+/** The environment variable that the value at fault comes from, if it does. */
+function variableOf({ path }: Issue, environment: ConfigSource['environment']): string | undefined {
+  const setting = describeSettings().find(({ path: own }) => own.every((key, at) => path[at] === key));
+  return setting && environment[setting.variable] !== undefined ? setting.variable : undefined;
+}
+
 function nearestSetting(path: string): string | undefined {
+  // What stands in an entry of a list has names of its own.
+  if (/\.\d+\./.test(path)) return undefined;
   const last = path.split('.').at(-1)?.toLowerCase() ?? '';
   return describeSettings()
     .map((setting) => setting.path.join('.'))

@@ -1,5 +1,17 @@
 import { constants } from 'node:fs';
-import { access, link, mkdir, open, readFile, readlink, rename, stat, unlink, writeFile } from 'node:fs/promises';
+import {
+  access,
+  link,
+  mkdir,
+  open,
+  readdir,
+  readFile,
+  readlink,
+  rename,
+  stat,
+  unlink,
+  writeFile,
+} from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
@@ -40,8 +52,23 @@ async function checkFormat(folder: string): Promise<void> {
       `the data folder ${folder} has format ${format}, this program knows up to ${FOLDER_FORMAT}: run the newer Spantrail that wrote it`,
     );
   }
+  if (text === undefined) await refuseForeign(folder);
   // Written once; a folder in which a crash lost it has the format of then, and every newer program writes it again.
   if (text === undefined) await writeFile(file, `Spantrail data folder, format ${FOLDER_FORMAT}\n`, { mode: 0o600 });
+}
+
+/** What lies in a data folder from its first moments on, and what is in every new file system. */
+const EXPECTED = /^(?:wal|journal|quarantine|coverage|records\.duckdb.*|lock.*|reserve|format.*|lost\+found|\..*)$/;
+
+/** A folder of somebody else is not written into: a slip in a path must not leave files among the system's. */
+async function refuseForeign(folder: string): Promise<void> {
+  const strangers = (await readdir(folder)).filter((name) => !EXPECTED.test(name));
+  if (strangers.length === 0) return;
+  const names = strangers.slice(0, 3).join(', ');
+  throw new AppError(
+    'storage',
+    `${folder} is no data folder: it holds ${names}${strangers.length > 3 ? ' …' : ''}; give an empty folder or one that is not there yet`,
+  );
 }
 
 /** What would be right, by what is wrong. */

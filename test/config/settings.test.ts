@@ -34,6 +34,10 @@ describe('settings', () => {
     expect(settings.store.type).toBe('duckdb');
   });
 
+  it('name the variable that is wrong, not the file', () => {
+    expect(failure('namespace: shop\n', { SPANTRAIL_API_PORT: 'abc' })).toMatch(/^SPANTRAIL_API_PORT: api\.port: /);
+  });
+
   it('take file, environment and command line, in rising order', () => {
     const path = file('join:\n  idleMs: 3s\n  graceMs: 100ms\nnamespace: ${env:TENANT:-clinic}\nworkers: 2\n');
     const settings = loadSettings({

@@ -194,6 +194,13 @@ describe('a data folder', () => {
     expect(readFileSync(data, 'utf8')).toBe('something');
   });
 
+  it('of somebody else is refused and left as it is', async () => {
+    mkdirSync(data);
+    writeFileSync(join(data, 'accounts.csv'), 'theirs');
+    expect(await refusal(start())).toMatch(/is no data folder: it holds accounts\.csv; give an empty folder/);
+    expect(readdirSync(data)).toEqual(['accounts.csv']);
+  });
+
   it('on a read-only file system is refused', async () => {
     const disk = await mountSmallDisk(16);
     cleanUps.push(() => disk.remove());
@@ -230,7 +237,7 @@ function makeNewer(kind: 'wal' | 'journal'): string {
   return path;
 }
 
-describe('a data folder that a newer Spantrail wrote', () => {
+describe('a data folder with records, later changed from outside or by a newer Spantrail', () => {
   beforeEach(async () => {
     const load = makeLoad();
     const victim = start();
@@ -249,6 +256,13 @@ describe('a data folder that a newer Spantrail wrote', () => {
     const before = readFileSync(path);
     expect(await refusal(start())).toMatch(/segment \d+\.\w+ has format version 1000, .* up to \d+.*newer Spantrail/);
     expect(readFileSync(path).equals(before)).toBe(true);
+  });
+
+  it('is told when it has lost its records', async () => {
+    for (const name of readdirSync(data)) if (name.startsWith('records.duckdb')) rmSync(join(data, name));
+    const victim = start();
+    await victim.ready;
+    await expect.poll(() => victim.log(), { timeout: 20_000 }).toMatch(/"level":50.*records\.duckdb is new/);
   });
 
   it('is refused: the folder as a whole', async () => {
