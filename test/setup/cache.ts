@@ -37,8 +37,13 @@ export async function runProgram(
 }
 
 export async function isInstalled(program: string): Promise<boolean> {
+  return (await findProgram(program)) !== undefined;
+}
+
+/** Where a program of this name is, if it is on the path. */
+export async function findProgram(program: string): Promise<string | undefined> {
   return run('sh', ['-c', `command -v ${program}`]).then(
-    () => true,
-    () => false,
+    ({ stdout }) => stdout.trim(),
+    () => undefined,
   );
 }

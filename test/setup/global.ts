@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { TestProject } from 'vitest/node';
+import { type BrowserBinary, provideBrowser } from './browser.ts';
 import { type CollectorBinary, provideCollector } from './collector.ts';
 import { ELASTICSEARCH_VERSIONS, type ElasticsearchVersion, startElasticsearch } from './elasticsearch.ts';
 import type { RequirementName, Skipped } from './require.ts';
@@ -9,6 +10,7 @@ declare module 'vitest' {
     /** The URL of a running server of each version, or why there is none. */
     elasticsearch: Readonly<Record<ElasticsearchVersion, { readonly url: string } | Skipped>>;
     collector: CollectorBinary | Skipped;
+    browser: BrowserBinary | Skipped;
   }
 }
 
@@ -24,6 +26,11 @@ export async function setup(project: TestProject): Promise<void> {
       const collector = await provideCollector();
       if ('skipped' in collector) skips.set('collector', collector.skipped);
       project.provide('collector', collector);
+    }
+    if (isAskedFor('browser')) {
+      const browser = await provideBrowser();
+      if ('skipped' in browser) skips.set('browser', browser.skipped);
+      project.provide('browser', browser);
     }
     if (isAskedFor('elasticsearch')) project.provide('elasticsearch', await startAll(texts));
   } catch (error) {
