@@ -7,6 +7,7 @@ import type { RecordWrite } from '../core/settlement.ts';
 import { compileMask } from '../otlp/mask.ts';
 import { createTie } from '../otlp/tie.ts';
 import { createInspect, type Inspect } from '../receive/inspect.ts';
+import { openCredentials } from './identity.ts';
 import type { StageLog } from './stages.ts';
 
 /** What requests and records get from beyond their own trace. */
@@ -30,8 +31,16 @@ export interface SourcesOptions {
 }
 
 /** Throws AppError('config') for a key set, a database of places or a network that cannot be used. */
-export async function openSources({ settings, counters }: SourcesOptions): Promise<Sources> {
-  return { ...plainSources(settings), tie: createTie(counters) };
+export async function openSources(options: SourcesOptions): Promise<Sources> {
+  const { settings, counters } = options;
+  const credentials = await openCredentials(options);
+  return {
+    ...plainSources(settings),
+    inspect: credentials.inspect,
+    learn: credentials.learn,
+    tie: createTie(counters),
+    close: () => credentials.close(),
+  };
 }
 
 /** Masks secrets and adds nothing. */

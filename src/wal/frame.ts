@@ -7,7 +7,7 @@ import { ENTRY_HEAD_BYTES, type FramePosition, type RawEntry, sealEntry } from '
  *
  * | at | bytes |
  * |---|---|
- * | note length | 2 |
+ * | note length | 2, or 65535 in them and the length in 4 more |
  * | note: JSON of the FrameNote without the receive time | as said |
  * | payload: the protobuf Export…ServiceRequest as sent, secrets overwritten | the rest |
  */
@@ -30,6 +30,11 @@ export interface StoredFrame extends Frame {
 const FRAME_BYTES_MAX = 2 ** 30;
 
 const NOTE_LENGTH_BYTES = 2;
+const LONG_NOTE = 0xffff;
+const LONG_NOTE_LENGTH_BYTES = 6;
+
+/** Admission keeps what it finds far below. */
+const NOTE_BYTES_MAX = 2 ** 26;
 
 /** Notes differ by sender and peer only, so a few encodings serve nearly all frames. */
 const NOTES_CACHED_MAX = 1024;
@@ -55,18 +60,22 @@ export class FrameEncoder {
       timeNs === receivedNs
         ? this.#encodeNote(frame.note)
         : noteBytes(noteText(frame.note, { firstReceivedNs: receivedNs.toString() }));
-    const head = Buffer.allocUnsafe(ENTRY_HEAD_BYTES + NOTE_LENGTH_BYTES + note.length);
+    const lengthBytes = note.length < LONG_NOTE ? NOTE_LENGTH_BYTES : LONG_NOTE_LENGTH_BYTES;
+    const head = Buffer.allocUnsafe(ENTRY_HEAD_BYTES + lengthBytes + note.length);
     if (head.length + frame.payload.length > FRAME_BYTES_MAX) {
       throw new AppError('too_large', `a frame has at most ${FRAME_BYTES_MAX} bytes`);
     }
-    head.writeUInt16LE(note.length, ENTRY_HEAD_BYTES);
-    note.copy(head, ENTRY_HEAD_BYTES + NOTE_LENGTH_BYTES);
+    head.writeUInt16LE(Math.min(note.length, LONG_NOTE), ENTRY_HEAD_BYTES);
+    if (lengthBytes > NOTE_LENGTH_BYTES) head.writeUInt32LE(note.length, ENTRY_HEAD_BYTES + NOTE_LENGTH_BYTES);
+    note.copy(head, ENTRY_HEAD_BYTES + lengthBytes);
     sealEntry(head, SIGNAL_KIND[frame.signal], timeNs, frame.payload);
     return head;
   }
 
   #encodeNote(from: FrameNote): Buffer {
     const text = noteText(from);
+    // What was found in a request is of that request alone.
+    if (from.tokens || from.sessions) return noteBytes(text);
     const known = this.#notes.get(text);
     if (known) return known;
     const note = noteBytes(text);
@@ -86,7 +95,9 @@ function noteText(
 
 function noteBytes(text: string): Buffer {
   const note = Buffer.from(text);
-  if (note.length > 0xffff) throw new AppError('too_large', 'the note of a frame has at most 65535 bytes');
+  if (note.length > NOTE_BYTES_MAX) {
+    throw new AppError('too_large', `the note of a frame has at most ${NOTE_BYTES_MAX} bytes`);
+  }
   return note;
 }
 
@@ -94,12 +105,15 @@ function noteBytes(text: string): Buffer {
 export function decodeFrame(entry: RawEntry): StoredFrame {
   const { body, position } = entry;
   const signal = KIND_SIGNAL.get(entry.kind);
-  const noteEnd = NOTE_LENGTH_BYTES + (body.length < NOTE_LENGTH_BYTES ? 0 : body.readUInt16LE(0));
+  const short = body.length < NOTE_LENGTH_BYTES ? 0 : body.readUInt16LE(0);
+  const isLong = short === LONG_NOTE && body.length >= LONG_NOTE_LENGTH_BYTES;
+  const noteStart = isLong ? LONG_NOTE_LENGTH_BYTES : NOTE_LENGTH_BYTES;
+  const noteEnd = noteStart + (isLong ? body.readUInt32LE(NOTE_LENGTH_BYTES) : short);
   if (!signal || noteEnd > body.length) {
     throw new AppError('storage', `segment ${position.segment} at ${position.offset} holds no frame`);
   }
   // Checked by the checksum: these bytes are what encode() wrote.
-  const { firstReceivedNs, ...note }: NoteText = JSON.parse(body.toString('utf8', NOTE_LENGTH_BYTES, noteEnd));
+  const { firstReceivedNs, ...note }: NoteText = JSON.parse(body.toString('utf8', noteStart, noteEnd));
   return {
     signal,
     note: { receivedNs: firstReceivedNs === undefined ? entry.timeNs : BigInt(firstReceivedNs), ...note },

@@ -1,0 +1,102 @@
+import { readFile } from 'node:fs/promises';
+import type { Settings } from '../config/schema.ts';
+import type { Clock, Scheduler } from '../core/clock.ts';
+import { AppError, describeError } from '../core/errors.ts';
+import type { Counters } from '../core/metrics.ts';
+import { RefreshedKeys, secretKeys, type TokenKeys } from '../receive/token-keys.ts';
+import type { TokenIssuer } from '../receive/tokens.ts';
+import type { StageLog } from './stages.ts';
+
+type Tokens = Settings['identity']['tokens'];
+
+export interface IssuersOptions extends Pick<Tokens, 'issuers' | 'refreshMs'> {
+  readonly clock: Clock;
+  readonly scheduler: Scheduler;
+  readonly counters: Counters;
+  readonly log: StageLog;
+}
+
+/** An issuer that does not answer for longer is asked again later. */
+const FETCH_TIMEOUT_MS = 5_000;
+/** A larger answer is no set of keys. */
+const FETCH_BYTES_MAX = 2 ** 20;
+
+/** `missing`: there are none yet; `stale`: they could not be read again, the last ones count. */
+const KEYS_STATES = ['ready', 'stale', 'missing'] as const;
+type KeysState = (typeof KEYS_STATES)[number];
+
+/**
+ * Files are read before this resolves, addresses in the background. Throws AppError('config') that names the setting for a
+ * file that cannot be read or holds no keys.
+ */
+export async function openIssuers(options: IssuersOptions): Promise<readonly TokenIssuer[]> {
+  const states: KeysState[] = [];
+  const opened: TokenIssuer[] = [];
+  try {
+    for (const [index, config] of options.issuers.entries()) {
+      states[index] = config.keysUrl === undefined ? 'ready' : 'missing';
+      const keys = await openKeys(config, `identity.tokens.issuers.${index}`, options, (state) => {
+        states[index] = state;
+        countStates(options.counters, states);
+      });
+      opened.push({ issuer: config.issuer, audience: config.audience, keys });
+    }
+  } catch (error) {
+    for (const { keys } of opened) keys.close();
+    throw error;
+  }
+  countStates(options.counters, states);
+  return opened;
+}
+
+async function openKeys(
+  { keysUrl = '', keysFile, secret }: Tokens['issuers'][number],
+  setting: string,
+  { refreshMs, clock, scheduler, log }: IssuersOptions,
+  tell: (state: KeysState) => void,
+): Promise<TokenKeys> {
+  if (secret !== undefined) return secretKeys(secret);
+  const source = keysFile ?? keysUrl;
+  let keys: TokenKeys | undefined;
+  let failed: string | undefined;
+  const report = (failure: string | undefined): void => {
+    tell(failure === undefined ? 'ready' : keys?.key === undefined ? 'missing' : 'stale');
+    if (failure !== undefined && failure !== failed) {
+      log.warn({ setting, source, failure }, 'keys of tokens cannot be read; they are tried again in the background');
+    } else if (failure === undefined && failed !== undefined) {
+      log.info({ setting, source }, 'keys of tokens can be read again');
+    }
+    failed = failure;
+  };
+  const read = () => (keysFile === undefined ? fetchKeys(keysUrl) : readFile(keysFile, 'utf8'));
+  const refreshed = { read, refreshMs, clock, scheduler, report };
+  try {
+    keys = new RefreshedKeys(keysFile === undefined ? refreshed : { ...refreshed, first: await read() });
+  } catch (cause) {
+    throw new AppError('config', `${setting}.keysFile: ${keysFile}: ${describeError(cause)}`, { cause });
+  }
+  return keys;
+}
+
+function countStates(counters: Counters, states: readonly KeysState[]): void {
+  for (const state of states.length > 0 ? KEYS_STATES : []) {
+    counters.set('token_keys', states.filter((one) => one === state).length, { state });
+  }
+}
+
+/** Throws an Error that says what came instead of a set of keys. */
+async function fetchKeys(url: string): Promise<string> {
+  const response = await fetch(url, {
+    headers: { accept: 'application/json' },
+    signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),
+  });
+  if (!response.ok) throw new Error(`answered with status ${response.status}`);
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    bytes += chunk.length;
+    if (bytes > FETCH_BYTES_MAX) throw new Error(`answered with more than ${FETCH_BYTES_MAX} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
