@@ -5,9 +5,12 @@ import type { Counters } from '../core/metrics.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import { compileMask } from '../otlp/mask.ts';
+import { scanMetrics } from '../otlp/scan.ts';
 import { createTie } from '../otlp/tie.ts';
 import { createInspect, type Inspect } from '../receive/inspect.ts';
 import { openCredentials } from './identity.ts';
+import { openPlaces } from './places.ts';
+import { openPressure } from './pressure.ts';
 import type { StageLog } from './stages.ts';
 
 /** What requests and records get from beyond their own trace. */
@@ -32,24 +35,37 @@ export interface SourcesOptions {
 
 /** Throws AppError('config') for a key set, a database of places or a network that cannot be used. */
 export async function openSources(options: SourcesOptions): Promise<Sources> {
-  const { settings, counters } = options;
+  const { settings, clock, counters, log } = options;
+  const pressure = openPressure({ settings: settings.pressure, clock, counters });
+  const places = await openPlaces({ ...settings.origin, counters, log });
   const credentials = await openCredentials(options);
   return {
-    ...plainSources(settings),
+    ...plainSources(settings, counters),
     inspect: credentials.inspect,
     learn: credentials.learn,
     tie: createTie(counters),
-    close: () => credentials.close(),
+    observeMetrics: pressure.observe,
+    annotate(writes) {
+      places.annotate(writes);
+      pressure.annotate(writes);
+    },
+    close: async () => {
+      places.close();
+      await credentials.close();
+    },
   };
 }
 
 /** Masks secrets and adds nothing. */
-export function plainSources({ receive }: Settings): Sources {
+export function plainSources({ receive }: Settings, counters: Counters): Sources {
   const mask = compileMask({ attributes: receive.maskAttributes, queryParameters: receive.maskQueryParameters });
   return {
     inspect: createInspect(mask),
     tie: createTie(),
-    observeMetrics: () => undefined,
+    observeMetrics: (payload) => {
+      const scanned = scanMetrics(payload);
+      if (scanned.ok) counters.add('evidence', scanned.items, { signal: 'metrics', use: 'context' });
+    },
     annotate: () => undefined,
     learn: () => undefined,
     close: async () => undefined,

@@ -194,7 +194,7 @@ function budgetOf(settings: Settings, { wal, diskSpace }: Files, state: StageSta
 }
 
 function admissionOf(
-  { settings, counters, clock, log, sources = plainSources(settings) }: StageOptions,
+  { settings, counters, clock, log, sources = plainSources(settings, counters) }: StageOptions,
   wal: Wal,
   budget: Stages['budget'],
 ): Admit {

@@ -17,16 +17,19 @@ const TOTALS: readonly { readonly name: MetricName; readonly labels: Labels }[] 
   { name: 'outranked', labels: {} },
   { name: 'revisions', labels: {} },
   ...['store', 'decode', 'settle'].map((stage) => ({ name: 'quarantined' as const, labels: { stage } })),
+  ...['used', 'context', 'duplicate'].map((use) => ({ name: 'evidence' as const, labels: { signal: 'metrics', use } })),
 ];
 
 const IGNORED: Labels = { signal: 'logs', use: 'context' };
 const REFUSED: Labels = { stage: 'store' };
+const EXPIRED: Labels = { signal: 'metrics', use: 'expired' };
 
 /** What the counters said at one moment, for sums with what the shards say of the same moment. */
 export interface Moment {
   readonly totals: ReadonlyMap<string, number>;
   readonly records: number;
   readonly recordsPending: number;
+  readonly metrics: EvidenceSum;
   /** Ignored log records of segments before this one are in the totals. */
   readonly ignoredBefore: number;
 }
@@ -72,12 +75,16 @@ export class Sums {
 
   /** What the last run left: its newest mark, before any frame is accepted. */
   restore(mark: JournalMark): void {
+    let pointsGone = 0;
     for (const [index, { name, labels }] of TOTALS.entries()) {
       const total = mark.totals[index] ?? 0;
       this.#counters.add(name, total, labels);
       if (name === 'written' || name === 'outranked' || labels['stage'] === 'store')
         this.#counters.add('records', total);
+      if (labels['signal'] === 'metrics') pointsGone += name === 'accepted' ? total : -total;
     }
+    // Points are kept in memory alone: those that no record showed went with the process.
+    this.#counters.add('evidence', pointsGone, EXPIRED);
     if (comparePositions(mark.acceptedThrough, this.#acceptedThrough) > 0) this.#acceptedThrough = mark.acceptedThrough;
     this.#storedBefore = mark.storedBefore;
     this.#markedBefore = mark.storedBefore;
@@ -130,13 +137,33 @@ export class Sums {
     this.#counters.add('evidence', moved + onTop - this.#ignoredOnTop, IGNORED);
     this.#ignoredOnTop = onTop;
     this.#storedBefore = storedBefore;
-    const expired = this.#counters.total('accepted', { signal: 'metrics' });
-    this.#counters.set('evidence', expired, { signal: 'metrics', use: 'expired' });
   }
 
   moment(recordsPending: number): Moment {
     const totals = new Map(TOTALS.map(({ name, labels }) => [keyOf(name, labels), this.#total(name, labels)]));
-    return { totals, records: this.#counters.total('records'), recordsPending, ignoredBefore: this.#storedBefore };
+    const [records, ignoredBefore] = [this.#counters.total('records'), this.#storedBefore];
+    return { totals, records, recordsPending, metrics: this.#metrics(), ignoredBefore };
+  }
+
+  /** All of one turn: points are counted where they go in the turn in which they are accepted. */
+  #metrics(): EvidenceSum {
+    const use = (name: string) => this.#counters.total('evidence', { signal: 'metrics', use: name });
+    const accepted = this.#counters.total('accepted', { signal: 'metrics' });
+    const pending = this.#counters.total('pressure_points');
+    const [used, context, duplicate, expired] = [use('used'), use('context'), use('duplicate'), use('expired')];
+    const difference = accepted - pending - used - context - duplicate - expired;
+    return {
+      of: 'metrics',
+      accepted,
+      pending,
+      used,
+      context,
+      excluded: 0,
+      duplicate,
+      expired,
+      quarantined: 0,
+      difference,
+    };
   }
 
   #total(name: MetricName, labels: Labels): number {
@@ -149,7 +176,7 @@ export class Sums {
 
 /** The sums of a moment, with what the shards said of it. */
 export function sumsOf(
-  { totals, records, recordsPending, ignoredBefore }: Moment,
+  { totals, records, recordsPending, metrics, ignoredBefore }: Moment,
   pending: { readonly traces: number; readonly logs: number },
   ignored: readonly ReadonlyMap<number, number>[],
 ): Sum[] {
@@ -172,14 +199,12 @@ export function sumsOf(
     const placed = Object.values(places).reduce((sum, count) => sum + count, 0);
     return { of: signal, accepted, ...places, difference: accepted - placed };
   });
-  const points = total('accepted', { signal: 'metrics' });
-  const nowhere = { pending: 0, used: 0, context: 0, excluded: 0, duplicate: 0, quarantined: 0 };
   const stored = total('written', {}) + total('outranked', {});
   const quarantined = total('quarantined', REFUSED);
   const difference = records - stored - recordsPending - quarantined;
   return [
     ...evidence,
-    { of: 'metrics', accepted: points, ...nowhere, expired: points, difference: 0 },
+    metrics,
     { of: 'records', settled: records, stored, pending: recordsPending, quarantined, difference },
   ];
 }

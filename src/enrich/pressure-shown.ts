@@ -1,0 +1,281 @@
+import { formatTimestamp } from '../core/clock.ts';
+import type { AuditRecord, PressureMetric } from '../core/record.ts';
+import type { RecordWrite } from '../core/settlement.ts';
+import type { MeasuredResource, PressureMemory, Series } from './pressure.ts';
+import { keyOfPlace, type MeasuredPlace, nameOfPlace, placeOfRecord } from './pressure-places.ts';
+import type { RingPoint } from './pressure-ring.ts';
+import type { PressureRule } from './pressure-rules.ts';
+
+/** Records of one batch that began and ended within the same so many milliseconds show the same points. */
+const BUCKET_MS = 250;
+
+/** What two services on one path may be measured on is looked at for this many places; an entry seldom has more than a few. */
+const PLACES_PER_RECORD_MAX = 16;
+
+export interface ShowSettings {
+  /** A point is near a record when it was measured at most this long before its start or after its end. */
+  readonly nearMs: number;
+  /** The part of a limit from which on the pressure is called high. */
+  readonly highShare: number;
+  /** Metrics on one record, those nearest to their limits first. */
+  readonly metricsMax: number;
+}
+
+/** What counts while records are annotated. */
+export interface ShowCounts {
+  /** Points that a record shows and none did before. */
+  points: number;
+  records: number;
+}
+
+type Shown = NonNullable<AuditRecord['audit']['pressure']>;
+
+/**
+ * Adds `audit.pressure` to records: what was measured near in time on what they ran on and, for an entry, on all services of its
+ * trace. In place. A record that nothing was measured for stays as it is.
+ */
+export function showPressure(
+  memory: PressureMemory,
+  rules: readonly PressureRule[],
+  settings: ShowSettings,
+  writes: readonly RecordWrite[],
+): ShowCounts {
+  const counts = { points: 0, records: 0 };
+  if (memory.isEmpty) return counts;
+  const show = createShow(memory, rules, settings, counts);
+  const byTrace = placesByTrace(writes);
+  for (const { record, timestampNs } of writes) {
+    if (record.audit.superseded_by !== undefined) continue;
+    const startMs = Number(timestampNs) / 1e6;
+    const shown = show(placesOf(record, byTrace), startMs, startMs + record.event.duration / 1e6);
+    if (shown === undefined) continue;
+    record.audit.pressure = shown;
+    counts.records++;
+  }
+  return counts;
+}
+
+/** Where each trace's records ran: records of one trace are written together. */
+function placesByTrace(writes: readonly RecordWrite[]): ReadonlyMap<string, Map<string, MeasuredPlace>> {
+  const byTrace = new Map<string, Map<string, MeasuredPlace>>();
+  for (const { record } of writes) {
+    if (record.trace === undefined) continue;
+    const key = `${record.data_stream.namespace}\0${record.trace.id}`;
+    const places = byTrace.get(key) ?? new Map<string, MeasuredPlace>();
+    byTrace.set(key, places);
+    const place = placeOfRecord(record);
+    if (places.size < PLACES_PER_RECORD_MAX) places.set(keyOfPlace(place), place);
+  }
+  return byTrace;
+}
+
+/** Its own place first; an entry's trace has others. Services of which only the path tells are found by their names. */
+function placesOf(
+  record: AuditRecord,
+  byTrace: ReadonlyMap<string, ReadonlyMap<string, MeasuredPlace>>,
+): MeasuredPlace[] {
+  const own = placeOfRecord(record);
+  if (!record.audit.entry || record.trace === undefined) return [own];
+  const { namespace } = record.data_stream;
+  const places = new Map([[keyOfPlace(own), own]]);
+  for (const [key, place] of byTrace.get(`${namespace}\0${record.trace.id}`) ?? []) places.set(key, place);
+  const known = new Set([...places.values()].map(({ service }) => service));
+  for (const { service } of record.audit.path ?? []) {
+    if (service === undefined || known.has(service) || places.size >= PLACES_PER_RECORD_MAX) continue;
+    known.add(service);
+    const place = { namespace, service };
+    places.set(keyOfPlace(place), place);
+  }
+  return [...places.values()];
+}
+
+function createShow(
+  memory: PressureMemory,
+  rules: readonly PressureRule[],
+  settings: ShowSettings,
+  counts: ShowCounts,
+): (places: readonly MeasuredPlace[], startMs: number, endMs: number) => Shown | undefined {
+  const known = new Map<string, Shown | undefined>();
+  return (places, startMs, endMs) => {
+    const from = Math.floor(startMs / BUCKET_MS);
+    const to = Math.floor(endMs / BUCKET_MS);
+    const key = `${from} ${to} ${places.map(keyOfPlace).join('\x01')}`;
+    if (known.has(key)) return known.get(key);
+    const resources = new Set(places.flatMap((place) => theOnes(memory.resourcesAt(place), place)));
+    const window = { startMs: from * BUCKET_MS, endMs: (to + 1) * BUCKET_MS, nearMs: settings.nearMs };
+    const measured = [...resources].flatMap((resource) => measuredOn(resource, [...resources], rules, window));
+    const shown = summarise(measured, settings, counts);
+    known.set(key, shown);
+    return shown;
+  };
+}
+
+/**
+ * Of a service that runs several times, where the evidence does not say which one it was, nothing is shown: what was measured on
+ * another instance would only mislead. One that was replaced some time ago does not count.
+ */
+function theOnes(resources: readonly MeasuredResource[], { instance, host, pod, container }: MeasuredPlace) {
+  if (instance !== undefined || host !== undefined || pod !== undefined || container !== undefined) return resources;
+  const instances = new Set(resources.map(({ place }) => place.instance ?? place.container ?? place.pod ?? place.host));
+  return instances.size > 1 ? [] : resources;
+}
+
+interface Window {
+  readonly startMs: number;
+  readonly endMs: number;
+  readonly nearMs: number;
+}
+
+/** A metric near in time, with the points that tell it. */
+interface Measured {
+  readonly metric: PressureMetric;
+  readonly points: readonly (readonly [Series, RingPoint])[];
+}
+
+function measuredOn(
+  resource: MeasuredResource,
+  all: readonly MeasuredResource[],
+  rules: readonly PressureRule[],
+  window: Window,
+): Measured[] {
+  const found: Measured[] = [];
+  for (const rule of rules) {
+    const name = rule.names.find((each) => resource.series.has(each));
+    if (name === undefined) continue;
+    for (const [thing, series] of byThing(resource.series.get(name) ?? [])) {
+      const points = pointsNear(series, window);
+      if (points.length === 0) continue;
+      found.push(measure(name, thing, resource, points, limitOf(rule, thing, resource, all, window, points)));
+    }
+  }
+  return found;
+}
+
+function byThing(series: readonly Series[]): ReadonlyMap<string, Series[]> {
+  const groups = new Map<string, Series[]>();
+  for (const each of series) {
+    const group = groups.get(each.thing);
+    if (group) group.push(each);
+    else groups.set(each.thing, [each]);
+  }
+  return groups;
+}
+
+type Points = (readonly [Series, RingPoint])[];
+
+/** One point of each series; where there are several, those that were measured together. */
+function pointsNear(series: readonly Series[], { startMs, endMs, nearMs }: Window): Points {
+  const points: Points = [];
+  let [fromMs, toMs] = [startMs, endMs];
+  for (const each of series) {
+    const point = each.ring.nearest(fromMs, toMs);
+    if (point === undefined || point.timeMs < startMs - nearMs || point.timeMs > endMs + nearMs) continue;
+    points.push([each, point]);
+    [fromMs, toMs] = [point.timeMs, point.timeMs];
+  }
+  return points;
+}
+
+interface Limit {
+  readonly value: number;
+  readonly points: Points;
+}
+
+function limitOf(
+  rule: PressureRule,
+  thing: string,
+  resource: MeasuredResource,
+  all: readonly MeasuredResource[],
+  window: Window,
+  used: Points,
+): Limit | undefined {
+  const { limit, left = [] } = rule;
+  if (typeof limit === 'number') return { value: limit, points: [] };
+  const [, point] = used[0] ?? [];
+  const at = point === undefined ? window : { ...window, startMs: point.timeMs, endMs: point.timeMs };
+  const told = (names: readonly string[]) => {
+    for (const name of names) {
+      const points = pointsNear(seriesNamed(name, thing, resource, all), at);
+      if (points.length > 0) return { value: sumOf(points), points };
+    }
+    return undefined;
+  };
+  const found = told(limit ?? []);
+  if (found !== undefined) return found.value > 0 ? found : undefined;
+  const rest = told(left);
+  return rest && { value: sumOf(used) + rest.value, points: rest.points };
+}
+
+/** The same resource knows best; limits of containers come from another sender than what they use. */
+function seriesNamed(
+  name: string,
+  thing: string,
+  resource: MeasuredResource,
+  all: readonly MeasuredResource[],
+): readonly Series[] {
+  const others = all.filter((other) => other !== resource && isSameContainer(other.place, resource.place));
+  for (const each of [resource, ...others]) {
+    const series = each.series.get(name) ?? [];
+    const fitting = series.filter((one) => one.thing === thing || one.thing === '');
+    if (fitting.length > 0) return fitting;
+  }
+  return [];
+}
+
+function isSameContainer(left: MeasuredPlace, right: MeasuredPlace): boolean {
+  if (left.container !== undefined && right.container !== undefined) return left.container === right.container;
+  return left.pod !== undefined && left.pod === right.pod && left.containerName === right.containerName;
+}
+
+function sumOf(points: Points): number {
+  return points.reduce((sum, [, { value }]) => sum + value, 0);
+}
+
+function measure(
+  name: string,
+  thing: string,
+  { place }: MeasuredResource,
+  points: Points,
+  limit: Limit | undefined,
+): Measured {
+  const value = sumOf(points);
+  const timeMs = Math.max(...points.map(([, point]) => point.timeMs));
+  const metric: PressureMetric = {
+    name,
+    value: rounded(value),
+    at: formatTimestamp(BigInt(Math.round(timeMs * 1e3)) * 1_000n),
+    of: [nameOfPlace(place), thing].filter((text) => text !== '').join(' '),
+  };
+  if (limit === undefined || !(limit.value > 0)) return { metric, points };
+  metric.limit = rounded(limit.value);
+  metric.ratio = rounded(value / limit.value);
+  return { metric, points: [...points, ...limit.points] };
+}
+
+/** Twelve digits: what sums of binary fractions have beyond is noise. */
+function rounded(value: number): number {
+  return Number(value.toPrecision(12));
+}
+
+function summarise(measured: Measured[], settings: ShowSettings, counts: ShowCounts): Shown | undefined {
+  measured.sort((left, right) => compareMetrics(left.metric, right.metric));
+  const kept = measured.slice(0, settings.metricsMax);
+  const [first] = kept;
+  if (first === undefined) return undefined;
+  for (const { points } of kept) {
+    for (const [series, point] of points) if (series.ring.show(point)) counts.points++;
+  }
+  const { name, value, limit, ratio } = first.metric;
+  const state = ratio === undefined || ratio < settings.highShare ? 'normal' : ratio < 1 ? 'high' : 'exhausted';
+  const shown: Shown = { state, metric: name, value, metrics: kept.map(({ metric }) => metric) };
+  if (limit !== undefined) shown.limit = limit;
+  if (ratio !== undefined) shown.ratio = ratio;
+  return shown;
+}
+
+/** Those nearest to their limits first, those without one last. */
+function compareMetrics(left: PressureMetric, right: PressureMetric): number {
+  const byRatio = (right.ratio ?? -1) - (left.ratio ?? -1);
+  if (byRatio !== 0) return byRatio;
+  return `${left.name} ${left.of}` < `${right.name} ${right.of}` ? -1 : 1;
+}
