@@ -213,8 +213,8 @@ export function identify(
 }
 
 /**
- * Fills each call with what its database tells of it. Where that are several accesses (one of each table of a join), the call
- * stays as it is, and they are the answer, on its span with ids of their own.
+ * Fills each call with what its database tells of it. Of several lines of one statement those of the call's own target are the
+ * call; the others (each of another table of a join) are accesses on its span, with ids of their own.
  */
 function testified(
   witnesses: readonly Event[],
@@ -231,16 +231,23 @@ function testified(
   }
   const apart: Finding[] = [];
   for (const [index, events] of byCall) {
-    const call = standing.get(index);
-    const [first, second] = events;
-    if (call === undefined || first === undefined || second !== undefined) {
-      for (const event of events) apart.push(fromEvent(event, index));
-      continue;
+    for (const event of events) {
+      const call = standing.get(index);
+      const finding = fromEvent(event, index);
+      if (call === undefined || (events.length > 1 && event.access.target.id !== call.access.target.id)) {
+        apart.push(finding);
+        continue;
+      }
+      const isFirst = call.access.outOfBand !== true;
+      standing.set(index, isFirst ? asSpan(finding, call.id, tree.spans[index], call) : withPieces(call, finding));
+      for (const alias of [event.ownId, ...event.aliases]) aliases.set(alias, call.id);
     }
-    standing.set(index, asSpan(fromEvent(first, index), call.id, tree.spans[index], call));
-    for (const alias of [first.ownId, ...first.aliases]) aliases.set(alias, call.id);
   }
   return apart;
+}
+
+function withPieces(call: Finding, { pieces, evidence }: Finding): Finding {
+  return { ...call, pieces: [...call.pieces, ...pieces], evidence: [...call.evidence, ...evidence] };
 }
 
 function withoutLiving(aliases: ReadonlyMap<string, string>, list: readonly Finding[]): Map<string, string> {

@@ -40,8 +40,8 @@ function textFrom(text: string): (buffer: Buffer, from: number) => number {
   };
 }
 
-/** Marks of lines that tell their database session; only looked for while sessions are known. */
-const SESSION_HINTS = [textFrom('AUDIT: '), textFrom('session_id')];
+/** What a log record has that may be tied; in a database's log the lines that tell of an access, and whose connection it was. */
+const HINTS = [traceFrom, textFrom('AUDIT: '), textFrom('denied'), textFrom('application_name')];
 
 /** A log record without a trace, and the one that is found for it. */
 interface Item {
@@ -72,12 +72,11 @@ const NO_TIES: readonly TraceTie[] = [];
  * Gives log records that carry no trace id the one that they name: in the comment of a statement, in the name of a database's
  * connection, in fields of their text; or, where `matching` is given, that of their database session. A tied record gets the
  * ids and the attribute TIE_ATTRIBUTE at its end, and lengths around it are written anew; all other bytes stay. Never throws.
- * A payload that names no trace costs a search for four bytes.
+ * A payload that names no trace costs a search for four words.
  */
 export function tieLogs(payload: Buffer, matching?: SessionMatching): Tied {
-  const knowsSessions = matching !== undefined && matching.sessions.size > 0;
-  if (!knowsSessions && traceFrom(payload, 0) === Infinity) return { payload, ties: NO_TIES };
-  const hints = new Hints(payload, matching === undefined ? [traceFrom] : [traceFrom, ...SESSION_HINTS]);
+  const hints = new Hints(payload, HINTS);
+  if (!hints.within(0, payload.length)) return { payload, ties: NO_TIES };
   const items: Item[] = [];
   scanLogs(payload, ({ itemStart, itemEnd, traceIdAt }) => {
     if (traceIdAt < 0 && hints.within(itemStart, itemEnd)) items.push({ start: itemStart, end: itemEnd });
