@@ -21,7 +21,7 @@ export interface Finding {
   readonly trusted: boolean;
 }
 
-interface Findings {
+export interface Findings {
   /** In an order that depends on the set of evidence alone. */
   readonly list: readonly Finding[];
   /** Ids that a smaller set could have published and this one does not. */

@@ -42,7 +42,7 @@ function contradictions(event: AccessDraft, span: AccessDraft): string[] {
   return conflicts;
 }
 
-function mergeSections(event: AccessSections, span: AccessSections): AccessSections {
+export function mergeSections(event: AccessSections, span: AccessSections): AccessSections {
   const merged: Record<string, unknown> = {};
   const names = new Set([...Object.keys(span), ...Object.keys(event)]);
   for (const name of names) merged[name] = fill(valueAt(event, name), valueAt(span, name));

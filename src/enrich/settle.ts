@@ -6,6 +6,7 @@ import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import type { BeyondCounts, LogRecord, Span } from '../core/evidence.ts';
 import type { EvidenceCounts, Settle, SettledRecord, SettleSteps } from '../core/settlement.ts';
+import { absorbAccesses } from './absorb.ts';
 import type { CheckPiece } from './checks.ts';
 import { type DistinctEvidence, distinctEvidence } from './dedupe.ts';
 import { type EventAccess, identify } from './findings.ts';
@@ -85,6 +86,15 @@ function checkPiecesOf(rules: AccessRules, { spans, indexOf }: TraceTree, logs: 
   return pieces;
 }
 
+/** Log records in which policy engines tell their decisions; those of applications are theirs. */
+function decisionsIn(pieces: readonly CheckPiece[]): ReadonlySet<LogRecord> {
+  const decisions = new Set<LogRecord>();
+  for (const { evidence, draft } of pieces) {
+    if (!('kind' in evidence) && draft.engine !== 'application') decisions.add(evidence);
+  }
+  return decisions;
+}
+
 function among(logs: readonly LogRecord[], pieces: ReadonlySet<Span | LogRecord>): ReadonlySet<Span | LogRecord> {
   return new Set(logs.filter((log) => pieces.has(log)));
 }
@@ -124,15 +134,16 @@ export function createSettleSteps(rules: AccessRules, settings: EnrichSettings):
     const rivalAccesses = [...distinct.rivals].filter(([, rivals]) => rivals.some(isAccess)).map(([spanId]) => spanId);
     const placed = placeTestimony(evidence.traceId, tree, spanAccesses, eventAccesses);
     const identified = identify(evidence, tree, { spanAccesses, eventAccesses: placed, rivalAccesses });
-    const { superseded } = identified;
-    const list = withRefusals(tree, identified.list);
-    yield;
     const logs = distinct.logs.map((piece) => piece.log);
+    const checkPieces = checkPiecesOf(rules, tree, logs);
+    const { list: joined, superseded } = absorbAccesses(tree, identified, decisionsIn(checkPieces));
+    const list = withRefusals(tree, joined);
+    yield;
     const logsBySpan = groupBySpan(logs);
     const logIds = new Map(distinct.logs.map(({ log, digest }) => [log, digest]));
     for (const { access } of eventAccesses) if (access.ownId !== '') logIds.set(access.from, access.ownId);
     const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, {
-      ...{ logsBySpan, logIds, isSecret: rules.isSecret, beyond, checkPieces: checkPiecesOf(rules, tree, logs) },
+      ...{ logsBySpan, logIds, isSecret: rules.isSecret, beyond, checkPieces },
     });
     yield;
     const accesses = list.map((finding) => finding.access);
