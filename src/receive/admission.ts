@@ -157,6 +157,6 @@ function annotate(
   const { peer, browser, transport, sender = transport, isProven = false } = source;
   const { trusted, vouches } = options.trust(peer, browser);
   const receivedNs = msToNs(options.clock.nowMs());
-  const name = browser ? 'browser' : sender;
+  const name = browser && !isProven ? 'browser' : sender;
   return { receivedNs, namespace, sender: name, trusted: trusted || isProven, vouches, peer, ...found };
 }

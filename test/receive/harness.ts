@@ -3,7 +3,9 @@ import { connect } from 'node:http2';
 import protobuf from 'protobufjs';
 import { Counters } from '../../src/core/metrics.ts';
 import { compileMask } from '../../src/otlp/mask.ts';
+import { createAccessService } from '../../src/receive/access-service.ts';
 import { type AdmissionOptions, createAdmission } from '../../src/receive/admission.ts';
+import { createEventsRoute, type EventsServiceOptions } from '../../src/receive/events-service.ts';
 import { startGrpcServer } from '../../src/receive/grpc-server.ts';
 import { startHttpServer } from '../../src/receive/http-server.ts';
 import { createInFlight, type InFlight, type Reservation } from '../../src/receive/in-flight.ts';
@@ -28,7 +30,11 @@ export interface HarnessOptions {
   readonly requestsMax?: number;
   readonly connectionsMax?: number;
   readonly times?: Partial<ClientTimes>;
+  readonly signatures?: EventsServiceOptions['signatures'];
 }
+
+/** What the receivers take for the present. */
+export const NOW_MS = 1_700_000_000_000;
 
 export type Harness = Awaited<ReturnType<typeof startHarness>>;
 
@@ -57,6 +63,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     },
   };
   const onFault = (thrown: unknown): void => void faults.push(thrown);
+  const clock = { nowMs: () => NOW_MS };
   const admit = createAdmission({
     wal: counting,
     counters,
@@ -65,7 +72,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     namespace: 'default',
     budget: () => budget,
     trust: (_peer, browser) => ({ trusted: !browser, vouches: false }),
-    clock: { nowMs: () => 1_700_000_000_000 },
+    clock,
     onAppendFailure: onFault,
   });
   const shared = {
@@ -79,8 +86,12 @@ export async function startHarness(options: HarnessOptions = {}) {
     requestBytesMax: options.requestBytesMax ?? REQUEST_BYTES_MAX,
     onFault,
   };
-  const grpc = await startGrpcServer(shared);
-  const http = await startHttpServer({ ...shared, corsOrigins: options.corsOrigins ?? [] });
+  const access = createAccessService({ admit, counters, clock });
+  const presets = ['kubernetes', 'opa', 'hoop'];
+  const events = createEventsRoute({ admit, counters, clock, presets, signatures: options.signatures ?? new Map() });
+  const grpc = await startGrpcServer({ ...shared, methods: [access.method] });
+  const routes = [access.route, events];
+  const http = await startHttpServer({ ...shared, corsOrigins: options.corsOrigins ?? [], routes });
   return {
     grpc,
     http,
