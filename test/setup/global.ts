@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import type { TestProject } from 'vitest/node';
+import { type Agents, provideAgents } from './agents.ts';
 import { type BrowserBinary, provideBrowser } from './browser.ts';
 import { type CollectorBinary, provideCollector } from './collector.ts';
 import { ELASTICSEARCH_VERSIONS, type ElasticsearchVersion, startElasticsearch } from './elasticsearch.ts';
@@ -10,6 +11,7 @@ declare module 'vitest' {
     /** The URL of a running server of each version, or why there is none. */
     elasticsearch: Readonly<Record<ElasticsearchVersion, { readonly url: string } | Skipped>>;
     collector: CollectorBinary | Skipped;
+    agents: Agents | Skipped;
     browser: BrowserBinary | Skipped;
   }
 }
@@ -20,7 +22,7 @@ const skips = new Map<RequirementName, string>();
 /** Starts what the test files of this run ask for (`inject('elasticsearch')`), once for all of them. */
 export async function setup(project: TestProject): Promise<void> {
   const texts = await Promise.all(project.vitest.state.getPaths().map((path) => readFile(path, 'utf8')));
-  const isAskedFor = (name: RequirementName) => texts.some((text) => text.includes(`inject('${name}')`));
+  const isAskedFor = (name: RequirementName | 'agents') => texts.some((text) => text.includes(`inject('${name}')`));
   try {
     if (isAskedFor('collector')) {
       const collector = await provideCollector();
@@ -31,6 +33,11 @@ export async function setup(project: TestProject): Promise<void> {
       const browser = await provideBrowser();
       if ('skipped' in browser) skips.set('browser', browser.skipped);
       project.provide('browser', browser);
+    }
+    if (isAskedFor('agents')) {
+      const agents = await provideAgents();
+      if ('skipped' in agents) skips.set('collector', agents.skipped);
+      project.provide('agents', agents);
     }
     if (isAskedFor('elasticsearch')) project.provide('elasticsearch', await startAll(texts));
   } catch (error) {
