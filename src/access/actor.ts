@@ -145,7 +145,7 @@ function inherit(
     known.claimed.push(said.claimed ?? known.claimed[above]);
     known.onBehalfOf.push(said.onBehalfOf ?? known.onBehalfOf[above]);
     known.server.push(span.kind === SPAN_KIND.server ? index : known.server[above]);
-    known.source.push(known.source[above] ?? sourceOn(span));
+    known.source.push(known.source[above] ?? sourceOn(span, rules));
     const session = span.note.trusted ? sessionOf(span.attributes, rules.sessionAttributes) : undefined;
     known.session.push(session ?? known.session[above]);
   });
@@ -232,9 +232,9 @@ function callerOf({ spans, parent }: TraceView, known: Inherited, access: Access
   return serviceOn(caller);
 }
 
-function sourceOn(span: Span): Source | undefined {
+function sourceOn(span: Span, { origin }: AccessRules): Source | undefined {
   if (span.kind !== SPAN_KIND.server || !span.note.trusted) return undefined;
-  const seen = clientSections(span);
+  const seen = clientSections(span, origin);
   return seen.source === undefined ? undefined : seen;
 }
 

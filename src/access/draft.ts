@@ -3,13 +3,16 @@ import type { Decision, Outcome, WhySource } from '../core/record.ts';
 import type { AccessDraft, AccessTarget } from './access.ts';
 import { clip, compact, type ErrorText, exceptionOfSpan, NAMES, textOf } from './attributes.ts';
 import { redactErrorText } from './error-text.ts';
+import type { OriginRules } from './origin.ts';
 
 /** What a recogniser finds out; ids, times and the evidence are the same for all and are added by recognise.ts. */
 export type Draft = Omit<AccessDraft, 'spanId' | 'ownId' | 'evidence' | 'startNs' | 'endNs'>;
 
-/** Tells query and path parameters whose values must not be stored by their names. */
 export interface Recognition {
+  /** Tells query and path parameters whose values must not be stored by their names. */
   readonly isSecret: (name: string) => boolean;
+  /** Whose word counts for where a request came from; without it that of the instrumentation. */
+  readonly origin?: OriginRules;
 }
 
 /** What is known of these with blanks between, clipped. */

@@ -1,6 +1,6 @@
 import { SPAN_KIND, type Span, STATUS_CODE } from '../core/evidence.ts';
 import type { AccessSections } from './access.ts';
-import { clip, compact, countOf, ipOf, NAMES, serviceOf, textOf } from './attributes.ts';
+import { clip, compact, countOf, NAMES, serviceOf, textOf } from './attributes.ts';
 import {
   type Draft,
   errorOf,
@@ -13,6 +13,8 @@ import {
   targetOf,
   typesOf,
 } from './draft.ts';
+import { graphqlOperation, targetOfOperation, typeOfOperation } from './graphql.ts';
+import { clientOf, type OriginRules } from './origin.ts';
 import { foldPath, plainRoute, readRoute, redactQuery, routeInName } from './route.ts';
 
 const TYPE_BY_METHOD: Readonly<Record<string, string>> = { PUT: 'change', PATCH: 'change', DELETE: 'deletion' };
@@ -31,7 +33,7 @@ export function locationOf(span: Span): { path?: string; query?: string } {
 }
 
 /** Method and status of a server span that answered an HTTP request. */
-export function readHttpServer(span: Span, { isSecret }: Recognition): Draft | undefined {
+export function readHttpServer(span: Span, { isSecret, origin }: Recognition): Draft | undefined {
   if (span.kind !== SPAN_KIND.server) return undefined;
   const stated = textOf(span.attributes, NAMES.httpMethod);
   if (stated === undefined) return undefined;
@@ -42,19 +44,22 @@ export function readHttpServer(span: Span, { isSecret }: Recognition): Draft | u
   const location = locationOf(span);
   const { route, row, path, place } = placeOf(span, action, location.path, isSecret);
   const result = resultOfHttp(span, status, service);
+  const operation = graphqlOperation(span);
   return {
     preset: 'http.server',
-    action,
+    action: operation?.action ?? action,
     // A 401 is a failed authentication, whatever was asked for.
     category: status === 401 ? ['web', 'authentication'] : ['web'],
-    type: typesOf(TYPE_BY_METHOD[action] ?? 'access', result),
+    type: typesOf(operation ? typeOfOperation(operation) : (TYPE_BY_METHOD[action] ?? 'access'), result),
     kind: 'event',
-    target: targetOf('endpoint', row ?? (joined(service, place) || action), joined(service, action, place), service),
+    target: operation
+      ? targetOfOperation(operation, service)
+      : targetOf('endpoint', row ?? (joined(service, place) || action), joined(service, action, place), service),
     ...result,
     sections: {
       http: httpSection(span, action, status, route),
       ...urlSections(span, path, location.query, isSecret),
-      ...clientSections(span),
+      ...clientSections(span, origin),
     },
   };
 }
@@ -122,15 +127,10 @@ function urlSections(
   return { url };
 }
 
-/** Who called, as the server span saw it. */
-export function clientSections(span: Span): Pick<AccessSections, 'source' | 'user_agent'> {
+/** Who called, as the server span saw it; past proxies that `origin` trusts. */
+export function clientSections(span: Span, origin?: OriginRules): Pick<AccessSections, 'source' | 'user_agent'> {
   const original = textOf(span.attributes, NAMES.userAgent);
-  const ip = ipOf(textOf(span.attributes, NAMES.clientAddress));
-  const port = ip === undefined ? undefined : countOf(span.attributes, NAMES.clientPort);
-  return sourceSections(
-    ip === undefined ? undefined : port === undefined ? { ip } : { ip, port },
-    original === undefined ? undefined : { original },
-  );
+  return sourceSections(clientOf(span.attributes, origin), original === undefined ? undefined : { original });
 }
 
 export function sourceSections(

@@ -16,6 +16,7 @@ import { anyGlob } from './glob.ts';
 import { locationOf } from './http.ts';
 import { type HeaderRules, headerSource, identityOfAttributes, identityOfHeaders } from './identity.ts';
 import { compilePurposes, NO_PURPOSES, type PurposeSources } from './purpose.ts';
+import { compileOrigin, type OriginRules } from './origin.ts';
 import { foldPath } from './route.ts';
 import { SESSION_KEYS } from './session.ts';
 import type { AccessSettings, AddRule, AuthenticationRule, RenameRule, RuleMatch } from './settings.ts';
@@ -55,6 +56,7 @@ export interface AccessRules {
     readonly hosts: readonly CompiledHost[];
   };
   readonly purposes: PurposeSources;
+  readonly origin?: OriginRules;
   readonly presenceIn: (evidence: Span | LogRecord) => number;
   readonly isAccessEvent: (eventName: string) => boolean;
   readonly isSecret: (parameter: string) => boolean;
@@ -249,6 +251,7 @@ export function compileRules(settings: AccessSettings): AccessRules {
   const mentioned = [...include, ...exclude, ...rename, ...add, ...authentication, ...checks.rules].flatMap(
     ({ rule }) => Object.keys(rule.when),
   );
+  const origin = settings.origin && compileOrigin(settings.origin);
   const ofResources = new WeakMap<Resource, number>();
   const isSecret = anyGlob(settings.secretParameters);
   const headers = { sources: settings.identityHeaders.map(headerSource), claims: settings.claims };
@@ -263,6 +266,7 @@ export function compileRules(settings: AccessSettings): AccessRules {
     sessionAttributes: settings.sessionAttributes,
     checks,
     purposes,
+    ...(origin && { origin }),
     presenceIn: ({ attributes, resource }) => {
       let ofResource = ofResources.get(resource);
       if (ofResource === undefined) {
@@ -273,7 +277,7 @@ export function compileRules(settings: AccessSettings): AccessRules {
     },
     isAccessEvent: remember(anyGlob(settings.accessEvents)),
     isSecret: remember((parameter) => isSecret(parameter.toLowerCase())),
-    keys: keysOf([...mentioned, ...templated, ...ENGINE_KEYS, ...purposes.keys], headers),
+    keys: keysOf([...mentioned, ...templated, ...ENGINE_KEYS, ...purposes.keys, ...(origin?.keys ?? [])], headers),
   };
 }
 

@@ -2,6 +2,7 @@ import { words } from './attributes.ts';
 import type { CheckSettings, PurposeSettings } from './check-settings.ts';
 import { type ClaimNames, DEFAULT_CLAIM_NAMES } from './credentials.ts';
 import type { IdentityHeader } from './identity.ts';
+import type { OriginSettings } from './origin.ts';
 
 /**
  * Which evidence a rule is about: every key must fit. A key is the name of an attribute of the span or log record (either
@@ -58,6 +59,8 @@ export interface AccessSettings {
   readonly checks?: CheckSettings;
   /** Where it is told what an access is for. */
   readonly purpose?: PurposeSettings;
+  /** Which proxies' word for the client counts; without it that of the instrumentation. */
+  readonly origin?: OriginSettings;
 }
 
 function headers(field: IdentityHeader['field'], names: string): IdentityHeader[] {

@@ -40,6 +40,7 @@ export function createSettling(settings: SettlingSettings): Settling {
     ...toAccessSettings(settings.access, settings.identity),
     checks: toCheckSettings(settings.checks),
     purpose: settings.purpose,
+    origin: settings.origin,
   });
   const enrich = { traceUrlTemplate: settings.enrich.traceUrlTemplate ?? '' };
   return {

@@ -1,5 +1,5 @@
 import { BlockList, isIP } from 'node:net';
-import { AppError } from '../core/errors.ts';
+import { AppError } from './errors.ts';
 
 /** Tells whether an address lies in one of the networks (`10.0.0.0/8`, `fd00::/8`, single addresses). */
 export function compileNetworks(setting: string, networks: readonly string[]): (address: string) => boolean {
