@@ -269,7 +269,8 @@ function auditSection(parts: Parts, settings: EnrichSettings): AuditRecord['audi
   audit.why = { source: why.source };
   if (why.deniedBy !== undefined) audit.denied_by = clip(why.deniedBy);
   if (checks) audit.checks = checks;
-  if (access.purpose !== undefined) audit.purpose = access.purpose;
+  const purpose = facts.purposeOf(finding);
+  if (purpose !== undefined) audit.purpose = purpose;
   if (access.change) audit.change = { ...access.change };
   if (trace) audit.trace = trace;
   if (origin) audit.error_origin = originSection(origin.span, origin.failure);

@@ -2,6 +2,7 @@ import type { Access, Verdict } from '../access/access.ts';
 import { attributeTrace } from '../access/actor.ts';
 import { recogniseCheck } from '../access/checks.ts';
 import { fieldsOf } from '../access/log-fields.ts';
+import { purposeOf } from '../access/purpose.ts';
 import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import type { BeyondCounts, LogRecord, Span } from '../core/evidence.ts';
@@ -144,6 +145,7 @@ export function createSettleSteps(rules: AccessRules, settings: EnrichSettings):
     for (const { access } of eventAccesses) if (access.ownId !== '') logIds.set(access.from, access.ownId);
     const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, {
       ...{ logsBySpan, logIds, isSecret: rules.isSecret, beyond, checkPieces },
+      purposeIn: (attributes) => purposeOf(attributes, rules.purposes),
     });
     yield;
     const accesses = list.map((finding) => finding.access);

@@ -1,11 +1,12 @@
 import { clip, exceptionOf } from '../access/attributes.ts';
-import { type EvidenceBeyond, type LogRecord, SPAN_KIND, STATUS_CODE } from '../core/evidence.ts';
+import { type Attributes, type EvidenceBeyond, type LogRecord, SPAN_KIND, STATUS_CODE } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { Check, PathStep } from '../core/record.ts';
 import { type CheckPiece, gatherChecks, type TraceChecks } from './checks.ts';
 import { errorOrigins } from './error-origin.ts';
 import type { Finding } from './findings.ts';
 import { pathHeads, pathStep, type Verdicts } from './path.ts';
+import { gatherPurposes } from './purposes.ts';
 import { correctSkew, type Timeline } from './skew.ts';
 import { NONE, type TraceTree } from './trace-tree.ts';
 import { serviceName } from './where.ts';
@@ -34,6 +35,8 @@ export interface TraceFacts {
   /** The topmost access above each access; entries are not in it. */
   readonly entries: ReadonlyMap<Finding, Finding>;
   readonly checks: TraceChecks;
+  /** What an access is for, as far as it is told. */
+  readonly purposeOf: (finding: Finding) => string | undefined;
   /** The event that states a check. */
   readonly stating: (check: Check) => Finding | undefined;
   /** Below each entry the first event that states a refusal. */
@@ -187,21 +190,18 @@ function checkedStep(step: PathStep, isRefused: boolean): PathStep {
   return isRefused ? { ...step, status: 'denied' } : step;
 }
 
-/** What a whole trace tells; `checkPieces` in an order that depends on the set of evidence alone. */
+/** What is known of a trace before its facts are gathered; `checkPieces` in an order that depends on the set of evidence alone. */
+interface Given extends Pick<TraceFacts, 'logsBySpan' | 'logIds' | 'isSecret' | 'beyond'> {
+  readonly checkPieces: readonly CheckPiece[];
+  readonly purposeIn: (attributes: Attributes) => string | undefined;
+}
+
 export function gatherFacts(
   namespace: string,
   traceId: string,
   tree: TraceTree,
   list: readonly Finding[],
-  {
-    logsBySpan,
-    logIds,
-    isSecret,
-    beyond,
-    checkPieces,
-  }: Pick<TraceFacts, 'logsBySpan' | 'logIds' | 'isSecret' | 'beyond'> & {
-    readonly checkPieces: readonly CheckPiece[];
-  },
+  { logsBySpan, logIds, isSecret, beyond, checkPieces, purposeIn }: Given,
 ): TraceFacts {
   const standing = standingFindings(tree, list);
   const verdicts: Verdicts = (index) => standing[index]?.access;
@@ -229,6 +229,7 @@ export function gatherFacts(
     databaseWork: databaseWorkOf(tree, standing),
     entries,
     checks,
+    purposeOf: gatherPurposes(tree, purposeIn),
     stating: (check) => stated.get(check),
     refusals: refusalsOf(list, entries),
     logsBySpan,
