@@ -4,6 +4,7 @@ import { type Agents, provideAgents } from './agents.ts';
 import { type BrowserBinary, provideBrowser } from './browser.ts';
 import { type CollectorBinary, provideCollector } from './collector.ts';
 import { ELASTICSEARCH_VERSIONS, type ElasticsearchVersion, startElasticsearch } from './elasticsearch.ts';
+import { findPostgres, type PostgresBinaries } from './postgres.ts';
 import type { RequirementName, Skipped } from './require.ts';
 
 declare module 'vitest' {
@@ -13,6 +14,7 @@ declare module 'vitest' {
     collector: CollectorBinary | Skipped;
     agents: Agents | Skipped;
     browser: BrowserBinary | Skipped;
+    postgres: PostgresBinaries | Skipped;
   }
 }
 
@@ -38,6 +40,11 @@ export async function setup(project: TestProject): Promise<void> {
       const agents = await provideAgents();
       if ('skipped' in agents) skips.set('collector', agents.skipped);
       project.provide('agents', agents);
+    }
+    if (isAskedFor('postgres')) {
+      const postgres = await findPostgres();
+      if ('skipped' in postgres) skips.set('postgres', postgres.skipped);
+      project.provide('postgres', postgres);
     }
     if (isAskedFor('elasticsearch')) project.provide('elasticsearch', await startAll(texts));
   } catch (error) {

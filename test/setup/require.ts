@@ -1,10 +1,10 @@
 /**
  * Tests against real servers need things that a machine may lack. By default they run when everything is already there and
  * are skipped, with a line that says how to have them, when it is not: `npm test` downloads and builds nothing by itself.
- * `SPANTRAIL_REQUIRE=elasticsearch,collector,browser` makes them mandatory: what is missing is fetched, and a server that
- * cannot be had is a failure.
+ * `SPANTRAIL_REQUIRE=elasticsearch,collector,browser,postgres` makes them mandatory: what is missing is fetched, and a server
+ * that cannot be had is a failure.
  */
-const REQUIREMENTS = ['elasticsearch', 'collector', 'browser'] as const;
+const REQUIREMENTS = ['elasticsearch', 'collector', 'browser', 'postgres'] as const;
 
 export type RequirementName = (typeof REQUIREMENTS)[number];
 
@@ -20,6 +20,8 @@ export function requirement(name: RequirementName): 'required' | 'optional' {
       throw new Error(`SPANTRAIL_REQUIRE names ${entry}; it knows ${REQUIREMENTS.join(', ')}`);
     }
   }
+  // A database's log comes by a Collector: whoever has one for tests has both.
+  if (name === 'postgres' && listed.includes('collector')) return 'required';
   return listed.includes(name) ? 'required' : 'optional';
 }
 
