@@ -89,7 +89,7 @@ export function startTelemetry(options: TelemetryOptions = {}): Telemetry {
 }
 
 /** The environment in which OpenTelemetry reads its settings: what the user set, the options over it, defaults under it. */
-function variablesOf(options: TelemetryOptions, environment: Environment): Environment {
+export function variablesOf(options: TelemetryOptions, environment: Environment): Environment {
   const endpoint = options.endpoint ?? (environment['OTEL_EXPORTER_OTLP_ENDPOINT'] || 'http://127.0.0.1:4317');
   if (!URL.canParse(endpoint))
     throw new TypeError(`startTelemetry: endpoint must be a URL such as http://127.0.0.1:4317, not "${endpoint}"`);
@@ -97,6 +97,8 @@ function variablesOf(options: TelemetryOptions, environment: Environment): Envir
   const namespace = options.namespace && `x-spantrail-namespace=${options.namespace}`;
   return {
     OTEL_EXPORTER_OTLP_PROTOCOL: new URL(endpoint).port === HTTP_PORT ? 'http/protobuf' : 'grpc',
+    // By default a caller's `traceparent` that says "not sampled" would keep its own requests out of the records.
+    OTEL_TRACES_SAMPLER: 'always_on',
     OTEL_NODE_RESOURCE_DETECTORS: RESOURCE_DETECTORS,
     OTEL_METRIC_EXPORT_INTERVAL: String(METRICS_EVERY_MS),
     // Longer than the interval it may not be.
@@ -158,6 +160,8 @@ function configOf({ captureHeaders = HEADERS, commentStatements = false }: Telem
 
 /** Signals that ask a process to end. */
 const SIGNALS = ['SIGTERM', 'SIGINT'] as const;
+/** How long an end waits for a receiver that does not answer: well below the half minute after which orchestrators kill. */
+const END_MS_MAX = 5_000;
 
 /** What waits is sent before the process ends. Where the service handles signals itself, it ends when it says so. */
 function endWithProcess(telemetry: Telemetry): void {
@@ -171,6 +175,7 @@ function endWithProcess(telemetry: Telemetry): void {
       process.off(signal, end);
       const repeat = () => process.kill(process.pid, signal);
       telemetry.shutdown().then(repeat, repeat);
+      setTimeout(repeat, END_MS_MAX);
     };
     process.on(signal, end);
   }

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -72,13 +73,16 @@ describe('the package, packed and installed', () => {
   it('records who did what in services that use the SDK', async () => {
     const orders = await startService('orders');
     const gateway = await startService('gateway', { ORDERS_URL: orders });
-    const ask = async (path: string, session = 'session-1') => {
-      const response = await fetch(gateway + path, { headers: { 'x-shop-session': session } });
+    const ask = async (path: string, session = 'session-1', more: Record<string, string> = {}) => {
+      const response = await fetch(gateway + path, { headers: { 'x-shop-session': session, ...more } });
       return response.status;
     };
     expect([await ask('/orders/7'), await ask('/orders/13'), await ask('/orders/7', 'stolen')]).toEqual([
       200, 403, 401,
     ]);
+    // A caller who says that its request is not to be sampled is recorded all the same.
+    const trace = randomBytes(16).toString('hex');
+    expect(await ask('/orders/8', 'session-1', { traceparent: `00-${trace}-00f067aa0ba902b7-00` })).toBe(200);
     // Telemetry leaves when the services end.
     await Promise.all(services.splice(0).map((service) => service.stop()));
     await spantrail.settled();
@@ -116,6 +120,11 @@ describe('the package, packed and installed', () => {
     });
     const [stranger] = await search('http.response.status_code: 401');
     expect(stranger?.user).toBeUndefined();
+    const hidden = await search(`trace.id: ${trace}`);
+    expect(hidden.map(({ user, audit }) => `${user?.id} ${audit.target.id}`).sort()).toEqual([
+      'u-17 orders/8',
+      'u-17 orders/8',
+    ]);
   });
 
   it('loads in CommonJS, too, and tells what is missing', async () => {
