@@ -11,6 +11,7 @@ import { createInspect, type Inspect } from '../receive/inspect.ts';
 import { openCredentials } from './identity.ts';
 import { openPlaces } from './places.ts';
 import { openPressure } from './pressure.ts';
+import { createRedaction } from './redaction.ts';
 import type { StageLog } from './stages.ts';
 
 /** What requests and records get from beyond their own trace. */
@@ -38,6 +39,7 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
   const { settings, clock, counters, log } = options;
   const pressure = openPressure({ settings: settings.pressure, clock, counters });
   const places = await openPlaces({ ...settings.origin, counters, log });
+  const redact = createRedaction(settings, counters);
   const credentials = await openCredentials(options);
   return {
     ...plainSources(settings, counters),
@@ -48,6 +50,8 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
     annotate(writes) {
       places.annotate(writes);
       pressure.annotate(writes);
+      // Last: what the others need of a record is there.
+      for (const { record } of writes) redact(record);
     },
     close: async () => {
       places.close();

@@ -1,7 +1,9 @@
 import type { Command } from 'commander';
+import { checkRules } from '../app/check-rules.ts';
 import { settingsExample, settingsJsonSchema, settingsMarkdown } from '../config/describe.ts';
 import { loadSettings } from '../config/load.ts';
 import type { Terminal } from './main.ts';
+import { addRedactTest } from './redact-test.ts';
 
 /** `spantrail config docs|example|schema|check`: all from the one settings schema. */
 export function addConfigCommands(program: Command, terminal: Terminal): void {
@@ -18,6 +20,7 @@ export function addConfigCommands(program: Command, terminal: Terminal): void {
     .command('schema')
     .description('JSON Schema of the settings file, for editors')
     .action(() => terminal.write(`${JSON.stringify(settingsJsonSchema(), null, 2)}\n`));
+  addRedactTest(config, terminal);
   config
     .command('check')
     .description('check a settings file together with the environment')
@@ -25,6 +28,7 @@ export function addConfigCommands(program: Command, terminal: Terminal): void {
     .option('--print', 'print the complete settings that result, passwords and keys left out')
     .action((file: string, options: { print?: boolean }) => {
       const settings = loadSettings({ file, environment: terminal.environment });
+      checkRules(settings);
       const hidden = (key: string, value: unknown) => (/^(password|apiKey)$/.test(key) && value ? '(set)' : value);
       terminal.write(options.print ? `${JSON.stringify(settings, hidden, 2)}\n` : `${file}: ok\n`);
     });

@@ -50,6 +50,7 @@ export const METRICS = {
     kind: 'counter',
     text: 'Log records without a trace id that were given the one that they name, by how: see `audit.join.tie`.',
   },
+  redacted: { unit: '{text}', kind: 'counter', text: 'Secrets and fields left out of records, by rule.' },
   appended: { unit: 'By', kind: 'counter', text: 'Bytes appended to the write-ahead log.' },
   fsyncs: { unit: '{fsync}', kind: 'counter', text: 'Group commits of the write-ahead log.' },
   compacted: { unit: 'By', kind: 'counter', text: 'Bytes of stored segments that were compressed.' },
