@@ -1,6 +1,4 @@
-import { readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
-import protobuf from 'protobufjs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { PayloadReader } from '../../src/otlp/decode.ts';
 import { compileKeys } from '../../src/otlp/key-set.ts';
@@ -9,6 +7,7 @@ import { RECORD_PATH } from '../../src/receive/access-proto.ts';
 import { ITEMS_MAX } from '../../src/receive/log-delivery.ts';
 import { RECEIPT_ITEMS_MAX } from '../../src/receive/receipt.ts';
 import type { Frame } from '../../src/wal/frame.ts';
+import { decodeReceipt, encodeRecordRequest } from './access-client.ts';
 import { callGrpc, callHttp, type Harness, type HarnessOptions, NOW_MS, reserve, startHarness } from './harness.ts';
 
 const harnesses: Harness[] = [];
@@ -22,23 +21,6 @@ async function start(options?: HarnessOptions): Promise<Harness> {
 afterEach(async () => {
   await Promise.all(harnesses.splice(0).map((harness) => harness.close()));
 });
-
-/** What a client has: the .proto file, read by a full library. */
-const root = new protobuf.Root();
-for (const name of ['struct', 'timestamp', 'duration']) {
-  root.addJSON(protobuf.common.get(`google/protobuf/${name}.proto`)?.nested ?? {});
-}
-protobuf.parse(readFileSync('proto/spantrail/access/v1/access.proto', 'utf8'), root);
-
-function request(events: object[]): Buffer {
-  const type = root.lookupType('spantrail.access.v1.RecordRequest');
-  return Buffer.from(type.encode(type.fromObject({ events })).finish());
-}
-
-function receiptOf(bytes: Uint8Array | undefined): Record<string, unknown> {
-  const type = root.lookupType('spantrail.access.v1.RecordResponse');
-  return type.toObject(type.decode(bytes ?? new Uint8Array()), { defaults: true });
-}
 
 const TIME = new Date(NOW_MS).toISOString();
 const JSON_TYPE = { 'content-type': 'application/json' };
@@ -86,15 +68,15 @@ describe('the access API', () => {
     const more = { attributes: { n: 5, x: 'y', list: [1, 'a'] }, service: 'ward', outcome: 'success' };
     const struct = { n: { numberValue: 5 }, x: { stringValue: 'y' } };
     const list = { listValue: { values: [{ numberValue: 1 }, { stringValue: 'a' }, { nullValue: 0 }] } };
-    const bytes = request([message('e1', { ...more, attributes: { fields: { list, ...struct } } })]);
+    const bytes = encodeRecordRequest([message('e1', { ...more, attributes: { fields: { list, ...struct } } })]);
     const answer = await callGrpc(harness.grpc.port, bytes, { path: RECORD_PATH });
     expect(answer).toMatchObject({ status: 0 });
-    expect(receiptOf(answer.body)).toMatchObject({ accepted: 1, rejected: [], repeated: 0 });
+    expect(decodeReceipt(answer.body)).toMatchObject({ accepted: 1, rejected: [], repeated: 0 });
     const asProtobuf = await callHttp(`${harness.url}/v1/access`, {
       headers: { 'content-type': 'application/x-protobuf' },
       body: bytes,
     });
-    expect(receiptOf(asProtobuf.body)).toMatchObject({ accepted: 1 });
+    expect(decodeReceipt(asProtobuf.body)).toMatchObject({ accepted: 1 });
     for (const body of [event('e1', more), [event('e1', more)], { events: [event('e1', more)] }]) {
       const posted = await post(harness, JSON.stringify(body, null, 2));
       expect(posted).toMatchObject({ status: 200, json: { accepted: 1, repeated: 0, rejected: [], rejectedCount: 0 } });
@@ -117,9 +99,9 @@ describe('the access API', () => {
     const bad = [{ actor: undefined }, { action: undefined }, { time: { seconds: NOW_MS / 1000 + 3600 } }];
     const broken = Buffer.from([0x0a, 0x02, 0x0a, 0x7f]);
     const bytes = Buffer.concat([
-      request([message('a', {}), ...bad.map((more, index) => message(`bad${index}`, more))]),
+      encodeRecordRequest([message('a', {}), ...bad.map((more, index) => message(`bad${index}`, more))]),
       broken,
-      request([message('b'), message('b'), message('b', { action: 'write' })]),
+      encodeRecordRequest([message('b'), message('b'), message('b', { action: 'write' })]),
     ]);
     const grpc = await callGrpc(harness.grpc.port, bytes, { path: RECORD_PATH });
     const expected = [
@@ -127,7 +109,7 @@ describe('the access API', () => {
       { index: 2, id: 'bad1', field: 'action', code: 'action_missing' },
       { index: 3, id: 'bad2', field: 'time', code: 'time_in_future' },
     ];
-    expect(receiptOf(grpc.body)).toMatchObject({
+    expect(decodeReceipt(grpc.body)).toMatchObject({
       accepted: 2,
       repeated: 1,
       rejectedCount: 5,
@@ -236,10 +218,12 @@ describe('the access API', () => {
     const harness = await start({ wal, inFlightBytesMax: 600 * 1024 });
     const body = JSON.stringify(event('e'));
     expect(await post(harness, body)).toMatchObject({ status: 503, headers: { 'retry-after': '1' } });
-    expect(await callGrpc(harness.grpc.port, request([message('e')]), { path: RECORD_PATH })).toMatchObject({
-      status: 14,
-      details: { RetryInfo: { retryDelay: { seconds: 1 } } },
-    });
+    expect(await callGrpc(harness.grpc.port, encodeRecordRequest([message('e')]), { path: RECORD_PATH })).toMatchObject(
+      {
+        status: 14,
+        details: { RetryInfo: { retryDelay: { seconds: 1 } } },
+      },
+    );
     fails = false;
     expect(await post(harness, body)).toMatchObject({ status: 200 });
     const other = reserve(harness.inFlight, '127.0.0.1');
@@ -249,9 +233,11 @@ describe('the access API', () => {
     other.release();
     harness.budget.refuse = true;
     expect(await post(harness, body)).toMatchObject({ status: 503, headers: { 'retry-after': '3' } });
-    expect(await callGrpc(harness.grpc.port, request([message('e')]), { path: RECORD_PATH })).toMatchObject({
-      status: 14,
-    });
+    expect(await callGrpc(harness.grpc.port, encodeRecordRequest([message('e')]), { path: RECORD_PATH })).toMatchObject(
+      {
+        status: 14,
+      },
+    );
   });
 
   it('lists the first of many rejections, and takes so many events of a request', async () => {

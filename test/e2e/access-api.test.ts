@@ -1,0 +1,249 @@
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, inject, it } from 'vitest';
+import type { AuditRecord } from '../../src/core/record.ts';
+import { encodeLogs, encodeTraces, type TestLog, type TestSpan } from '../otlp/encode.ts';
+import { decodeReceipt, encodeRecordRequest } from '../receive/access-client.ts';
+import { callGrpc, callHttp } from '../receive/harness.ts';
+import { randomOf } from '../simulation/random.ts';
+import { type RunningProcess, startProcess } from './spantrail.ts';
+
+const elasticsearch = inject('elasticsearch')['9.5.0'];
+const STORES = [
+  { store: 'memory', args: ['--store', 'memory'], skip: false },
+  { store: 'duckdb', args: ['--store', 'duckdb'], skip: false },
+  {
+    store: 'elasticsearch',
+    args: ['--elasticsearch-url', 'url' in elasticsearch ? elasticsearch.url : ''],
+    skip: 'skipped' in elasticsearch,
+  },
+];
+
+const RECORD_PATH = '/spantrail.access.v1.AccessService/Record';
+const NANOS = 1_000_000n;
+const START_MS = Date.now() - 60_000;
+const random = randomOf(7);
+const hex = (bytes: number) => randomBytes(bytes).toString('hex');
+
+/** One piece of evidence, in the shape of the way by which it comes. */
+type Piece =
+  | { readonly kind: 'span'; readonly span: TestSpan }
+  | { readonly kind: 'log'; readonly log: TestLog }
+  | { readonly kind: 'event'; readonly event: Record<string, unknown>; readonly timeMs: number }
+  | { readonly kind: 'kubernetes' | 'opa'; readonly item: object };
+
+const EVENTS = 10_000;
+
+/** Four kinds in turn: traces with an explicit event on every other one, events by the API, by OTLP and by webhooks. */
+function makePieces(): Piece[] {
+  const pieces: Piece[] = [];
+  for (let number = 0; pieces.length < EVENTS; number++) {
+    const [traceId, rootId, statementId] = [hex(16), hex(8), hex(8)];
+    const timeMs = START_MS + number;
+    const startNs = BigInt(timeMs) * NANOS;
+    const common = { traceId, startNs, endNs: startNs + 20n * NANOS };
+    const path = `/patients/${number}`;
+    const http = { 'http.request.method': 'GET', 'http.route': '/patients/:id', 'url.path': path };
+    const db = { 'db.system.name': 'postgresql', 'db.query.text': 'SELECT * FROM patients WHERE id = $1' };
+    pieces.push(
+      { kind: 'span', span: { ...common, spanId: rootId, name: 'GET', kind: 2, attributes: http } },
+      { kind: 'span', span: { ...common, spanId: statementId, parentSpanId: rootId, kind: 3, attributes: db } },
+      eventPiece(number, timeMs, number % 2 === 0 ? { traceId, spanId: rootId } : {}),
+      eventPiece(number + 0.5, timeMs, number % 3 === 0 ? { traceId, spanId: statementId } : {}),
+      logPiece(number, timeMs, number % 3 === 0 ? { traceId, spanId: rootId } : {}),
+      { kind: 'kubernetes', item: kubernetesEvent(number, timeMs) },
+      {
+        kind: 'opa',
+        item: opaDecision(number, timeMs, number % 2 === 0 ? { trace_id: traceId, span_id: rootId } : {}),
+      },
+    );
+  }
+  return pieces.slice(0, EVENTS);
+}
+
+function eventPiece(number: number, timeMs: number, span: object): Piece {
+  const event = {
+    id: `event-${number}`,
+    actor: { id: `user-${number % 50}`, roles: ['nurse'] },
+    action: 'open-chart',
+    target: { type: 'patient', id: `patients/${number}` },
+    outcome: number % 10 === 0 ? 'failure' : 'success',
+    checks: [{ permission: 'chart.read', granted: number % 10 !== 0, rule: 'own-ward' }],
+    service: 'charts',
+    purpose: 'treatment',
+    ...span,
+  };
+  return { kind: 'event', timeMs, event };
+}
+
+function logPiece(number: number, timeMs: number, span: object): Piece {
+  const timeNs = BigInt(timeMs) * NANOS;
+  const attributes = {
+    'event.id': `log-${number}`,
+    'user.id': 'carol',
+    'event.action': 'export',
+    'audit.target.id': 'x',
+  };
+  return { kind: 'log', log: { timeNs, observedNs: timeNs, eventName: 'export.audit', attributes, ...span } };
+}
+
+function kubernetesEvent(number: number, timeMs: number): object {
+  const time = new Date(timeMs).toISOString();
+  return {
+    kind: 'Event',
+    apiVersion: 'audit.k8s.io/v1',
+    level: 'Metadata',
+    auditID: `00000000-0000-4000-8000-${String(number).padStart(12, '0')}`,
+    stage: 'ResponseComplete',
+    requestURI: `/api/v1/namespaces/clinic/secrets/s${number}`,
+    verb: 'get',
+    user: { username: 'alice', groups: ['system:authenticated'] },
+    sourceIPs: ['10.0.0.7'],
+    userAgent: 'kubectl/v1.31.0',
+    objectRef: { resource: 'secrets', namespace: 'clinic', name: `s${number}`, apiVersion: 'v1' },
+    responseStatus: { metadata: {}, code: 200 },
+    requestReceivedTimestamp: time,
+    stageTimestamp: time,
+    annotations: { 'authorization.k8s.io/decision': 'allow', 'authorization.k8s.io/reason': '' },
+  };
+}
+
+function opaDecision(number: number, timeMs: number, span: object): object {
+  return {
+    labels: { app: 'charts', id: 'f9a8d4e0', version: '1.4.2' },
+    decision_id: `00000000-0000-4000-9000-${String(number).padStart(12, '0')}`,
+    path: 'clinic/authz/allow',
+    input: { user: 'alice', action: 'read', resource: `patients/${number}` },
+    result: number % 5 !== 0,
+    timestamp: new Date(timeMs).toISOString(),
+    ...span,
+  };
+}
+
+/** Sends pieces in requests of random sizes, each event of the API by one of its three ways. */
+async function sendAll(running: RunningProcess, pieces: readonly Piece[]): Promise<void> {
+  for (let start = 0; start < pieces.length; ) {
+    const end = start + 1 + random.int(0, 399);
+    const batches = new Map<string, Piece[]>();
+    for (const piece of pieces.slice(start, end)) {
+      const way = piece.kind === 'event' ? random.pick(['grpc', 'json', 'ndjson']) : piece.kind;
+      batches.set(way, [...(batches.get(way) ?? []), piece]);
+    }
+    await Promise.all([...batches].map(([way, batch]) => send(running, way, batch)));
+    start = end;
+  }
+}
+
+async function send(running: RunningProcess, way: string, batch: readonly Piece[]): Promise<void> {
+  const service = { 'service.name': 'charts' };
+  const spans = batch.flatMap((piece) => (piece.kind === 'span' ? [piece.span] : []));
+  const logs = batch.flatMap((piece) => (piece.kind === 'log' ? [piece.log] : []));
+  const events = batch.flatMap((piece) => (piece.kind === 'event' ? [piece] : []));
+  const items = batch.flatMap((piece) => (piece.kind === 'opa' || piece.kind === 'kubernetes' ? [piece.item] : []));
+  const json = events.map(({ event, timeMs }) => ({ ...event, time: new Date(timeMs).toISOString() }));
+  switch (way) {
+    case 'span':
+      return expect(await running.send('traces', encodeTraces([{ attributes: service, spans }]))).toBe(200);
+    case 'log':
+      return expect(await running.send('logs', encodeLogs([{ attributes: service, logs }]))).toBe(200);
+    case 'grpc': {
+      const messages = events.map(({ event, timeMs }) => {
+        return { ...event, time: { seconds: Math.floor(timeMs / 1000), nanos: (timeMs % 1000) * 1e6 } };
+      });
+      const answer = await callGrpc(running.grpc, encodeRecordRequest(messages), { path: RECORD_PATH });
+      return expectAccepted(decodeReceipt(answer.body), events.length);
+    }
+    case 'json':
+      return expectAccepted(await post(running, '/v1/access', JSON.stringify({ events: json })), events.length);
+    case 'ndjson':
+      return expectAccepted(
+        await post(running, '/v1/access', json.map((line) => `${JSON.stringify(line)}\n`).join('')),
+        events.length,
+      );
+    case 'kubernetes': {
+      const list = { kind: 'EventList', apiVersion: 'audit.k8s.io/v1', metadata: {}, items };
+      return expectAccepted(await post(running, '/v1/events/kubernetes', JSON.stringify(list)), items.length);
+    }
+    default:
+      return expectAccepted(await post(running, '/v1/events/opa', JSON.stringify(items)), items.length);
+  }
+}
+
+async function post(running: RunningProcess, path: string, body: string): Promise<Record<string, unknown>> {
+  const headers = { 'content-type': 'application/json' };
+  const answer = await callHttp(`http://127.0.0.1:${running.http}${path}`, { headers, body });
+  return JSON.parse(answer.body.toString());
+}
+
+/** Within one request an event may come twice. */
+function expectAccepted(receipt: Record<string, unknown>, items: number): void {
+  expect(receipt).toMatchObject({ rejected: [] });
+  expect(Number(receipt['accepted']) + Number(receipt['repeated'])).toBe(items);
+}
+
+/** What a record says, without the fields that tell how and when it came about. */
+function content(record: AuditRecord): unknown {
+  const { ingested: _ingested, ...event } = record.event;
+  const {
+    revision: _revision,
+    revised_at: _at,
+    supersedes: _supersedes,
+    pressure: _,
+    join: joined,
+    ...audit
+  } = record.audit;
+  const { reason: _reason, late: _late, horizon: _horizon, ...rest } = joined;
+  return { ...record, event, audit: { ...audit, join: rest } };
+}
+
+async function recordsOf(running: RunningProcess): Promise<Map<string, unknown>> {
+  await running.settled();
+  const records = await running.search('');
+  const byId = new Map(records.map((record) => [record.event.id, content(record)]));
+  expect(byId.size).toBe(records.length);
+  return byId;
+}
+
+let running: RunningProcess | undefined;
+const folders: string[] = [];
+afterEach(async () => {
+  await running?.stop('SIGKILL');
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
+
+describe(`${EVENTS} mixed events by every way in`, () => {
+  const pieces = makePieces();
+  let firstRun: Map<string, unknown> | undefined;
+
+  for (const { store, args, skip } of STORES) {
+    it.skipIf(skip)(
+      `give the same records sent twice in random order as once, on ${store}`,
+      { timeout: 240_000 },
+      async () => {
+        const folder = mkdtempSync(join(tmpdir(), 'spantrail-e2e-'));
+        folders.push(folder);
+        const namespace = store === 'elasticsearch' ? `e2e-${hex(4)}` : 'default';
+        running = await startProcess(['--data-dir', folder, ...args], { SPANTRAIL_NAMESPACE: namespace });
+        await sendAll(running, store === 'memory' ? pieces : random.shuffled(pieces));
+        const once = await recordsOf(running);
+        await sendAll(running, random.shuffled([...pieces, ...pieces]));
+        // Elasticsearch shows what it holds a second later at most.
+        if (store === 'elasticsearch') await new Promise((resolve) => setTimeout(resolve, 1500));
+        const twice = await recordsOf(running);
+        expect(twice.size).toBeGreaterThan(EVENTS / 2);
+        for (const [id, record] of once) expect(twice.get(id)).toEqual(record);
+        expect(twice.size).toBe(once.size);
+        if (store !== 'elasticsearch') {
+          firstRun ??= once;
+          for (const [id, record] of firstRun) expect(once.get(id)).toEqual(record);
+          expect(once.size).toBe(firstRun.size);
+        }
+        const { sums } = await running.pipeline();
+        expect(sums.filter(({ difference }) => difference !== 0)).toEqual([]);
+        expect(await running.stop()).toBe(0);
+      },
+    );
+  }
+});
