@@ -61,8 +61,9 @@ export function readCredentials(
   const claims = claimsOfToken(token);
   const identity = claims && identityOfClaims(claims, names);
   if (identity === undefined) return undefined;
-  const key = note?.tokens === undefined ? undefined : tokenKey(token);
-  return { identity, verdict: (key === undefined ? undefined : note?.tokens?.[key]) ?? 'unchecked' };
+  if (note?.tokens === undefined) return { identity, verdict: 'unchecked' };
+  // Where tokens are checked, one that was not, however it was written, is no better than a forged one.
+  return { identity, verdict: note.tokens[tokenKey(token) ?? ''] ?? 'bad_signature' };
 }
 
 function identityOfBasic(credentials: string): Identity | undefined {

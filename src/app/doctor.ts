@@ -115,6 +115,7 @@ function describePipeline(pipeline: PipelineAnswer): Finding[] {
     ...(waiting > 0
       ? [{ state: 'note' as const, text: `${waiting} items wait in quarantine; "spantrail quarantine list" says why` }]
       : []),
+    ...describeCredentials(pipeline),
     ...describeCoverage(pipeline),
   ];
 }
@@ -142,6 +143,25 @@ function describeCoverage({ counters }: PipelineAnswer): Finding[] {
   if (gaps.length === 0) return [{ state: 'ok', text: 'coverage: no gap observed in the last 24 hours' }];
   const text = `coverage: gaps in the last 24 hours: ${gaps.join(', ').replaceAll('_', ' ')}; "spantrail coverage" names them`;
   return [{ state: 'note', text }];
+}
+
+/** What came in captured headers since the start. It is masked here, but was on its way in the clear until here. */
+function describeCredentials({ counters }: PipelineAnswer): Finding[] {
+  const told = (name: string, label: string, leftOut: readonly string[] = []) =>
+    counters
+      .filter((sample) => sample.name === name && sample.value > 0 && !leftOut.includes(sample.labels[label] ?? ''))
+      .map(({ labels, value }) => `${value} ${labels[label]?.replaceAll('_', ' ')}`)
+      .join(', ');
+  const arrived = told('credentials', 'kind');
+  const refused = told('tokens', 'verdict', ['verified', 'unchecked']);
+  const unread = told('token_keys', 'state', ['ready']);
+  const texts = [
+    arrived !== '' &&
+      `credentials arrive in captured headers (${arrived}): whoever sees them on the way can use them. Capture a header that a gateway sets, such as x-forwarded-user, instead, or turn the token into user.id in the Collector: docs/identity.md`,
+    refused !== '' && `tokens that name nobody: ${refused}; settings under identity.tokens say whose are right`,
+    unread !== '' && `key sets of tokens: ${unread}; the log says why they cannot be read`,
+  ];
+  return texts.filter((text) => text !== false).map((text) => ({ state: 'note', text }));
 }
 
 async function checkStopped(settings: Settings, url: string | undefined): Promise<Finding[]> {

@@ -21,7 +21,7 @@ export interface FrameNote {
   readonly vouches: boolean;
   /** Peer IP address. */
   readonly peer: string;
-  /** What became of checking the tokens in the request, by `tokenKey`; absent when it has none. */
+  /** What became of checking the tokens in the request, by `tokenKey`; absent where none are checked. */
   readonly tokens?: Readonly<Record<string, TokenVerdict>>;
   /** Whose sessions the request names, as known when it came, by the keyed hash that stands in its place; absent for none. */
   readonly sessions?: Readonly<Record<string, SessionOwner>>;

@@ -4,7 +4,7 @@ import { STAR } from './mask-text.ts';
 export interface CredentialFinder {
   /** Has something been found whose time has not been told? */
   readonly hasUntimed: boolean;
-  /** A header or attribute that holds credentials, or is named as if it did. */
+  /** A value that held credentials, or whose name says so, has been masked. */
   arrived(kind: 'authorization' | 'token' | 'cookie'): void;
   /** A JSON Web Token without its scheme, its signature not masked yet. */
   token(token: string): void;

@@ -307,9 +307,12 @@ class Masker {
       finder.session(text);
       return true;
     }
-    finder.arrived(mode);
-    if (mode === 'cookie') return maskCookies(text, this.#mask.cookies, (id) => finder.session(id));
-    return mode === 'token' ? maskToken(text, this.#foundToken) : maskAuthorization(text, this.#foundToken);
+    let masked: boolean;
+    if (mode === 'cookie') masked = maskCookies(text, this.#mask.cookies, (id) => finder.session(id));
+    else if (mode === 'token') masked = maskToken(text, this.#foundToken);
+    else masked = maskAuthorization(text, this.#foundToken);
+    if (masked) finder.arrived(mode);
+    return masked;
   }
 
   /** May there be a secret in the text of a key that is not secret? */

@@ -29,7 +29,8 @@ export interface CredentialSources {
   readonly mask: Mask;
   readonly counters: Counters;
   readonly hash: HashSession;
-  readonly check: CheckToken;
+  /** Undefined where nobody has named an issuer. */
+  readonly check: CheckToken | undefined;
   readonly owners: SessionOwners;
 }
 
@@ -41,13 +42,19 @@ const OWNERS_CHARS_MAX = 1_048_576;
  * request without tokens and sessions costs nothing more than being masked.
  */
 export function createCredentialInspect(sources: CredentialSources): Inspect {
+  const { counters, hash, mask, check } = sources;
   return (signal, payload, note) => {
-    const found = new RequestCredentials(sources.counters, sources.hash);
-    const masked = maskSecrets(payload, signal, sources.mask, found);
-    if (!note.trusted || (found.tokens.size === 0 && found.sessions.size === 0)) return { masked, note: {} };
+    const found = new RequestCredentials(counters, hash);
+    const masked = maskSecrets(payload, signal, mask, found);
+    if (!note.trusted) return { masked, note: {} };
     const sessions = found.sessions.size > 0 ? ownersIn(found, sources, note) : undefined;
-    if (found.tokens.size === 0) return { masked, note: compact(undefined, sessions) };
-    return verdictsOn(found, sources, note).then((tokens) => ({ masked, note: compact(tokens, sessions) }));
+    const told = sessions && { sessions };
+    if (check !== undefined && found.tokens.size > 0) {
+      return verdictsOn(found, check, counters, note).then((tokens) => ({ masked, note: { tokens, ...told } }));
+    }
+    if (found.tokens.size > 0) counters.add('tokens', found.tokens.size, { verdict: 'unchecked' });
+    // Also without any: what is no token here must not be taken for one later.
+    return { masked, note: check === undefined ? (told ?? {}) : { tokens: {}, ...told } };
   };
 }
 
@@ -75,14 +82,15 @@ function ownersIn(
 }
 
 /**
- * The verdicts that are worth telling: those other than `unchecked`. Of one header and claims with several signatures the
- * worst counts, so that a forged one gains nothing from standing beside the right one.
+ * Of one header and claims with several signatures the worst verdict counts, so that a forged one gains nothing from standing
+ * beside the right one.
  */
 async function verdictsOn(
   found: RequestCredentials,
-  { check, counters }: CredentialSources,
+  check: CheckToken,
+  counters: Counters,
   note: FrameNote,
-): Promise<Record<string, TokenVerdict> | undefined> {
+): Promise<Record<string, TokenVerdict>> {
   const nowMs = Number(note.receivedNs / 1_000_000n);
   const entries = await Promise.all(
     [...found.tokens].map(async ([token, use]) => [tokenKey(token), await check(token, use, nowMs)] as const),
@@ -90,16 +98,9 @@ async function verdictsOn(
   const result: Record<string, TokenVerdict> = {};
   for (const [key, verdict] of entries) {
     counters.add('tokens', 1, { verdict });
-    if (key === undefined || verdict === 'unchecked') continue;
+    if (key === undefined) continue;
     const before = result[key];
-    if (before === undefined || before === 'verified') result[key] = verdict;
+    if (before === undefined || before === 'verified' || verdict === 'bad_signature') result[key] = verdict;
   }
-  return Object.keys(result).length > 0 ? result : undefined;
-}
-
-function compact(
-  tokens: Record<string, TokenVerdict> | undefined,
-  sessions: Record<string, SessionOwner> | undefined,
-): Inspection['note'] {
-  return { ...(tokens && { tokens }), ...(sessions && { sessions }) };
+  return result;
 }

@@ -30,9 +30,9 @@ interface Claims {
   readonly nbf?: unknown;
 }
 
-/** Without issuers nothing can be checked. */
-export function createTokenCheck(issuers: readonly TokenIssuer[], leewayMs: number): CheckToken {
-  if (issuers.length === 0) return () => 'unchecked';
+/** Undefined without issuers: nothing can be checked then. */
+export function createTokenCheck(issuers: readonly TokenIssuer[], leewayMs: number): CheckToken | undefined {
+  if (issuers.length === 0) return undefined;
   const remembered = new Map<string, Finding>();
   let generation = 0;
   return (token, use, nowMs) => {

@@ -75,7 +75,7 @@ export class FrameEncoder {
   #encodeNote(from: FrameNote): Buffer {
     const text = noteText(from);
     // What was found in a request is of that request alone.
-    if (from.tokens || from.sessions) return noteBytes(text);
+    if (from.sessions || Object.keys(from.tokens ?? {}).length > 0) return noteBytes(text);
     const known = this.#notes.get(text);
     if (known) return known;
     const note = noteBytes(text);

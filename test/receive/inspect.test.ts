@@ -26,7 +26,7 @@ const SESSION = '7f3c2c1e-8a51-4b90-9d0e-52e1c3a7b955';
 const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
 const token = (sub: string, signature = 'c2lnbmF0dXJl') => `${part({ alg: 'ES256' })}.${part({ sub })}.${signature}`;
 
-function setUp(verdicts: (token: string, use: Use) => TokenVerdict = () => 'verified') {
+function setUp(verdicts?: (token: string, use: Use) => TokenVerdict) {
   const counters = new Counters();
   const { receive, identity } = settingsSchema.parse({});
   const mask = compileMask({
@@ -86,7 +86,7 @@ describe('tokens', () => {
   });
 
   it('of logs, too, in JSON as well', async () => {
-    const { inspectLogs } = setUp();
+    const { inspectLogs } = setUp(() => 'verified');
     const body = JSON.stringify({ status: 200, authorization: `Bearer ${token('alice')}` });
     const payload = encodeLogs([
       { logs: [{ body }, { body: 'x', attributes: { authorization: `Bearer ${token('bob')}` } }] },
@@ -126,14 +126,19 @@ describe('tokens', () => {
 
   it('that are not checked, or come from untrusted senders, leave nothing in the note', async () => {
     const attributes = { 'http.request.header.authorization': `Bearer ${token('alice')}` };
-    expect((await setUp(() => 'unchecked').inspect(traces(attributes))).note).toEqual({});
+    const unchecked = setUp();
+    expect((await unchecked.inspect(traces(attributes))).note).toEqual({});
+    expect(unchecked.counters.total('tokens', { verdict: 'unchecked' })).toBe(1);
     const payload = traces(attributes);
-    expect((await setUp().inspect(payload, { trusted: false })).note).toEqual({});
+    const { inspect } = setUp(() => 'verified');
+    expect((await inspect(payload, { trusted: false })).note).toEqual({});
+    // What is checked and what only looks like it can be told apart.
+    expect((await inspect(traces({ 'http.request.header.authorization': 'Bearer x' }))).note).toEqual({ tokens: {} });
     expect(payload.includes('c2lnbmF0dXJl')).toBe(false);
   });
 
   it('and sessions beyond what a request may have are masked and not looked at', async () => {
-    const { inspect, counters } = setUp();
+    const { inspect, counters } = setUp(() => 'verified');
     const payload = traces(
       ...Array.from({ length: 2001 }, (_, index) => ({
         'http.request.header.authorization': `Bearer ${token(`user-${index}`)}`,
