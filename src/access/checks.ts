@@ -131,7 +131,7 @@ function readOfRoles(span: Span, subject: Subject, { checks }: AccessRules): Che
       engine: 'role_table',
       permission: fill(permission),
       target: fill(target),
-      rule: `role table ${table}`,
+      rule: table,
       ofRequest: true as const,
     });
   }

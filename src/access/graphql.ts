@@ -34,8 +34,8 @@ export function typeOfOperation({ action }: GraphqlOperation): string {
   return action === 'mutation' ? 'change' : 'access';
 }
 
-export function targetOfOperation({ action, name }: GraphqlOperation, service: string | undefined): AccessTarget {
-  return targetOf('graphql operation', joined(service, name), joined(action, name), service);
+export function targetOfOperation({ name }: GraphqlOperation, service: string | undefined): AccessTarget {
+  return targetOf('graphql operation', joined(service, name), name, service);
 }
 
 /** An operation of GraphQL, in whatever service it ran. */

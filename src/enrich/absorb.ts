@@ -76,9 +76,9 @@ function callerOf({ tree, standing }: World, { access, index, trusted }: Finding
   let at = tree.parent[index] ?? NONE;
   for (let step = 0; at !== NONE && step < STEPS_BETWEEN_MAX; step += 1, at = tree.parent[at] ?? NONE) {
     const above = standing.get(at);
-    if (above?.access.preset !== 'gen_ai.tool') continue;
+    if (above?.access.preset !== 'gen_ai.tool' || above.trusted !== trusted) continue;
     const { action, target } = above.access;
-    return above.trusted === trusted && action === access.action && target.id === access.target.id ? above : undefined;
+    return action === access.action && target.id === access.target.id ? above : undefined;
   }
   return undefined;
 }

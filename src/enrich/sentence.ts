@@ -36,6 +36,8 @@ const VERBS: ReadonlyMap<string, readonly string[]> = new Map(
     'received from/receive from': 'receive',
     'processed a message of/process a message of': 'process',
     'ran the tool/run the tool': 'execute_tool',
+    'ran the mutation/run the mutation': 'mutation',
+    'subscribed to/subscribe to': 'subscription',
     'logged in/log in': 'login',
     'logged out/log out': 'logout',
   }).flatMap(([forms, actions]) => actions.split(' ').map((action) => [action, forms.split('/')] as const)),

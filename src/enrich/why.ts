@@ -112,7 +112,7 @@ function whyOfCheck(facts: TraceFacts, { check, reason, index }: FoundCheck): Wh
   const stated = facts.stating(check);
   const own = stated && ownWhy(facts, stated);
   const what = [check.permission, check.target && `on ${check.target}`].filter(Boolean).join(' ') || 'a check';
-  const by = [check.engine, check.rule].filter(Boolean).join(' ');
+  const by = [check.engine?.replaceAll('_', ' '), check.rule].filter(Boolean).join(' ');
   const sentence = `${what} was not granted${check.engine && by ? ` by ${by}` : ''}`;
   const span = facts.tree.spans[index];
   return compact({
