@@ -61,7 +61,20 @@ export interface AccessTarget {
 /** The parts of the record that the evidence fills by itself, in the record's own shape. */
 export type AccessSections = Pick<
   AuditRecord,
-  'http' | 'url' | 'db' | 'rpc' | 'messaging' | 'file' | 'gen_ai' | 'source' | 'user_agent' | 'session'
+  | 'http'
+  | 'url'
+  | 'db'
+  | 'rpc'
+  | 'messaging'
+  | 'file'
+  | 'gen_ai'
+  | 'source'
+  | 'user_agent'
+  | 'session'
+  | 'service'
+  | 'host'
+  | 'container'
+  | 'orchestrator'
 >;
 
 /**
@@ -119,4 +132,5 @@ export type Access = AccessDraft &
 export type Verdict =
   | { readonly kind: 'access'; readonly access: Access }
   | { readonly kind: 'excluded'; readonly rule: string }
-  | { readonly kind: 'context' };
+  /** `unfit`: the preset that a log record's sender named, and that the record does not fit. */
+  | { readonly kind: 'context'; readonly unfit?: string };

@@ -110,6 +110,11 @@ function typed(operation: string): Operation {
   return { operation, types: TYPES_BY_VERB.find(([pattern]) => pattern.test(operation))?.[1] ?? ['access'] };
 }
 
+/** The ECS event types of an operation by its name. */
+export function typesOfOperation(name: string): readonly string[] {
+  return asOperation(name).types;
+}
+
 const asOperation = remember((named) => {
   const clipped = clip(named, 256);
   return typed(SQL_VERB.test(clipped) ? clipped.toUpperCase() : clipped);

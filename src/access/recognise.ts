@@ -2,14 +2,16 @@ import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { Access, AccessTarget, Verdict } from './access.ts';
 import { clip, compact, NAMES, serviceOf, textOf } from './attributes.ts';
 import { asAuthentication } from './authentication.ts';
+import { engineCheck } from './check-engines.ts';
 import { readDatabase } from './database.ts';
 import { type Draft, resultOfStatus, typesOf } from './draft.ts';
 import { readFile, readObjectStore } from './file.ts';
 import { readGenAi } from './gen-ai.ts';
+import { readGraphql } from './graphql.ts';
 import { clientSections, readHttpServer } from './http.ts';
 import { identityOfAttributes, identityOfHeaders } from './identity.ts';
 import { readLogEvent, timesOfEvent } from './log-event.ts';
-import { fieldsOf } from './log-fields.ts';
+import { logEventOf } from './mapped-event.ts';
 import { readMessaging } from './messaging.ts';
 import { readRpcServer } from './rpc.ts';
 import { type AccessRules, eventNameOf, fillTemplate, findRule, fitsRule, type Subject } from './rules.ts';
@@ -19,6 +21,7 @@ const CONTEXT: Verdict = { kind: 'context' };
 
 /** Decides whether a span is an access, and makes the draft of it. Pure: the same span and rules give the same verdict. */
 export function recogniseSpan(span: Span, rules: AccessRules): Verdict {
+  if (isAnswerOfEngine(span, rules)) return CONTEXT;
   const subject = { evidence: span, span, headers: rules.identityHeaders, present: rules.presenceIn(span) };
   const draft = authenticated(subject, readSpan(span, rules), rules) ?? added(subject, rules);
   if (draft === undefined) return CONTEXT;
@@ -34,21 +37,29 @@ export function recogniseSpan(span: Span, rules: AccessRules): Verdict {
   }));
 }
 
+/** That a policy engine was asked by somebody who is known is a check of their access, not an access. */
+function isAnswerOfEngine(span: Span, { checks }: AccessRules): boolean {
+  if (span.kind !== SPAN_KIND.server || span.parentSpanId === '' || !span.note.trusted) return false;
+  return engineCheck(span, checks.hosts) !== undefined;
+}
+
 /** Decides whether a log record states an access, and makes the draft of it. Pure. */
 export function recogniseLog(log: LogRecord, rules: AccessRules): Verdict {
-  const attributes = fieldsOf(log);
-  const evidence = attributes === log.attributes ? log : { ...log, attributes };
+  const { evidence, mapped, unfit } = logEventOf(log, rules.mappings);
+  if (unfit !== undefined) return { kind: 'context', unfit };
   const subject = { evidence, headers: rules.identityHeaders, present: rules.presenceIn(evidence) };
-  const draft = readLogEvent(evidence, findRule(rules.authentication, subject), rules) ?? added(subject, rules);
+  const draft =
+    readLogEvent(evidence, findRule(rules.authentication, subject), rules, mapped?.source) ?? added(subject, rules);
   if (draft === undefined) return CONTEXT;
-  const ownId = textOf(attributes, NAMES.eventId) ?? '';
+  const ownId = textOf(evidence.attributes, NAMES.eventId) ?? '';
+  const signal = textOf(log.attributes, ['spantrail.via']) === 'access_api' ? 'access' : 'logs';
   return judge({ ...subject, draft }, draft, rules, (ruled) => ({
     ...ruled,
     source: 'event',
     from: log,
     spanId: log.spanId,
     ownId,
-    evidence: { signal: 'logs', source: ruled.preset, sender: log.note.sender, id: ownId },
+    evidence: { signal, source: ruled.preset, sender: log.note.sender, id: ownId },
     ...timesOfEvent(evidence),
   }));
 }
@@ -67,6 +78,7 @@ function readSpan(span: Span, rules: AccessRules): Draft | undefined {
   if (span.attributes.size === 0) return undefined;
   return (
     readGenAi(span) ??
+    withoutHttp(span, readGraphql(span)) ??
     readRpcServer(span) ??
     readHttpServer(span, rules) ??
     readDatabase(span) ??
@@ -74,6 +86,11 @@ function readSpan(span: Span, rules: AccessRules): Draft | undefined {
     readObjectStore(span) ??
     readFile(span)
   );
+}
+
+/** An operation told on the request's own span is that request's: it is read with what HTTP says. */
+function withoutHttp(span: Span, operation: Draft | undefined): Draft | undefined {
+  return span.attributes.has('http.request.method') || span.attributes.has('http.method') ? undefined : operation;
 }
 
 /** Turns what the rules call an authentication into one, and notes whose account a refused caller claimed. */

@@ -13,10 +13,13 @@ import {
 } from './check-settings.ts';
 import type { Draft } from './draft.ts';
 import { anyGlob } from './glob.ts';
+import { GRAPHQL_KEYS } from './graphql.ts';
 import { locationOf } from './http.ts';
 import { type HeaderRules, headerSource, identityOfAttributes, identityOfHeaders } from './identity.ts';
-import { compilePurposes, NO_PURPOSES, type PurposeSources } from './purpose.ts';
+import type { EventMappings } from './mapped-event.ts';
+import { compileMappings, keysOfMappings } from './mappings/compile.ts';
 import { compileOrigin, type OriginRules } from './origin.ts';
+import { compilePurposes, NO_PURPOSES, type PurposeSources } from './purpose.ts';
 import { foldPath } from './route.ts';
 import { SESSION_KEYS } from './session.ts';
 import type { AccessSettings, AddRule, AuthenticationRule, RenameRule, RuleMatch } from './settings.ts';
@@ -60,6 +63,7 @@ export interface AccessRules {
   readonly presenceIn: (evidence: Span | LogRecord) => number;
   readonly isAccessEvent: (eventName: string) => boolean;
   readonly isSecret: (parameter: string) => boolean;
+  readonly mappings: EventMappings;
   readonly keys: readonly string[];
 }
 
@@ -239,6 +243,7 @@ export function compileRules(settings: AccessSettings): AccessRules {
   };
   const purposes = compilePurposes(settings.purpose ?? NO_PURPOSES);
   const templated = [
+    ...settings.sessionAttributes,
     ...settings.rename.flatMap((rule) => checkTemplates('rename', rule)),
     ...settings.add.flatMap((rule) => checkTemplates('add', rule)),
     ...checkRules.flatMap(({ name, permission, target, granted, rule, engine }) =>
@@ -254,6 +259,8 @@ export function compileRules(settings: AccessSettings): AccessRules {
   const origin = settings.origin && compileOrigin(settings.origin);
   const ofResources = new WeakMap<Resource, number>();
   const isSecret = anyGlob(settings.secretParameters);
+  const { mappings: own = [], presets = [] } = settings;
+  const isAccessEvent = remember(anyGlob(settings.accessEvents));
   const headers = { sources: settings.identityHeaders.map(headerSource), claims: settings.claims };
   return {
     include,
@@ -275,9 +282,16 @@ export function compileRules(settings: AccessSettings): AccessRules {
       }
       return ofResource | presenceIn(attributes, bits);
     },
-    isAccessEvent: remember(anyGlob(settings.accessEvents)),
+    isAccessEvent,
     isSecret: remember((parameter) => isSecret(parameter.toLowerCase())),
-    keys: keysOf([...mentioned, ...templated, ...ENGINE_KEYS, ...purposes.keys, ...(origin?.keys ?? [])], headers),
+    mappings: { own: compileMappings(own), presets: compileMappings(presets), isAccessEvent },
+    keys: keysOf(
+      [
+        ...[...mentioned, ...templated, ...ENGINE_KEYS, ...GRAPHQL_KEYS, ...purposes.keys, ...(origin?.keys ?? [])],
+        ...keysOfMappings([...own, ...presets]),
+      ],
+      headers,
+    ),
   };
 }
 

@@ -2,6 +2,8 @@ import { words } from './attributes.ts';
 import type { CheckSettings, PurposeSettings } from './check-settings.ts';
 import { type ClaimNames, DEFAULT_CLAIM_NAMES } from './credentials.ts';
 import type { IdentityHeader } from './identity.ts';
+import type { Mapping } from './mappings/mapping.ts';
+import { ALL_PRESETS } from './mappings/presets/presets.ts';
 import type { OriginSettings } from './origin.ts';
 
 /**
@@ -61,6 +63,9 @@ export interface AccessSettings {
   readonly purpose?: PurposeSettings;
   /** Which proxies' word for the client counts; without it that of the instrumentation. */
   readonly origin?: OriginSettings;
+  /** How log records of other systems become access events: the user's own mappings, tried first, and those of presets. */
+  readonly mappings?: readonly Mapping[];
+  readonly presets?: readonly Mapping[];
 }
 
 function headers(field: IdentityHeader['field'], names: string): IdentityHeader[] {
@@ -234,6 +239,7 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
   claims: DEFAULT_CLAIM_NAMES,
   baggageUsers: words('user.id enduser.id userId user_id userid username user'),
   sessionAttributes: ['session.id'],
+  presets: ALL_PRESETS,
   secretParameters: words(
     '*token* *secret* *password* passwd pwd *signature* sig *api_key* *api-key* *apikey* *access_key* *accesskey* ' +
       '*credential* authorization_code session session*id sid jwt otp',

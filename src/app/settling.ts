@@ -10,6 +10,7 @@ import { observe } from '../coverage/observe.ts';
 import { createExamine } from '../enrich/examine.ts';
 import { createSettle, createSettleSteps } from '../enrich/settle.ts';
 import { ENRICH_KEYS } from '../enrich/where.ts';
+import { mappingsOf } from './mappings.ts';
 import { compileKeys, type KeySet } from '../otlp/key-set.ts';
 
 /** What turns evidence into records, compiled once from the settings; each worker makes its own. */
@@ -25,13 +26,13 @@ export interface Settling {
 
 export type SettlingSettings = Pick<
   Settings,
-  'access' | 'enrich' | 'coverage' | 'mappings' | 'identity' | 'checks' | 'purpose' | 'origin' | 'redact'
+  'access' | 'enrich' | 'coverage' | 'mappings' | 'presets' | 'identity' | 'checks' | 'purpose' | 'origin' | 'redact'
 >;
 
 /** The part of the settings that a worker needs. */
 export function settlingSettings(settings: Settings): SettlingSettings {
-  const { access, enrich, coverage, mappings, identity, checks, purpose, origin, redact } = settings;
-  return { access, enrich, coverage, mappings, identity, checks, purpose, origin, redact };
+  const { access, enrich, coverage, mappings, presets, identity, checks, purpose, origin, redact } = settings;
+  return { access, enrich, coverage, mappings, presets, identity, checks, purpose, origin, redact };
 }
 
 /** Throws AppError('config') that names the rule. */
@@ -41,6 +42,7 @@ export function createSettling(settings: SettlingSettings): Settling {
     checks: toCheckSettings(settings.checks),
     purpose: settings.purpose,
     origin: settings.origin,
+    ...mappingsOf(settings),
   });
   const enrich = { traceUrlTemplate: settings.enrich.traceUrlTemplate ?? '' };
   return {

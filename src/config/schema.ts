@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { checks, purpose } from './checks.ts';
 import { events } from './events.ts';
 import { identity } from './identity.ts';
-import { mappings } from './mappings.ts';
+import { mappings, presets } from './mappings.ts';
 import { origin } from './origin.ts';
 import { pressure } from './pressure.ts';
 import { redact } from './redact.ts';
@@ -289,6 +289,7 @@ export const settingsSchema = z.strictObject({
   join,
   access,
   mappings,
+  presets,
   identity,
   checks,
   purpose,

@@ -1,7 +1,7 @@
 import type { Access, Verdict } from '../access/access.ts';
 import { attributeTrace } from '../access/actor.ts';
 import { recogniseCheck } from '../access/checks.ts';
-import { fieldsOf } from '../access/log-fields.ts';
+import { logEventOf } from '../access/mapped-event.ts';
 import { purposeOf } from '../access/purpose.ts';
 import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
@@ -80,8 +80,7 @@ function checkPiecesOf(rules: AccessRules, { spans, indexOf }: TraceTree, logs: 
     if (draft !== undefined) pieces.push({ evidence: span, index, draft });
   });
   for (const log of logs) {
-    const attributes = fieldsOf(log);
-    const draft = recogniseCheck(attributes === log.attributes ? log : { ...log, attributes }, rules);
+    const draft = recogniseCheck(logEventOf(log, rules.mappings).evidence, rules);
     if (draft !== undefined) pieces.push({ evidence: log, index: indexOf.get(log.spanId) ?? NONE, draft });
   }
   return pieces;

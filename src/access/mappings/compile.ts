@@ -1,0 +1,223 @@
+import { AppError } from '../../core/errors.ts';
+import type { AttributeValue, LogRecord } from '../../core/evidence.ts';
+import { asText } from '../attributes.ts';
+import { anyGlob } from '../glob.ts';
+import { compileParse, type Subject, subjectOf } from './document.ts';
+import { EVENT_FIELDS, isEventField, nearestField } from './fields.ts';
+import type { Extract, Fields, Mapping } from './mapping.ts';
+import { compilePath, type Document } from './path.ts';
+import { compilePattern, firstMatch } from './pattern.ts';
+import { compileSource, type Read, type SourceContext } from './source.ts';
+
+/** What a mapping made of a log record. */
+export interface Mapped {
+  /** The preset, else the mapping: `audit.evidence[].source`. */
+  readonly source: string;
+  readonly mapping: string;
+  readonly fields: ReadonlyMap<string, AttributeValue>;
+}
+
+export interface CompiledMapping {
+  readonly name: string;
+  readonly source: string;
+  /** What a text or an attribute's name must begin with, or it is not worth a closer look. */
+  readonly gates: readonly string[];
+  /** Only JSON and attributes have the names that gates ask for. */
+  readonly isStructured: boolean;
+  apply(subject: Subject): Mapped | undefined;
+}
+
+type Fits = (document: Document, log: LogRecord) => boolean;
+
+/** What `when` may ask for besides fields of the record. */
+const PSEUDO_VALUES: Readonly<Record<string, (log: LogRecord) => string>> = {
+  'log.event_name': (log) => log.eventName,
+  'scope.name': (log) => log.scope.name,
+};
+
+/** Checks mappings and makes them ready for use. Throws AppError('config') that names the mapping, the place and what is wrong. */
+export function compileMappings(mappings: readonly Mapping[]): readonly CompiledMapping[] {
+  const names = new Set<string>();
+  return mappings.map((mapping) => {
+    const fail = (place: string, problem: string): never => {
+      throw new AppError('config', `mapping ${mapping.name || '(without a name)'}, ${place}: ${problem}.`);
+    };
+    if (mapping.name.trim() === '') fail('name', 'every mapping needs a name');
+    if (names.has(mapping.name)) fail('name', 'another mapping has this name');
+    names.add(mapping.name);
+    return compileMapping(mapping, fail);
+  });
+}
+
+function compileMapping(mapping: Mapping, fail: SourceContext['fail']): CompiledMapping {
+  const { name, preset: source = name, parse } = mapping;
+  if (Object.keys(mapping.when).length === 0)
+    fail('when', 'it is empty and would fit everything; name at least one field');
+  if (Object.keys(mapping.fields).length === 0) fail('fields', 'it gives no field a value');
+  const open = guarded(() => compileParse(parse), 'parse', fail);
+  const fits = compileWhen(mapping.when, 'when', fail);
+  checkReachable(mapping, fail);
+  const context: SourceContext = {
+    fail,
+    nothing: new Set(mapping.nothing),
+    condition: (when, place) => compileWhen(when, place, fail),
+  };
+  const extract = (mapping.extract ?? []).map((entry, index) => compileExtract(entry, `extract.${index}`, context));
+  const fields = compileFields(mapping.fields, 'fields', context);
+  const untraced = compileFields(mapping.untraced ?? {}, 'untraced', context);
+  return {
+    name,
+    source,
+    gates: gatesOf(mapping),
+    isStructured: parse === undefined || parse.as === 'json',
+    apply: (subject) => {
+      const { log } = subject;
+      const opened = open(subject);
+      if (opened === undefined || !fits(opened, log)) return undefined;
+      const document = { ...opened };
+      for (const read of extract) Object.assign(document, read(document, log));
+      const made = new Map<string, AttributeValue>();
+      const reads = log.traceId === '' ? [...fields, ...untraced] : fields;
+      for (const [field, read] of reads) {
+        const value = read(document, log);
+        if (value !== undefined && value !== '') made.set(field, value);
+      }
+      return { source, mapping: name, fields: made };
+    },
+  };
+}
+
+function guarded<T>(compile: () => T, place: string, fail: SourceContext['fail']): T {
+  try {
+    return compile();
+  } catch (cause) {
+    return fail(place, cause instanceof Error ? cause.message : String(cause));
+  }
+}
+
+function compileFields(fields: Fields, place: string, context: SourceContext): (readonly [string, Read])[] {
+  return Object.entries(fields).map(([field, source]) => {
+    if (!isEventField(field)) {
+      context.fail(
+        `${place}.${field}`,
+        `an access event has no such field; did you mean "${nearestField(field)}"? docs/presets.md lists all ${EVENT_FIELDS.length}`,
+      );
+    }
+    return [field, compileSource(source, `${place}.${field}`, context)];
+  });
+}
+
+function compileExtract({ from, patterns }: Extract, place: string, context: SourceContext) {
+  const read = compileSource(from, `${place}.from`, context);
+  const compiled = patterns.map((pattern, index) =>
+    guarded(() => compilePattern(pattern), `${place}.patterns.${index}`, context.fail),
+  );
+  if (!compiled.some(({ groups }) => groups.length > 0))
+    context.fail(place, 'no pattern has a named group, (?<name>…)');
+  return (document: Document, log: LogRecord): Document | undefined => {
+    const value = read(document, log);
+    const text = typeof value === 'string' ? value : asText(value);
+    return text === undefined ? undefined : firstMatch(compiled, text);
+  };
+}
+
+function compileWhen(when: Mapping['when'], place: string, fail: SourceContext['fail']): Fits {
+  const conditions = Object.entries(when).map(([key, given]): Fits => {
+    const patterns = typeof given === 'string' ? [given] : given;
+    if (key === '' || patterns.length === 0) fail(`${place}.${key}`, 'there is no pattern; * stands for any value');
+    if (/^(?:span|log|scope)\./.test(key) && !(key in PSEUDO_VALUES) && key.split('.').length === 2) {
+      fail(`${place}.${key}`, `fields aside, mappings know ${Object.keys(PSEUDO_VALUES).join(', ')}`);
+    }
+    const wanted = patterns.filter((pattern) => !pattern.startsWith('!'));
+    const unwanted = patterns.filter((pattern) => pattern.startsWith('!')).map((pattern) => pattern.slice(1));
+    const isWanted = anyGlob(wanted);
+    const isUnwanted = anyGlob(unwanted);
+    const valuesOf = compileValues(key);
+    return (document, log) => {
+      const values = valuesOf(document, log);
+      return (wanted.length === 0 || values.some(isWanted)) && !(unwanted.length > 0 && values.some(isUnwanted));
+    };
+  });
+  return (document, log) => conditions.every((fits) => fits(document, log));
+}
+
+/** The texts that a record has under a key; a structure counts as the text `{}`, so that `*` fits whatever is there. */
+function compileValues(key: string): (document: Document, log: LogRecord) => readonly string[] {
+  const pseudo = PSEUDO_VALUES[key];
+  if (pseudo !== undefined) return (_, log) => [pseudo(log)].filter((text) => text !== '');
+  const lookUp = compilePath(key);
+  return (document, log) => {
+    const value = lookUp(document) ?? log.resource.attributes.get(key);
+    if (value === undefined) return [];
+    const items = Array.isArray(value) ? value : [value];
+    return items.flatMap((item) => (typeof item === 'object' ? ['{}'] : (asText(item) ?? [])));
+  };
+}
+
+/** A mapping whose conditions ask for what its own pattern or columns never yield fits nothing. */
+function checkReachable({ when, parse }: Mapping, fail: SourceContext['fail']): void {
+  for (const [key, given] of Object.entries(when)) {
+    const patterns = typeof given === 'string' ? [given] : given;
+    const wanted = patterns.filter((pattern) => !pattern.startsWith('!'));
+    const unwanted = patterns.filter((pattern) => pattern.startsWith('!')).map((pattern) => pattern.slice(1));
+    if (wanted.length > 0 && wanted.every((pattern) => unwanted.includes(pattern) || unwanted.includes('*'))) {
+      fail(`when.${key}`, 'what it asks for it refuses as well, so that it fits nothing');
+    }
+  }
+  if (parse?.as === 'csv' && new Set(parse.columns).size < parse.columns.length) {
+    fail('parse.columns', 'two columns have one name');
+  }
+}
+
+/** The beginnings of the names that conditions ask for, as JSON writes them. */
+function gatesOf({ when, parse }: Mapping): string[] {
+  if (parse !== undefined && parse.as !== 'json') return [];
+  return Object.entries(when)
+    .filter(([key, given]) => !(key in PSEUDO_VALUES) && [given].flat().some((pattern) => !pattern.startsWith('!')))
+    .map(([key]) => key.split('.')[0] as string);
+}
+
+/** Could the record fit? Most log records are no audit events, and this must cost them little. */
+export function mayFit({ gates, isStructured }: CompiledMapping, { text, log }: Subject): boolean {
+  if (!isStructured) return text !== undefined || log.attributes.size > 0 || typeof log.body === 'object';
+  const { body, attributes, resource } = log;
+  const isJson = text?.startsWith('{') ?? false;
+  return gates.every((gate) => {
+    if (isJson && text?.includes(`"${gate}`)) return true;
+    if (typeof body === 'object' && Object.keys(body).some((key) => key.startsWith(gate))) return true;
+    for (const key of attributes.keys()) if (key.startsWith(gate)) return true;
+    for (const key of resource.attributes.keys()) if (key.startsWith(gate)) return true;
+    return false;
+  });
+}
+
+/** What the first mapping that fits makes of a log record. `asked` is the preset that its sender named. */
+export function applyMappings(
+  mappings: readonly CompiledMapping[],
+  log: LogRecord,
+  asked: string | undefined,
+): Mapped | undefined {
+  const subject = subjectOf(log);
+  for (const mapping of mappings) {
+    if (asked !== undefined && mapping.source !== asked) continue;
+    if (!mayFit(mapping, subject)) continue;
+    const mapped = mapping.apply(subject);
+    if (mapped !== undefined) return mapped;
+  }
+  return undefined;
+}
+
+/** Attributes that Spantrail's own receivers put on log records. */
+const OWN_KEYS = ['spantrail.preset', 'spantrail.via', 'spantrail.tie'];
+
+/** Names of the attributes in which mappings look, for the decoder: each path as a whole, and its first step. */
+export function keysOfMappings(mappings: readonly Mapping[]): string[] {
+  const keys = new Set<string>(OWN_KEYS);
+  for (const mapping of mappings) {
+    const templates = [...JSON.stringify(mapping).matchAll(/\$\{([^{}]+)\}/g)].map(([, path = '']) => path);
+    for (const path of [...Object.keys(mapping.when), ...templates]) {
+      if (!(path in PSEUDO_VALUES)) keys.add(path).add(path.split('.')[0] as string);
+    }
+  }
+  return [...keys];
+}

@@ -1,0 +1,93 @@
+import type { LogRecord } from '../../core/evidence.ts';
+import { readCsvRow } from './csv.ts';
+import type { Parse } from './mapping.ts';
+import type { Document } from './path.ts';
+import { compilePattern, firstMatch, type Pattern } from './pattern.ts';
+import { compilePrefix, readPostgresLine } from './postgres-line.ts';
+
+/** Longest text that is parsed. Kubernetes and CloudTrail write events of some hundred KiB at most. */
+const TEXT_CHARS_MAX = 1_048_576;
+
+/** A log record as mappings see it. Parsed once however many mappings ask. */
+export interface Subject {
+  readonly log: LogRecord;
+  /** The body when it is text, without blanks around it; undefined when it is none, or too long. */
+  readonly text: string | undefined;
+  /** The fields of a body of key-values or JSON text, with the record's attributes where the body has no such field. */
+  readonly json: () => Document;
+  /** The same; undefined when the body is text that is no JSON. */
+  readonly structured: () => Document | undefined;
+}
+
+/** Reads a record in the way of a mapping; undefined when it has not that form. */
+export type Open = (subject: Subject) => Document | undefined;
+
+function isPlain(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function parsed(text: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(text);
+    return isPlain(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+export function subjectOf(log: LogRecord): Subject {
+  const { body, attributes } = log;
+  const text = typeof body === 'string' && body.length <= TEXT_CHARS_MAX ? body.trim() : undefined;
+  const structured = once(() => {
+    const content = isPlain(body) ? body : text?.startsWith('{') ? parsed(text) : undefined;
+    // Collectors leave what they have parsed in the attributes, and the line as it was in the body.
+    if (content === undefined) return attributes.size > 0 ? Object.fromEntries(attributes) : undefined;
+    return attributes.size > 0 ? { ...Object.fromEntries(attributes), ...content } : content;
+  });
+  return { log, text, structured, json: () => structured() ?? {} };
+}
+
+function once<T>(compute: () => T): () => T {
+  let known: { readonly value: T } | undefined;
+  return () => {
+    known ??= { value: compute() };
+    return known.value;
+  };
+}
+
+/** Throws Error for a pattern or a prefix that cannot be used. */
+export function compileParse(parse: Parse | undefined): Open {
+  if (parse === undefined || parse.as === 'json') return ({ structured }) => structured();
+  if (parse.as === 'csv') return openCsv(parse.columns);
+  if (parse.as === 'regex') return openText(parse.patterns.map(compilePattern));
+  const prefixes = parse.prefixes.map(compilePrefix);
+  return ({ text, structured }) => {
+    const isText = text !== undefined && !text.startsWith('{');
+    return readPostgresLine(text, isText ? undefined : structured(), prefixes) ?? fromAttributes(structured, prefixes);
+  };
+}
+
+/** The body is the line as it was, and a parser has put its columns into the attributes; or the body is missing. */
+function fromAttributes(structured: Subject['structured'], prefixes: readonly Pattern[]): Document | undefined {
+  const document = structured();
+  return document === undefined ? undefined : readPostgresLine(undefined, document, prefixes);
+}
+
+function openText(patterns: readonly Pattern[]): Open {
+  return ({ text, structured }) => {
+    const groups = text === undefined ? undefined : firstMatch(patterns, text);
+    return groups && { ...structured(), ...groups };
+  };
+}
+
+function openCsv(columns: readonly string[]): Open {
+  return ({ text, structured }) => {
+    if (text === undefined || text.startsWith('{') || !text.includes(',')) return undefined;
+    const document: Record<string, unknown> = { ...structured() };
+    readCsvRow(text).forEach((value, index) => {
+      const column = columns[index];
+      if (column !== undefined && value !== '') document[column] = value;
+    });
+    return document;
+  };
+}
