@@ -59,9 +59,20 @@ function compareCopies(left: Span | LogRecord, right: Span | LogRecord): number 
   );
 }
 
-/** Between copies that are the same evidence: the first to arrive, which only `event.ingested` shows. */
+/**
+ * Between copies that are the same evidence: the first to arrive, with what admission found out about it then. Later deliveries
+ * change nothing, whatever has become of a token or is known of a session since.
+ */
 function compareArrival(left: FrameNote, right: FrameNote): number {
-  return Number(left.receivedNs - right.receivedNs) || ascending(left.peer, right.peer);
+  return (
+    Number(left.receivedNs - right.receivedNs) ||
+    ascending(left.peer, right.peer) ||
+    (left === right ? 0 : ascending(foundOut(left), foundOut(right)))
+  );
+}
+
+function foundOut({ tokens, sessions }: FrameNote): string {
+  return tokens === undefined && sessions === undefined ? '' : JSON.stringify([tokens, sessions]);
 }
 
 /**

@@ -1,14 +1,31 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { LogRecord, Span } from '../../src/core/evidence.ts';
+import type { LogRecord, Span, TokenVerdict } from '../../src/core/evidence.ts';
 import type { Settlement } from '../../src/core/settlement.ts';
+import { tokenKey } from '../../src/core/token-key.ts';
 import { log, span } from './evidence.ts';
 import { alice, event, REFUSED, REFUSED_CODE, recordOf, request, settled, statement, text } from './settling.ts';
+
+const SESSION = 'aGFzaC1vZi1hLXNlc3Npb24';
+const TOKEN = [{ alg: 'RS256' }, { sub: 'frank' }]
+  .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+  .concat('****')
+  .join('.');
+const TOKEN_KEY = tokenKey(TOKEN) ?? '';
 
 describe('any order, any repetition', () => {
   const id = fc.integer({ min: 1, max: 7 }).map(String);
   const trusted = fc.integer({ min: 0, max: 4 }).map((number) => number > 0);
-  const noted = fc.record({ trusted, sender: fc.constantFrom('grpc', 'http') });
+  // What admission found out about the request differs from delivery to delivery.
+  const sessions = fc.constantFrom(undefined, { [SESSION]: { id: 'carol' } }, { [SESSION]: { id: 'dave' } });
+  const tokens = fc.constantFrom(undefined, { [TOKEN_KEY]: 'verified' }, { [TOKEN_KEY]: 'expired' } as const);
+  const noted = fc
+    .record({ trusted, sender: fc.constantFrom('grpc', 'http'), sessions, tokens })
+    .map(({ sessions: owners, tokens: verdicts, ...rest }) => ({
+      ...rest,
+      ...(owners && { sessions: owners }),
+      ...(verdicts && { tokens: verdicts as Readonly<Record<string, TokenVerdict>> }),
+    }));
   const ms = fc.tuple(fc.nat(40), fc.nat(40));
   const answered = { 'http.response.status_code': 403, 'rpc.grpc.status_code': 7 };
   const anySpan = fc
@@ -17,7 +34,7 @@ describe('any order, any repetition', () => {
       parent: fc.oneof(fc.constant(''), id),
       ms,
       note: noted,
-      shape: fc.nat(6),
+      shape: fc.nat(10),
       service: fc.constantFrom('web', 'orders'),
     })
     .map(({ shape, ...fields }) => {
@@ -27,6 +44,10 @@ describe('any order, any repetition', () => {
       if (shape === 3) return statement(fields);
       if (shape === 4) return span({ ...fields, kind: 'client', status: [2, 'no'], attributes: answered });
       if (shape === 5) return span({ ...fields, kind: 'server', attributes: { 'rpc.system': 'grpc', ...answered } });
+      if (shape === 6) return request(fields, 200, { 'session.id': SESSION });
+      if (shape === 7) return request(fields, 200, { 'http.request.header.authorization': `Bearer ${TOKEN}` });
+      if (shape === 8) return request(fields, 200, { 'http.request.header.baggage': 'user.id=erin' });
+      if (shape === 9) return span({ ...fields, attributes: { 'gen_ai.agent.name': 'triage' } });
       return span(fields);
     });
   const anyException = fc
@@ -75,6 +96,24 @@ describe('any order, any repetition', () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  it('of two deliveries of one span what was found out at the first counts', () => {
+    const owners = ['carol', 'dave'].map((id) => ({ sessions: { [SESSION]: { id } } }));
+    const copies = owners.map((note) => request({ id: '1', note }, 200, { 'session.id': SESSION }));
+    const [first, second] = copies.map((piece, index) => ({
+      ...piece,
+      note: { ...piece.note, receivedNs: piece.note.receivedNs + BigInt(index) },
+    }));
+    if (!first || !second) throw new Error('two copies');
+    for (const spans of [
+      [first, second],
+      [second, first],
+    ]) {
+      expect(settled(spans, []).records[0]?.record.user?.id).toBe('carol');
+    }
+    // Two requests of one moment.
+    expect(text(settled(copies, []))).toBe(text(settled(copies.toReversed(), [])));
   });
 
   it('ranks a larger set higher, counts every piece, and accounts for every id that a smaller set published', () => {
