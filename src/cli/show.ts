@@ -43,7 +43,8 @@ export function recordText(record: AuditRecord, paint: Paint): string {
     ['outcome', `${record.event.outcome}${record.audit.decision === 'none' ? '' : `, ${record.audit.decision}`}`],
     ['why', `${record.event.reason ?? 'not said'} (${record.audit.why.source})`],
     ['denied by', record.audit.denied_by],
-    ['from', record.source?.ip],
+    ['from', from(record)],
+    ['user agent', record.user_agent?.original],
     ['where', record.service?.name],
     [
       'inside',
@@ -54,6 +55,7 @@ export function recordText(record: AuditRecord, paint: Paint): string {
     ['statements', record.audit.db && `${record.audit.db.count}, ${formatDuration(record.audit.db.duration)}`],
     ['slowest', record.audit.db?.slowest],
     ['statement', record.db?.statement],
+    ['pressure', pressureText(record)],
     ['request', record.audit.trace && traceText(record)],
     ['trace', record.trace?.id],
     ['join', joinText(record)],
@@ -78,6 +80,25 @@ function who(record: AuditRecord): string {
   const roles = record.user?.roles?.join(', ');
   const proof = actor.verified ? 'verified' : 'not verified';
   return `${name}${roles ? ` [${roles}]` : ''}, a ${actor.type}; known from ${actor.attribution}, ${proof}`;
+}
+
+function from({ source }: AuditRecord): string | undefined {
+  if (source?.ip === undefined) return undefined;
+  const { geo, as: system } = source;
+  const place = [geo?.city_name, geo?.country_iso_code].filter(Boolean).join(', ');
+  const network = [system?.number && `AS${system.number}`, system?.organization?.name].filter(Boolean).join(' ');
+  return [source.ip, place, network].filter(Boolean).join('; ');
+}
+
+/** What was nearest to its limit, and what else was near it. */
+function pressureText({ audit }: AuditRecord): string | undefined {
+  if (audit.pressure === undefined) return undefined;
+  const { state, metrics } = audit.pressure;
+  const told = metrics.map(({ name, value, limit, ratio, of }) => {
+    const share = ratio === undefined ? '' : `, ${Math.round(ratio * 100)} %`;
+    return `${name} ${value}${limit === undefined ? '' : ` of ${limit}${share}`} (${of})`;
+  });
+  return `${state}: ${told.join('; ')}`;
 }
 
 function origin(record: AuditRecord): string | undefined {

@@ -167,6 +167,7 @@ export const FIELDS: readonly Field[] = [
   field('audit.pressure.limit', 'double'),
   field('audit.pressure.ratio', 'double'),
   field('audit.pressure.metrics.name', 'keyword', 'many'),
+  field('audit.pressure.metrics.of', 'keyword', 'many'),
   field('audit.join.state', 'keyword', 'hot'),
   field('audit.join.tie', 'keyword'),
   field('audit.join.spans', 'long'),
