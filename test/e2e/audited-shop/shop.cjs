@@ -1,8 +1,8 @@
 /** A shop with an audited database. Each path asks it in another of the ways that libraries have. */
-import { createServer } from 'node:http';
-import { context, propagation } from '@opentelemetry/api';
-import { logs } from '@opentelemetry/api-logs';
-import pg from 'pg';
+const { createServer } = require('node:http');
+const { context, propagation } = require('@opentelemetry/api');
+const { logs } = require('@opentelemetry/api-logs');
+const pg = require('pg');
 
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 1 });
 const ORDER = 'SELECT note FROM orders WHERE id = $1';
@@ -27,6 +27,7 @@ function traceparent() {
 
 const paths = {
   '/plain': () => pool.query(ORDER, [7]),
+  '/again': () => pool.query(ORDER, [7]),
   '/named': () =>
     withClient(async (client) => {
       await client.query("SELECT set_config('application_name', $1, false)", [traceparent()]);

@@ -1,0 +1,203 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { parse, stringify } from 'yaml';
+import type { AuditRecord } from '../../src/core/record.ts';
+import { freePort } from '../collector/traffic.ts';
+import { type RunningPostgres, startPostgres } from '../setup/postgres.ts';
+import { type RunningProgram, startProgram } from '../setup/program.ts';
+import { type RunningProcess, startProcess } from './spantrail.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const SHOP = join(import.meta.dirname, 'audited-shop');
+const collector = inject('collector');
+const postgres = inject('postgres');
+
+interface CollectorConfig {
+  receivers: Record<string, Record<string, unknown>>;
+  service: { pipelines: Record<string, unknown> };
+}
+
+/** The code blocks of a language on the page that tells users how to set this up. */
+async function blocksOf(language: string): Promise<string[]> {
+  const page = await readFile(join(ROOT, 'docs/database-audit.md'), 'utf8');
+  const blocks = [...page.matchAll(/```(\w+)\n([\s\S]*?)```/g)].filter(([, name]) => name === language);
+  return blocks.map(([, , text = '']) => text.replace(/^ {3}/gm, ''));
+}
+
+describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited database', () => {
+  let folder: string;
+  let database: RunningPostgres;
+  let spantrail: RunningProcess;
+  let otelcol: RunningProgram;
+  let shop: RunningProgram;
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'spantrail-pgaudit-'));
+    const [settings = ''] = await blocksOf('ini');
+    database = await startPostgres(postgres as { bin: string }, settings);
+    await database.psql(
+      'postgres',
+      'postgres',
+      'CREATE ROLE shop_app LOGIN',
+      'CREATE ROLE dba LOGIN',
+      'CREATE DATABASE shop',
+    );
+    await database.psql(
+      ...([
+        'postgres',
+        'shop',
+        'CREATE EXTENSION pgaudit',
+        'CREATE TABLE orders (id int PRIMARY KEY, note text)',
+      ] as const),
+      ...["INSERT INTO orders VALUES (7, 'a secret note')", 'CREATE TABLE payroll (id int)'],
+      ...['GRANT ALL ON orders TO shop_app', 'GRANT SELECT ON payroll TO dba'],
+    );
+    const environment = { SPANTRAIL_JOIN_ROOT_WAIT_MS: '3s', SPANTRAIL_JOIN_IDLE_MS: '1s' };
+    spantrail = await startProcess(['--store', 'memory', '--data-dir', join(folder, 'data')], environment);
+    const port = await freePort();
+    otelcol = await startCollector(port);
+    shop = await startProgram(
+      process.execPath,
+      ['--import', join(SHOP, 'telemetry.mjs'), join(SHOP, 'shop.cjs')],
+      /listening on (\d+)/,
+      {
+        environment: {
+          ...process.env,
+          DATABASE_URL: database.url('shop_app', 'shop'),
+          OTEL_SERVICE_NAME: 'shop',
+          OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${port}`,
+          OTEL_BSP_SCHEDULE_DELAY: '100',
+        },
+      },
+    );
+  });
+  afterAll(async () => {
+    await Promise.all([shop?.stop(), otelcol?.stop(), spantrail?.stop()]);
+    await database?.stop();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  async function startCollector(grpc: number): Promise<RunningProgram> {
+    const config = parse(await readFile(join(ROOT, 'otel-collector-config.yaml'), 'utf8')) as CollectorConfig;
+    const [snippet = ''] = await blocksOf('yaml');
+    const added = parse(snippet) as CollectorConfig;
+    const tail = {
+      ...added.receivers['file_log/postgres'],
+      include: [join(database.logFolder, '*.json')],
+      poll_interval: '50ms',
+    };
+    config.receivers['file_log/postgres'] = tail;
+    Object.assign(config.service.pipelines, added.service.pipelines);
+    const file = join(folder, 'collector.yaml');
+    await writeFile(file, stringify(config));
+    const environment = {
+      ...process.env,
+      COLLECTOR_GRPC_ENDPOINT: `127.0.0.1:${grpc}`,
+      COLLECTOR_HTTP_ENDPOINT: `127.0.0.1:${await freePort()}`,
+      COLLECTOR_QUEUE_DIR: join(folder, 'queue'),
+      SPANTRAIL_ENDPOINT: `127.0.0.1:${spantrail.grpc}`,
+    };
+    const quiet = ['--config', 'yaml:service::telemetry::metrics::level: none'];
+    return startProgram((collector as { binary: string }).binary, ['--config', file, ...quiet], /Everything is ready/, {
+      environment,
+    });
+  }
+
+  /** Waits until as many records fit, and nothing is on its way. */
+  async function found(q: string, count: number): Promise<AuditRecord[]> {
+    for (const until = Date.now() + 30_000; ; await sleep(100)) {
+      await spantrail.settled();
+      const records = await spantrail.search(q);
+      if (records.length >= count || Date.now() > until) {
+        expect(records.map(({ message }) => message)).toHaveLength(count);
+        return records;
+      }
+    }
+  }
+
+  /** What alice asked the shop for, as the records of its statements that the database told of. */
+  async function ask(path: string, statements: number): Promise<AuditRecord[]> {
+    const response = await fetch(`http://127.0.0.1:${shop.ready[1]}${path}`, {
+      headers: { 'x-forwarded-user': 'alice' },
+    });
+    expect(response.status).toBe(200);
+    const [entry] = await found(`url.path: "${path}" and audit.entry: true`, 1);
+    return found(`trace.id: ${entry?.trace?.id} and audit.evidence.source: pgaudit*`, statements);
+  }
+
+  const sources = ({ audit }: AuditRecord) => audit.evidence.map(({ source }) => source);
+
+  it('tells of a statement with a comment what its client tells: one access, two pieces of evidence', async () => {
+    const [record] = await ask('/plain', 1);
+    expect(record).toMatchObject({
+      user: { id: 'alice', effective: { name: 'shop_app' } },
+      service: { name: 'shop' },
+      event: { action: 'SELECT', outcome: 'success' },
+      db: { system: 'postgresql', namespace: 'shop', collection: 'orders' },
+      audit: { entry: false, target: { id: 'postgresql/shop.orders' }, join: { state: 'complete', tie: 'statement' } },
+    });
+    expect(record && sources(record)).toEqual(expect.arrayContaining(['pgaudit', 'db.client']));
+    expect(record?.audit.join.conflicts).toBeUndefined();
+    expect(record?.event.duration).toBeGreaterThan(0);
+    // Neither beside it nor out of band.
+    await found(`trace.id: ${record?.trace?.id} and db.system: postgresql and event.action: SELECT`, 1);
+  });
+
+  it.each([
+    ['/named', 'application_name', 'SELECT', 'SELECT id, note FROM orders WHERE id = $1', 3],
+    ['/transaction', 'transaction', 'UPDATE', 'UPDATE orders SET note = note WHERE id = $1', 2],
+    ['/session', 'session', 'DELETE', 'DELETE FROM orders WHERE id = $1 + ?', 2],
+  ])('tells of a prepared statement: %s by %s', async (path, tie, action, statement, statements) => {
+    const records = await ask(path, statements);
+    const record = records.find(({ db }) => db?.statement === statement);
+    expect(record).toMatchObject({
+      user: { id: 'alice' },
+      event: { action },
+      audit: { join: { tie, state: 'complete' } },
+    });
+    expect(record && sources(record)).toEqual(expect.arrayContaining(['pgaudit', 'db.client']));
+    expect(record?.audit.join.conflicts).toBeUndefined();
+  });
+
+  it('contradicts an application that says that all went well', async () => {
+    const [refused] = await ask('/payroll', 1);
+    expect(refused).toMatchObject({
+      user: { id: 'alice' },
+      event: { outcome: 'failure', reason: expect.stringContaining('permission denied for table payroll') },
+      audit: { decision: 'deny', target: { id: 'postgresql/shop.payroll' }, join: { tie: 'statement' } },
+    });
+    const [entry] = await found('event.action: read_payroll', 1);
+    expect(entry).toMatchObject({ event: { outcome: 'success' }, user: { id: 'alice' } });
+    expect(entry?.audit.join.conflicts).toContain(
+      'outcome: the event says success, the database refused SELECT on postgresql/shop.payroll',
+    );
+  });
+
+  it('shows who went around the application, and nobody else', async () => {
+    await ask('/again', 1);
+    await database.psql('dba', 'shop', 'SELECT * FROM payroll', 'SELECT note FROM orders');
+    await found('audit.join.state: out_of_band and user.id: dba', 2);
+    const records = await spantrail.search('audit.join.state: out_of_band', false);
+    const [read, refused] = ['payroll', 'orders'].map((table) =>
+      records.find(({ db, user }) => user?.id === 'dba' && db?.collection === table),
+    );
+    expect(read).toMatchObject({
+      event: { action: 'SELECT' },
+      user: { id: 'dba' },
+      source: { ip: '127.0.0.1' },
+      service: { name: 'shop-db' },
+      audit: { entry: true, actor: { attribution: 'explicit' }, decision: 'allow', join: { reason: 'untraced' } },
+    });
+    expect(read?.trace).toBeUndefined();
+    expect(refused).toMatchObject({ event: { outcome: 'failure' }, audit: { decision: 'deny' } });
+    // What was set up before went around it as well; of the application nothing did.
+    expect(new Set(records.map(({ user }) => user?.id))).toEqual(new Set(['postgres', 'dba']));
+    const metrics = await (await fetch(`http://127.0.0.1:${spantrail.api}/metrics`)).text();
+    for (const tie of ['statement', 'application_name', 'transaction', 'session']) {
+      expect(metrics).toMatch(new RegExp(`tied\\w*\\{[^}]*tie="${tie}"[^}]*\\} [1-9]`));
+    }
+  });
+});
