@@ -238,7 +238,9 @@ const access = z
         }),
       )
       .optional()
-      .describe('Captured request headers that name the user, in order of precedence. Replaces the built-in list.'),
+      .describe(
+        'Captured request headers that name the user, in order of precedence, with what each tells: docs/identity.md. Replaces the built-in list.',
+      ),
   })
   .prefault({});
 
