@@ -20,6 +20,7 @@ import { describePipeline } from './pipeline.ts';
 import { PUMP_DEFAULTS } from './pump.ts';
 import { createQuarantineDesk } from './quarantine.ts';
 import { createReconcileDesk } from './reconcile.ts';
+import { createSpanRedaction } from './redaction.ts';
 import { type SetUp, startSetUp } from './set-up.ts';
 import { openSources } from './sources.ts';
 import { openStages, type Stages } from './stages.ts';
@@ -198,12 +199,14 @@ function loadTelemetry(
 async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promise<number> {
   const { settings, store, setUp, version, counters, observers, log, teardown } = house;
   const { shards, budget, state } = house.stages;
+  const redactSpan = createSpanRedaction(settings);
   const api = await startApi(settings.api, {
     store,
     clock,
     version,
     subscribe: observers.subscribe,
-    readTrace: async (traceId) => (await Promise.all(shards.map((shard) => shard.spansOf(traceId)))).flat(),
+    readTrace: async (traceId) =>
+      (await Promise.all(shards.map((shard) => shard.spansOf(traceId)))).flat().map(redactSpan),
     pipeline: async () => {
       const status = await state.pump?.refreshStatus();
       const { replaying } = state;
