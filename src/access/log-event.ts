@@ -84,7 +84,7 @@ export function readLogEvent(
     preset: source ?? known.preset,
     target: compact({ ...known.target, service: known.target.service ?? service }),
     actor: account,
-    effective: login === undefined ? undefined : { name: login },
+    effective: login === undefined || login === account?.id ? undefined : { name: login },
     outOfBand: textOf(fields, ['audit.out_of_band']) === 'true' ? true : undefined,
     error: errorOfEvent(log),
     unstated: unstated.length > 0 ? unstated : undefined,

@@ -118,22 +118,14 @@ const FIELDS: Fields = {
   'event.reason': ['${errorCode}: ${errorMessage}', '${errorCode}', '${errorMessage}'],
   'error.type': '${errorCode}',
   'error.message': '${errorMessage}',
-  'audit.check.permission': ['${denied_action}', { from: '${service}:${eventName}', when: { errorCode: REFUSED } }],
-  'audit.check.target': ['${denied_target}', { from: TARGET_ID, when: { errorCode: REFUSED } }],
-  'audit.check.granted': [
-    { from: 'false', when: { errorCode: REFUSED } },
-    { from: 'false', when: { errorMessage: '*not authorized to perform*' } },
-  ],
-  'audit.check.rule': '${denied_rule}',
-  'audit.check.engine': 'aws_iam',
   'rule.name': '${denied_rule}',
   'user.id': [
     { from: '${userIdentity.sessionContext.sourceIdentity}' },
     '${userIdentity.arn}',
     '${userIdentity.onBehalfOf.userId}',
     '${userIdentity.invokedBy}',
-    '${userIdentity.principalId}',
     '${userIdentity.userName}',
+    '${userIdentity.principalId}',
     '${userIdentity.accountId}',
   ],
   'user.name': PERSON,
@@ -165,6 +157,17 @@ const FIELDS: Fields = {
   'audit.target.service': '${eventSource}',
 };
 
+const CHECK: Fields = {
+  'audit.check.permission': ['${denied_action}', { from: '${service}:${eventName}', when: { errorCode: REFUSED } }],
+  'audit.check.target': ['${denied_target}', { from: TARGET_ID, when: { errorCode: REFUSED } }],
+  'audit.check.granted': [
+    { from: 'false', when: { errorCode: REFUSED } },
+    { from: 'false', when: { errorMessage: '*not authorized to perform*' } },
+  ],
+  'audit.check.rule': '${denied_rule}',
+  'audit.check.engine': 'aws_iam',
+};
+
 /** AWS CloudTrail: its user guide, "CloudTrail record contents", "CloudTrail userIdentity element", and IAM's refusals in words. */
 export const CLOUDTRAIL: readonly Mapping[] = [
   {
@@ -179,11 +182,12 @@ export const CLOUDTRAIL: readonly Mapping[] = [
       {
         from: '${errorMessage}',
         patterns: [
-          String.raw`not authorized to perform: (?P<denied_action>\S+) on resource: (?P<denied_target>\S+)(?: because (?P<denied_rule>.+))?`,
+          String.raw`not authorized to perform: (?P<denied_action>\S+) on resource: \"?(?P<denied_target>[^\"\s]+)\"?(?: because (?P<denied_rule>.+))?`,
           String.raw`not authorized to perform: (?P<denied_action>\S+)(?: because (?P<denied_rule>.+))?`,
         ],
       },
     ],
     fields: FIELDS,
+    untraced: CHECK,
   },
 ];

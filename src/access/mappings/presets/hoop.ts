@@ -38,10 +38,10 @@ const WEBHOOKS: readonly Mapping[] = [
   {
     name: 'hoop',
     preset: 'hoop',
+    untraced: REVIEW,
     when: { event_type: 'session.open', connection: '*' },
     fields: {
       ...connection('${connection}'),
-      ...REVIEW,
       'event.id': '${id}/open',
       'event.action': ['session.open ${verb}', 'session.open'],
       'event.type': ['start'],
@@ -175,10 +175,10 @@ const GATEWAY: readonly Mapping[] = [
   {
     name: 'hoop.session',
     preset: 'hoop',
+    untraced: REVIEW,
     when: { start_date: '*', connection: '*', verb: ['connect', 'exec'], user_id: '*' },
     fields: {
       ...connection('${connection}'),
-      ...REVIEW,
       'event.id': '${id}',
       'event.start': '${start_date}',
       'event.end': '${end_date}',

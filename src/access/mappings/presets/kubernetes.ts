@@ -25,6 +25,7 @@ const FIELDS: Fields = {
   'event.end': '${stageTimestamp}',
   'event.action': '${verb}',
   'event.type': [
+    { from: 'access', when: { 'objectRef.subresource': ['exec', 'attach', 'portforward', 'proxy', 'log'] } },
     {
       from: '${verb}',
       map: {
@@ -77,18 +78,6 @@ const FIELDS: Fields = {
     '${responseStatus.reason}',
   ],
   'rule.name': '${rule}',
-  'audit.check.permission': [
-    '${verb} ${objectRef.resource}/${objectRef.subresource}',
-    '${verb} ${objectRef.resource}',
-    '${verb}',
-  ],
-  'audit.check.target': [...OBJECT, '${requestURI}'],
-  'audit.check.granted': {
-    from: '${annotations.authorization.k8s.io/decision}',
-    map: { allow: 'true', forbid: 'false' },
-  },
-  'audit.check.rule': '${rule}',
-  'audit.check.engine': 'kubernetes',
   'http.request.method': {
     from: '${verb}',
     when: { 'objectRef.resource': '!*' },
@@ -120,6 +109,21 @@ const FIELDS: Fields = {
   'orchestrator.resource.name': '${objectRef.name}',
 };
 
+const CHECK: Fields = {
+  'audit.check.permission': [
+    '${verb} ${objectRef.resource}/${objectRef.subresource}',
+    '${verb} ${objectRef.resource}',
+    '${verb}',
+  ],
+  'audit.check.target': [...OBJECT, '${requestURI}'],
+  'audit.check.granted': {
+    from: '${annotations.authorization.k8s.io/decision}',
+    map: { allow: 'true', forbid: 'false' },
+  },
+  'audit.check.rule': '${rule}',
+  'audit.check.engine': 'kubernetes',
+};
+
 /**
  * Kubernetes, audit.k8s.io/v1 (kubernetes.io, "Auditing" and the reference of its types). One request writes an event for each
  * stage; the one that ends it says how it came out, the others would only be seen to contradict it.
@@ -143,5 +147,6 @@ export const KUBERNETES: readonly Mapping[] = [
       'audit.target.name': ['${objectRef.name}', '${objectRef.resource}', '${path}'],
       'audit.target.service': ['${objectRef.apiGroup}', 'kubernetes'],
     },
+    untraced: CHECK,
   },
 ];

@@ -38,6 +38,9 @@ const LINE: Fields = {
 
 const READ = /^(?:public\.)?/.source;
 
+/** Text logs leave the code out unless the prefix asks for it. */
+const CODE = ['${state_code}', { from: '${message}', map: { 'password authentication failed*': '28P01', '*': '28000' } }];
+
 /** pgaudit, github.com/pgaudit/pgaudit: README, "Format"; PostgreSQL's manual, "Error Reporting and Logging". */
 export const PGAUDIT: readonly Mapping[] = [
   {
@@ -102,12 +105,12 @@ export const PGAUDIT: readonly Mapping[] = [
       ...LINE,
       'event.action': 'login',
       'event.category': ['authentication'],
-      'db.response.status_code': ['${state_code}', '28000'],
+      'db.response.status_code': CODE,
       'event.outcome': 'failure',
       'audit.decision': 'deny',
       'event.reason': '${message}',
       'error.message': '${message}',
-      'error.type': ['${state_code}', '28000'],
+      'error.type': CODE,
       'user.id': ['${user}', '${account}'],
       'user.name': ['${user}', '${account}'],
       'audit.target.type': 'account',

@@ -12,6 +12,9 @@ function outcomeOf(status: Source): Fields {
   };
 }
 
+/** The status of an answer that was none to what was asked. */
+const REFUSED = String.raw`^(?P<refused>[45]\d\d)$`;
+
 const ENVOY_METHOD = [
   '${method}',
   '${request_method}',
@@ -49,6 +52,8 @@ export const ENVOY: readonly Mapping[] = [
   { name: 'envoy.code-details', when: { response_code_details: '*' } },
   { name: 'envoy.upstream', when: { upstream_cluster: '*' } },
   { name: 'envoy.downstream', when: { downstream_remote_address: '*' } },
+  { name: 'envoy.path', when: { response_code: '*', path: '*' } },
+  { name: 'envoy.authority', when: { response_code: '*', authority: '*' } },
 ].map(({ name, when }) => ({
   name,
   preset: 'envoy',
@@ -58,9 +63,10 @@ export const ENVOY: readonly Mapping[] = [
     { from: ENVOY_PATH, patterns: [String.raw`^(?:[a-z]+://[^/]*)?(?P<url_path>[^?]+)(?:\?(?P<url_query>.*))?$`] },
     { from: ENVOY_ID, patterns: ['^(?P<request>[^-].*)$'] },
     { from: STARTED, patterns: ['^(?P<started>.+)$'] },
+    { from: ENVOY_STATUS, patterns: [REFUSED] },
     {
       from: '${response_code_details}',
-      patterns: [String.raw`^rbac_access_denied_matched_policy\[(?P<policy>[^\]]+)\]`],
+      patterns: [String.raw`^rbac_access_denied_matched_policy\[(?P<policy>.+)\]$`],
     },
     {
       from: [
@@ -83,9 +89,12 @@ export const ENVOY: readonly Mapping[] = [
     'url.domain': ['${authority}', '${:authority}', '${req_authority}', '${host}'],
     'event.category': 'web',
     'event.reason': [
-      'denied by policy ${policy}',
-      { from: '${response_code_details}', when: { response_code_details: ['!via_upstream', '!-'] } },
-      { from: '${response_flags}', when: { response_flags: '!-' } },
+      '${refused}: denied by policy ${policy}',
+      { from: '${refused}: ${response_code_details}', when: { response_code_details: ['!via_upstream', '!-'] } },
+      '${refused}: ${response_flags}',
+      '${refused} from ${authority}',
+      '${refused} from ${:authority}',
+      '${refused}',
     ],
     'audit.decision': [
       {
@@ -146,6 +155,7 @@ export const NGINX: readonly Mapping[] = [
     },
     { from: ['${request_id}', '${req_id}', '${x_request_id}'], patterns: ['^(?P<request_name>[^-].*)$'] },
     { from: NGINX_TIME, patterns: ['^(?P<ended>.+)$'] },
+    { from: NGINX_STATUS, patterns: [REFUSED] },
   ],
   fields: {
     ...outcomeOf(NGINX_STATUS),
@@ -160,7 +170,7 @@ export const NGINX: readonly Mapping[] = [
     'http.response.body.size': ['${body_bytes_sent}', '${bytes_sent}', '${bytes}'],
     'event.category': 'web',
     'user.id': ['${remote_user}', '${user}', '${ssl_client_s_dn}'],
-    'audit.actor.type': { from: 'service', when: { ssl_client_s_dn: '*CN=*', remote_user: ['!*', '-'] } },
+    'event.reason': ['${refused} from ${host}', '${refused} from ${server_name}', '${refused}'],
     'source.ip': ['${remote_addr}', '${remote_ip}', '${client_ip}', '${client}'],
     'source.port': '${remote_port}',
     'user_agent.original': ['${http_user_agent}', '${user_agent}', '${agent}', '${userAgent}'],
