@@ -13,7 +13,10 @@ export interface FrameNote {
   /** Receive time, epoch nanoseconds. */
   readonly receivedNs: bigint;
   readonly namespace: string;
-  /** Who sent it, as far as we know: a token's name later; until then `grpc`, `http`, `browser`, `access_api` or `webhook`. */
+  /**
+   * Who sent it, as far as we know: a token's name later; until then `grpc`, `http`, `access_api` or `webhook`, and without trust
+   * `browser` or `untrusted`.
+   */
   readonly sender: string;
   /** May this sender state actors, outcomes and decisions, or only context? */
   readonly trusted: boolean;

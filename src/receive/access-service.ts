@@ -62,9 +62,11 @@ export function createAccessService({ clock, ...options }: AccessServiceOptions)
 }
 
 const CONTENT_TYPE_MESSAGE =
-  'content-type must be application/json, application/x-ndjson (an event a line) or application/x-protobuf (a RecordRequest)';
+  'content-type must be application/json, application/x-ndjson (an event a line), both UTF-8, or application/x-protobuf (a RecordRequest)';
 
 function isJsonType(contentType: string): boolean {
+  const charset = /;\s*charset\s*=\s*"?([^"\s;]*)/.exec(contentType)?.[1] ?? 'utf-8';
+  if (charset !== 'utf-8' && charset !== 'utf8') return false;
   return /^(?:application|text)\/(?:[\w.-]+\+)?json\b/.test(contentType) || saysLines(contentType);
 }
 

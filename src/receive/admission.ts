@@ -155,8 +155,10 @@ function annotate(
   found: Inspection['note'] = {},
 ): FrameNote {
   const { peer, browser, transport, sender = transport, isProven = false } = source;
-  const { trusted, vouches } = options.trust(peer, browser);
+  const { trusted: isTrustedPeer, vouches } = options.trust(peer, browser);
+  const trusted = isTrustedPeer || isProven;
   const receivedNs = msToNs(options.clock.nowMs());
-  const name = browser && !isProven ? 'browser' : sender;
-  return { receivedNs, namespace, sender: name, trusted: trusted || isProven, vouches, peer, ...found };
+  // The ids of events count within their sender: by a name of their own, those without trust take no trusted event's place.
+  const name = trusted ? sender : browser ? 'browser' : 'untrusted';
+  return { receivedNs, namespace, sender: name, trusted, vouches, peer, ...found };
 }

@@ -157,6 +157,7 @@ describe('the access API', () => {
   it.each<[string, string | Buffer, Record<string, string>, number, RegExp]>([
     ['no JSON', '{"events":', JSON_TYPE, 400, /body is not valid JSON: Unexpected end/],
     ['another type', '{}', { 'content-type': 'text/plain' }, 415, /application\/json, application\/x-ndjson/],
+    ['another charset', '{}', { 'content-type': 'application/json; charset=latin1' }, 415, /UTF-8/],
     ['no type', '{}', {}, 415, /application\/json/],
     ['a broken gzip', 'x', { ...JSON_TYPE, 'content-encoding': 'gzip' }, 400, /not valid gzip/],
     ['a request too large', Buffer.alloc(256 * 1024 + 1, 32), JSON_TYPE, 413, /send smaller batches/],

@@ -227,12 +227,13 @@ export interface HttpAnswer {
 /** One HTTP/1.1 request over a connection of its own; unlike fetch it sends any method, header and length. */
 export function callHttp(
   url: string,
-  request: { method?: string; headers?: Record<string, string>; body?: Buffer | string } = {},
+  request: { method?: string; headers?: Record<string, string>; body?: Buffer | string; localAddress?: string } = {},
 ): Promise<HttpAnswer> {
   return new Promise((resolve, reject) => {
     const outgoing = httpRequest(url, {
       method: request.method ?? 'POST',
       agent: false,
+      localAddress: request.localAddress,
       headers: request.headers ?? {},
     });
     outgoing.on('error', reject);
