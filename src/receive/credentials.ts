@@ -15,6 +15,9 @@ export interface Use {
  */
 const EACH_MAX = 2000;
 
+/** Fills up what the hash does not, where the id was longer. */
+const PADDING = 0x3d;
+
 /** The longest token that is looked at: servers do not take longer headers. */
 const TOKEN_CHARS_MAX = 16_384;
 
@@ -26,6 +29,8 @@ export class RequestCredentials implements CredentialFinder {
   readonly sessions = new Map<string, Use>();
   readonly #counters: Counters;
   readonly #hash: HashSession;
+  /** Most spans of a request name the same few sessions. */
+  readonly #hashes = new Map<string, string>();
   #untimed: Use[] = [];
 
   constructor(counters: Counters, hash: HashSession) {
@@ -47,7 +52,14 @@ export class RequestCredentials implements CredentialFinder {
   }
 
   session(id: Buffer): void {
-    const hash = this.#hash(id);
+    const text = id.toString('latin1');
+    let hash = this.#hashes.get(text);
+    if (hash === undefined) {
+      hash = this.#hash(id);
+      if (this.#hashes.size < EACH_MAX) this.#hashes.set(text, hash);
+    }
+    id.fill(PADDING);
+    id.write(hash, 'latin1');
     if (hash.length < SESSION_CHARS_MIN) return;
     if (!this.#note(this.sessions, hash)) this.#counters.add('sessions', 1, { owner: 'too_many' });
   }

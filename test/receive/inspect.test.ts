@@ -1,3 +1,5 @@
+import { createHmac } from 'node:crypto';
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { settingsSchema } from '../../src/config/schema.ts';
 import type { FrameNote, SessionOwner, TokenVerdict } from '../../src/core/evidence.ts';
@@ -186,6 +188,15 @@ describe('session ids', () => {
       expect(attributeOf(payload, key)).toMatch(expected);
       expect(attributeOf(payload, key)).not.toBe(id);
     }
+  });
+
+  it('are hashed with HMAC-SHA256', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 1, maxLength: 100 }), fc.uint8Array({ maxLength: 200 }), (key, id) => {
+        const expected = createHmac('sha256', key).update(id).digest('base64url').slice(0, id.length);
+        expect(createSessionHash(key)(Buffer.from(id))).toBe(expected);
+      }),
+    );
   });
 
   it.each([5, 2 ** 40, -1, 1.5])('also the number %d', async (id) => {
