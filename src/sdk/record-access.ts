@@ -33,7 +33,7 @@ export interface AccessEvent {
   readonly purpose?: string | undefined;
   /** What the target held before and after, as far as an auditor may see it. */
   readonly change?: { readonly before?: AnyValueMap | string; readonly after?: AnyValueMap | string } | undefined;
-  /** The application's own id of the event: the same id sent again is the same record. */
+  /** The application's own id of the event, kept among its evidence. Outside of spans the same id sent again is the same record. */
   readonly id?: string | undefined;
   /** When it was over; now when left out. */
   readonly time?: Date | undefined;

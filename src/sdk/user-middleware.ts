@@ -7,21 +7,22 @@ import { type Actor, attributesOfActor, requestSpan } from './user.ts';
 type Identify<Request> = (request: Request) => Actor | undefined;
 
 /**
- * Express: puts the authenticated user on the span of the request. It looks when it is reached and again when the answer is about
- * to be over, so that it may stand before or after what checks the login. Without `identify` it reads `request.user`, where Passport and
+ * Express: puts the authenticated user on the span of the request. It looks when it is reached and again when the answer is
+ * over, so that it may stand before or after what checks the login. Without `identify` it reads `request.user`, where Passport and
  * most others leave it.
  */
 export function expressUser<Request extends object = object>(identify: Identify<Request> = userOfRequest) {
   return (request: Request, response: ResponseEvents, next: () => void): void => {
     const tell = teller(request, identify);
-    if (!tell()) response.once('finish', tell);
+    // The span ends with the answer's `close`, finished or not: this must come first.
+    if (!tell()) response.prependOnceListener('close', tell);
     next();
   };
 }
 
-/** What is needed of an answer of Node's. It finishes before its span ends. */
+/** What is needed of an answer of Node's. */
 interface ResponseEvents {
-  once(event: 'finish', listener: () => void): unknown;
+  prependOnceListener(event: 'close', listener: () => void): unknown;
 }
 
 /**

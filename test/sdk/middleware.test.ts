@@ -39,12 +39,13 @@ function traced(listener: RequestListener): RequestListener {
   };
 }
 
-/** The attributes of the request's span after one GET of `/things/7`. */
-async function ask(listener: RequestListener): Promise<{ status: number; attributes: object }> {
+/** The attributes of the request's span after one GET of `/things/7`; status 0 when the client went away. */
+async function ask(listener: RequestListener, signal?: AbortSignal): Promise<{ status: number; attributes: object }> {
   const server = createServer(traced(listener)).listen(0, '127.0.0.1');
   await once(server, 'listening');
   ends.push(() => server.close());
-  const { status } = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/things/7`);
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/things/7`;
+  const { status } = await fetch(url, signal && { signal }).catch(() => ({ status: 0 }));
   const finished = () => spans.getFinishedSpans();
   await expect.poll(() => finished().filter(({ name }) => name === 'GET')).toHaveLength(1);
   expect(finished().find(({ name }) => name === 'middleware')?.attributes).toEqual({});
@@ -61,10 +62,10 @@ describe('expressUser', () => {
     next();
   };
   const answer = (_request: Request, response: Response) => void response.send('ok');
-  const serve = (build: (app: express.Express) => void) => {
+  const serve = (build: (app: express.Express) => void, signal?: AbortSignal) => {
     const app = express();
     build(app);
-    return ask(app as unknown as (request: IncomingMessage, response: ServerResponse) => void);
+    return ask(app as unknown as (request: IncomingMessage, response: ServerResponse) => void, signal);
   };
 
   it.each<[string, (app: express.Express) => void, object]>([
@@ -87,6 +88,16 @@ describe('expressUser', () => {
     ],
   ])('%s', async (_, build, attributes) => {
     expect(await serve(build)).toEqual({ status: 200, attributes });
+  });
+
+  it('tells whose request it was when the client does not wait for the answer', async () => {
+    const leaving = new AbortController();
+    const hang = (request: Request) => {
+      logIn(request);
+      leaving.abort();
+    };
+    const asked = await serve((app) => app.use(expressUser()).get('/things/:id', hang), leaving.signal);
+    expect(asked).toEqual({ status: 0, attributes: TOLD });
   });
 
   it('lets no request fail for what it cannot tell', async () => {
