@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { attributeTrace } from '../../src/access/actor.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
@@ -6,7 +7,7 @@ import { compileKeys, PayloadReader } from '../../src/otlp/decode.ts';
 import { compileMask, maskSecrets } from '../../src/otlp/mask.ts';
 import { scanTraces } from '../../src/otlp/scan.ts';
 import { encodeTraces } from '../otlp/encode.ts';
-import { accessOf, NOTE, RULES, viewOf } from './evidence.ts';
+import { accessOf, NOTE, RULES, span, viewOf } from './evidence.ts';
 
 const { receive } = settingsSchema.parse({});
 const MASK = compileMask({ attributes: receive.maskAttributes, queryParameters: receive.maskQueryParameters });
@@ -61,5 +62,47 @@ describe('what masking leaves of captured headers still says who called', () => 
     const access = accessOf(span);
     const { session } = attributeTrace(viewOf([span]), [access], RULES).sourceOf(access);
     expect(session).toEqual({ id: 'aGFzaC1vZi1hLXNlc3Npb24' });
+  });
+
+  it('whatever is sent: nobody, or somebody with an id', () => {
+    const piece = fc.constantFrom(
+      ...[
+        'By=',
+        'Subject="',
+        'CN=',
+        'URI=spiffe://',
+        '"',
+        '\\',
+        ';',
+        ',',
+        '/',
+        '=',
+        '%22',
+        '%',
+        '{',
+        '}',
+        '[]',
+        'a',
+        'é',
+      ],
+      ...['Bearer ', 'Basic ', 'e30', '.', 'eyJhbGciOiJub25lIn0', 'W10', 'user.id=', ' ', '\u0000', '{"sub":{}}'],
+    );
+    const text = fc.oneof(
+      fc.string(),
+      fc.array(piece, { maxLength: 30 }).map((pieces) => pieces.join('')),
+    );
+    const names = ['x-forwarded-user', 'x-forwarded-client-cert', 'authorization', 'x-ms-client-principal', 'baggage'];
+    const header = fc.tuple(fc.constantFrom(...names, 'impersonate-user', 'cookie'), fc.oneof(text, fc.array(text)));
+    fc.assert(
+      fc.property(fc.array(header, { maxLength: 4 }), (headers) => {
+        const captured = headers.map(([name, value]) => [`http.request.header.${name}`, value] as const);
+        const given = span({ 'http.request.method': 'GET', ...Object.fromEntries(captured) }, { kind: 'server' });
+        const access = accessOf(given);
+        const { identity, attribution } = attributeTrace(viewOf([given]), [access], RULES).actorOf(access);
+        if (attribution === 'none') expect(identity).toEqual({});
+        else expect(identity.id).toMatch(/\S/);
+      }),
+      { numRuns: 2000 },
+    );
   });
 });
