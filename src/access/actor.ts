@@ -225,7 +225,9 @@ function callerOf({ spans, parent }: TraceView, known: Inherited, access: Access
   if (span === undefined) return undefined;
   const serverIndex = known.server[index] ?? -1;
   const server = spans[serverIndex];
-  const wasAsked = access.source === 'event' || span.kind === SPAN_KIND.server;
+  // A database that tells of a call tells of what the caller did.
+  const isEvent = access.source === 'event' && access.outOfBand !== true;
+  const wasAsked = isEvent || span.kind === SPAN_KIND.server;
   const caller = wasAsked && server !== undefined ? spans[parent[serverIndex] ?? -1] : span;
   if (caller === undefined || !caller.note.trusted) return undefined;
   if (server !== undefined && wasAsked && serviceOf(caller) === serviceOf(server)) return undefined;

@@ -214,7 +214,8 @@ export function identify(
 
 /**
  * Fills each call with what its database tells of it. Of several lines of one statement those of the call's own target are the
- * call; the others (each of another table of a join) are accesses on its span, with ids of their own.
+ * call; the others (each of another table of a join) are accesses on its span, with ids of their own. So is what another
+ * session claims of the same call: its ids were copied.
  */
 function testified(
   witnesses: readonly Event[],
@@ -231,19 +232,35 @@ function testified(
   }
   const apart: Finding[] = [];
   for (const [index, events] of byCall) {
+    let first: Event | undefined;
     for (const event of events) {
       const call = standing.get(index);
       const finding = fromEvent(event, index);
-      if (call === undefined || (events.length > 1 && event.access.target.id !== call.access.target.id)) {
-        apart.push(finding);
+      const isOther = events.length > 1 && event.access.target.id !== call?.access.target.id;
+      if (call === undefined || isOther || !isSameStatement(event, first)) {
+        apart.push(
+          first === undefined || isOther ? finding : { ...finding, conflicts: [...finding.conflicts, COPIED] },
+        );
         continue;
       }
-      const isFirst = call.access.outOfBand !== true;
-      standing.set(index, isFirst ? asSpan(finding, call.id, tree.spans[index], call) : withPieces(call, finding));
+      standing.set(index, first ? withPieces(call, finding) : asSpan(finding, call.id, tree.spans[index], call));
+      first ??= event;
       for (const alias of [event.ownId, ...event.aliases]) aliases.set(alias, call.id);
     }
   }
   return apart;
+}
+
+const COPIED = 'the statement names a call that another line of the database is known to be of';
+
+/** Lines of one session are of one statement when that is the same. Their own ids are `session/line`. */
+function isSameStatement({ access }: Event, first: Event | undefined): boolean {
+  if (first === undefined) return true;
+  const sessionOf = ({ ownId }: Access): string => ownId.slice(0, Math.max(0, ownId.lastIndexOf('/')));
+  return (
+    sessionOf(access) === sessionOf(first.access) &&
+    access.sections.db?.statement === first.access.sections.db?.statement
+  );
 }
 
 function withPieces(call: Finding, { pieces, evidence }: Finding): Finding {

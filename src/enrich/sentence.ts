@@ -185,5 +185,6 @@ function reasonIn(record: Omit<AuditRecord, 'message'>): string {
 export function describeAccess(record: Omit<AuditRecord, 'message'>): string {
   const unknown = record.event.outcome === 'unknown' && record.audit.decision === 'none' ? ', outcome unknown' : '';
   const took = record.event.duration > 0 ? `, ${describeDuration(record.event.duration)}` : '';
-  return `${whoIn(record)} ${deedIn(record)}${fromIn(record)}${reasonIn(record)}${unknown}${took}`;
+  const around = record.audit.join.state === 'out_of_band' ? ' around the application' : '';
+  return `${whoIn(record)} ${deedIn(record)}${fromIn(record)}${around}${reasonIn(record)}${unknown}${took}`;
 }

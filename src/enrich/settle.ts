@@ -15,7 +15,7 @@ import { rankOf } from './identity.ts';
 import { ascending, sorted } from './order.ts';
 import { buildRecord, type EnrichSettings } from './record-builder.ts';
 import { redactAccess, redactName } from './redact.ts';
-import { placeTestimony, withRefusals } from './testimony.ts';
+import { actorOrLogin, placeTestimony, withRefusals } from './testimony.ts';
 import { gatherFacts } from './trace-facts.ts';
 import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
 import { explainingPieces, originOf } from './why.ts';
@@ -159,7 +159,7 @@ export function createSettleSteps(rules: AccessRules, settings: EnrichSettings):
       const origin = originOf(facts, finding);
       if (origin) used.add(origin.span);
       if (origin?.failure.reported) used.add(origin.failure.reported);
-      const actor = people.actorOf(access);
+      const actor = actorOrLogin(people.actorOf(access), access);
       for (const { by } of actor.named) used.add(by);
       const rivals = distinct.rivals.get(access.spanId)?.length ?? 0;
       const explaining = explainingPieces(facts, finding, origin);

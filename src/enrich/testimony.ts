@@ -1,4 +1,4 @@
-import type { Access } from '../access/access.ts';
+import type { Access, Actor } from '../access/access.ts';
 import { SPAN_KIND } from '../core/evidence.ts';
 import type { TraceTie } from '../core/record.ts';
 import type { EventAccess, Finding } from './findings.ts';
@@ -163,6 +163,16 @@ function withoutCall({ access, piece }: EventAccess, traceId: string): EventAcce
   }
   const { source: _, ...sections } = access.sections;
   return { access: { ...access, sections }, piece };
+}
+
+/** Whom a database tells of where nothing else tells who it was: its own login. */
+export function actorOrLogin(actor: Actor, access: Access): Actor {
+  const { effective, from } = access;
+  const isKnown = actor.attribution !== 'none' || actor.claimed !== undefined;
+  if (isKnown || access.outOfBand !== true || effective === undefined || !from.note.trusted) return actor;
+  const identity = asActor(effective);
+  const named = [{ by: from, as: 'explicit' }] as const;
+  return { identity, type: 'user', attribution: 'explicit', verified: from.note.vouches, named };
 }
 
 function asActor({ id, name }: NonNullable<Access['effective']>): NonNullable<Access['actor']> {

@@ -26,7 +26,7 @@ const NAMES_MAX = 64;
 const BEFORE_CHARS = 40;
 
 const TRACEPARENT = /(?<![\w-])([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?![\w])/gi;
-const IN_COMMENT = /\btraceparent\s{0,2}=\s{0,2}["'\\]{1,4}$/i;
+const IN_COMMENT = /\btraceparent\s{0,2}=\s{0,2}["'\\]{0,4}$/i;
 const IN_APPLICATION_NAME = /\b(?:application_name|app)["'\\]{0,4}\s{0,2}[=:]\s{0,2}["'\\]{0,4}$/i;
 const IN_FIELD = /\btraceparent["'\\]{0,4}\s{0,2}[=:]\s{0,2}["'\\[]{0,4}$/i;
 /** A column, or a part of what `log_line_prefix` makes. */

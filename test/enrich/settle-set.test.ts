@@ -13,6 +13,17 @@ const TOKEN = [{ alg: 'RS256' }, { sub: 'frank' }]
   .join('.');
 const TOKEN_KEY = tokenKey(TOKEN) ?? '';
 
+const LINE = {
+  ...{
+    'audit.out_of_band': 'true',
+    'event.action': 'SELECT',
+    'event.category': 'database',
+    'event.outcome': 'success',
+  },
+  ...{ 'db.system.name': 'postgresql', 'db.namespace': 'shop', 'db.user': 'shop_app' },
+};
+const DENIED = { 'event.outcome': 'failure', 'audit.decision': 'deny', 'event.reason': 'permission denied' };
+
 describe('any order, any repetition', () => {
   const id = fc.integer({ min: 1, max: 7 }).map(String);
   const trusted = fc.integer({ min: 0, max: 4 }).map((number) => number > 0);
@@ -64,7 +75,20 @@ describe('any order, any repetition', () => {
     .map(({ own, user, ...fields }) =>
       event({ ...fields, attributes: { 'event.action': 'view', 'user.id': user, ...(own && { 'event.id': own }) } }),
     );
-  const anyLog = fc.oneof(anyEvent, anyException);
+  /** What a database tells: of a call that is named, of one above it, or of one to be found. */
+  const anyLine = fc
+    .record({
+      span: fc.oneof(fc.constant(''), id),
+      ms: fc.nat(40),
+      note: noted,
+      tie: fc.constantFrom('statement', 'session', 'application_name', undefined),
+      own: fc.constantFrom('1', '2', '3'),
+      fields: fc.constantFrom({ 'db.collection.name': 'orders' }, { 'db.collection.name': 'payroll', ...DENIED }),
+    })
+    .map(({ tie, own, fields, ...given }) =>
+      log({ ...given, attributes: { ...LINE, ...fields, 'event.id': own, ...(tie && { 'spantrail.tie': tie }) } }),
+    );
+  const anyLog = fc.oneof(anyEvent, anyException, anyLine);
   const evidence = fc.record({ spans: fc.array(anySpan, { maxLength: 8 }), logs: fc.array(anyLog, { maxLength: 5 }) });
   /** A second delivery: later, and from another address. */
   const resent = <T extends Span | LogRecord>(piece: T): T => ({
