@@ -10,8 +10,8 @@ import { observe } from '../coverage/observe.ts';
 import { createExamine } from '../enrich/examine.ts';
 import { createSettle, createSettleSteps } from '../enrich/settle.ts';
 import { ENRICH_KEYS } from '../enrich/where.ts';
-import { mappingsOf } from './mappings.ts';
 import { compileKeys, type KeySet } from '../otlp/key-set.ts';
+import { mappingsOf } from './mappings.ts';
 
 /** What turns evidence into records, compiled once from the settings; each worker makes its own. */
 export interface Settling {
@@ -37,13 +37,7 @@ export function settlingSettings(settings: Settings): SettlingSettings {
 
 /** Throws AppError('config') that names the rule. */
 export function createSettling(settings: SettlingSettings): Settling {
-  const rules = compileRules({
-    ...toAccessSettings(settings.access, settings.identity),
-    checks: toCheckSettings(settings.checks),
-    purpose: settings.purpose,
-    origin: settings.origin,
-    ...mappingsOf(settings),
-  });
+  const rules = compileRules(accessSettings(settings));
   const enrich = { traceUrlTemplate: settings.enrich.traceUrlTemplate ?? '' };
   return {
     settle: createSettle(rules, enrich),
@@ -52,6 +46,17 @@ export function createSettling(settings: SettlingSettings): Settling {
     keys: compileKeys([...rules.keys, ...ENRICH_KEYS]),
     isAccessLog: (log) => recogniseLog(log, rules).kind === 'access',
     ...(settings.coverage.enabled ? { observe } : {}),
+  };
+}
+
+/** All that recognition goes by. Throws AppError('config') for a preset that there is not. */
+export function accessSettings(settings: SettlingSettings): AccessSettings {
+  return {
+    ...toAccessSettings(settings.access, settings.identity),
+    checks: toCheckSettings(settings.checks),
+    purpose: settings.purpose,
+    origin: settings.origin,
+    ...mappingsOf(settings),
   };
 }
 

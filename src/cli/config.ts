@@ -4,6 +4,7 @@ import { settingsExample, settingsJsonSchema, settingsMarkdown } from '../config
 import { loadSettings } from '../config/load.ts';
 import type { Terminal } from './main.ts';
 import { addRedactTest } from './redact-test.ts';
+import { addTestMapping } from './test-mapping.ts';
 
 /** `spantrail config docs|example|schema|check`: all from the one settings schema. */
 export function addConfigCommands(program: Command, terminal: Terminal): void {
@@ -21,6 +22,7 @@ export function addConfigCommands(program: Command, terminal: Terminal): void {
     .description('JSON Schema of the settings file, for editors')
     .action(() => terminal.write(`${JSON.stringify(settingsJsonSchema(), null, 2)}\n`));
   addRedactTest(config, terminal);
+  addTestMapping(config, terminal);
   config
     .command('check')
     .description('check a settings file together with the environment')

@@ -79,9 +79,13 @@ function* itemsOf(pieces: Iterable<JsonPiece>, preset: string): Generator<GivenI
   }
 }
 
-function unwrap(value: unknown): readonly unknown[] {
+/** The events in what a system sends at once. */
+export function unwrap(value: unknown): readonly unknown[] {
   if (Array.isArray(value)) return value.flatMap((entry: unknown) => (isPlain(entry) ? unwrap(entry) : [entry]));
   if (!isPlain(value)) return [value];
+  // Amazon EventBridge puts a record of CloudTrail into `detail`.
+  const { detail } = value;
+  if (isPlain(detail) && 'detail-type' in value && 'eventVersion' in detail) return [detail];
   const name = LISTS.find((each) => Array.isArray(value[each]));
   if (name === undefined) return [value];
   // An event may have a list of that name among its own fields; an envelope has little beside it.

@@ -1,6 +1,6 @@
 import { AppError } from '../../core/errors.ts';
 import type { AttributeValue, LogRecord } from '../../core/evidence.ts';
-import { asText } from '../attributes.ts';
+import { asText, clip } from '../attributes.ts';
 import { anyGlob } from '../glob.ts';
 import { compileParse, type Subject, subjectOf } from './document.ts';
 import { EVENT_FIELDS, isEventField, nearestField } from './fields.ts';
@@ -25,9 +25,18 @@ export interface CompiledMapping {
   /** Only JSON and attributes have the names that gates ask for. */
   readonly isStructured: boolean;
   apply(subject: Subject): Mapped | undefined;
+  /** Why it does not take a record, for a person; undefined when it does. */
+  refusal(subject: Subject): string | undefined;
 }
 
 type Fits = (document: Document, log: LogRecord) => boolean;
+
+interface Condition {
+  readonly key: string;
+  readonly patterns: readonly string[];
+  readonly fits: Fits;
+  readonly valuesOf: (document: Document, log: LogRecord) => readonly string[];
+}
 
 /** What `when` may ask for besides fields of the record. */
 const PSEUDO_VALUES: Readonly<Record<string, (log: LogRecord) => string>> = {
@@ -55,7 +64,7 @@ function compileMapping(mapping: Mapping, fail: SourceContext['fail']): Compiled
     fail('when', 'it is empty and would fit everything; name at least one field');
   if (Object.keys(mapping.fields).length === 0) fail('fields', 'it gives no field a value');
   const open = guarded(() => compileParse(parse), 'parse', fail);
-  const fits = compileWhen(mapping.when, 'when', fail);
+  const conditions = compileConditions(mapping.when, 'when', fail);
   checkReachable(mapping, fail);
   const context: SourceContext = {
     fail,
@@ -73,7 +82,7 @@ function compileMapping(mapping: Mapping, fail: SourceContext['fail']): Compiled
     apply: (subject) => {
       const { log } = subject;
       const opened = open(subject);
-      if (opened === undefined || !fits(opened, log)) return undefined;
+      if (opened === undefined || !conditions.every(({ fits }) => fits(opened, log))) return undefined;
       const document = { ...opened };
       for (const read of extract) Object.assign(document, read(document, log));
       const made = new Map<string, AttributeValue>();
@@ -83,6 +92,12 @@ function compileMapping(mapping: Mapping, fail: SourceContext['fail']): Compiled
         if (value !== undefined && value !== '') made.set(field, value);
       }
       return { source, mapping: name, fields: made };
+    },
+    refusal: (subject) => {
+      const opened = open(subject);
+      if (opened === undefined) return `it has not the form that \`parse\` describes (${parse?.as ?? 'json'})`;
+      const missed = conditions.find(({ fits }) => !fits(opened, subject.log));
+      return missed && describeMiss(missed, missed.valuesOf(opened, subject.log));
     },
   };
 }
@@ -121,8 +136,19 @@ function compileExtract({ from, patterns }: Extract, place: string, context: Sou
   };
 }
 
+function describeMiss({ key, patterns }: Condition, values: readonly string[]): string {
+  const asked = patterns.map((pattern) => JSON.stringify(pattern)).join(' or ');
+  if (values.length === 0) return `it has no field "${key}", which \`when\` wants to fit ${asked}`;
+  return `"${key}" is ${values.map((value) => JSON.stringify(clip(value, 60))).join(', ')}, which does not fit ${asked}`;
+}
+
 function compileWhen(when: Mapping['when'], place: string, fail: SourceContext['fail']): Fits {
-  const conditions = Object.entries(when).map(([key, given]): Fits => {
+  const conditions = compileConditions(when, place, fail);
+  return (document, log) => conditions.every(({ fits }) => fits(document, log));
+}
+
+function compileConditions(when: Mapping['when'], place: string, fail: SourceContext['fail']): readonly Condition[] {
+  return Object.entries(when).map(([key, given]): Condition => {
     const patterns = typeof given === 'string' ? [given] : given;
     if (key === '' || patterns.length === 0) fail(`${place}.${key}`, 'there is no pattern; * stands for any value');
     if (/^(?:span|log|scope)\./.test(key) && !(key in PSEUDO_VALUES) && key.split('.').length === 2) {
@@ -133,12 +159,12 @@ function compileWhen(when: Mapping['when'], place: string, fail: SourceContext['
     const isWanted = anyGlob(wanted);
     const isUnwanted = anyGlob(unwanted);
     const valuesOf = compileValues(key);
-    return (document, log) => {
+    const fits: Fits = (document, log) => {
       const values = valuesOf(document, log);
       return (wanted.length === 0 || values.some(isWanted)) && !(unwanted.length > 0 && values.some(isUnwanted));
     };
+    return { key, patterns, fits, valuesOf };
   });
-  return (document, log) => conditions.every((fits) => fits(document, log));
 }
 
 /** The texts that a record has under a key; a structure counts as the text `{}`, so that `*` fits whatever is there. */

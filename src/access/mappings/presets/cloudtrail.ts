@@ -153,7 +153,6 @@ const FIELDS: Fields = {
     { from: ['${requestParameters.userName}', ...PERSON], when: { eventName: 'ConsoleLogin' } },
     ...TARGET_ID,
   ],
-  'audit.target.name': ['${requestParameters.key}', ...NAMED_IN_REQUEST.map((name) => `\${requestParameters.${name}}`)],
   'audit.target.service': '${eventSource}',
 };
 

@@ -144,7 +144,6 @@ export const KUBERNETES: readonly Mapping[] = [
       ...FIELDS,
       'audit.target.type': [{ from: '${objectRef.resource}', when: RESOURCE }, 'endpoint'],
       'audit.target.id': [...OBJECT, '${path}'],
-      'audit.target.name': ['${objectRef.name}', '${objectRef.resource}', '${path}'],
       'audit.target.service': ['${objectRef.apiGroup}', 'kubernetes'],
     },
     untraced: CHECK,

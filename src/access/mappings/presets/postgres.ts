@@ -39,7 +39,10 @@ const LINE: Fields = {
 const READ = /^(?:public\.)?/.source;
 
 /** Text logs leave the code out unless the prefix asks for it. */
-const CODE = ['${state_code}', { from: '${message}', map: { 'password authentication failed*': '28P01', '*': '28000' } }];
+const CODE = [
+  '${state_code}',
+  { from: '${message}', map: { 'password authentication failed*': '28P01', '*': '28000' } },
+];
 
 /** pgaudit, github.com/pgaudit/pgaudit: README, "Format"; PostgreSQL's manual, "Error Reporting and Logging". */
 export const PGAUDIT: readonly Mapping[] = [
