@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { Settlement } from '../../src/core/settlement.ts';
-import { at, type LogFields, log, type Plain, span, spanId, TRACE_ID } from './evidence.ts';
+import { type LogFields, log, type Plain, span, spanId } from './evidence.ts';
 import { alice, event, REFUSED, REFUSED_CODE, recordOf, request, settled, statement } from './settling.ts';
 
 const AUDIT = { 'db.operation.name': 'SELECT', 'event.category': 'database', 'event.outcome': 'success' };
