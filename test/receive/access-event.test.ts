@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FUTURE_MS_MAX, readAccessEvent } from '../../src/receive/access-event.ts';
@@ -223,6 +224,20 @@ describe('an access event', () => {
 function nested(levels: number): unknown {
   return levels === 0 ? 1 : [nested(levels - 1)];
 }
+
+it('is taken as the handbook shows it', () => {
+  const page = readFileSync('docs/access-events.md', 'utf8');
+  const examples = [...page.matchAll(/```json\n(.*?)```|-d '(\{\n.*?)'\n/gs)].map(
+    (match) => match[1] ?? match[2] ?? '',
+  );
+  expect(examples).toHaveLength(2);
+  for (const example of examples) {
+    expect(readAccessEvent(JSON.parse(example), Date.parse('2026-11-22T12:00:00Z'))).toMatchObject({
+      ok: true,
+      notes: [],
+    });
+  }
+});
 
 describe('the codec of access.proto', () => {
   it('takes any bytes', () => {

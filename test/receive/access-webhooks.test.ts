@@ -72,6 +72,13 @@ describe('webhooks', () => {
       { 'content-type': 'text/plain' },
       1,
     ],
+    [
+      'EventBridge’s envelope of a record of CloudTrail',
+      'opa',
+      JSON.stringify({ 'detail-type': 'AWS API Call via CloudTrail', detail: { eventVersion: '1.11', eventID: 'a' } }),
+      JSON_TYPE,
+      1,
+    ],
     ['an event with a list of its own', 'hoop', JSON.stringify({ id: 1, events: [1, 2] }), JSON_TYPE, 1],
     ['without a type', 'hoop', '{"id":1}', {}, 1],
     ['a slash at the end', 'hoop/', '{"id":1}', JSON_TYPE, 1],
