@@ -16,6 +16,7 @@ const PYTHON = [
   'opentelemetry-instrumentation-psycopg==0.66b1',
   'flask==3.1.3',
   'psycopg[binary]==3.3.9',
+  'mcp==2.3.0',
 ];
 const JARS = {
   agent: { group: 'io.opentelemetry.javaagent', name: 'opentelemetry-javaagent', version: '2.33.1' },
