@@ -34,12 +34,12 @@ export const pressure = z
       .min(1)
       .max(1_000_000)
       .default(10_000)
-      .describe('Series kept, some 2.5 KiB each when full. Further ones only count until others have become too old.'),
+      .describe('Series kept, some 3 KiB each when full. Further ones only count until others have become too old.'),
     metricsMax: z
       .int()
       .min(1)
       .max(64)
-      .default(8)
+      .default(5)
       .describe('Metrics on one record, those nearest to their limits first.'),
     highShare: z
       .number()

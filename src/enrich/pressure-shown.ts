@@ -43,11 +43,13 @@ export function showPressure(
   const counts = { points: 0, records: 0 };
   if (memory.isEmpty) return counts;
   const show = createShow(memory, rules, settings, counts);
-  const byTrace = placesByTrace(writes);
-  for (const { record, timestampNs } of writes) {
-    if (record.audit.superseded_by !== undefined) continue;
+  const whereabouts = writes.map(({ record }) => whereOf(placeOfRecord(record)));
+  const byTrace = whereaboutsByTrace(writes, whereabouts);
+  for (const [index, { record, timestampNs }] of writes.entries()) {
+    const own = whereabouts[index];
+    if (own === undefined || record.audit.superseded_by !== undefined) continue;
     const startMs = Number(timestampNs) / 1e6;
-    const shown = show(placesOf(record, byTrace), startMs, startMs + record.event.duration / 1e6);
+    const shown = show(allOf(record, own, byTrace), startMs, startMs + record.event.duration / 1e6);
     if (shown === undefined) continue;
     record.audit.pressure = shown;
     counts.records++;
@@ -55,38 +57,49 @@ export function showPressure(
   return counts;
 }
 
+/** A place with its key: it takes longer to make one than to use it. */
+interface Where {
+  readonly place: MeasuredPlace;
+  readonly key: string;
+}
+
+function whereOf(place: MeasuredPlace): Where {
+  return { place, key: keyOfPlace(place) };
+}
+
+type ByTrace = ReadonlyMap<string, Map<string, Where>>;
+
+function traceKey(record: AuditRecord): string {
+  return `${record.data_stream.namespace}\0${record.trace?.id}`;
+}
+
 /** Where each trace's records ran: records of one trace are written together. */
-function placesByTrace(writes: readonly RecordWrite[]): ReadonlyMap<string, Map<string, MeasuredPlace>> {
-  const byTrace = new Map<string, Map<string, MeasuredPlace>>();
-  for (const { record } of writes) {
-    if (record.trace === undefined) continue;
-    const key = `${record.data_stream.namespace}\0${record.trace.id}`;
-    const places = byTrace.get(key) ?? new Map<string, MeasuredPlace>();
-    byTrace.set(key, places);
-    const place = placeOfRecord(record);
-    if (places.size < PLACES_PER_RECORD_MAX) places.set(keyOfPlace(place), place);
+function whereaboutsByTrace(writes: readonly RecordWrite[], whereabouts: readonly Where[]): ByTrace {
+  const byTrace = new Map<string, Map<string, Where>>();
+  for (const [index, { record }] of writes.entries()) {
+    const where = whereabouts[index];
+    if (record.trace === undefined || where === undefined) continue;
+    const key = traceKey(record);
+    const known = byTrace.get(key) ?? new Map<string, Where>();
+    byTrace.set(key, known);
+    if (known.size < PLACES_PER_RECORD_MAX) known.set(where.key, where);
   }
   return byTrace;
 }
 
 /** Its own place first; an entry's trace has others. Services of which only the path tells are found by their names. */
-function placesOf(
-  record: AuditRecord,
-  byTrace: ReadonlyMap<string, ReadonlyMap<string, MeasuredPlace>>,
-): MeasuredPlace[] {
-  const own = placeOfRecord(record);
+function allOf(record: AuditRecord, own: Where, byTrace: ByTrace): readonly Where[] {
   if (!record.audit.entry || record.trace === undefined) return [own];
-  const { namespace } = record.data_stream;
-  const places = new Map([[keyOfPlace(own), own]]);
-  for (const [key, place] of byTrace.get(`${namespace}\0${record.trace.id}`) ?? []) places.set(key, place);
-  const known = new Set([...places.values()].map(({ service }) => service));
+  const all = new Map([[own.key, own]]);
+  for (const [key, where] of byTrace.get(traceKey(record)) ?? []) all.set(key, where);
+  const known = new Set([...all.values()].map(({ place }) => place.service));
   for (const { service } of record.audit.path ?? []) {
-    if (service === undefined || known.has(service) || places.size >= PLACES_PER_RECORD_MAX) continue;
+    if (service === undefined || known.has(service) || all.size >= PLACES_PER_RECORD_MAX) continue;
     known.add(service);
-    const place = { namespace, service };
-    places.set(keyOfPlace(place), place);
+    const where = whereOf({ namespace: own.place.namespace, service });
+    all.set(where.key, where);
   }
-  return [...places.values()];
+  return [...all.values()];
 }
 
 function createShow(
@@ -94,20 +107,41 @@ function createShow(
   rules: readonly PressureRule[],
   settings: ShowSettings,
   counts: ShowCounts,
-): (places: readonly MeasuredPlace[], startMs: number, endMs: number) => Shown | undefined {
-  const known = new Map<string, Shown | undefined>();
-  return (places, startMs, endMs) => {
+): (whereabouts: readonly Where[], startMs: number, endMs: number) => Shown | undefined {
+  const measured = new Map<string, readonly Measured[]>();
+  const shown = new Map<string, Shown | undefined>();
+  const measuredAt = ({ place, key }: Where, from: number, to: number): readonly Measured[] => {
+    const bucket = `${from} ${to} ${key}`;
+    let found = measured.get(bucket);
+    if (found === undefined) {
+      const resources = theOnes(memory.resourcesAt(place), place);
+      const window = { startMs: from * BUCKET_MS, endMs: (to + 1) * BUCKET_MS, nearMs: settings.nearMs };
+      found = resources.flatMap((resource) => measuredOn(resource, resources, rules, window));
+      measured.set(bucket, found);
+    }
+    return found;
+  };
+  return (whereabouts, startMs, endMs) => {
     const from = Math.floor(startMs / BUCKET_MS);
     const to = Math.floor(endMs / BUCKET_MS);
-    const key = `${from} ${to} ${places.map(keyOfPlace).join('\x01')}`;
-    if (known.has(key)) return known.get(key);
-    const resources = new Set(places.flatMap((place) => theOnes(memory.resourcesAt(place), place)));
-    const window = { startMs: from * BUCKET_MS, endMs: (to + 1) * BUCKET_MS, nearMs: settings.nearMs };
-    const measured = [...resources].flatMap((resource) => measuredOn(resource, [...resources], rules, window));
-    const shown = summarise(measured, settings, counts);
-    known.set(key, shown);
-    return shown;
+    const key = `${from} ${to} ${whereabouts.map((where) => where.key).join('\x01')}`;
+    if (shown.has(key)) return shown.get(key);
+    const all = whereabouts.map((where) => measuredAt(where, from, to));
+    const made = summarise(all.length === 1 ? (all[0] ?? []) : withoutRepeats(all.flat()), settings, counts);
+    shown.set(key, made);
+    return made;
   };
+}
+
+/** Two places may share a resource, such as their host. */
+function withoutRepeats(measured: readonly Measured[]): readonly Measured[] {
+  const known = new Set<Series>();
+  return measured.filter(({ points }) => {
+    const [series] = points[0] ?? [];
+    if (series === undefined || known.has(series)) return false;
+    known.add(series);
+    return true;
+  });
 }
 
 /**
@@ -257,9 +291,9 @@ function rounded(value: number): number {
   return Number(value.toPrecision(12));
 }
 
-function summarise(measured: Measured[], settings: ShowSettings, counts: ShowCounts): Shown | undefined {
-  measured.sort((left, right) => compareMetrics(left.metric, right.metric));
-  const kept = measured.slice(0, settings.metricsMax);
+function summarise(measured: readonly Measured[], settings: ShowSettings, counts: ShowCounts): Shown | undefined {
+  const sorted = measured.toSorted((left, right) => compareMetrics(left.metric, right.metric));
+  const kept = sorted.slice(0, settings.metricsMax);
   const [first] = kept;
   if (first === undefined) return undefined;
   for (const { points } of kept) {
