@@ -59,7 +59,7 @@ const SECRET = /token(?!s)|secret|passw|api[-_]?key|access[-_]?key|signature|cre
 const NAMES_MAX = 2000;
 
 /** How the value of a header is masked: see Mode in mask.ts. */
-type HeaderMode = 'all' | 'cookie' | 'authorization' | 'token' | 'header';
+type HeaderMode = 'all' | 'cookie' | 'baggage' | 'authorization' | 'token' | 'header';
 
 const modes = new Map<string, HeaderMode>();
 
@@ -69,6 +69,7 @@ export function modeOfHeader(name: string): HeaderMode {
   let mode: HeaderMode = 'header';
   if (COOKIE.test(name)) mode = /cookie$/i.test(name) ? 'cookie' : 'all';
   else if (AUTHORIZATION.test(name)) mode = 'authorization';
+  else if (/^baggage$/i.test(name)) mode = 'baggage';
   else if (SECRET.test(name)) mode = 'token';
   if (modes.size >= NAMES_MAX) modes.clear();
   modes.set(name, mode);

@@ -1,6 +1,6 @@
 import type { Signal } from '../core/evidence.ts';
 import { type Message, REQUESTS } from './schema.ts';
-import { WIRE } from './wire.ts';
+import { WIRE, type WireCursor } from './wire.ts';
 
 /**
  * A part of a request on the way to attributes, values and texts. When something in it cannot be decoded, then
@@ -50,3 +50,26 @@ export const SHAPES: Readonly<Record<Signal, Shape>> = {
   logs: shapeOf(REQUESTS.logs),
   metrics: shapeOf(REQUESTS.metrics),
 };
+
+/**
+ * When the span or log record between `start` and `end` happened, in epoch nanoseconds; 0 when it does not tell. It has been
+ * walked through before, so it is well formed. The cursor is at `end` afterwards.
+ */
+export function timeIn(cursor: WireCursor, start: number, end: number, { times }: Shape): bigint {
+  const view = new DataView(cursor.bytes.buffer, cursor.bytes.byteOffset);
+  let best = times.length;
+  let timeNs = 0n;
+  cursor.position = start;
+  while (cursor.position < end) {
+    const tag = cursor.tag(end);
+    const rank = times.indexOf(tag);
+    const at = cursor.position;
+    cursor.skip(tag, end);
+    if (rank < 0 || rank > best) continue;
+    const read = view.getBigUint64(at, true);
+    if (rank < best && read === 0n) continue;
+    best = rank;
+    timeNs = read;
+  }
+  return timeNs;
+}

@@ -3,10 +3,11 @@ import { type CredentialFinder, FINDS_NOTHING } from './credential-finder.ts';
 import { headerNameStart, modeOfHeader } from './header-keys.ts';
 import { Hints, QUOTE_HINTS, TEXT_HINTS, TOKEN_HINTS } from './hints.ts';
 import { compileLooseKeys, type KeySet } from './key-set.ts';
+import { maskBaggage } from './mask-baggage.ts';
 import { maskCookies } from './mask-cookie.ts';
 import { maskJson } from './mask-json.ts';
 import { isProof, type Mode, modeOfSecret, type Proof } from './mask-mode.ts';
-import { SHAPES, type Shape } from './mask-shape.ts';
+import { SHAPES, type Shape, timeIn } from './mask-shape.ts';
 import {
   fill,
   maskAuthorization,
@@ -47,8 +48,10 @@ export interface Mask {
 /** Attributes that hold a URL or a part of one. */
 const URL_KEYS = ['url.query', 'url.full', 'http.target', 'http.url', 'http.request.header.referer'];
 
-export function compileMask({ attributes, queryParameters, sessions }: MaskSettings): Mask {
-  const { attributes: sessionKeys = [], cookies = [] } = sessions ?? {};
+export function compileMask({ queryParameters, sessions, ...settings }: MaskSettings): Mask {
+  const attributes = inBaggageToo(settings.attributes);
+  const sessionKeys = inBaggageToo(sessions?.attributes ?? []);
+  const cookies = sessions?.cookies ?? [];
   return {
     attributes: compileLooseKeys(attributes),
     sessions: compileLooseKeys(sessionKeys),
@@ -56,6 +59,11 @@ export function compileMask({ attributes, queryParameters, sessions }: MaskSetti
     queryParameters: new SecretNames(queryParameters),
     cookies: new SecretNames(cookies.flatMap((name) => [name, `__Host-${name}`, `__Secure-${name}`])),
   };
+}
+
+/** Span processors copy members of baggage to attributes of this prefix. */
+function inBaggageToo(keys: readonly string[]): string[] {
+  return keys.flatMap((key) => [key, `baggage.${key}`]);
 }
 
 /** The first letter of every JSON Web Token: `{` in base64. */
@@ -127,7 +135,8 @@ class Masker {
         if (shape.kind === 'attribute') this.#attribute(end, 'search', 0);
         else if (shape.kind === 'value') this.#value(end, 'body', 0);
         else this.#fields(end, shape);
-        if (this.#finder.hasUntimed && shape.times.length > 0) this.#finder.usedAt(this.#timeIn(start, end, shape));
+        if (this.#finder.hasUntimed && shape.times.length > 0)
+          this.#finder.usedAt(timeIn(this.#cursor, start, end, shape));
         return;
       } catch (thrown) {
         if (!(thrown instanceof WireError)) throw thrown;
@@ -155,24 +164,6 @@ class Masker {
         cursor.position = childEnd;
       } else this.part(childEnd, child);
     }
-  }
-
-  /** Epoch nanoseconds; 0 when the part does not tell. The cursor is at `end` then, as it was. */
-  #timeIn(start: number, end: number, { times }: Shape): bigint {
-    const cursor = this.#cursor;
-    let best = times.length;
-    let timeNs = 0n;
-    cursor.position = start;
-    while (cursor.position < end) {
-      const tag = cursor.tag(end);
-      const rank = times.indexOf(tag);
-      const at = cursor.position;
-      cursor.skip(tag, end);
-      if (rank < 0 || rank > best || (rank < best && this.#buffer.readBigUInt64LE(at) === 0n)) continue;
-      best = rank;
-      timeNs = this.#buffer.readBigUInt64LE(at);
-    }
-    return timeNs;
   }
 
   /** Masks the KeyValue from the cursor to `end`. The key may stand behind the value; of several keys the last counts. */
@@ -286,10 +277,11 @@ class Masker {
     const hasToken = end - start >= TOKEN_BYTES_MIN && this.#tokens.within(start, end);
     const hasJson = beginsJson(this.#buffer[start]) || (mode === 'body' && this.#quotes.within(start, end));
     const isToken = mode === 'header' && this.#buffer[start] === LETTER_E;
-    if (!hasHint && !hasToken && !hasJson && !isToken && mode !== 'url') return;
+    if (!hasHint && !hasToken && !hasJson && !isToken && mode !== 'url' && mode !== 'baggage') return;
     const text = this.#buffer.subarray(start, end);
     let masked = false;
     if (mode === 'header') masked = maskSignature(text, this.#foundToken) ?? false;
+    if (mode === 'baggage') masked = this.#baggage(text);
     if (hasJson) masked = this.#json(text) || masked;
     if (hasHint) masked = maskUrlPasswords(text) || masked;
     // The first name in a URL's query stands behind nothing that would hint at it.
@@ -321,6 +313,19 @@ class Masker {
       this.#hints.within(start, end) ||
       (end - start >= TOKEN_BYTES_MIN && this.#tokens.within(start, end)) ||
       beginsJson(this.#buffer[start])
+    );
+  }
+
+  #baggage(text: Buffer): boolean {
+    const { sessions, attributes, queryParameters } = this.#mask;
+    return maskBaggage(
+      text,
+      (start, end) => {
+        if (sessions.match(text, start, end) !== undefined) return 'hash';
+        if (attributes.match(text, start, end) !== undefined) return 'fill';
+        return queryParameters.has(text.toString('latin1', start, end)) ? 'fill' : 'keep';
+      },
+      (id) => this.#finder.session(id),
     );
   }
 

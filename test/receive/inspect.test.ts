@@ -248,6 +248,25 @@ describe('session ids', () => {
     },
   );
 
+  it.each([
+    ['userId=alice,session.id=SESSION', 'userId=alice,session.id=HASH'],
+    [' session.id = SESSION ;p=1, a=b', ' session.id = HASH ;p=1, a=b'],
+    ['access_token=SESSION;p=1,a=b,password=x', 'access_token=************************************;p=1,a=b,password=*'],
+    ['a,b=,session.id=,=c', 'a,b=,session.id=,=c'],
+  ])('are hashed in the baggage %s, and its secrets go', async (header, expected) => {
+    const { inspect, hashOf } = setUp();
+    const payload = traces({
+      'http.request.header.baggage': [header.replace('SESSION', SESSION)],
+      'baggage.session.id': SESSION,
+      'baggage.token': SESSION,
+    });
+    await inspect(payload);
+    const left = attributeOf(payload, 'http.request.header.baggage');
+    expect(left).toEqual([expected.replace('HASH', hashOf(SESSION))]);
+    expect(attributeOf(payload, 'baggage.session.id')).toBe(hashOf(SESSION));
+    expect(attributeOf(payload, 'baggage.token')).toBe('*'.repeat(36));
+  });
+
   it('tell whose they are when that is known, in their namespace only', async () => {
     const { inspect, owners, hashOf, counters } = setUp();
     const alice: SessionOwner = { id: 'alice', roles: ['nurse'] };
