@@ -179,7 +179,7 @@ function identityOfGateway(headers: Attributes, sources: readonly HeaderSource[]
     if (field === 'roles') roles ??= listOf(headers, names);
     else if ((field === 'id' || field === 'name' || field === 'email') && !said.has(field)) {
       // Google's proxy writes `accounts.google.com:alice@example.com`.
-      const text = someone(textOf(headers, names))?.replace(/^accounts\.google\.com:/, '');
+      const text = someone(onlyText(headers, names))?.replace(/^accounts\.google\.com:/, '');
       if (text !== undefined) said.set(field, text);
     }
   }
@@ -187,6 +187,12 @@ function identityOfGateway(headers: Attributes, sources: readonly HeaderSource[]
   const email = said.get('email');
   const id = said.get('id') ?? name ?? email;
   return id === undefined ? undefined : compact({ id, name, email, roles, type: typeOfId(id) });
+}
+
+/** A header that came twice with different values may be the caller's own beside the gateway's: nobody can tell which. */
+function onlyText(headers: Attributes, names: readonly [string]): string | undefined {
+  const value = headers.get(names[0]);
+  return Array.isArray(value) && new Set(value).size > 1 ? undefined : textOf(headers, names);
 }
 
 function identityOfGatewayClaims(

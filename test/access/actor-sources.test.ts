@@ -130,6 +130,8 @@ describe('headers of proxies and clouds', () => {
       header('x-forwarded-tls-client-cert-info', encodeURIComponent('Subject="CN=alice,O=Clinic"')),
       { id: 'alice', name: 'alice' },
     ],
+    ['a header that came twice', header('x-forwarded-user', ['mallory', 'alice']), undefined],
+    ['a header that came twice, alike', header('x-forwarded-user', ['alice', 'alice']), { id: 'alice' }],
     ['no certificate', header('x-forwarded-client-cert', 'Hash=1'), undefined],
     ['no claims', header('x-userinfo', 'e30x'), undefined],
   ])('%s', (_, values, identity) => {
