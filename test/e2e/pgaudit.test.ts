@@ -23,8 +23,8 @@ interface CollectorConfig {
 /** The code blocks of a language on the page that tells users how to set this up. */
 async function blocksOf(language: string): Promise<string[]> {
   const page = await readFile(join(ROOT, 'docs/database-audit.md'), 'utf8');
-  const blocks = [...page.matchAll(/```(\w+)\n([\s\S]*?)```/g)].filter(([, name]) => name === language);
-  return blocks.map(([, , text = '']) => text.replace(/^ {3}/gm, ''));
+  const blocks = [...page.matchAll(/^( *)```(\w+)\n([\s\S]*?)```/gm)].filter(([, , name]) => name === language);
+  return blocks.map(([, indent = '', , text = '']) => text.replaceAll(new RegExp(`^${indent}`, 'gm'), ''));
 }
 
 describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited database', () => {
@@ -36,8 +36,8 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), 'spantrail-pgaudit-'));
-    const [settings = ''] = await blocksOf('ini');
-    database = await startPostgres(postgres as { bin: string }, settings);
+    const [settings = '', textLog = ''] = await blocksOf('ini');
+    database = await startPostgres(postgres as { bin: string }, `${textLog}\n${settings}`);
     await database.psql(
       'postgres',
       'postgres',
@@ -82,8 +82,8 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
 
   async function startCollector(grpc: number): Promise<RunningProgram> {
     const config = parse(await readFile(join(ROOT, 'otel-collector-config.yaml'), 'utf8')) as CollectorConfig;
-    const [snippet = ''] = await blocksOf('yaml');
-    const added = parse(snippet) as CollectorConfig;
+    const snippets = await blocksOf('yaml');
+    const added = parse(snippets[0] ?? '') as CollectorConfig;
     const tail = {
       ...added.receivers['file_log/postgres'],
       include: [join(database.logFolder, '*.json')],
@@ -91,6 +91,19 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
     };
     config.receivers['file_log/postgres'] = tail;
     Object.assign(config.service.pipelines, added.service.pipelines);
+    const several = parse(snippets[1] ?? '') as CollectorConfig;
+    for (const form of ['csv', 'log']) {
+      const include = [join(database.logFolder, `*.${form}`)];
+      config.receivers[`file_log/${form}`] = {
+        ...several.receivers['file_log/postgres'],
+        include,
+        poll_interval: '50ms',
+      };
+      config.service.pipelines[`logs/${form}`] = {
+        receivers: [`file_log/${form}`],
+        exporters: ['otlp_grpc/spantrail'],
+      };
+    }
     const file = join(folder, 'collector.yaml');
     await writeFile(file, stringify(config));
     const environment = {
@@ -199,5 +212,45 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
     for (const tie of ['statement', 'application_name', 'transaction', 'session']) {
       expect(metrics).toMatch(new RegExp(`tied\\w*\\{[^}]*tie="${tie}"[^}]*\\} [1-9]`));
     }
+  });
+
+  it.each(['csvlog', 'stderr'])('is heard in %s, too', async (destination) => {
+    await database.psql(
+      'postgres',
+      'postgres',
+      `ALTER SYSTEM SET log_destination = '${destination}'`,
+      'SELECT pg_reload_conf()',
+    );
+    await sleep(500);
+    const login = `dba_${destination}`;
+    await database.psql('postgres', 'shop', `CREATE ROLE ${login} LOGIN`, `GRANT SELECT ON orders TO ${login}`);
+    const [traceId, spanId] = [destination === 'csvlog' ? 'c' : 'd'].flatMap((digit) => [
+      digit.repeat(32),
+      digit.repeat(16),
+    ]);
+    const comment = `/*traceparent='00-${traceId}-${spanId}-01'*/`;
+    const plain = 'SELECT note\nFROM orders\nWHERE id = 9';
+    await database.psql(login, 'shop', `${plain} ${comment}`, plain, 'SELECT *\nFROM payroll');
+    const records = await found(`user.id: ${login}`, 3);
+    const states = records.map(({ audit, db, event }) => [
+      audit.join.state,
+      db?.collection,
+      event.outcome === 'failure',
+    ]);
+    expect(states).toEqual(
+      expect.arrayContaining([
+        ['unsampled', 'orders', false],
+        ['out_of_band', 'orders', false],
+        ['out_of_band', 'payroll', true],
+      ]),
+    );
+    const named = records.find(({ audit }) => audit.join.tie === 'statement');
+    expect(named).toMatchObject({
+      trace: { id: traceId },
+      span: { id: spanId },
+      audit: { join: { tie: 'statement' } },
+    });
+    expect(named?.db?.statement).toBe('SELECT note FROM orders WHERE id = ?');
+    expect(records.every(({ audit }) => /^[0-9a-f.]+\/\d+$/.test(audit.evidence[0]?.id ?? ''))).toBe(true);
   });
 });
