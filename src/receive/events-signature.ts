@@ -105,9 +105,9 @@ function checkStandardWebhook(
     .split(' ')
     .filter((part) => part.startsWith('v1,'))
     .map((part) => Buffer.from(part.slice('v1,'.length), 'base64'));
-  const signatures = secrets.map((secret) =>
-    createHmac('sha256', webhookKey(secret)).update(`${id}.${timestamp}.`).update(body).digest(),
-  );
+  const signatures = secrets
+    .flatMap(webhookKeys)
+    .map((key) => createHmac('sha256', key).update(`${id}.${timestamp}.`).update(body).digest());
   if (!signatures.some((signature) => given.some((each) => isEqual(signature, each)))) {
     return wrong('webhook-signature does not fit the id, the timestamp, the body and the secret');
   }
@@ -119,10 +119,15 @@ function checkStandardWebhook(
   return { ok: false, code: 'signature_expired', reason };
 }
 
-/** Standard Webhooks gives secrets as `whsec_` + base64 of the key. */
-function webhookKey(secret: string): Buffer {
+/**
+ * Standard Webhooks gives secrets as `whsec_` + base64 of the key, and its libraries take them without the prefix, too; what is not
+ * made by them may be the key itself.
+ */
+function webhookKeys(secret: string): Buffer[] {
   const prefix = 'whsec_';
-  return secret.startsWith(prefix) ? Buffer.from(secret.slice(prefix.length), 'base64') : Buffer.from(secret);
+  if (secret.startsWith(prefix)) return [Buffer.from(secret.slice(prefix.length), 'base64')];
+  const isBase64 = /^[A-Za-z0-9+/]+={0,2}$/.test(secret) && secret.length % 4 === 0;
+  return [Buffer.from(secret), ...(isBase64 ? [Buffer.from(secret, 'base64')] : [])];
 }
 
 function webhookHeader(headers: Headers, name: 'id' | 'timestamp' | 'signature'): string {

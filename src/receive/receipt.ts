@@ -52,8 +52,9 @@ export interface Receipt {
   readonly warnings: readonly ReceiptWarning[];
 }
 
-/** Entries of each kind that a receipt lists, so that the answer to a large request stays far below 4 MiB. */
+/** Entries of each kind that a receipt lists, and characters in all of them: clients of gRPC take answers of 4 MiB. */
 export const RECEIPT_ITEMS_MAX = 1000;
+const RECEIPT_CHARS_MAX = 1_000_000;
 /** Longest text in one of them, in characters. */
 const TEXT_CHARS_MAX = 500;
 
@@ -62,26 +63,34 @@ export class ReceiptWriter {
   accepted = 0;
   repeated = 0;
   rejectedCount = 0;
+  #chars = 0;
   readonly #rejected: RejectedEvent[] = [];
   readonly #warnings: ReceiptWarning[] = [];
 
   reject({ id, field, reason, ...event }: RejectedEvent): void {
     this.rejectedCount += 1;
-    if (this.#rejected.length >= RECEIPT_ITEMS_MAX) return;
-    this.#rejected.push({ ...event, id: shorten(id), field: shorten(field), reason: shorten(reason) });
+    if (this.#rejected.length >= RECEIPT_ITEMS_MAX || this.#chars > RECEIPT_CHARS_MAX) return;
+    this.#rejected.push({
+      ...event,
+      id: this.#shorten(id),
+      field: this.#shorten(field),
+      reason: this.#shorten(reason),
+    });
   }
 
   warn({ field, reason, ...warning }: ReceiptWarning): void {
-    if (this.#warnings.length >= RECEIPT_ITEMS_MAX) return;
-    this.#warnings.push({ ...warning, field: shorten(field), reason: shorten(reason) });
+    if (this.#warnings.length >= RECEIPT_ITEMS_MAX || this.#chars > RECEIPT_CHARS_MAX) return;
+    this.#warnings.push({ ...warning, field: this.#shorten(field), reason: this.#shorten(reason) });
   }
 
   receipt(): Receipt {
     const { accepted, repeated, rejectedCount } = this;
     return { accepted, repeated, rejected: this.#rejected, rejectedCount, warnings: this.#warnings };
   }
-}
 
-function shorten(text: string): string {
-  return text.length <= TEXT_CHARS_MAX ? text : `${text.slice(0, TEXT_CHARS_MAX - 1).toWellFormed()}…`;
+  #shorten(text: string): string {
+    const short = text.length <= TEXT_CHARS_MAX ? text : `${text.slice(0, TEXT_CHARS_MAX - 1).toWellFormed()}…`;
+    this.#chars += short.length;
+    return short;
+  }
 }

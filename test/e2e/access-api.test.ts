@@ -272,3 +272,55 @@ it('an event of a sender without trust takes no trusted event’s place, and say
   expect(records.filter(({ user }) => user?.id === 'mallory')).toEqual([]);
   expect(records.map(({ audit }) => audit.evidence[0]?.sender).sort()).toEqual(['access_api', 'untrusted']);
 });
+
+it('an event on a span is one record with two pieces of evidence: the event’s words, the span’s path', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'spantrail-e2e-'));
+  folders.push(folder);
+  running = await startProcess(['--data-dir', folder, '--store', 'memory']);
+  const [traceId, spanId] = [hex(16), hex(8)];
+  const startNs = BigInt(START_MS) * NANOS;
+  const http = { 'http.request.method': 'GET', 'http.route': '/charts/:id', 'url.path': '/charts/7' };
+  const status = { 'http.response.status_code': 403 };
+  const span = { traceId, spanId, kind: 2, startNs, endNs: startNs + 20n * NANOS, attributes: { ...http, ...status } };
+  await send(running, 'span', [{ kind: 'span', span }]);
+  const said = {
+    id: 'e1',
+    actor: { id: 'robot', type: 'agent', on_behalf_of: { id: 'alice' } },
+    action: 'open-chart',
+    target: { type: 'patient', id: 'patients/7' },
+    outcome: 'failure',
+    decision: 'deny',
+    reason: 'not a patient of her ward',
+    checks: [{ permission: 'chart.read', granted: false, rule: 'own-ward', duration: '2ms' }],
+    source: { ip: '10.0.0.7' },
+    session_id: 'a session of hers',
+    purpose: 'treatment',
+    change: { before: { dose: 1 }, after: { dose: 2 } },
+    trace_id: traceId,
+    span_id: spanId,
+  };
+  await send(running, 'ndjson', [{ kind: 'event', event: said, timeMs: START_MS + 10 }]);
+  await running.settled();
+  const records = await running.search('');
+  expect(records).toHaveLength(1);
+  expect(records[0]).toMatchObject({
+    event: { action: 'open-chart', outcome: 'failure', reason: 'not a patient of her ward', duration: 20_000_000 },
+    user: { id: 'robot', effective: { id: 'alice' } },
+    source: { ip: '10.0.0.7' },
+    http: { response: { status_code: 403 } },
+    trace: { id: traceId },
+    audit: {
+      actor: { type: 'agent', attribution: 'explicit' },
+      target: { type: 'patient', id: 'patients/7' },
+      decision: 'deny',
+      checks: [{ permission: 'chart.read', granted: false, rule: 'own-ward', duration: 2_000_000 }],
+      purpose: 'treatment',
+      change: { before: '{"dose":1}', after: '{"dose":2}' },
+      evidence: [
+        { signal: 'access', source: 'log.access', sender: 'access_api', id: 'e1' },
+        { signal: 'traces', source: 'http.server', sender: 'http', id: spanId },
+      ],
+    },
+  });
+  expect(JSON.stringify(records)).not.toContain('a session of hers');
+});

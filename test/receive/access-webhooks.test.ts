@@ -157,6 +157,7 @@ function signed(secret: string, body: string, seconds = NOW_MS / 1000, prefix = 
 describe('a webhook’s signature', () => {
   const secret = `whsec_${randomBytes(24).toString('base64')}`;
   const other = `whsec_${randomBytes(24).toString('base64')}`;
+  const bare = randomBytes(24).toString('base64');
   const plain = randomBytes(16).toString('hex');
   const body = '{"id":"e1"}';
   const digest = (key: string) => createHmac('sha256', key).update(body).digest('hex');
@@ -168,6 +169,7 @@ describe('a webhook’s signature', () => {
     ['Standard Webhooks’', signed(secret, body, now, 'webhook'), ''],
     ['an older secret’s', signed(other, body), ''],
     ['one at the edge of the window', signed(secret, body, now - 300), ''],
+    ['one with a secret that lost its prefix', signed(bare, body), ''],
     ['GitHub’s', { 'x-hub-signature-256': `sha256=${digest(plain)}` }, ''],
     ['the bearer secret', { authorization: `Bearer ${plain}` }, ''],
     ['the bare secret', { authorization: plain }, ''],
@@ -184,7 +186,7 @@ describe('a webhook’s signature', () => {
     ['a wrong bearer', { authorization: 'Bearer wrong' }, 'signature_wrong'],
     ['a wrong password', { authorization: basic('wrong') }, 'signature_wrong'],
   ])('%s is judged', async (_, headers, code) => {
-    const settings = { secrets: [secret, other, plain], scheme: undefined, toleranceMs: 300_000 };
+    const settings = { secrets: [secret, other, bare, plain], scheme: undefined, toleranceMs: 300_000 };
     const harness = await start({ signatures: new Map([['hoop', settings]]) });
     const answer = await post(harness, 'hoop', body, { ...JSON_TYPE, ...headers });
     expect(answer.status).toBe(code === '' ? 200 : 401);
