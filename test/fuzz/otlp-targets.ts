@@ -2,10 +2,13 @@ import { createSettling } from '../../src/app/settling.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
 import { AppError } from '../../src/core/errors.ts';
 import type { FrameNote, LogRecord, Signal, Span } from '../../src/core/evidence.ts';
+import { Counters } from '../../src/core/metrics.ts';
 import { compileKeys, PayloadReader } from '../../src/otlp/decode.ts';
 import { transcodeJson } from '../../src/otlp/json.ts';
 import { compileMask, maskSecrets } from '../../src/otlp/mask.ts';
 import { type ScannedItem, scanLogs, scanMetrics, scanTraces } from '../../src/otlp/scan.ts';
+import { RequestCredentials } from '../../src/receive/credentials.ts';
+import { createSessionHash } from '../../src/receive/session-hash.ts';
 import { encodeLogs, encodeMetrics, encodeTraces } from '../otlp/encode.ts';
 import { ORACLE, oracleDecode, type Plain } from '../otlp/oracle.ts';
 import { encodeUnusually } from '../otlp/unusual.ts';
@@ -17,7 +20,9 @@ const SETTINGS = settingsSchema.parse({});
 const MASK = compileMask({
   attributes: SETTINGS.receive.maskAttributes,
   queryParameters: SETTINGS.receive.maskQueryParameters,
+  sessions: SETTINGS.identity.sessions,
 });
+const HASH = createSessionHash(Buffer.alloc(32, 7));
 const ALL_KEYS = compileKeys(['*']);
 const SETTLING = createSettling(SETTINGS);
 const NOTE: FrameNote = {
@@ -35,7 +40,11 @@ const RICH_SPAN = {
     'http.request.method': 'GET',
     'url.path': '/patients/7',
     'url.query': 'token=abc&q=1',
-    'http.request.header.authorization': ['Bearer aaa.bbb.ccc'],
+    'http.request.header.authorization': ['Bearer eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl'],
+    'http.request.header.cookie': ['theme=dark; JSESSIONID=7f3c2c1e-8a51-4b90; sid="0123456789abcdef"'],
+    'http.request.header.baggage': 'session.id=7f3c2c1e-8a51;p=1,token=abc,a=b',
+    'session.id': '7f3c2c1e-8a51-4b90-9d0e-52e1c3a7b955',
+    'session.previous_id': 12345678901,
     'user.id': 'alice',
     nested: { deep: [1, -2n, 0.5, true, { password: 'p' }, Buffer.from('bytes')] },
   },
@@ -151,12 +160,17 @@ function checkDecode(signal: Signal, payload: Buffer, itemStart: number): void {
 
 function checkMask(signal: Signal, payload: Buffer): void {
   const masked = Buffer.from(payload);
-  const count = maskSecrets(masked, signal, MASK);
+  const found = new RequestCredentials(new Counters(), HASH);
+  const count = maskSecrets(masked, signal, MASK, found);
   promise(count >= 0 && count <= payload.length, () => `${count} values masked`);
   promise(count > 0 || masked.equals(payload), () => 'nothing was masked and bytes have changed');
   const before = itemsOf(signal, payload);
   const after = itemsOf(signal, masked);
   promise(JSON.stringify(before) === JSON.stringify(after), () => 'masking moves items');
+  for (const token of found.tokens.keys()) promise(token.length < payload.length, () => `a token ${token.length} long`);
+  for (const { earliestNs, latestNs } of [...found.tokens.values(), ...found.sessions.values()]) {
+    promise(earliestNs <= latestNs, () => `used from ${earliestNs} to ${latestNs}`);
+  }
 }
 
 function compare(
