@@ -274,16 +274,15 @@ function measure(
 ): Measured {
   const value = sumOf(points);
   const timeMs = Math.max(...points.map(([, point]) => point.timeMs));
+  const hasLimit = limit !== undefined && limit.value > 0;
   const metric: PressureMetric = {
     name,
     value: rounded(value),
+    ...(hasLimit && { limit: rounded(limit.value), ratio: rounded(value / limit.value) }),
     at: formatTimestamp(BigInt(Math.round(timeMs * 1e3)) * 1_000n),
     of: [nameOfPlace(place), thing].filter((text) => text !== '').join(' '),
   };
-  if (limit === undefined || !(limit.value > 0)) return { metric, points };
-  metric.limit = rounded(limit.value);
-  metric.ratio = rounded(value / limit.value);
-  return { metric, points: [...points, ...limit.points] };
+  return { metric, points: hasLimit ? [...points, ...limit.points] : points };
 }
 
 /** Twelve digits: what sums of binary fractions have beyond is noise. */
@@ -301,10 +300,13 @@ function summarise(measured: readonly Measured[], settings: ShowSettings, counts
   }
   const { name, value, limit, ratio } = first.metric;
   const state = ratio === undefined || ratio < settings.highShare ? 'normal' : ratio < 1 ? 'high' : 'exhausted';
-  const shown: Shown = { state, metric: name, value, metrics: kept.map(({ metric }) => metric) };
-  if (limit !== undefined) shown.limit = limit;
-  if (ratio !== undefined) shown.ratio = ratio;
-  return shown;
+  const metrics = kept.map(({ metric }) => metric);
+  return {
+    ...{ state, metric: name, value },
+    ...(limit !== undefined && { limit }),
+    ...(ratio !== undefined && { ratio }),
+    metrics,
+  };
 }
 
 /** Those nearest to their limits first, those without one last. */
