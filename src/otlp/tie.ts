@@ -158,54 +158,123 @@ function lines(name: string, value: AttributeValue, depth: number): string {
 }
 
 /** Tags on the way to a log record: the resource block of the request, its scope block, the record in that. */
-const FIELDS = [1, 2, 2] as const;
+const TAGS = [(1 << 3) | WIRE.delimited, (2 << 3) | WIRE.delimited, (2 << 3) | WIRE.delimited] as const;
 
 const LOG = { attributes: 6, traceId: 9, spanId: 10 } as const;
 
+/** Parts of the new payload in their order: bytes that stay, and the heads and endings between them. */
+class Parts {
+  readonly #list: (Uint8Array | undefined)[] = [];
+  length = 0;
+
+  add(bytes: Uint8Array): void {
+    this.#list.push(bytes);
+    this.length += bytes.length;
+  }
+
+  /** Leaves room for a field's head, which is known once its content is. */
+  open(): number {
+    return this.#list.push(undefined) - 1;
+  }
+
+  /** Writes the head of a field whose content is all that was added since. */
+  close(place: number, tag: number, contentLength: number): void {
+    const head = Buffer.allocUnsafe(HEAD_BYTES_MAX);
+    head[0] = tag;
+    let at = 1;
+    let rest = contentLength;
+    for (; rest > 0x7f; rest = Math.floor(rest / 0x80)) head[at++] = (rest & 0x7f) | 0x80;
+    head[at++] = rest;
+    this.#list[place] = head.subarray(0, at);
+    this.length += at;
+  }
+
+  join(): Buffer {
+    const joined = Buffer.allocUnsafe(this.length);
+    let at = 0;
+    for (const part of this.#list) {
+      if (part === undefined) continue;
+      joined.set(part, at);
+      at += part.length;
+    }
+    return joined;
+  }
+}
+
+/** A tag below 16 and a length below 2^35. */
+const HEAD_BYTES_MAX = 6;
+
 function rewrite(payload: Buffer, tied: readonly Item[]): Buffer {
+  const cursor = new WireCursor(payload);
+  const parts = new Parts();
   let next = 0;
-  const blocks = (start: number, end: number, level: number): Buffer => {
-    const cursor = new WireCursor(payload);
-    cursor.position = start;
-    const field = FIELDS[level] ?? 0;
-    const parts: Buffer[] = [];
-    let copied = start;
+  const blocks = (end: number, level: number): void => {
+    const wanted = TAGS[level];
+    let copied = cursor.position;
     while (cursor.position < end) {
       const at = cursor.position;
       const tag = cursor.tag(end);
-      if (tag !== ((field << 3) | WIRE.delimited)) {
+      if (tag !== wanted) {
         cursor.skip(tag, end);
         continue;
       }
       const contentEnd = cursor.delimitedEnd(end);
-      const contentStart = cursor.position;
-      cursor.position = contentEnd;
       const item = tied[next];
-      if (item === undefined || item.start >= contentEnd) continue;
-      parts.push(payload.subarray(copied, at));
+      if (item === undefined || item.start >= contentEnd) {
+        cursor.position = contentEnd;
+        continue;
+      }
+      parts.add(payload.subarray(copied, at));
       copied = contentEnd;
-      const writer = new WireWriter();
-      if (level === FIELDS.length - 1) {
+      const head = parts.open();
+      const before = parts.length;
+      if (level < TAGS.length - 1) blocks(contentEnd, level + 1);
+      else {
+        parts.add(payload.subarray(cursor.position, contentEnd));
+        parts.add(endingOf(item));
         next += 1;
-        writer.bytes(field, Buffer.concat([payload.subarray(contentStart, contentEnd), endingOf(item)]));
-      } else writer.bytes(field, blocks(contentStart, contentEnd, level + 1));
-      parts.push(writer.finish());
+        cursor.position = contentEnd;
+      }
+      parts.close(head, wanted, parts.length - before);
     }
-    parts.push(payload.subarray(copied, end));
-    return Buffer.concat(parts);
+    parts.add(payload.subarray(copied, end));
   };
-  return blocks(0, payload.length, 0);
+  blocks(payload.length, 0);
+  return parts.join();
+}
+
+const TIE_BYTES = new Map<TraceTie, Buffer>();
+
+/** The attribute that says how a record was tied, as a field of it; made once for each way. */
+function attributeOf(tie: TraceTie): Buffer {
+  let bytes = TIE_BYTES.get(tie);
+  if (bytes === undefined) {
+    const writer = new WireWriter();
+    writer.message(LOG.attributes, () => {
+      writer.text(1, TIE_ATTRIBUTE);
+      writer.message(2, () => writer.text(1, tie));
+    });
+    bytes = writer.finish();
+    TIE_BYTES.set(tie, bytes);
+  }
+  return bytes;
 }
 
 /** The last value of a field counts, so that what is added stands for an id that was there and not valid. */
 function endingOf({ tie = 'text', traceId = '', spanId = '' }: Item): Buffer {
-  const writer = new WireWriter();
-  writer.bytes(LOG.traceId, Buffer.from(traceId, 'hex'));
+  const attribute = attributeOf(tie);
   // A span id without a trace meant nothing; beside a trace id in the text it may be that trace's.
-  if (spanId !== '' || tie !== 'text') writer.bytes(LOG.spanId, Buffer.from(spanId, 'hex'));
-  writer.message(LOG.attributes, () => {
-    writer.text(1, TIE_ATTRIBUTE);
-    writer.message(2, () => writer.text(1, tie));
-  });
-  return writer.finish();
+  const hasSpan = spanId !== '' || tie !== 'text';
+  const [traceBytes, spanBytes] = [traceId.length / 2, spanId.length / 2];
+  const ending = Buffer.allocUnsafe(2 + traceBytes + (hasSpan ? 2 + spanBytes : 0) + attribute.length);
+  ending[0] = (LOG.traceId << 3) | WIRE.delimited;
+  ending[1] = traceBytes;
+  let at = 2 + ending.write(traceId, 2, 'hex');
+  if (hasSpan) {
+    ending[at] = (LOG.spanId << 3) | WIRE.delimited;
+    ending[at + 1] = spanBytes;
+    at += 2 + ending.write(spanId, at + 2, 'hex');
+  }
+  ending.set(attribute, at);
+  return ending;
 }
