@@ -22,12 +22,11 @@ import { typeOfOperation } from './file.ts';
 import { identityOfAttributes } from './identity.ts';
 import { asJsonText, checksOf } from './log-fields.ts';
 import { isExplicit } from './mapped-event.ts';
-import { typesOfOperation } from './operation.ts';
+import { operationNamed, tellingStatement } from './operation.ts';
 import { placeSections } from './place-fields.ts';
 import { foldPath, redactQuery } from './route.ts';
 import { type AccessRules, CATEGORIES, eventNameOf, TYPES } from './rules.ts';
 import type { AuthenticationRule } from './settings.ts';
-import { readStatement } from './statement.ts';
 
 const KINDS = new Set(['alert', 'asset', 'enrichment', 'event', 'metric', 'state', 'signal']);
 
@@ -205,7 +204,7 @@ function impliedTarget(
 const TYPE_BY_METHOD: Readonly<Record<string, string>> = { PUT: 'change', PATCH: 'change', DELETE: 'deletion' };
 
 function impliedTypes({ db, http }: AccessSections, action: string): readonly string[] {
-  if (db?.operation !== undefined) return typesOfOperation(db.operation);
+  if (db?.operation !== undefined) return operationNamed(db.operation).types;
   const method = http?.request?.method;
   return [method === undefined ? typeOfOperation(action) : (TYPE_BY_METHOD[method] ?? 'access')];
 }
@@ -218,7 +217,7 @@ function sectionsOf(fields: Attributes, { isSecret }: AccessRules): AccessSectio
   const text = (names: readonly string[]) => textOf(fields, names);
   const system = text(NAMES.dbSystem);
   const sent = text(NAMES.dbStatement);
-  const statement = sent === undefined ? undefined : readStatement(sent, system ?? '');
+  const statement = sent === undefined ? undefined : tellingStatement(sent, system ?? '');
   const query = text(NAMES.urlQuery);
   const ip = ipOf(text([...NAMES.sourceIp, ...NAMES.clientAddress]));
   const agent = text(NAMES.userAgent);
@@ -236,7 +235,7 @@ function sectionsOf(fields: Attributes, { isSecret }: AccessRules): AccessSectio
       system,
       namespace: text(NAMES.dbNamespace),
       collection: text(NAMES.dbCollection) ?? statement?.table,
-      operation: text(NAMES.dbOperation) ?? statement?.operation,
+      operation: operationIn(text(NAMES.dbOperation), statement?.operation),
       statement: statement?.text,
       status_code: text(NAMES.dbStatus),
     }),
@@ -246,6 +245,13 @@ function sectionsOf(fields: Attributes, { isSecret }: AccessRules): AccessSectio
       ip === undefined ? undefined : compact({ ip, port: countOf(fields, [...NAMES.sourcePort, ...NAMES.clientPort]) }),
     user_agent: agent === undefined ? undefined : { original: agent },
   });
+}
+
+/** `SET ROLE` tells more than `SET`. */
+function operationIn(stated: string | undefined, read: string | undefined): string | undefined {
+  const isMore = stated === undefined || read?.toUpperCase().startsWith(`${stated.toUpperCase()} `);
+  const telling = isMore ? read : stated;
+  return telling === undefined ? undefined : operationNamed(telling).operation;
 }
 
 function errorOfEvent(log: LogRecord): ErrorText | undefined {

@@ -58,6 +58,12 @@ export function isExplicit(log: LogRecord, { isAccessEvent }: Pick<EventMappings
   return false;
 }
 
+/** Times belong together: those of the mapping are not mixed with what happens to be among the attributes. */
+const TIMES = ['@timestamp', 'event.start', 'event.end', 'event.duration'];
+
 function withFields(log: LogRecord, { fields }: Mapped): LogRecord {
-  return { ...log, attributes: new Map([...log.attributes, ...fields]) };
+  const attributes = new Map(log.attributes);
+  for (const name of TIMES) attributes.delete(name);
+  for (const [name, value] of fields) attributes.set(name, value);
+  return { ...log, attributes };
 }

@@ -110,9 +110,9 @@ function typed(operation: string): Operation {
   return { operation, types: TYPES_BY_VERB.find(([pattern]) => pattern.test(operation))?.[1] ?? ['access'] };
 }
 
-/** The ECS event types of an operation by its name. */
-export function typesOfOperation(name: string): readonly string[] {
-  return asOperation(name).types;
+/** An operation by its name alone. */
+export function operationNamed(name: string): Operation {
+  return asOperation(name);
 }
 
 const asOperation = remember((named) => {

@@ -130,7 +130,7 @@ export const ENVOY: readonly Mapping[] = [
 }));
 
 const NGINX_STATUS = ['${status}', '${status_code}', '${response_status}', '${http.status}', '${nginx.status}'];
-const NGINX_TIME = ['${time_iso8601}', '${msec}', '${time_local}', '${@timestamp}', '${timestamp}', '${time}', '${ts}'];
+const NGINX_TIME = ['${msec}', '${time_iso8601}', '${time_local}', '${@timestamp}', '${timestamp}', '${time}', '${ts}'];
 
 /** nginx: the variables of its log module, core module and OpenTelemetry modules, under their own names or the usual ones. */
 export const NGINX: readonly Mapping[] = [
