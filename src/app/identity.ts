@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { open, readFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Settings } from '../config/schema.ts';
 import { type Clock, systemScheduler } from '../core/clock.ts';
@@ -43,7 +43,7 @@ export async function openCredentials(options: CredentialOptions): Promise<Crede
   const key = await readSessionKey(folder, sessions.keyFile);
   const owners = new SessionOwners(sessions);
   const issuers = await openIssuers({ ...tokens, clock, scheduler: systemScheduler, counters, log });
-  const sessionLog = await SessionLog.open({ folder, disk: nodeDisk, key, owners, log });
+  const sessionLog = await SessionLog.open({ folder, disk: nodeDisk, key, owners, clock, log });
   counters.set('sessions_known', owners.size);
   const inspect = createCredentialInspect({
     mask: compileMask({
@@ -124,13 +124,18 @@ async function readSessionKey(folder: string, keyFile: string | undefined): Prom
 
 async function makeSessionKey(path: string): Promise<Buffer> {
   const key = randomBytes(KEY_BYTES);
-  const file = await open(path, 'wx', 0o600);
+  const temporary = `${path}.new`;
   try {
-    await file.write(`${key.toString('base64')}\n`);
-    await file.sync();
-  } finally {
-    await file.close();
+    // Left behind by a crash or a full disk: a key of which a part was written must not be taken for one.
+    await rm(temporary, { force: true });
+    await writeFile(temporary, `${key.toString('base64')}\n`, { mode: 0o600, flag: 'wx', flush: true });
+    await rename(temporary, path);
+    await nodeDisk.syncFolder(join(path, '..'));
+  } catch (cause) {
+    const words = `the file ${path} cannot be made: ${describeError(cause)}`;
+    throw new AppError('storage', `${words}; it holds the key of the hashes that take the place of session ids`, {
+      cause,
+    });
   }
-  await nodeDisk.syncFolder(join(path, '..'));
   return key;
 }

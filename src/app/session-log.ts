@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import type { Clock } from '../core/clock.ts';
 import type { SessionOwner } from '../core/evidence.ts';
 import type { KnownSession, SessionOwners } from '../receive/session-owners.ts';
 import { type Disk, type DiskFile, errnoOf } from '../wal/disk.ts';
@@ -14,6 +15,9 @@ import type { StageLog } from './stages.ts';
 const FORMAT = 'spantrail-sessions';
 const VERSION = 1;
 
+/** After a failed write, such as on a full disk, all of it is written again, but not sooner. */
+const RETRY_MS = 60_000;
+
 /** A smaller file is not worth writing anew. */
 const OUTDATED_LINES_MIN = 10_000;
 
@@ -23,6 +27,7 @@ export interface SessionLogOptions {
   /** Of the hashes: with another one what is in the file means nothing. */
   readonly key: Uint8Array;
   readonly owners: SessionOwners;
+  readonly clock: Clock;
   readonly log: StageLog;
 }
 
@@ -35,7 +40,8 @@ export class SessionLog {
   #waiting: KnownSession[] = [];
   #work: Promise<void> = Promise.resolve();
   #isWorking = false;
-  #isFailing = false;
+  /** When a write failed; undefined while they do not. */
+  #failedMs: number | undefined;
 
   private constructor(options: SessionLogOptions) {
     this.#options = options;
@@ -53,17 +59,16 @@ export class SessionLog {
 
   /** Written soon, in the background. */
   append(session: KnownSession): void {
+    if (this.#failedMs !== undefined && this.#options.clock.nowMs() - this.#failedMs < RETRY_MS) return;
     this.#waiting.push(session);
     if (this.#isWorking) return;
     this.#isWorking = true;
-    this.#work = this.#do(() => this.#write()).finally(() => {
-      this.#isWorking = false;
-    });
+    this.#work = this.#do(() => this.#write());
   }
 
   async close(): Promise<void> {
     await this.#work;
-    if (this.#waiting.length > 0) await this.#do(() => this.#write());
+    if (this.#failedMs !== undefined) await this.#do(() => this.#rewrite());
     await this.#file?.close();
     this.#file = undefined;
   }
@@ -72,32 +77,36 @@ export class SessionLog {
   async #do(step: () => Promise<void>): Promise<void> {
     try {
       await step();
-      this.#isFailing = false;
+      this.#failedMs = undefined;
     } catch (error) {
       await this.#file?.close().catch(() => undefined);
       // The next attempt writes all of it.
       this.#file = undefined;
       this.#waiting = [];
       const words = 'owners of sessions cannot be written; they are known until the next restart';
-      if (!this.#isFailing) this.#options.log.warn({ error }, words);
-      this.#isFailing = true;
+      if (this.#failedMs === undefined) this.#options.log.warn({ error }, words);
+      this.#failedMs = this.#options.clock.nowMs();
     }
   }
 
   async #write(): Promise<void> {
-    while (this.#waiting.length > 0) {
-      const outdated = this.#lines - this.#options.owners.size;
-      if (this.#file === undefined || outdated > Math.max(OUTDATED_LINES_MIN, this.#options.owners.size)) {
-        await this.#rewrite();
-        continue;
-      }
-      const sessions = this.#waiting;
-      this.#waiting = [];
-      const bytes = Buffer.from(sessions.map(lineOf).join(''));
-      await this.#file.write([bytes], this.#bytes);
-      this.#bytes += bytes.length;
-      this.#lines += sessions.length;
+    try {
+      while (this.#waiting.length > 0) await this.#writeWaiting();
+    } finally {
+      this.#isWorking = false;
     }
+  }
+
+  async #writeWaiting(): Promise<void> {
+    const { size } = this.#options.owners;
+    const isOutdated = this.#lines - size > Math.max(OUTDATED_LINES_MIN, size);
+    if (this.#file === undefined || isOutdated) return this.#rewrite();
+    const sessions = this.#waiting;
+    this.#waiting = [];
+    const bytes = Buffer.from(sessions.map(lineOf).join(''));
+    await this.#file.write([bytes], this.#bytes);
+    this.#bytes += bytes.length;
+    this.#lines += sessions.length;
   }
 
   /** The new file is durable under another name before it takes the old one's place. */
