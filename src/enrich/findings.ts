@@ -179,23 +179,22 @@ export function identify(
       else speaking.set(spanId, [event]);
     }
   }
-  const standing = new Map<number, Finding>();
-  tree.spans.forEach((span, index) => {
+  const standing = tree.spans.map((span, index) => {
     const access = spanAccesses[index];
-    if (access === undefined) return;
-    standing.set(index, fromSpan(spanRecordId(namespace, traceId, span.spanId), access, index));
+    return access && fromSpan(spanRecordId(namespace, traceId, span.spanId), access, index);
   });
   for (const finding of testified(witnesses, tree, standing, aliases)) list.push(finding);
-  for (const [index, finding] of standing) {
-    if (speaking.get(tree.spans[index]?.spanId ?? '')?.length !== 1) list.push(finding);
-  }
+  standing.forEach((finding, index) => {
+    const spoken = speaking.size === 0 ? undefined : speaking.get(tree.spans[index]?.spanId ?? '');
+    if (finding && spoken?.length !== 1) list.push(finding);
+  });
   for (const [spanId, events] of speaking) {
     const id = spanRecordId(namespace, traceId, spanId);
     const index = tree.indexOf.get(spanId) ?? NONE;
     const [first, second] = events;
     if (first === undefined) continue;
     if (second === undefined) {
-      list.push(asSpan(fromEvent(first, index), id, tree.spans[index], standing.get(index)));
+      list.push(asSpan(fromEvent(first, index), id, tree.spans[index], standing[index]));
       // Another event may have shared the span until a later version of it named another span.
       for (const alias of [first.ownId, ...first.aliases]) aliases.set(alias, id);
       continue;
@@ -220,7 +219,7 @@ export function identify(
 function testified(
   witnesses: readonly Event[],
   tree: TraceTree,
-  standing: Map<number, Finding>,
+  standing: (Finding | undefined)[],
   aliases: Map<string, string>,
 ): Finding[] {
   const byCall = new Map<number, Event[]>();
@@ -234,7 +233,7 @@ function testified(
   for (const [index, events] of byCall) {
     let first: Event | undefined;
     for (const event of events) {
-      const call = standing.get(index);
+      const call = standing[index];
       const finding = fromEvent(event, index);
       const isOther = events.length > 1 && event.access.target.id !== call?.access.target.id;
       if (call === undefined || isOther || !isSameStatement(event, first)) {
@@ -243,7 +242,7 @@ function testified(
         );
         continue;
       }
-      standing.set(index, first ? withPieces(call, finding) : asSpan(finding, call.id, tree.spans[index], call));
+      standing[index] = first ? withPieces(call, finding) : asSpan(finding, call.id, tree.spans[index], call);
       first ??= event;
       for (const alias of [event.ownId, ...event.aliases]) aliases.set(alias, call.id);
     }

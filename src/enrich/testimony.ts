@@ -1,5 +1,5 @@
 import type { Access, Actor } from '../access/access.ts';
-import { SPAN_KIND } from '../core/evidence.ts';
+import { SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { TraceTie } from '../core/record.ts';
 import type { EventAccess, Finding } from './findings.ts';
 import { ascending, sorted } from './order.ts';
@@ -31,7 +31,12 @@ export function tieOf({ from }: Access): TraceTie | undefined {
 
 /** The least sure tie among these; undefined when all of them brought their trace ids. */
 export function weakestTie(pieces: Finding['pieces']): TraceTie | undefined {
-  return TIES.find((tie) => pieces.some(({ attributes }) => attributes.get(TIE_KEY) === tie));
+  const ties: unknown[] = [];
+  for (const piece of pieces) {
+    const tie = 'kind' in piece ? undefined : piece.attributes.get(TIE_KEY);
+    if (tie !== undefined) ties.push(tie);
+  }
+  return ties.length === 0 ? undefined : TIES.find((tie) => ties.includes(tie));
 }
 
 /**
@@ -71,10 +76,15 @@ export function placeTestimony(
   return given.map((event) => placed.get(event) ?? event);
 }
 
+/** What a browser or a stranger says is nobody's other side. */
+function isDatabaseCall(span: Span | undefined, access: Access | undefined): boolean {
+  return span?.kind === SPAN_KIND.client && span.note.trusted && access?.sections.db !== undefined;
+}
+
 /** The client's span that a statement's comment names itself. */
 function namedCall(access: Access, tree: TraceTree, spanAccesses: readonly (Access | undefined)[]): number {
   const index = tree.indexOf.get(access.spanId) ?? NONE;
-  const isCall = tree.spans[index]?.kind === SPAN_KIND.client && spanAccesses[index]?.sections.db !== undefined;
+  const isCall = isDatabaseCall(tree.spans[index], spanAccesses[index]);
   const tie = tieOf(access);
   // A connection's name may still be that of an earlier statement.
   return isCall && (tie === undefined || tie === 'statement' || fits(access, spanAccesses[index])) ? index : NONE;
@@ -111,7 +121,7 @@ function callsOf(tree: TraceTree, spanAccesses: readonly (Access | undefined)[])
   const calls = new Map<string, number[]>();
   tree.spans.forEach((span, index) => {
     const access = spanAccesses[index];
-    if (span.kind !== SPAN_KIND.client || access?.sections.db === undefined) return;
+    if (access === undefined || !isDatabaseCall(span, access)) return;
     for (const key of keysOf(access)) {
       const known = calls.get(key);
       if (known) known.push(index);

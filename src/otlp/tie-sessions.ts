@@ -42,11 +42,11 @@ export class DatabaseSessions {
     const ties = this.#sessions.get(key) ?? [];
     this.#sessions.delete(key);
     this.#sessions.set(key, ties);
-    if (!ties.some((known) => known.line === line)) ties.push({ line, transaction, traceId });
-    if (ties.length > TIES_MAX) {
-      ties.sort((left, right) => left.line - right.line);
-      ties.shift();
-    }
+    // In the order of their lines, in which nearly all come.
+    let place = ties.length;
+    while (place > 0 && (ties[place - 1]?.line ?? 0) >= line) place--;
+    if (ties[place]?.line !== line) ties.splice(place, 0, { line, transaction, traceId });
+    if (ties.length > TIES_MAX) ties.shift();
     if (this.#sessions.size > SESSIONS_MAX) {
       const [oldest] = this.#sessions.keys();
       if (oldest !== undefined) this.#sessions.delete(oldest);

@@ -182,7 +182,7 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
       event: { outcome: 'failure', reason: expect.stringContaining('permission denied for table payroll') },
       audit: { decision: 'deny', target: { id: 'postgresql/shop.payroll' }, join: { tie: 'statement' } },
     });
-    const [entry] = await found('event.action: read_payroll', 1);
+    const [entry] = await found('event.action: read_payroll and audit.join.conflicts: outcome*', 1);
     expect(entry).toMatchObject({ event: { outcome: 'success' }, user: { id: 'alice' } });
     expect(entry?.audit.join.conflicts).toContain(
       'outcome: the event says success, the database refused SELECT on postgresql/shop.payroll',
