@@ -138,7 +138,7 @@ export interface TraceEvidence {
 /** What one piece of evidence says by itself: all that a choice among the pieces of a huge trace goes by. */
 export interface PieceFacts {
   readonly kind: 'access' | 'excluded' | 'context';
-  /** A span that failed; a log record that tells of an exception or of a person. */
+  /** A span that failed or tells of a check; a log record that tells of an exception, a person or a check. */
   readonly isTelling: boolean;
   /** In hex, at least 64 bits; equal for equal contents. */
   readonly digest: string;

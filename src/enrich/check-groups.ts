@@ -172,5 +172,5 @@ function offsetOf(tree: TraceTree, log: { readonly evidence: LogRecord } | undef
 function piecesOf(asks: Span | undefined, told: readonly CheckPiece[]): FoundCheck['pieces'] {
   const pieces = told.map(({ evidence, draft }) => ({ piece: evidence, source: `check.${draft.engine}` }));
   const isTold = asks === undefined || told.some(({ evidence }) => evidence === asks);
-  return isTold ? pieces : [{ piece: asks, source: `check.${told[0]?.draft.engine ?? 'span'}` }, ...pieces];
+  return isTold ? pieces : [...pieces, { piece: asks, source: `check.${told[0]?.draft.engine ?? 'span'}` }];
 }

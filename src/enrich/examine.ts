@@ -1,7 +1,8 @@
 import { hash } from 'node:crypto';
 import { exceptionOf } from '../access/attributes.ts';
+import { recogniseCheck } from '../access/checks.ts';
 import { identityOfAttributes } from '../access/identity.ts';
-import { fieldsOf } from '../access/log-fields.ts';
+import { logEventOf } from '../access/mapped-event.ts';
 import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import {
@@ -38,11 +39,13 @@ function judgeSpan(span: Span, rules: AccessRules): Pick<PieceFacts, 'kind' | 'i
   const isError = span.statusCode === STATUS_CODE.error;
   const verdict = recogniseSpan(span, rules);
   const isFailure = verdict.kind === 'access' && verdict.access.outcome === 'failure';
-  return { kind: verdict.kind, isTelling: isError || isFailure };
+  return { kind: verdict.kind, isTelling: isError || isFailure || recogniseCheck(span, rules) !== undefined };
 }
 
 function judgeLog(log: LogRecord, rules: AccessRules): Pick<PieceFacts, 'kind' | 'isTelling'> {
-  const isTelling = exceptionOf(log) !== undefined || identityOfAttributes(fieldsOf(log)) !== undefined;
+  const { evidence } = logEventOf(log, rules.mappings);
+  const names = identityOfAttributes(evidence.attributes) !== undefined;
+  const isTelling = exceptionOf(log) !== undefined || names || recogniseCheck(evidence, rules) !== undefined;
   return { kind: recogniseLog(log, rules).kind, isTelling };
 }
 

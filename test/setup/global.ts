@@ -4,6 +4,7 @@ import { type Agents, provideAgents } from './agents.ts';
 import { type BrowserBinary, provideBrowser } from './browser.ts';
 import { type CollectorBinary, provideCollector } from './collector.ts';
 import { ELASTICSEARCH_VERSIONS, type ElasticsearchVersion, startElasticsearch } from './elasticsearch.ts';
+import { type PolicyEngineBinary, providePolicyEngine } from './policy-engine.ts';
 import { findPostgres, type PostgresBinaries } from './postgres.ts';
 import type { RequirementName, Skipped } from './require.ts';
 
@@ -15,6 +16,7 @@ declare module 'vitest' {
     agents: Agents | Skipped;
     browser: BrowserBinary | Skipped;
     postgres: PostgresBinaries | Skipped;
+    policyEngine: PolicyEngineBinary | Skipped;
   }
 }
 
@@ -24,7 +26,8 @@ const skips = new Map<RequirementName, string>();
 /** Starts what the test files of this run ask for (`inject('elasticsearch')`), once for all of them. */
 export async function setup(project: TestProject): Promise<void> {
   const texts = await Promise.all(project.vitest.state.getPaths().map((path) => readFile(path, 'utf8')));
-  const isAskedFor = (name: RequirementName | 'agents') => texts.some((text) => text.includes(`inject('${name}')`));
+  const isAskedFor = (name: RequirementName | 'agents' | 'policyEngine') =>
+    texts.some((text) => text.includes(`inject('${name}')`));
   try {
     if (isAskedFor('collector')) {
       const collector = await provideCollector();
@@ -40,6 +43,11 @@ export async function setup(project: TestProject): Promise<void> {
       const agents = await provideAgents();
       if ('skipped' in agents) skips.set('collector', agents.skipped);
       project.provide('agents', agents);
+    }
+    if (isAskedFor('policyEngine')) {
+      const policyEngine = await providePolicyEngine();
+      if ('skipped' in policyEngine) skips.set('collector', policyEngine.skipped);
+      project.provide('policyEngine', policyEngine);
     }
     if (isAskedFor('postgres')) {
       const postgres = await findPostgres();
