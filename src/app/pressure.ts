@@ -23,6 +23,12 @@ export interface PressureOptions {
   readonly counters: Counters;
 }
 
+/**
+ * Points of listed metrics that are read of one request, on the thread that answers all senders: they take about a tenth of a
+ * second. Exporters send some hundreds, a Collector's batch some thousands.
+ */
+const POINTS_PER_REQUEST_MAX = 20_000;
+
 /** Why points of listed metrics are not kept, as counted. */
 const REFUSALS: ReadonlySet<Taken> = new Set(['no_place', 'full']);
 
@@ -40,13 +46,17 @@ export function openPressure({ settings, clock, counters }: PressureOptions): Pr
   };
   const rules = settings.enabled ? withOwnRules(settings.metrics, settings.defaults) : [];
   const memory = new PressureMemory(rules, settings, (points) => leave('expired', points));
-  const wanted = { names: compileKeys(memory.names), resourceKeys: compileKeys(PLACE_KEYS) };
+  const wanted = {
+    names: compileKeys(memory.names),
+    resourceKeys: compileKeys(PLACE_KEYS),
+    pointsMax: POINTS_PER_REQUEST_MAX,
+  };
 
   const take = (payload: Buffer, note: FrameNote): Map<Taken, number> => {
     const taken = new Map<Taken, number>();
     const receivedMs = clock.nowMs();
     let last: { readonly resource: Resource; readonly place: MeasuredPlace | undefined } | undefined;
-    readMetrics(payload, wanted, (point) => {
+    const beyond = readMetrics(payload, wanted, (point) => {
       if (last?.resource !== point.resource) {
         last = { resource: point.resource, place: placeOfResource(note.namespace, point.resource) };
       }
@@ -54,6 +64,7 @@ export function openPressure({ settings, clock, counters }: PressureOptions): Pr
       if (became === 'kept') counters.add('pressure_points', 1);
       taken.set(became, (taken.get(became) ?? 0) + 1);
     });
+    if (beyond > 0) counters.add('pressure_refused', beyond, { reason: 'request' });
     return taken;
   };
 

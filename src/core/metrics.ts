@@ -77,7 +77,7 @@ export const METRICS = {
   pressure_refused: {
     unit: '{item}',
     kind: 'counter',
-    text: 'Data points of listed metrics that are not kept, by reason: untrusted, no_place, full.',
+    text: 'Data points of listed metrics that are not kept, by reason: untrusted, no_place, full, request (too many in one).',
   },
   pressure_shown: { unit: '{record}', kind: 'counter', text: 'Records that show metrics near in time.' },
   place_databases_read: {

@@ -72,7 +72,6 @@ export class PressureMemory {
   readonly #remembered = new Map<string, readonly MeasuredResource[]>();
   readonly #onExpired: (points: number) => void;
   #sweptMs = 0;
-  #version = 0;
 
   /** `onExpired` is told of points that leave without a record that shows them. */
   constructor(rules: readonly PressureRule[], limits: PressureLimits, onExpired: (points: number) => void) {
@@ -94,11 +93,6 @@ export class PressureMemory {
     return this.#series.size;
   }
 
-  /** Changes with every point that is kept or let go. */
-  get version(): number {
-    return this.#version;
-  }
-
   offer(point: MetricPoint, place: MeasuredPlace | undefined, receivedMs: number): Taken {
     const reading = this.#readings.get(point.name);
     if (reading === undefined || !fits(reading.where, point.attributes)) return 'other';
@@ -117,7 +111,6 @@ export class PressureMemory {
     if (isNew) this.#keep(series, place);
     if (value === undefined) return 'base';
     this.#onExpired(series.ring.add(timeMs, value, receivedMs).expired);
-    this.#version++;
     return 'kept';
   }
 
@@ -126,9 +119,7 @@ export class PressureMemory {
     if (Math.abs(nowMs - this.#sweptMs) < this.#limits.keepMs / SWEEPS_PER_KEEP) return;
     this.#sweptMs = nowMs;
     for (const series of this.#series.values()) {
-      const before = series.ring.count;
       this.#onExpired(series.ring.expire(nowMs - this.#limits.keepMs).expired);
-      if (series.ring.count < before) this.#version++;
       // A growing sum of which one point has come so far has none in the ring.
       if (series.ring.count === 0 && series.receivedMs < nowMs - this.#limits.keepMs) this.#forget(series);
     }

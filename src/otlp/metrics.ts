@@ -50,16 +50,20 @@ const ALL_KEYS = compileKeys(['*']);
 export interface WantedMetrics {
   readonly names: KeySet;
   readonly resourceKeys: KeySet;
+  /** Points that are decoded at most. */
+  readonly pointsMax: number;
 }
 
 /**
  * Decodes the points of the wanted metrics: gauges, sums and histograms (exponential ones, too). Points without a value, of
  * sums without a temporality or that cannot be decoded, and summaries are left out. The payload must have passed
  * `scanMetrics`; what is broken inside of a resource, a metric or a point costs that alone. Fields may come in any legal order.
+ * Returns how many points of wanted metrics were beyond `pointsMax`.
  */
-export function readMetrics(payload: Uint8Array, wanted: WantedMetrics, sink: (point: MetricPoint) => void): void {
+export function readMetrics(payload: Uint8Array, wanted: WantedMetrics, sink: (point: MetricPoint) => void): number {
   const reader = new MetricReader(payload, wanted, sink);
   reader.read();
+  return reader.beyond;
 }
 
 /** The data of one metric, gathered before its points are read: name, unit and temporality may come after them. */
@@ -80,6 +84,8 @@ class MetricReader {
   readonly #bytes: Buffer;
   readonly #wanted: WantedMetrics;
   readonly #sink: (point: MetricPoint) => void;
+  #pointsLeft: number;
+  beyond = 0;
 
   constructor(payload: Uint8Array, wanted: WantedMetrics, sink: (point: MetricPoint) => void) {
     const { buffer, byteOffset, byteLength } = payload;
@@ -89,6 +95,7 @@ class MetricReader {
     this.#bytes = Buffer.from(buffer, byteOffset, byteLength);
     this.#wanted = wanted;
     this.#sink = sink;
+    this.#pointsLeft = wanted.pointsMax;
   }
 
   read(): void {
@@ -189,7 +196,11 @@ class MetricReader {
     }
     const kind = kindOf(data);
     if (data.name === undefined || kind === undefined) return;
-    for (let index = 0; index < data.points.length; index += 2) {
+    const count = data.points.length / 2;
+    const readable = Math.min(count, this.#pointsLeft);
+    this.#pointsLeft -= readable;
+    this.beyond += count - readable;
+    for (let index = 0; index < 2 * readable; index += 2) {
       cursor.position = data.points[index] as number;
       const pointEnd = data.points[index + 1] as number;
       const head = { name: data.name, kind, resource };

@@ -7,7 +7,7 @@ import { scanMetrics } from '../../src/otlp/scan.ts';
 import { delimited, encodeMetrics } from './encode.ts';
 import { ORACLE } from './oracle.ts';
 
-const ALL = { names: compileKeys(['*']), resourceKeys: compileKeys(['*']) };
+const ALL = { names: compileKeys(['*']), resourceKeys: compileKeys(['*']), pointsMax: 1000 };
 
 /** What is read of a point, as plain data: it must not hold on to what is reused. */
 function read(payload: Uint8Array, wanted = ALL) {
@@ -85,7 +85,7 @@ describe('points of metrics', () => {
       { name: 'http.server.request.duration', points: [{ timeNs: 5n, value: 1 }] },
     ];
     const usual = encodeMetrics([{ attributes: { 'service.name': 'orders', 'host.name': 'h' }, metrics }]);
-    const wanted = { names: compileKeys(['db.client.*']), resourceKeys: compileKeys(['service.name']) };
+    const wanted = { names: compileKeys(['db.client.*']), resourceKeys: compileKeys(['service.name']), pointsMax: 10 };
     const point = { kind: 'level', unit: '', startNs: 0n, timeNs: 5n, value: 1, attributes };
     const expected = [{ name: 'db.client.connections.usage', ...point, of: { 'service.name': 'orders' } }];
     expect(read(usual, wanted)).toEqual(expected);
@@ -94,6 +94,15 @@ describe('points of metrics', () => {
     const resourceLength = 2 + (block[1] as number);
     const turned = Buffer.concat([block.subarray(resourceLength), block.subarray(0, resourceLength)]);
     expect(read(delimited(1, turned), wanted)).toEqual(expected);
+  });
+
+  it('reads no more points than it may, and says how many were beyond', () => {
+    const points = [1, 2, 3].map((value) => ({ timeNs: 5n, value }));
+    const metrics = ['a', 'b', 'c'].map((name) => ({ name, points }));
+    const wanted = { ...ALL, names: compileKeys(['a', 'c']), pointsMax: 4 };
+    const values: unknown[] = [];
+    const beyond = readMetrics(encodeMetrics([{ metrics }]), wanted, ({ name, value }) => values.push([name, value]));
+    expect([values, beyond]).toEqual([[...[1, 2, 3].map((value) => ['a', value]), ['c', 1]], 2]);
   });
 
   it('never throws on what the scan lets pass, and never finds more points than it', () => {
