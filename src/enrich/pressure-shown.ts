@@ -146,12 +146,15 @@ function withoutRepeats(measured: readonly Measured[]): readonly Measured[] {
 
 /**
  * Of a service that runs several times, where the evidence does not say which one it was, nothing is shown: what was measured on
- * another instance would only mislead. One that was replaced some time ago does not count.
+ * another instance would only mislead. What was measured on the host stays.
  */
-function theOnes(resources: readonly MeasuredResource[], { instance, host, pod, container }: MeasuredPlace) {
-  if (instance !== undefined || host !== undefined || pod !== undefined || container !== undefined) return resources;
-  const instances = new Set(resources.map(({ place }) => place.instance ?? place.container ?? place.pod ?? place.host));
-  return instances.size > 1 ? [] : resources;
+function theOnes(resources: readonly MeasuredResource[], ran: MeasuredPlace): readonly MeasuredResource[] {
+  if (ran.instance !== undefined || ran.container !== undefined || ran.pod !== undefined) return resources;
+  const instances = new Set<string>();
+  for (const { place } of resources) {
+    if (place.service !== undefined) instances.add(place.instance ?? place.container ?? place.pod ?? place.host ?? '');
+  }
+  return instances.size > 1 ? resources.filter(({ place }) => place.service === undefined) : resources;
 }
 
 interface Window {

@@ -215,6 +215,9 @@ function thingOf(of: readonly string[], attributes: Attributes): string {
   return texts.join(' ').slice(0, THING_CHARS_MAX);
 }
 
+/** What grew over longer than an hour (or since the epoch, where the sender gave no start) tells nothing of one access. */
+const GROWTH_SECONDS_MAX = 3600;
+
 const SECONDS: Readonly<Record<string, number>> = { s: 1, ms: 1e-3, us: 1e-6, ns: 1e-9 };
 
 /** The value that a point is read as; undefined where it takes another point to tell. Keeps the point for the next one. */
@@ -241,5 +244,7 @@ function perReading(reads: Reading['reads'], { value, count, tookNs }: Growth, u
   if (reads === 'increase') return value;
   if (reads === 'mean') return count > 0 ? value / count : undefined;
   const tookSeconds = Number(tookNs) / 1e9;
-  return tookSeconds > 0 ? (value * (SECONDS[unit] ?? 1)) / tookSeconds : undefined;
+  return tookSeconds > 0 && tookSeconds <= GROWTH_SECONDS_MAX
+    ? (value * (SECONDS[unit] ?? 1)) / tookSeconds
+    : undefined;
 }

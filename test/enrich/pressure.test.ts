@@ -265,6 +265,13 @@ describe('pressure', () => {
     expect(measured.show(entry)[0]?.metrics[0]?.of).toBe('ledger');
     measured.send({ name: 'nodejs.eventloop.utilization', value: 1, resource: ledger('2') });
     expect(measured.show(entry)).toEqual([undefined]);
+    measured.send({ name: 'system.memory.utilization', value: 0.5, resource: { 'host.name': 'h' } });
+    for (const instance of ['1', '2']) {
+      const resource = { ...ledger(instance), 'host.name': 'h' };
+      measured.send({ name: 'nodejs.eventloop.utilization', value: 1, at: 1, resource });
+    }
+    const unnamed = { service: { name: 'ledger', node: undefined }, host: { name: 'h' } };
+    expect(measured.show(unnamed)[0]?.metrics).toMatchObject([{ name: 'system.memory.utilization', of: 'h' }]);
   });
 
   it('the limit of a container may come from another sender than its use', () => {
@@ -310,6 +317,7 @@ describe('pressure', () => {
       ...['base', 'kept', 'base', 'base', 'kept'],
     ]);
     expect(measured.show({ '@timestamp': '2026-11-22T10:00:31.000000000Z' })[0]?.value).toBe(0.5);
+    expect(total(20, 5000)).toBe('base');
   });
 
   it('what the user says of a metric stands instead of what is built in', () => {
