@@ -1,11 +1,11 @@
 import type { TraceTie } from '../core/record.ts';
 import type { SessionLine } from './tie-text.ts';
 
-/** Sessions of databases that are remembered, the one that was tied least recently going first: some ten megabytes at most. */
-const SESSIONS_MAX = 10_000;
+/** Ties remembered in all, those of the session that was tied least recently going first: some fifteen megabytes. */
+const TIES_MAX = 50_000;
 
-/** Ties remembered of each session: those of its last statements. */
-const TIES_MAX = 8;
+/** Ties remembered of one session: those of its last statements. A connection that is in use makes hundreds a second. */
+const SESSION_TIES_MAX = 128;
 
 /**
  * How many lines after a tied one a line of another transaction may still be of the same request. Connections are shared by
@@ -19,6 +19,11 @@ interface Tied {
   readonly traceId: string;
 }
 
+/** A line of a session, with the trace that it names itself. */
+export interface SessionPiece extends SessionLine {
+  readonly traceId?: string;
+}
+
 /** What a line of a session that names no trace is tied to. */
 interface SessionTie {
   readonly traceId: string;
@@ -30,43 +35,101 @@ interface SessionTie {
  * order of asking: a line that is sent again is tied as it was before, as long as the ties before it are remembered.
  */
 export class DatabaseSessions {
-  readonly #sessions = new Map<string, Tied[]>();
+  readonly #sessions = new Map<string, readonly Tied[]>();
+  #ties = 0;
 
+  /** Ties remembered. */
   get size(): number {
-    return this.#sessions.size;
+    return this.#ties;
   }
 
-  /** `server` tells sessions of different servers apart. */
-  learn(server: string, { session, line, transaction }: SessionLine, traceId: string): void {
-    const key = `${server} ${session}`;
-    const ties = this.#sessions.get(key) ?? [];
+  /**
+   * Ties the lines of one session that came together: each to what those before it, or of its transaction, are tied to. Remembers
+   * those that name a trace themselves. The answers are in the order of `pieces`; `server` tells sessions of different servers apart.
+   */
+  tie(server: string, pieces: readonly SessionPiece[]): (SessionTie | undefined)[] {
+    const [first] = pieces;
+    if (first === undefined) return [];
+    const key = `${server}\n${first.session}`;
+    const before = this.#sessions.get(key) ?? [];
+    const named = pieces.flatMap(({ line, transaction, traceId }) => (traceId ? [{ line, transaction, traceId }] : []));
+    const ties = named.length === 0 ? before : merged(before, named);
+    if (named.length > 0) this.#remember(key, before, ties.slice(-SESSION_TIES_MAX));
+    if (ties.length === 0 || named.length === pieces.length) return pieces.map(() => undefined);
+    const byTransaction = new Map<string, Tied[]>();
+    for (const tied of ties) {
+      const known = byTransaction.get(tied.transaction);
+      if (known) known.push(tied);
+      else byTransaction.set(tied.transaction, [tied]);
+    }
+    return pieces.map((piece) => (piece.traceId ? undefined : tieOf(piece, ties, byTransaction)));
+  }
+
+  #remember(key: string, before: readonly Tied[], ties: readonly Tied[]): void {
     this.#sessions.delete(key);
     this.#sessions.set(key, ties);
-    // In the order of their lines, in which nearly all come.
-    let place = ties.length;
-    while (place > 0 && (ties[place - 1]?.line ?? 0) >= line) place--;
-    if (ties[place]?.line !== line) ties.splice(place, 0, { line, transaction, traceId });
-    if (ties.length > TIES_MAX) ties.shift();
-    if (this.#sessions.size > SESSIONS_MAX) {
-      const [oldest] = this.#sessions.keys();
-      if (oldest !== undefined) this.#sessions.delete(oldest);
+    this.#ties += ties.length - before.length;
+    for (const [oldest, gone] of this.#sessions) {
+      if (this.#ties <= TIES_MAX) break;
+      this.#sessions.delete(oldest);
+      this.#ties -= gone.length;
     }
   }
 
-  find(server: string, { session, line, transaction }: SessionLine): SessionTie | undefined {
-    let before: Tied | undefined;
-    let within: Tied | undefined;
-    for (const tied of this.#sessions.get(`${server} ${session}`) ?? []) {
-      if (transaction !== '' && tied.transaction === transaction && isNearer(tied, within, line)) within = tied;
-      if (tied.line < line && tied.line > (before?.line ?? -1)) before = tied;
+  /** What is remembered, as JSON values, the session that was tied least recently first. */
+  save(): unknown[] {
+    return [...this.#sessions].map(([key, ties]) => [
+      key,
+      ...ties.map((tied) => [tied.line, tied.transaction, tied.traceId]),
+    ]);
+  }
+
+  /** Takes what `save` gave; whatever else there is among it is passed over. */
+  load(saved: readonly unknown[]): void {
+    for (const entry of saved) {
+      const [key, ...list] = Array.isArray(entry) ? (entry as unknown[]) : [];
+      if (typeof key !== 'string') continue;
+      const ties = list.flatMap((tied) => {
+        const [line, transaction, traceId] = Array.isArray(tied) ? (tied as unknown[]) : [];
+        const isTied = typeof line === 'number' && typeof transaction === 'string' && typeof traceId === 'string';
+        return isTied ? [{ line, transaction, traceId }] : [];
+      });
+      this.#remember(key, this.#sessions.get(key) ?? [], ties);
     }
-    if (within !== undefined) return { traceId: within.traceId, tie: 'transaction' };
-    if (before === undefined || line - before.line > LINES_APART_MAX) return undefined;
-    return { traceId: before.traceId, tie: 'session' };
   }
 }
 
-function isNearer(tied: Tied, than: Tied | undefined, line: number): boolean {
-  const apart = (other: Tied) => Math.abs(other.line - line);
-  return than === undefined || apart(tied) < apart(than) || (apart(tied) === apart(than) && tied.line < than.line);
+/** In the order of their lines; a line that is known is tied as it was. */
+function merged(before: readonly Tied[], named: readonly Tied[]): Tied[] {
+  const last = before.at(-1)?.line ?? -1;
+  const isBehind = named.every(({ line }, index) => line > (named[index - 1]?.line ?? last));
+  if (isBehind) return [...before, ...named];
+  const byLine = new Map([...named, ...before].map((tied) => [tied.line, tied] as const));
+  return [...byLine.values()].sort((left, right) => left.line - right.line);
+}
+
+function tieOf(
+  { line, transaction }: SessionPiece,
+  ties: readonly Tied[],
+  byTransaction: ReadonlyMap<string, readonly Tied[]>,
+): SessionTie | undefined {
+  const within = transaction === '' ? undefined : byTransaction.get(transaction);
+  if (within !== undefined) {
+    const nearest = lastBefore(within, line) ?? within[0];
+    if (nearest !== undefined) return { traceId: nearest.traceId, tie: 'transaction' };
+  }
+  const before = lastBefore(ties, line);
+  if (before === undefined || line - before.line > LINES_APART_MAX) return undefined;
+  return { traceId: before.traceId, tie: 'session' };
+}
+
+/** The last of these, which are in order, before a line. */
+function lastBefore(ties: readonly Tied[], line: number): Tied | undefined {
+  let [low, high] = [0, ties.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((ties[middle]?.line ?? 0) < line) low = middle + 1;
+    else high = middle;
+  }
+  return ties[low - 1];
 }

@@ -5,8 +5,8 @@ import type { TraceTie } from '../core/record.ts';
 import { compileKeys, PayloadReader } from './decode.ts';
 import { Hints } from './hints.ts';
 import { scanLogs } from './scan.ts';
-import { DatabaseSessions } from './tie-sessions.ts';
-import { type SessionLine, sessionLineIn, traceNamedIn } from './tie-text.ts';
+import { DatabaseSessions, type SessionPiece } from './tie-sessions.ts';
+import { sessionLineIn, traceNamedIn } from './tie-text.ts';
 import { WIRE, WireCursor, WireError } from './wire.ts';
 import { WireWriter } from './writer.ts';
 
@@ -89,8 +89,10 @@ export function tieLogs(payload: Buffer, matching?: SessionMatching): Tied {
 }
 
 /** tieLogs for one process: with a memory of database sessions, and counted. */
-export function createTie(counters?: Pick<Counters, 'add'>): (payload: Buffer, note: FrameNote) => Buffer {
-  const sessions = new DatabaseSessions();
+export function createTie(
+  counters?: Pick<Counters, 'add'>,
+  sessions = new DatabaseSessions(),
+): (payload: Buffer, note: FrameNote) => Buffer {
   return (payload, note) => {
     const tied = tieLogs(payload, { sessions, note });
     for (const tie of tied.ties) counters?.add('tied', 1, { tie });
@@ -100,10 +102,17 @@ export function createTie(counters?: Pick<Counters, 'add'>): (payload: Buffer, n
 
 const NO_NOTE: FrameNote = { receivedNs: 0n, namespace: '', sender: '', trusted: false, vouches: false, peer: '' };
 
-/** All that name a trace come first, so that which lines of a session come before others in the payload does not matter. */
+/** Lines of one database session, with the items that they are. */
+interface SessionItems {
+  readonly server: string;
+  readonly items: Item[];
+  readonly pieces: SessionPiece[];
+}
+
+/** Lines of a session are looked at together, so that which of them comes first in the payload does not matter. */
 function find(payload: Buffer, items: readonly Item[], matching: SessionMatching | undefined): void {
   const reader = new PayloadReader(payload, 'logs', NO_NOTE, EVERY_KEY);
-  const waiting: { item: Item; server: string; line: SessionLine }[] = [];
+  const sessions = new Map<string, SessionItems>();
   let resource: Resource | undefined;
   let server = '';
   for (const item of items) {
@@ -119,10 +128,21 @@ function find(payload: Buffer, items: readonly Item[], matching: SessionMatching
       resource = log.resource;
       server = `${matching.note.namespace} ${listing(resource.attributes)}`;
     }
-    if (named === undefined) waiting.push({ item, server, line });
-    else matching.sessions.learn(server, line, named.traceId);
+    const key = `${server}\n${line.session}`;
+    let session = sessions.get(key);
+    if (session === undefined) {
+      session = { server, items: [], pieces: [] };
+      sessions.set(key, session);
+    }
+    session.items.push(item);
+    session.pieces.push(named === undefined ? line : { ...line, traceId: named.traceId });
   }
-  for (const { item, server, line } of waiting) Object.assign(item, matching?.sessions.find(server, line));
+  for (const session of sessions.values()) {
+    const ties = matching?.sessions.tie(session.server, session.pieces) ?? [];
+    session.items.forEach((item, index) => {
+      Object.assign(item, ties[index]);
+    });
+  }
 }
 
 function readRecord(reader: PayloadReader, start: number): LogRecord | undefined {

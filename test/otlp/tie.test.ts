@@ -207,15 +207,46 @@ describe('lines of a database session', () => {
     expect(tiesIn(tie(first(), NOTE))).toEqual(before);
   });
 
+  it('find the ties before them, however many lines of their session come at once', () => {
+    const lines = Array.from({ length: 2000 }, (_, index): TestLog => {
+      const given = { line: index + 1, transaction: `3/${index}` };
+      const trace = (index + 1).toString(16).padStart(32, '0');
+      const message = audited(`traceparent='00-${trace}-${SPAN}-01'`);
+      return { body: index % 2 === 0 ? jsonLine({ ...given, message }) : jsonLine(given) };
+    });
+    const ties = tiesIn(createTie()(logs(...lines), NOTE));
+    for (const [index, [traceId, , tie]] of ties.entries()) {
+      const named = index % 2 === 0 ? index + 1 : index;
+      expect([Number.parseInt(traceId, 16), tie]).toEqual([named, index % 2 === 0 ? 'statement' : 'session']);
+    }
+  });
+
+  const learn = (sessions: DatabaseSessions, session: string, line: number) =>
+    sessions.tie('db', [{ session, line, transaction: `${line}`, traceId: TRACE }]);
+  const ask = (sessions: DatabaseSessions, session: string, line: number) =>
+    sessions.tie('db', [{ session, line, transaction: '' }])[0];
+
   it('are remembered of so many sessions only', () => {
     const sessions = new DatabaseSessions();
-    for (let number = 0; number < 10_500; number++) {
-      sessions.learn('db', { session: `s${number}`, line: 1, transaction: '' }, TRACE);
-      for (let line = 2; line < 12; line++) sessions.learn('db', { session: 's0', line, transaction: '' }, TRACE);
+    for (let number = 0; number < 60_000; number++) {
+      learn(sessions, `s${number}`, 1);
+      if (number % 1000 === 0) for (let line = 2; line < 200; line++) learn(sessions, 's0', line + number);
     }
-    expect(sessions.size).toBe(10_000);
-    expect(sessions.find('db', { session: 's1', line: 2, transaction: '' })).toBeUndefined();
-    expect(sessions.find('db', { session: 's0', line: 12, transaction: '' })).toMatchObject({ tie: 'session' });
+    expect(sessions.size).toBeLessThanOrEqual(50_000);
+    expect(sessions.size).toBeGreaterThan(49_000);
+    expect(ask(sessions, 's1', 2)).toBeUndefined();
+    expect(ask(sessions, 's0', 59_200)).toEqual({ tie: 'session', traceId: TRACE });
+    expect(ask(sessions, 's59999', 2)).toEqual({ tie: 'session', traceId: TRACE });
+  });
+
+  it('are known again after they were saved', () => {
+    const sessions = new DatabaseSessions();
+    for (let line = 1; line < 200; line++) learn(sessions, 's', line);
+    const again = new DatabaseSessions();
+    again.load([...(JSON.parse(JSON.stringify(sessions.save())) as unknown[]), 7, [7], ['t', [1], 'x']]);
+    expect(again.size).toBe(sessions.size);
+    expect(ask(again, 's', 200)).toEqual(ask(sessions, 's', 200));
+    expect(ask(again, 't', 2)).toBeUndefined();
   });
 });
 
