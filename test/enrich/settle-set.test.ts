@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { LogRecord, Span, TokenVerdict } from '../../src/core/evidence.ts';
 import type { Settlement } from '../../src/core/settlement.ts';
 import { tokenKey } from '../../src/core/token-key.ts';
-import { log, span } from './evidence.ts';
+import { log, type SpanFields, span } from './evidence.ts';
 import { alice, event, REFUSED, REFUSED_CODE, recordOf, request, settled, statement, text } from './settling.ts';
 
 const SESSION = 'aGFzaC1vZi1hLXNlc3Npb24';
@@ -23,6 +23,22 @@ const LINE = {
   ...{ 'db.system.name': 'postgresql', 'db.namespace': 'shop', 'db.user': 'shop_app' },
 };
 const DENIED = { 'event.outcome': 'failure', 'audit.decision': 'deny', 'event.reason': 'permission denied' };
+
+const OPA = { 'http.request.method': 'POST', 'url.full': 'http://opa:8181/v1/data/allow' };
+const TUPLE = { store_id: 's', object: 'doc:7', relation: 'viewer', user: 'user:alice' };
+const TOOL = { 'gen_ai.tool.name': 'weather', 'mcp.method.name': 'tools/call' };
+
+/** Spans of what is asked, and of what several spans tell together. */
+function askingSpan(shape: number, fields: SpanFields): Span {
+  if (shape === 11) return span({ ...fields, kind: 'client', attributes: OPA });
+  if (shape === 12) return span({ ...fields, kind: 'server', name: 'v1/data', attributes: OPA });
+  if (shape === 13) return span({ ...fields, attributes: { ...TUPLE, allowed: false } });
+  if (shape === 14) return span({ ...fields, attributes: { ...TUPLE, object: 'doc:8', allowed: true } });
+  if (shape === 15) return span({ ...fields, kind: 'client', attributes: TOOL });
+  if (shape === 16) return span({ ...fields, kind: 'server', attributes: { ...TOOL, 'error.type': 'tool_error' } });
+  if (shape === 17) return span({ ...fields, attributes: { 'graphql.operation.type': 'mutation' } });
+  return request(fields, 200, { 'http.request.header.x-purpose-of-use': ['TREAT'] });
+}
 
 describe('any order, any repetition', () => {
   const id = fc.integer({ min: 1, max: 7 }).map(String);
@@ -45,7 +61,7 @@ describe('any order, any repetition', () => {
       parent: fc.oneof(fc.constant(''), id),
       ms,
       note: noted,
-      shape: fc.nat(10),
+      shape: fc.nat(18),
       service: fc.constantFrom('web', 'orders'),
     })
     .map(({ shape, ...fields }) => {
@@ -59,6 +75,7 @@ describe('any order, any repetition', () => {
       if (shape === 7) return request(fields, 200, { 'http.request.header.authorization': `Bearer ${TOKEN}` });
       if (shape === 8) return request(fields, 200, { 'http.request.header.baggage': 'user.id=erin' });
       if (shape === 9) return span({ ...fields, attributes: { 'gen_ai.agent.name': 'triage' } });
+      if (shape >= 11) return askingSpan(shape, fields);
       return span(fields);
     });
   const anyException = fc
@@ -88,7 +105,27 @@ describe('any order, any repetition', () => {
     .map(({ tie, own, fields, ...given }) =>
       log({ ...given, attributes: { ...LINE, ...fields, 'event.id': own, ...(tie && { 'spantrail.tie': tie }) } }),
     );
-  const anyLog = fc.oneof(anyEvent, anyException, anyLine);
+  /** What a policy engine logs, with and without what makes it an access by itself. */
+  const anyDecision = fc
+    .record({
+      span: fc.oneof(fc.constant(''), id),
+      ms: fc.nat(9),
+      note: noted,
+      granted: fc.boolean(),
+      fields: fc.constantFrom({}, { 'audit.target.id': 'orders/7', 'event.id': 'd1' }, { 'audit.check.engine': 'opa' }),
+    })
+    .map(({ granted, fields, ...given }) =>
+      log({
+        ...given,
+        attributes: {
+          'audit.check.engine': 'openfga',
+          'audit.check.granted': granted,
+          'audit.check.rule': 'r',
+          ...fields,
+        },
+      }),
+    );
+  const anyLog = fc.oneof(anyEvent, anyException, anyLine, anyDecision);
   const evidence = fc.record({ spans: fc.array(anySpan, { maxLength: 8 }), logs: fc.array(anyLog, { maxLength: 5 }) });
   /** A second delivery: later, and from another address. */
   const resent = <T extends Span | LogRecord>(piece: T): T => ({
