@@ -54,7 +54,8 @@ function hostOf(world: World, finding: Finding): Finding | undefined {
 
 /** The nearest access above a span; only one of as much trust, so that nobody takes another's record. */
 function nearestAbove({ tree, standing }: World, { index, trusted }: Finding): Finding | undefined {
-  for (let at = tree.parent[index] ?? NONE; at !== NONE; at = tree.parent[at] ?? NONE) {
+  let at = tree.parent[index] ?? NONE;
+  for (let step = 0; at !== NONE && step < STEPS_BETWEEN_MAX; step += 1, at = tree.parent[at] ?? NONE) {
     const finding = standing.get(at);
     if (finding?.trusted === trusted) return finding;
   }

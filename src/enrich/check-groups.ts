@@ -1,5 +1,6 @@
 import type { CheckDraft } from '../access/checks.ts';
 import { type LogRecord, SPAN_KIND, type Span, STATUS_CODE } from '../core/evidence.ts';
+import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { CheckPiece, CheckWorld, FoundCheck } from './checks.ts';
 import { ascending } from './order.ts';
 import { NONE, type TraceTree } from './trace-tree.ts';
@@ -27,6 +28,8 @@ export interface Grouped {
 
 /** Spans between the one that asks an engine and the one in which the engine answers: SDK, HTTP, proxies. */
 const STEPS_BETWEEN_MAX = 8;
+/** Decisions whose spans never came for which a call is looked for: one look through the calls for each. */
+const GUESSES_MAX = 1000;
 /** Statements on tables of roles are each a check of their own. */
 const ALONE = 'role_table';
 
@@ -59,8 +62,11 @@ export function groupChecks({ tree, standing }: CheckWorld, pieces: readonly Che
     bySpan.set(piece.index, group);
   }
   const logs = pieces.filter(isLog).sort((left, right) => ascending(left.evidence.timeNs, right.evidence.timeNs));
+  let guesses = 0;
   for (const piece of logs) {
-    const group = groupOfLog(tree, groups, bySpan, piece);
+    if (piece.index === NONE) guesses += 1;
+    const mayGuess = guesses <= GUESSES_MAX;
+    const group = mayGuess ? groupOfLog(tree, groups, bySpan, piece) : undefined;
     if (group !== undefined) group.logs.push(piece);
     else groups.push({ engine: piece.draft.engine, top: NONE, spans: [], logs: [piece] });
   }
@@ -117,7 +123,7 @@ function split(group: Group): Group[] {
   for (const { draft } of all) if (isTelling(draft)) asked.add(keyOf(draft));
   if (asked.size < 2 || all.every(({ draft }) => draft.granted === undefined)) return [group];
   const rest = group.spans.filter(({ draft }) => !isTelling(draft));
-  return [...asked].map((key) => ({
+  return [...asked].slice(0, LIST_ITEMS_MAX).map((key) => ({
     ...group,
     spans: [...rest, ...group.spans.filter(({ draft }) => isTelling(draft) && keyOf(draft) === key)],
     logs: group.logs.filter(({ draft }) => keyOf(draft) === key),
@@ -170,7 +176,9 @@ function offsetOf(tree: TraceTree, log: { readonly evidence: LogRecord } | undef
 }
 
 function piecesOf(asks: Span | undefined, told: readonly CheckPiece[]): FoundCheck['pieces'] {
-  const pieces = told.map(({ evidence, draft }) => ({ piece: evidence, source: `check.${draft.engine}` }));
+  const pieces = told
+    .slice(0, LIST_ITEMS_MAX)
+    .map(({ evidence, draft }) => ({ piece: evidence, source: `check.${draft.engine}` }));
   const isTold = asks === undefined || told.some(({ evidence }) => evidence === asks);
   return isTold ? pieces : [...pieces, { piece: asks, source: `check.${told[0]?.draft.engine ?? 'span'}` }];
 }

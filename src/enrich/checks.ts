@@ -55,6 +55,7 @@ const ACCESSES_ABOVE_MAX = 16;
 const CHECKS_MAX = 4 * LIST_ITEMS_MAX;
 
 type Own = Map<Finding, FoundCheck[]>;
+type Nearest = readonly (Finding | undefined)[];
 
 /** All checks of a trace, with the accesses that they belong to. */
 export function gatherChecks(world: CheckWorld, pieces: readonly CheckPiece[]): TraceChecks {
@@ -62,11 +63,12 @@ export function gatherChecks(world: CheckWorld, pieces: readonly CheckPiece[]): 
   for (const finding of world.list) {
     for (const check of finding.access.checks ?? []) add(own, finding, explicitCheck(world, finding, check));
   }
-  if (pieces.length > 0) addDecisions(world, own, groupChecks(world, pieces));
-  const asked = own.size === 0 ? own : propagate(world, own);
+  const nearest = nearestAccesses(world);
+  if (pieces.length > 0) addDecisions(world, own, groupChecks(world, pieces), nearest);
+  const asked = own.size === 0 ? own : propagate(world, own, nearest);
   const isAsked = (finding: Finding): boolean => refusingCheck(world, own, asked, finding) !== undefined;
   for (const { owner, found } of [...refusalsOfAccesses(world, isAsked)]) add(own, owner, found);
-  const all = own.size === 0 ? own : propagate(world, own);
+  const all = own.size === 0 ? own : propagate(world, own, nearest);
   const refusedAt = new Set<number>();
   for (const found of own.values()) for (const { check, index } of found) if (!check.granted) refusedAt.add(index);
   return {
@@ -88,17 +90,21 @@ function explicitCheck({ tree }: CheckWorld, finding: Finding, check: Check): Fo
   return { check, kind: 'decision', index, start, pieces: [] };
 }
 
-/** The nearest access of a trusted sender at a span or above it. */
-export function accessAt({ tree, standing }: CheckWorld, from: number): Finding | undefined {
-  for (let at = from; at !== NONE; at = tree.parent[at] ?? NONE) if (standing[at]?.trusted) return standing[at];
-  return undefined;
+/** For each span the nearest access of a trusted sender at it or above it. */
+function nearestAccesses({ tree, standing }: CheckWorld): (Finding | undefined)[] {
+  const nearest: (Finding | undefined)[] = [];
+  for (let index = 0; index < tree.spans.length; index += 1) {
+    const own = standing[index];
+    nearest.push(own?.trusted ? own : nearest[tree.parent[index] ?? NONE]);
+  }
+  return nearest;
 }
 
-function addDecisions(world: CheckWorld, own: Own, groups: readonly Grouped[]): void {
+function addDecisions(world: CheckWorld, own: Own, groups: readonly Grouped[], nearest: Nearest): void {
   const byOwner = new Map<Finding, Grouped[]>();
   const first = world.list.find((finding) => finding.trusted && !world.entries.has(finding) && finding.index !== NONE);
   for (const group of groups) {
-    const owner = group.below === NONE ? first : accessAt(world, group.below);
+    const owner = group.below === NONE ? first : nearest[group.below];
     if (owner === undefined) continue;
     const known = byOwner.get(owner);
     if (known) known.push(group);
@@ -201,13 +207,13 @@ function byTime(left: FoundCheck, right: FoundCheck): number {
 }
 
 /** Each access with its own checks and those of the accesses below it. */
-function propagate(world: CheckWorld, own: Own): Own {
+function propagate(world: CheckWorld, own: Own, nearest: Nearest): Own {
   const all: Own = new Map();
   for (const [finding, checks] of own) {
     const above = new Set([finding]);
     let at: Finding | undefined = finding;
     while (at !== undefined && at.index !== NONE && above.size < ACCESSES_ABOVE_MAX) {
-      at = accessAt(world, world.tree.parent[at.index] ?? NONE);
+      at = nearest[world.tree.parent[at.index] ?? NONE];
       if (at !== undefined) above.add(at);
     }
     const entry = world.entries.get(finding);

@@ -343,3 +343,29 @@ describe('what a request is for', () => {
     expect(records[0]?.record.audit.purpose).toBeUndefined();
   });
 });
+
+describe('a trace that is made of checks', () => {
+  const opa = { 'http.request.method': 'POST', 'url.full': 'http://opa:8181/v1/data/allow' };
+  const hex = (number: number) => number.toString(16);
+
+  it('is settled in time: a chain of 8,000, a fan of 8,000, and as many decisions whose spans never came', () => {
+    const chain = Array.from({ length: 8000 }, (_, index) => {
+      const place = { id: hex(index + 1), parent: index === 0 ? '' : hex(index), ms: [1, 2] as const };
+      return index === 0 ? request(place, 403) : span({ ...place, kind: 'client', attributes: opa });
+    });
+    const fan = chain.map((each, index) => (index === 0 ? each : { ...each, parentSpanId: spanId('1') }));
+    const tuples = Array.from({ length: 8000 }, (_, index) =>
+      span({
+        ...{ id: hex(index + 2), parent: '1', ms: [1, 2] },
+        attributes: { store_id: 's', object: `doc:${index}`, relation: 'viewer', allowed: index % 2 === 0 },
+      }),
+    );
+    const lost = Array.from({ length: 8000 }, (_, index) => decision(false, { span: hex(index + 100_000), ms: 1 }));
+    for (const [spans, logs] of [[chain], [fan], [[refused, ...tuples]], [fan, lost]] as const) {
+      const evidence = { namespace: 'default', traceId: TRACE_ID, spans: [...spans], logs: [...(logs ?? [])] };
+      const [entry] = settle(evidence).records;
+      expect(entry?.record.audit.checks?.length).toBeGreaterThan(0);
+      expect(entry?.record.audit.checks?.length).toBeLessThanOrEqual(64);
+    }
+  });
+});
