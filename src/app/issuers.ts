@@ -5,6 +5,7 @@ import { AppError, describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import { RefreshedKeys, secretKeys, type TokenKeys } from '../receive/token-keys.ts';
 import type { TokenIssuer } from '../receive/tokens.ts';
+import { fetchKeys, namedKeys } from './named-keys.ts';
 import type { StageLog } from './stages.ts';
 
 type Tokens = Settings['identity']['tokens'];
@@ -15,11 +16,6 @@ export interface IssuersOptions extends Pick<Tokens, 'issuers' | 'refreshMs'> {
   readonly counters: Counters;
   readonly log: StageLog;
 }
-
-/** An issuer that does not answer for longer is asked again later. */
-const FETCH_TIMEOUT_MS = 5_000;
-/** A larger answer is no set of keys. */
-const FETCH_BYTES_MAX = 2 ** 20;
 
 /** `missing`: there are none yet; `stale`: they could not be read again, the last ones count. */
 const KEYS_STATES = ['ready', 'stale', 'missing'] as const;
@@ -34,12 +30,12 @@ export async function openIssuers(options: IssuersOptions): Promise<readonly Tok
   const opened: TokenIssuer[] = [];
   try {
     for (const [index, config] of options.issuers.entries()) {
-      states[index] = config.keysUrl === undefined ? 'ready' : 'missing';
+      states[index] = config.secret === undefined ? 'missing' : 'ready';
       const keys = await openKeys(config, `identity.tokens.issuers.${index}`, options, (state) => {
         states[index] = state;
         countStates(options.counters, states);
       });
-      opened.push({ issuer: config.issuer, audience: config.audience, keys });
+      opened.push({ issuer: config.issuer, audience: config.audience, signer: config.signer, keys });
     }
   } catch (error) {
     for (const { keys } of opened) keys.close();
@@ -68,10 +64,13 @@ async function openKeys(
     }
     failed = failure;
   };
-  const read = () => (keysFile === undefined ? fetchKeys(keysUrl) : readFile(keysFile, 'utf8'));
-  const refreshed = { read, refreshMs, clock, scheduler, report };
+  const named = namedKeys(keysUrl);
+  const read = () => (keysFile === undefined ? (named?.read() ?? fetchKeys(keysUrl)) : readFile(keysFile, 'utf8'));
+  const refreshed = { read, refreshMs, clock, scheduler, report, ...(named && { want: named.want }) };
   try {
-    keys = new RefreshedKeys(keysFile === undefined ? refreshed : { ...refreshed, first: await read() });
+    const isThere = keysFile !== undefined || named !== undefined;
+    keys = new RefreshedKeys(isThere ? { ...refreshed, first: await read() } : refreshed);
+    if (isThere) tell('ready');
   } catch (cause) {
     throw new AppError('config', `${setting}.keysFile: ${keysFile}: ${describeError(cause)}`, { cause });
   }
@@ -82,21 +81,4 @@ function countStates(counters: Counters, states: readonly KeysState[]): void {
   for (const state of states.length > 0 ? KEYS_STATES : []) {
     counters.set('token_keys', states.filter((one) => one === state).length, { state });
   }
-}
-
-/** Throws an Error that says what came instead of a set of keys. */
-async function fetchKeys(url: string): Promise<string> {
-  const response = await fetch(url, {
-    headers: { accept: 'application/json' },
-    signal: AbortSignal.timeout(FETCH_TIMEOUT_MS),
-  });
-  if (!response.ok) throw new Error(`answered with status ${response.status}`);
-  const chunks: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const chunk of response.body ?? []) {
-    bytes += chunk.length;
-    if (bytes > FETCH_BYTES_MAX) throw new Error(`answered with more than ${FETCH_BYTES_MAX} bytes`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString('utf8');
 }

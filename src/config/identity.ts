@@ -5,6 +5,7 @@ const issuer = z
   .strictObject({
     issuer: z.string().min(1),
     audience: z.array(z.string()).optional(),
+    signer: z.string().optional(),
     keysUrl: z
       .url({ protocol: /^https?$/, error: 'must be an address like https://login.example.com/keys' })
       .optional(),
@@ -24,7 +25,7 @@ const tokens = z
       .array(issuer)
       .default([])
       .describe(
-        'Who signs the tokens in captured headers, each with `issuer` (the claim `iss`), `keysUrl`, `keysFile` or `secret`, and `audience` (list). None: tokens are read and not checked. As soon as one is named, tokens that do not pass name nobody.',
+        'Who signs the tokens in captured headers, each with `issuer` (the claim `iss`), `keysUrl`, `keysFile` or `secret`, where it is needed `audience` (list) and `signer`. None: tokens are read and not checked. As soon as one is named, tokens that do not pass name nobody.',
       ),
     leewayMs: durationMs('1m').describe('How far clocks may disagree about when a token begins and ends.'),
     refreshMs: durationMs('10m')

@@ -22,8 +22,8 @@ export interface TokenKeys {
   readonly algorithms: readonly string[];
   /** Rises when the keys change: what was found with earlier ones says nothing any more. */
   readonly generation: number;
-  /** Has them read again in the background, if that was not tried just now. */
-  missed(): void;
+  /** Has them read again in the background, if that was not tried just now: there is none of this name. */
+  missed(name: string | undefined): void;
   close(): void;
 }
 
@@ -34,7 +34,7 @@ export function secretKeys(secret: string): TokenKeys {
 }
 
 /** Throws an Error that says what the text should be: a JWK set (RFC 7517), or a public key or certificate in PEM. */
-export function parseKeys(text: string): VerificationKey {
+export function parseKeys(text: string, mayBeNone = false): VerificationKey {
   if (text.length > KEYS_CHARS_MAX) throw new Error(`is larger than ${KEYS_CHARS_MAX} characters`);
   if (/^\s*-----BEGIN /.test(text)) {
     if (/PRIVATE KEY/.test(text)) throw new Error('is a private key: give the public one, which belongs here');
@@ -47,13 +47,16 @@ export function parseKeys(text: string): VerificationKey {
     throw new Error('is neither a JWK set ({"keys": […]}) nor PEM');
   }
   const keys = typeof set === 'object' && set !== null && 'keys' in set ? set.keys : undefined;
-  if (!Array.isArray(keys) || keys.length === 0) throw new Error('is JSON without keys: {"keys": […]} is needed');
+  if (!Array.isArray(keys) || (keys.length === 0 && !mayBeNone))
+    throw new Error('is JSON without keys: {"keys": […]} is needed');
   return createLocalJWKSet(set as JSONWebKeySet);
 }
 
 export interface RefreshedKeysOptions {
   /** Resolves with a JWK set or PEM. */
   readonly read: () => Promise<string>;
+  /** Keys are read by name: told of each that is missed. There may be none of them, then. */
+  readonly want?: (name: string) => void;
   /** What was read before the start, if it was. */
   readonly first?: string;
   readonly refreshMs: number;
@@ -82,7 +85,8 @@ export class RefreshedKeys implements TokenKeys {
     this.#plan(options.first === undefined ? 0 : options.refreshMs);
   }
 
-  missed(): void {
+  missed(name: string | undefined): void {
+    if (name !== undefined) this.#options.want?.(name);
     if (this.#options.clock.nowMs() - this.#attemptedMs >= REFRESH_FLOOR_MS) void this.#read();
   }
 
@@ -93,7 +97,7 @@ export class RefreshedKeys implements TokenKeys {
 
   #take(text: string): void {
     if (text === this.#text) return;
-    this.key = parseKeys(text);
+    this.key = parseKeys(text, this.#options.want !== undefined);
     this.#text = text;
     this.generation += 1;
   }

@@ -9,6 +9,8 @@ export interface TokenIssuer {
   readonly issuer: string;
   /** One of them must be in the claim `aud`; any will do when absent. */
   readonly audience?: readonly string[] | undefined;
+  /** Must be in the header as `signer`: whose keys others share, too. */
+  readonly signer?: string | undefined;
   readonly keys: TokenKeys;
 }
 
@@ -64,10 +66,13 @@ function inTime(finding: Finding, use: Use, nowMs: number, leewayMs: number): To
 /** Several issuers may have one name, such as a load balancer that signs what the issuer said: the best answer counts. */
 async function examine(token: string, issuers: readonly TokenIssuer[]): Promise<Finding> {
   const claims = claimsOf(token);
-  const meant = issuers.filter(({ issuer }) => issuer === claims?.iss);
+  const { kid, signer: signedBy } = headerOf(token);
+  const meant = issuers.filter(
+    ({ issuer, signer }) => issuer === claims?.iss && (signer === undefined || signer === signedBy),
+  );
   let worst: Finding = { verdict: claims === undefined ? 'bad_signature' : 'wrong_issuer' };
   for (const issuer of meant) {
-    const verdict = await checkSignature(token, issuer.keys);
+    const verdict = await checkSignature(token, kid, issuer.keys);
     if (verdict === 'verified') {
       const rest = checkClaims(claims ?? {}, issuer.audience);
       if (rest.verdict === 'verified') return rest;
@@ -78,9 +83,18 @@ async function examine(token: string, issuers: readonly TokenIssuer[]): Promise<
 }
 
 function claimsOf(token: string): Claims | undefined {
+  return objectIn(token.split('.')[1]);
+}
+
+function headerOf(token: string): { readonly kid?: string | undefined; readonly signer?: string | undefined } {
+  const { kid, signer }: { kid?: unknown; signer?: unknown } = objectIn(token.split('.')[0]) ?? {};
+  return { kid: typeof kid === 'string' ? kid : undefined, signer: typeof signer === 'string' ? signer : undefined };
+}
+
+function objectIn(base64 = ''): object | undefined {
   try {
-    const claims: unknown = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8'));
-    return typeof claims === 'object' && claims !== null ? claims : undefined;
+    const value: unknown = JSON.parse(Buffer.from(base64, 'base64url').toString('utf8'));
+    return typeof value === 'object' && value !== null ? value : undefined;
   } catch {
     return undefined;
   }
@@ -88,6 +102,7 @@ function claimsOf(token: string): Claims | undefined {
 
 async function checkSignature(
   token: string,
+  kid: string | undefined,
   keys: TokenKeys,
 ): Promise<'verified' | 'unchecked' | 'unknown_key' | 'bad_signature'> {
   const { key, algorithms } = keys;
@@ -97,7 +112,7 @@ async function checkSignature(
     return 'verified';
   } catch (thrown) {
     if (!(thrown instanceof errors.JWKSNoMatchingKey)) return 'bad_signature';
-    keys.missed();
+    keys.missed(kid);
     return 'unknown_key';
   }
 }

@@ -1,3 +1,4 @@
+import { createPublicKey } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -48,7 +49,7 @@ async function open(identity: object = {}) {
   /** The hash that stands in a record, found where admission put it. */
   const hashed = async (id: string) => {
     const { payload } = await inspect({ 'session.id': id });
-    return payload.toString('latin1').match(/session\.id\W+([\w-]{11,})/)?.[1] ?? '';
+    return payload.toString('latin1').match(/session\.id[^]*?([\w-]{36,})/)?.[1] ?? '';
   };
   return { ...credentials, counters, inspect, hashed };
 }
@@ -208,6 +209,45 @@ describe('keys of tokens', () => {
     await expect.poll(() => counters.total('token_keys', { state: 'stale' }), { timeout: 10_000 }).toBe(1);
     expect(Object.values((await inspect(bearer(token))).note.tokens ?? {})).toEqual(['verified']);
     expect(asked).toBeGreaterThan(2);
+    await close();
+    server.close();
+  });
+
+  it('come from an address for each name, of a signer whose keys others share', async () => {
+    const [ours, theirs] = await Promise.all([makeSigner('lb-1'), makeSigner('lb-2')]);
+    const pems = new Map<string, string>();
+    for (const { jwks } of [ours, theirs]) {
+      const [jwk] = jwks.keys;
+      if (jwk?.kid === undefined) throw new Error('a key with a name');
+      const key = createPublicKey({ key: { ...jwk }, format: 'jwk' });
+      pems.set(`/${jwk.kid}`, key.export({ type: 'spki', format: 'pem' }).toString());
+    }
+    const asked: (string | undefined)[] = [];
+    const server = createServer(({ url = '' }, response) => {
+      asked.push(url);
+      response.writeHead(pems.has(url) ? 200 : 404).end(pems.get(url));
+    }).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    const keysUrl = `http://127.0.0.1:${(server.address() as AddressInfo).port}/{kid}`;
+    const signer = 'arn:aws:elasticloadbalancing:eu-central-1:1:loadbalancer/app/clinic';
+    const { inspect, counters, close } = await open({
+      tokens: { issuers: [{ issuer: CLAIMS.iss, signer, keysUrl }], refreshMs: 1000 },
+    });
+    expect(counters.total('token_keys', { state: 'ready' })).toBe(1);
+    const verdict = async (token: string) =>
+      Object.values((await inspect({ 'http.request.header.x-amzn-oidc-data': token })).note.tokens ?? {})[0];
+    const token = await ours.sign(CLAIMS, { signer });
+    expect(await verdict(token)).toBe('unknown_key');
+    await expect.poll(() => verdict(token), { timeout: 10_000 }).toBe('verified');
+    expect(await verdict(await theirs.sign(CLAIMS, { signer: `${signer}-of-others` }))).toBe('wrong_issuer');
+    expect(await verdict(await theirs.sign(CLAIMS))).toBe('wrong_issuer');
+    // Names that are made up are asked for once, and only if they can be names.
+    expect(await verdict(await theirs.sign(CLAIMS, { signer, kid: '../x' }))).toBe('unknown_key');
+    expect(await verdict(await theirs.sign(CLAIMS, { signer, kid: 'made-up' }))).toBe('unknown_key');
+    await expect.poll(() => asked.filter((url) => url === '/lb-1').length, { timeout: 10_000 }).toBeGreaterThan(3);
+    expect(asked.filter((url) => url === '/made-up')).toHaveLength(1);
+    expect(asked.some((url) => url?.includes('x') || url?.includes('lb-2'))).toBe(false);
+    expect(warnings).toEqual([]);
     await close();
     server.close();
   });
