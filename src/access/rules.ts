@@ -65,6 +65,8 @@ export interface AccessRules {
   readonly isSecret: (parameter: string) => boolean;
   readonly mappings: EventMappings;
   readonly keys: readonly string[];
+  /** Keys that are wanted of log records besides. */
+  readonly logKeys: readonly string[];
 }
 
 export const CATEGORIES: ReadonlySet<string> = new Set(
@@ -286,12 +288,10 @@ export function compileRules(settings: AccessSettings): AccessRules {
     isSecret: remember((parameter) => isSecret(parameter.toLowerCase())),
     mappings: { own: compileMappings(own), presets: compileMappings(presets), isAccessEvent },
     keys: keysOf(
-      [
-        ...[...mentioned, ...templated, ...ENGINE_KEYS, ...GRAPHQL_KEYS, ...purposes.keys, ...(origin?.keys ?? [])],
-        ...keysOfMappings([...own, ...presets]),
-      ],
+      [...mentioned, ...templated, ...ENGINE_KEYS, ...GRAPHQL_KEYS, ...purposes.keys, ...(origin?.keys ?? [])],
       headers,
     ),
+    logKeys: keysOfMappings([...own, ...presets]),
   };
 }
 

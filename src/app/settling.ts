@@ -43,7 +43,7 @@ export function createSettling(settings: SettlingSettings): Settling {
     settle: createSettle(rules, enrich),
     settleSteps: createSettleSteps(rules, enrich),
     examine: createExamine(rules),
-    keys: compileKeys([...rules.keys, ...ENRICH_KEYS]),
+    keys: compileKeys([...rules.keys, ...ENRICH_KEYS], rules.logKeys),
     isAccessLog: (log) => recogniseLog(log, rules).kind === 'access',
     ...(settings.coverage.enabled ? { observe } : {}),
   };

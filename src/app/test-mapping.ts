@@ -169,5 +169,5 @@ function readLog(payload: Buffer, rules: AccessRules): LogRecord {
   scanLogs(payload, ({ itemStart }) => {
     start = itemStart;
   });
-  return new PayloadReader(payload, 'logs', NOTE, compileKeys(rules.keys)).logRecord(start);
+  return new PayloadReader(payload, 'logs', NOTE, compileKeys(rules.keys, rules.logKeys)).logRecord(start);
 }

@@ -81,7 +81,7 @@ export class PayloadReader {
     this.#payload = payload;
     this.#signal = signal;
     this.#note = note;
-    this.#keys = keys;
+    this.#keys = signal === 'logs' ? keys.ofLogs : keys;
     this.#values = new ValueReader(payload);
   }
 

@@ -5,41 +5,44 @@ import { cachedText } from './text-cache.ts';
  * and last byte first (keys share beginnings such as `http.request.`, seldom ends), then byte by byte.
  */
 export class KeySet {
-  /** Exact keys by their length in bytes. */
-  readonly #byLength: Key[][] = [];
+  /** What is wanted of log records: mappings look for names that no span has, and would only slow down the reading of spans. */
+  readonly ofLogs: KeySet;
+  /** Exact keys by length and last byte, at length × 256 + byte. */
+  readonly #byEnding: readonly (readonly Key[] | undefined)[];
   readonly #prefixes: Uint8Array[] = [];
-  /** Is there an exact key of this length that ends in this byte? At length × 256 + byte. */
-  readonly #endings: Uint8Array;
   /** What each byte is compared as. */
   readonly #fold: Uint8Array;
 
-  constructor(keys: Iterable<string>, fold: Uint8Array) {
+  constructor(keys: Iterable<string>, fold: Uint8Array, ofLogs?: KeySet) {
+    this.ofLogs = ofLogs ?? this;
     this.#fold = fold;
+    const byLength: Key[][] = [];
     for (const text of new Set(keys)) {
       if (text.endsWith('*')) this.#prefixes.push(folded(text.slice(0, -1), fold));
       else {
         const bytes = folded(text, fold);
-        const sameLength = this.#byLength[bytes.length] ?? [];
+        const sameLength = byLength[bytes.length] ?? [];
         sameLength.push({ bytes, text });
-        this.#byLength[bytes.length] = sameLength;
+        byLength[bytes.length] = sameLength;
       }
     }
-    for (let length = 0; length < this.#byLength.length; length++) this.#byLength[length] ??= [];
-    this.#endings = new Uint8Array(this.#byLength.length * 256);
-    for (const [length, sameLength] of this.#byLength.entries()) {
-      const ends = new Set(sameLength.map((key) => key.bytes[length - 1]));
+    const byEnding: (readonly Key[] | undefined)[] = new Array(byLength.length * 256).fill(undefined);
+    for (const [length, sameLength = []] of byLength.entries()) {
       for (let byte = 0; byte < 256; byte++) {
-        this.#endings[length * 256 + byte] = length === 0 || ends.has(fold[byte]) ? 1 : 0;
+        const ending = sameLength.filter(({ bytes }) => length === 0 || bytes[length - 1] === fold[byte]);
+        if (ending.length > 0) byEnding[length * 256 + byte] = ending;
       }
     }
+    this.#byEnding = byEnding;
   }
 
   /** The key at these bytes when it is wanted. */
   match(bytes: Buffer, start: number, end: number): string | undefined {
     const length = end - start;
-    if (length < this.#byLength.length && this.#endings[length * 256 + (bytes[end - 1] as number)] !== 0) {
-      for (const key of this.#byLength[length] as Key[])
-        if (equal(key.bytes, bytes, start, length, this.#fold)) return key.text;
+    const at = length * 256 + (length === 0 ? 0 : (bytes[end - 1] as number));
+    const ending = at < this.#byEnding.length ? this.#byEnding[at] : undefined;
+    if (ending !== undefined) {
+      for (const key of ending) if (equal(key.bytes, bytes, start, length, this.#fold)) return key.text;
     }
     for (const prefix of this.#prefixes) {
       if (prefix.length <= length && equal(prefix, bytes, start, prefix.length, this.#fold)) {
@@ -72,9 +75,14 @@ const EXACT = Uint8Array.from({ length: 256 }, (_, byte) => byte);
 /** ASCII letters without case, and `_` as `-`. */
 const LOOSE = EXACT.map((byte) => (byte >= 0x41 && byte <= 0x5a ? byte + 0x20 : byte === 0x5f ? 0x2d : byte));
 
-/** A key that ends in `*` is a prefix (`http.request.header.*`); `*` alone wants every key. */
-export function compileKeys(keys: Iterable<string>): KeySet {
-  return new KeySet(keys, EXACT);
+/**
+ * A key that ends in `*` is a prefix (`http.request.header.*`); `*` alone wants every key. `alsoOfLogs` are wanted of log records
+ * only.
+ */
+export function compileKeys(keys: Iterable<string>, alsoOfLogs: readonly string[] = []): KeySet {
+  if (alsoOfLogs.length === 0) return new KeySet(keys, EXACT);
+  const ofAll = [...keys];
+  return new KeySet(ofAll, EXACT, new KeySet([...ofAll, ...alsoOfLogs], EXACT));
 }
 
 /** The same, but ASCII letters match in either case, and `-` matches `_`. */

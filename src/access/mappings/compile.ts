@@ -2,7 +2,7 @@ import { AppError } from '../../core/errors.ts';
 import type { AttributeValue, LogRecord } from '../../core/evidence.ts';
 import { asText, clip } from '../attributes.ts';
 import { anyGlob } from '../glob.ts';
-import { compileParse, type Subject, subjectOf } from './document.ts';
+import { compileParse, openWith, type Subject, subjectOf } from './document.ts';
 import { EVENT_FIELDS, isEventField, nearestField } from './fields.ts';
 import type { Extract, Fields, Mapping } from './mapping.ts';
 import { compilePath, type Document } from './path.ts';
@@ -20,10 +20,8 @@ export interface Mapped {
 export interface CompiledMapping {
   readonly name: string;
   readonly source: string;
-  /** What a text or an attribute's name must begin with, or it is not worth a closer look. */
+  /** What some field's name must begin with, or it is not worth a closer look; none where text is parsed otherwise than as JSON. */
   readonly gates: readonly string[];
-  /** Only JSON and attributes have the names that gates ask for. */
-  readonly isStructured: boolean;
   apply(subject: Subject): Mapped | undefined;
   /** Why it does not take a record, for a person; undefined when it does. */
   refusal(subject: Subject): string | undefined;
@@ -78,10 +76,9 @@ function compileMapping(mapping: Mapping, fail: SourceContext['fail']): Compiled
     name,
     source,
     gates: gatesOf(mapping),
-    isStructured: parse === undefined || parse.as === 'json',
     apply: (subject) => {
       const { log } = subject;
-      const opened = open(subject);
+      const opened = openWith(open, subject);
       if (opened === undefined || !conditions.every(({ fits }) => fits(opened, log))) return undefined;
       const document = { ...opened };
       for (const read of extract) Object.assign(document, read(document, log));
@@ -94,7 +91,7 @@ function compileMapping(mapping: Mapping, fail: SourceContext['fail']): Compiled
       return { source, mapping: name, fields: made };
     },
     refusal: (subject) => {
-      const opened = open(subject);
+      const opened = openWith(open, subject);
       if (opened === undefined) return `it has not the form that \`parse\` describes (${parse?.as ?? 'json'})`;
       const missed = conditions.find(({ fits }) => !fits(opened, subject.log));
       return missed && describeMiss(missed, missed.valuesOf(opened, subject.log));
@@ -203,18 +200,9 @@ function gatesOf({ when, parse }: Mapping): string[] {
     .map(([key]) => key.split('.')[0] as string);
 }
 
-/** Could the record fit? Most log records are no audit events, and this must cost them little. */
-export function mayFit({ gates, isStructured }: CompiledMapping, { text, log }: Subject): boolean {
-  if (!isStructured) return text !== undefined || log.attributes.size > 0 || typeof log.body === 'object';
-  const { body, attributes, resource } = log;
-  const isJson = text?.startsWith('{') ?? false;
-  return gates.every((gate) => {
-    if (isJson && text?.includes(`"${gate}`)) return true;
-    if (typeof body === 'object' && Object.keys(body).some((key) => key.startsWith(gate))) return true;
-    for (const key of attributes.keys()) if (key.startsWith(gate)) return true;
-    for (const key of resource.attributes.keys()) if (key.startsWith(gate)) return true;
-    return false;
-  });
+/** Could the record fit? */
+function mayFit({ gates }: CompiledMapping, { mayHave }: Subject): boolean {
+  return gates.every(mayHave);
 }
 
 /** What the first mapping that fits makes of a log record. `asked` is the preset that its sender named. */

@@ -14,9 +14,11 @@ export interface Subject {
   /** The body when it is text, without blanks around it; undefined when it is none, or too long. */
   readonly text: string | undefined;
   /** The fields of a body of key-values or JSON text, with the record's attributes where the body has no such field. */
-  readonly json: () => Document;
-  /** The same; undefined when the body is text that is no JSON. */
   readonly structured: () => Document | undefined;
+  /** Could there be a field whose name begins so? Most log records are no audit events, and this must cost them little. */
+  readonly mayHave: (beginning: string) => boolean;
+  /** What readers made of it; those that several mappings share read it once. */
+  readonly opened: Map<Open, Document | undefined>;
 }
 
 /** Reads a record in the way of a mapping; undefined when it has not that form. */
@@ -44,7 +46,29 @@ export function subjectOf(log: LogRecord): Subject {
     if (content === undefined) return attributes.size > 0 ? Object.fromEntries(attributes) : undefined;
     return attributes.size > 0 ? { ...Object.fromEntries(attributes), ...content } : content;
   });
-  return { log, text, structured, json: () => structured() ?? {} };
+  return { log, text, structured, mayHave: beginnings(log, text), opened: new Map() };
+}
+
+function beginnings({ body, attributes, resource }: LogRecord, text: string | undefined): Subject['mayHave'] {
+  const json = text?.startsWith('{') ? text : undefined;
+  const names = [...attributes.keys(), ...(isPlain(body) ? Object.keys(body) : [])];
+  if (json === undefined && names.length === 0) return () => false;
+  names.push(...resource.attributes.keys());
+  const known = new Map<string, boolean>();
+  return (beginning) => {
+    let has = known.get(beginning);
+    if (has === undefined) {
+      has = json?.includes(`"${beginning}`) === true || names.some((name) => name.startsWith(beginning));
+      known.set(beginning, has);
+    }
+    return has;
+  };
+}
+
+/** Reads a record with one of the readers, once. */
+export function openWith(open: Open, subject: Subject): Document | undefined {
+  if (!subject.opened.has(open)) subject.opened.set(open, open(subject));
+  return subject.opened.get(open);
 }
 
 function once<T>(compute: () => T): () => T {
@@ -55,9 +79,19 @@ function once<T>(compute: () => T): () => T {
   };
 }
 
-/** Throws Error for a pattern or a prefix that cannot be used. */
+const readers = new WeakMap<Parse, Open>();
+const openJson: Open = ({ structured }) => structured();
+
+/** The same for the same parse. Throws Error for a pattern or a prefix that cannot be used. */
 export function compileParse(parse: Parse | undefined): Open {
-  if (parse === undefined || parse.as === 'json') return ({ structured }) => structured();
+  if (parse === undefined) return openJson;
+  const open = readers.get(parse) ?? readerOf(parse);
+  readers.set(parse, open);
+  return open;
+}
+
+function readerOf(parse: Parse): Open {
+  if (parse.as === 'json') return openJson;
   if (parse.as === 'csv') return openCsv(parse.columns);
   if (parse.as === 'regex') return openText(parse.patterns.map(compilePattern));
   const prefixes = parse.prefixes.map(compilePrefix);

@@ -174,9 +174,9 @@ export const CLOUDTRAIL: readonly Mapping[] = [
     preset: 'cloudtrail',
     when: { eventSource: '*.amazonaws.com', eventName: '*', eventID: '*' },
     extract: [
-      { from: '${userIdentity.arn}', patterns: [String.raw`:assumed-role/[^/]+/(?P<session_name>.+)$`] },
-      { from: '${userIdentity.arn}', patterns: [String.raw`(?:/|:)(?P<arn_name>[^/:]+)$`] },
-      { from: '${userIdentity.principalId}', patterns: [String.raw`^[A-Z0-9]+:(?P<session_name>.+)$`] },
+      { from: '${userIdentity.arn}', patterns: [':assumed-role/[^/]+/(?P<session_name>.+)$'] },
+      { from: '${userIdentity.arn}', patterns: ['(?:/|:)(?P<arn_name>[^/:]+)$'] },
+      { from: '${userIdentity.principalId}', patterns: ['^[A-Z0-9]+:(?P<session_name>.+)$'] },
       { from: '${eventSource}', patterns: [String.raw`^(?P<service>[^.]+)\.`] },
       {
         from: '${errorMessage}',

@@ -137,7 +137,7 @@ export const KUBERNETES: readonly Mapping[] = [
       { from: '${requestURI}', patterns: [String.raw`^(?P<path>[^?]+)(?:\?(?P<query>.*))?$`] },
       {
         from: '${annotations.authorization.k8s.io/reason}',
-        patterns: [String.raw`^RBAC: allowed by (?P<rule>(?:Cluster)?RoleBinding "[^"]+" of (?:Cluster)?Role "[^"]+")`],
+        patterns: ['^RBAC: allowed by (?P<rule>(?:Cluster)?RoleBinding "[^"]+" of (?:Cluster)?Role "[^"]+")'],
       },
     ],
     fields: {

@@ -103,7 +103,7 @@ export const PGAUDIT: readonly Mapping[] = [
     preset: 'pgaudit',
     parse: PARSE,
     when: { refusal: 'authentication' },
-    extract: [{ from: '${message}', patterns: [String.raw`(?:user|role) "(?P<account>[^"]+)"`] }],
+    extract: [{ from: '${message}', patterns: ['(?:user|role) "(?P<account>[^"]+)"'] }],
     fields: {
       ...LINE,
       'event.action': 'login',

@@ -75,7 +75,7 @@ export const ENVOY: readonly Mapping[] = [
         '${x-forwarded-client-cert}',
         '${x_forwarded_client_cert}',
       ],
-      patterns: [String.raw`(?P<peer>spiffe://[^,;"\s]+)`, String.raw`CN=(?P<peer>[^,;"/]+)`],
+      patterns: [String.raw`(?P<peer>spiffe://[^,;"\s]+)`, 'CN=(?P<peer>[^,;"/]+)'],
     },
   ],
   fields: {
