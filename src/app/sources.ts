@@ -1,5 +1,5 @@
 import type { Settings } from '../config/schema.ts';
-import type { Clock } from '../core/clock.ts';
+import { type Clock, systemScheduler } from '../core/clock.ts';
 import type { FrameNote } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { AuditRecord } from '../core/record.ts';
@@ -8,6 +8,8 @@ import { compileMask } from '../otlp/mask.ts';
 import { scanMetrics } from '../otlp/scan.ts';
 import { createTie } from '../otlp/tie.ts';
 import { createInspect, type Inspect } from '../receive/inspect.ts';
+import { nodeDisk } from '../wal/disk.ts';
+import { openDatabaseSessions } from './database-sessions.ts';
 import { openCredentials } from './identity.ts';
 import { openPlaces } from './places.ts';
 import { openPressure } from './pressure.ts';
@@ -41,11 +43,12 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
   const places = await openPlaces({ ...settings.origin, counters, log });
   const redact = createRedaction(settings, counters);
   const credentials = await openCredentials(options);
+  const testimony = await openDatabaseSessions({ ...options, disk: nodeDisk, scheduler: systemScheduler });
   return {
     ...plainSources(settings, counters),
     inspect: credentials.inspect,
     learn: credentials.learn,
-    tie: createTie(counters),
+    tie: testimony.tie,
     observeMetrics: pressure.observe,
     annotate(writes) {
       places.annotate(writes);
@@ -55,6 +58,7 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
     },
     close: async () => {
       places.close();
+      await testimony.close();
       await credentials.close();
     },
   };

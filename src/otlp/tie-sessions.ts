@@ -37,6 +37,8 @@ interface SessionTie {
 export class DatabaseSessions {
   readonly #sessions = new Map<string, readonly Tied[]>();
   #ties = 0;
+  /** Grows with everything that is learnt. */
+  changes = 0;
 
   /** Ties remembered. */
   get size(): number {
@@ -66,6 +68,7 @@ export class DatabaseSessions {
   }
 
   #remember(key: string, before: readonly Tied[], ties: readonly Tied[]): void {
+    this.changes += 1;
     this.#sessions.delete(key);
     this.#sessions.set(key, ties);
     this.#ties += ties.length - before.length;
