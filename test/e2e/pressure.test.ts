@@ -1,8 +1,9 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, execFile, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { PGlite } from '@electric-sql/pglite';
 import { PGLiteSocketServer } from '@electric-sql/pglite-socket';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -120,3 +121,13 @@ it('failed accesses of a service whose connection pool is exhausted carry the po
   expect(sum).toMatchObject({ difference: 0, quarantined: 0 });
   expect(sum !== undefined && 'used' in sum && sum.used).toBeGreaterThan(0);
 }, 120_000);
+
+it('the example of the docs works as it stands there', async () => {
+  const [, block = ''] = /```sh\n(NOW=[\s\S]+?)```/.exec(readFileSync('docs/pressure.md', 'utf8')) ?? [];
+  const script = block.replaceAll(':4318/', `:${spantrail.http}/`).replace(/^npx spantrail.*$/m, 'true');
+  expect(script).toContain('curl');
+  await promisify(execFile)('bash', ['-ec', script]);
+  const asked = /npx spantrail search '(.+)'/.exec(block)?.[1] ?? '';
+  const [record] = await found(`${asked} and trace.id: 5b8efff798038103d269b633813fc60c`, 1);
+  expect(record?.audit.pressure).toMatchObject({ state: 'exhausted', value: 10, limit: 10 });
+}, 60_000);
