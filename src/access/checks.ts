@@ -52,16 +52,21 @@ export function recogniseCheck(evidence: Span | LogRecord, rules: AccessRules): 
   const isSpan = 'kind' in evidence;
   const stated = statedCheck(evidence);
   if (stated !== undefined) return stated;
-  const subject: Subject = {
-    evidence,
-    ...(isSpan && { span: evidence }),
-    headers: rules.identityHeaders,
-    present: rules.checks.rules.length === 0 ? 0 : rules.presenceIn(evidence),
-  };
-  const rule = findRule(rules.checks.rules, subject);
-  if (rule !== undefined) return ruledCheck(rule, subject);
+  const { rules: own, hosts, roleTables } = rules.checks;
+  const subject = own.length + roleTables.length === 0 ? undefined : subjectOf(evidence, rules);
+  const rule = subject && findRule(own, subject);
+  if (subject !== undefined && rule !== undefined) return ruledCheck(rule, subject);
   if (!isSpan) return undefined;
-  return engineCheck(evidence, rules.checks.hosts) ?? readOfRoles(evidence, subject, rules);
+  return engineCheck(evidence, hosts) ?? (subject && readOfRoles(evidence, subject, rules));
+}
+
+function subjectOf(evidence: Span | LogRecord, rules: AccessRules): Subject {
+  return {
+    evidence,
+    ...('kind' in evidence && { span: evidence }),
+    headers: rules.identityHeaders,
+    present: rules.presenceIn(evidence),
+  };
 }
 
 function statedCheck({ attributes }: Span | LogRecord): CheckDraft | undefined {
