@@ -12,16 +12,17 @@ import type { HttpRoute } from '../receive/http-reply.ts';
 
 /** The ways in beside OTLP: the access API and webhooks. Throws AppError('config') for secrets of a preset that is not there. */
 export function openEventReceivers(
-  { events, mappings }: Pick<Settings, 'events' | 'mappings'>,
+  { events, mappings, presets: inUse }: Pick<Settings, 'events' | 'mappings' | 'presets'>,
   shared: { readonly admit: Admit; readonly counters: Counters; readonly clock: Clock },
 ): { readonly methods: readonly UnaryMethod[]; readonly routes: readonly HttpRoute[] } {
-  const presets = [...new Set([...PRESET_NAMES, ...mappings.map(({ name }) => name)])];
+  const own = mappings.map(({ name, preset = name }) => preset);
+  const presets = [...new Set([...(inUse.includes('*') ? PRESET_NAMES : inUse), ...own])];
   const signatures = new Map<string, SignatureSettings>();
   for (const [preset, { secret, scheme, toleranceMs }] of Object.entries(events)) {
     if (!presets.includes(preset)) {
       throw new AppError(
         'config',
-        `events.${preset}: there is no such preset or mapping; there are ${presets.join(', ')}`,
+        `events.${preset}: no such preset or mapping is in use; there are ${presets.join(', ')}`,
       );
     }
     signatures.set(preset, { secrets: secret, scheme, toleranceMs });

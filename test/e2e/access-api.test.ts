@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -230,6 +230,9 @@ describe(`${EVENTS} mixed events by every way in`, () => {
         running = await startProcess(['--data-dir', folder, ...args], { SPANTRAIL_NAMESPACE: namespace });
         await sendAll(running, store === 'memory' ? pieces : random.shuffled(pieces));
         const once = await recordsOf(running, store);
+        for (const source of ['http.server', 'log.access', 'kubernetes']) {
+          expect((await running.search(`audit.evidence.source: ${source}`)).length, source).toBeGreaterThan(1000);
+        }
         await sendAll(running, random.shuffled([...pieces, ...pieces]));
         const twice = await recordsOf(running, store);
         expect(twice.size).toBeGreaterThan(EVENTS / 2);
@@ -323,4 +326,44 @@ it('an event on a span is one record with two pieces of evidence: the event’s 
     },
   });
   expect(JSON.stringify(records)).not.toContain('a session of hers');
+});
+
+it('a signed webhook of hoop.dev is a record; the same with a wrong signature is none', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'spantrail-e2e-'));
+  folders.push(folder);
+  const secret = `whsec_${randomBytes(24).toString('base64')}`;
+  running = await startProcess(['--data-dir', folder, '--store', 'memory'], {
+    SPANTRAIL_EVENTS: JSON.stringify({ hoop: { secret, scheme: 'standard_webhooks' } }),
+    SPANTRAIL_RECEIVE_TRUSTED_PEERS: '[10.0.0.0/8]',
+  });
+  const session = {
+    event_type: 'session.open',
+    id: '5701046A-7B7A-4A78-ABB0-A24C95E6FE54',
+    connection: 'clinic-db',
+    connection_type: 'database',
+    connection_subtype: 'postgres',
+    verb: 'exec',
+    user_id: 'auth0|alice',
+    user_name: 'Alice',
+    user_email: 'alice@example.com',
+    input: Buffer.from('SELECT name FROM patients').toString('base64'),
+  };
+  const body = JSON.stringify(session);
+  const seconds = String(Math.floor(Date.now() / 1000));
+  const key = Buffer.from(secret.slice('whsec_'.length), 'base64');
+  const signature = createHmac('sha256', key).update(`msg_1.${seconds}.${body}`).digest('base64');
+  const headers = { 'content-type': 'application/json', 'svix-id': 'msg_1', 'svix-timestamp': seconds };
+  const url = `http://127.0.0.1:${running.http}/v1/events/hoop`;
+  const post = (sent: string, signed: string) =>
+    callHttp(url, { headers: { ...headers, 'svix-signature': `v1,${signed}` }, body: sent });
+  expect((await post(body.replaceAll('alice', 'mallory'), signature)).status).toBe(401);
+  expect((await post(body, signature)).status).toBe(200);
+  expect((await post(body, signature)).status).toBe(200);
+  await running.settled();
+  const records = await running.search('');
+  expect(records).toHaveLength(1);
+  expect(records[0]).toMatchObject({
+    user: { id: 'auth0|alice', email: 'alice@example.com' },
+    audit: { target: { type: 'connection', id: 'clinic-db' }, evidence: [{ source: 'hoop', sender: 'webhook' }] },
+  });
 });
