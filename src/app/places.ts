@@ -1,7 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { isIPv6 } from 'node:net';
 import { open, type Reader, type Response } from 'maxmind';
-import { systemScheduler } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { AuditRecord } from '../core/record.ts';
@@ -108,20 +107,17 @@ async function stampOf(path: string): Promise<string> {
   return `${ino} ${size} ${mtimeMs}`;
 }
 
+/** Waits after each look, and keeps no process alive for it. */
 function every(waitMs: number, act: () => Promise<void>): () => void {
   let isStopped = false;
-  let cancel = () => undefined as undefined;
+  let timer: NodeJS.Timeout | undefined;
   const wait = () => {
-    const undo = systemScheduler.after(waitMs, async () => {
-      await act();
-      if (!isStopped) wait();
-    });
-    cancel = () => void undo();
+    if (!isStopped) timer = setTimeout(() => void act().finally(wait), waitMs).unref();
   };
   wait();
   return () => {
     isStopped = true;
-    cancel();
+    clearTimeout(timer);
   };
 }
 

@@ -212,7 +212,9 @@ function seriesKey({ name, attributes }: MetricPoint, resourceKey: string): stri
 
 function thingOf(of: readonly string[], attributes: Attributes): string {
   const texts = of.map((key) => textOf(attributes.get(key))).filter((text) => text !== '');
-  return texts.join(' ').slice(0, THING_CHARS_MAX);
+  const text = texts.join(' ');
+  // A copy: a slice would keep all of a long text in memory.
+  return text.length > THING_CHARS_MAX ? Buffer.from(text.slice(0, THING_CHARS_MAX)).toString() : text;
 }
 
 /** What grew over longer than an hour (or since the epoch, where the sender gave no start) tells nothing of one access. */
