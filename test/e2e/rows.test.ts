@@ -60,7 +60,7 @@ async function startStore(): Promise<Server> {
   return server;
 }
 
-describe('files and objects, as Node’s own instrumentations tell them', () => {
+describe('files, objects and operations, as Node’s own instrumentations tell them', () => {
   let store: Server;
   let service: RunningProgram;
 
@@ -112,6 +112,23 @@ describe('files and objects, as Node’s own instrumentations tell them', () => 
       event: { action, type: [type], category: ['file'], outcome: 'success' },
       audit: { target: { service: 'S3', ...target } },
     });
+  });
+
+  it.each([
+    ['mutation', 'CancelOrder', 'mutation CancelOrder { cancel(id: 7) }', 'ran the mutation CancelOrder'],
+    ['query', 'orders', '{ orders }', 'read orders'],
+  ])('a request with a %s does what that does', async (action, name, body, deed) => {
+    await fetch(`http://127.0.0.1:${service.ready[1]}/graphql`, {
+      ...{ method: 'POST', body },
+      headers: { 'x-forwarded-user': 'alice' },
+    });
+    const [record] = await found(`url.path: "/graphql" and event.action: ${action}`, 1);
+    expect(record).toMatchObject({
+      audit: { entry: true, target: { type: 'graphql operation', id: `reports ${name}`, name } },
+      http: { request: { method: 'POST' }, response: { status_code: 200 } },
+    });
+    expect(record?.message).toContain(`alice ${deed}`);
+    expect(await found(`trace.id: ${record?.trace?.id}`, 1)).toHaveLength(1);
   });
 
   it('an object that is refused is a denial', async () => {
