@@ -73,7 +73,13 @@ function joinVersions(namespace: string, traceId: string, left: Event, right: Ev
   const { aliases } = left;
   for (const alias of right.aliases) aliases.push(alias);
   aliases.push(spanRecordId(namespace, traceId, loser.access.spanId));
-  return { ...winner, aliases, versions: left.versions + right.versions };
+  const versions = isRepeated(left, right) ? Math.max(left.versions, right.versions) : left.versions + right.versions;
+  return { ...winner, aliases, versions };
+}
+
+/** A line of a file that is read again comes with another time of reading: it says the same. */
+function isRepeated({ piece: left }: EventAccess, { piece: right }: EventAccess): boolean {
+  return typeof left.log.body === 'string' && left.log.body !== '' && left.log.body === right.log.body;
 }
 
 function compareVersions(left: EventAccess, right: EventAccess): number {

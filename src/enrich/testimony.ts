@@ -101,6 +101,7 @@ interface Calls {
 /** Of the calls below the span that is named, or of all when none is, the one that fits and is nearest in time. */
 function fittingCall(access: Access, { tree, spanAccesses, calls, taken }: Calls): number {
   const above = tree.indexOf.get(access.spanId) ?? NONE;
+  if (above === NONE && access.spanId !== '') return NONE;
   const mustBeNear = tieOf(access) === 'session';
   let best = NONE;
   let least = 0n;

@@ -122,6 +122,17 @@ describe('what a database tells of a call', () => {
     expect(found.find((record) => record !== other)?.user?.effective?.name).toBe('shop_app');
   });
 
+  it('comes twice when its file is read again, and says nothing else then', () => {
+    const conflictsOf = (...bodies: string[]) => {
+      const lines = bodies.map((body, index) =>
+        line({ span: '2', body, said: { ...AUDIT, 'log.file.record_number': index } }),
+      );
+      return recordOf(settled([entry, call], lines), 'SELECT').audit.join.conflicts;
+    };
+    expect(conflictsOf('AUDIT: one', 'AUDIT: one', 'AUDIT: one')).toBeUndefined();
+    expect(conflictsOf('AUDIT: one', 'AUDIT: another')).toEqual(['event s1/1 came in 2 versions']);
+  });
+
   it('of equal statements goes to the one that is nearest', () => {
     const calls = [10, 40, 70].map((ms, index) => statement({ id: String(index + 2), parent: '1', ms: [ms, ms + 10] }));
     const lines = [12, 43, 75].map((ms, index) => line({ ms, own: `s1/${index}`, tie: 'transaction' }));
