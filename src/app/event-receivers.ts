@@ -1,3 +1,4 @@
+import { compileMappings, misfit } from '../access/mappings/compile.ts';
 import { PRESET_NAMES } from '../access/mappings/names.ts';
 import type { Settings } from '../config/schema.ts';
 import type { Clock } from '../core/clock.ts';
@@ -9,6 +10,7 @@ import { createEventsRoute } from '../receive/events-service.ts';
 import type { SignatureSettings } from '../receive/events-signature.ts';
 import type { UnaryMethod } from '../receive/grpc-server.ts';
 import type { HttpRoute } from '../receive/http-reply.ts';
+import { mappingsOf } from './mappings.ts';
 
 /** The ways in beside OTLP: the access API and webhooks. Throws AppError('config') for secrets of a preset that is not there. */
 export function openEventReceivers(
@@ -27,6 +29,14 @@ export function openEventReceivers(
     }
     signatures.set(preset, { secrets: secret, scheme, toleranceMs });
   }
+  const known = mappingsOf({ mappings, presets: inUse });
+  const compiled = compileMappings([...known.mappings, ...known.presets]);
   const access = createAccessService(shared);
-  return { methods: [access.method], routes: [access.route, createEventsRoute({ ...shared, presets, signatures })] };
+  return {
+    methods: [access.method],
+    routes: [
+      access.route,
+      createEventsRoute({ ...shared, presets, signatures, misfit: (preset, item) => misfit(compiled, preset, item) }),
+    ],
+  };
 }

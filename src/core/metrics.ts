@@ -14,6 +14,11 @@ export const METRICS = {
     kind: 'counter',
     text: 'Access events left out because their request has the same event already, by signal.',
   },
+  unmapped: {
+    unit: '{item}',
+    kind: 'counter',
+    text: 'Items of webhooks that no mapping of their preset takes, kept as context, by preset.',
+  },
   requests: { unit: '{request}', kind: 'counter', text: 'Requests answered, by transport, signal and status.' },
   cut: {
     unit: '{request}',

@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts';
 import type { Counters } from '../core/metrics.ts';
-import { isPlain, kindOf } from './access-fields.ts';
+import { type FieldNote, isPlain, kindOf } from './access-fields.ts';
 import { replyOf } from './access-service.ts';
 import { checkSignature, type SignatureSettings } from './events-signature.ts';
 import * as http from './http-reply.ts';
@@ -12,6 +12,8 @@ export interface EventsServiceOptions extends Omit<DeliveryOptions, 'signal'> {
   readonly counters: Counters;
   /** The presets and the user's own mappings. */
   readonly presets: readonly string[];
+  /** Why no mapping of a preset takes an item; undefined when one does. */
+  readonly misfit?: (preset: string, item: Readonly<Record<string, unknown>>) => string | undefined;
   /** By preset; a sender whose preset has none is trusted by its address. */
   readonly signatures: ReadonlyMap<string, SignatureSettings>;
 }
@@ -33,7 +35,13 @@ const LISTS = ['items', 'Records', 'events', 'logEvents'] as const;
  * read when it is settled. The same item is the same evidence, however it was batched.
  */
 export function createEventsRoute(options: EventsServiceOptions): http.HttpRoute {
-  const { counters, presets, signatures, clock } = options;
+  const { counters, presets, signatures, clock, misfit } = options;
+  const noteMisfit = (preset: string, item: Readonly<Record<string, unknown>>): readonly FieldNote[] => {
+    const reason = misfit?.(preset, item);
+    if (reason === undefined) return [];
+    counters.add('unmapped', 1, { preset });
+    return [{ field: 'event', reason: `no mapping of "${preset}" takes it, so it is kept as context only: ${reason}` }];
+  };
   const refuse = (reason: string): void => counters.add('rejected', 1, { signal: SIGNAL, reason });
   return {
     path: PATH,
@@ -58,14 +66,18 @@ export function createEventsRoute(options: EventsServiceOptions): http.HttpRoute
           return http.failField('json', { field: 'body', description: given.message });
         }
         const source = { transport: 'http', sender: 'webhook', isProven: check?.ok === true, ...request } as const;
-        return replyOf(await deliver(itemsOf(given.pieces, preset), source, { ...options, signal: SIGNAL }));
+        return replyOf(
+          await deliver(itemsOf(given.pieces, preset, noteMisfit), source, { ...options, signal: SIGNAL }),
+        );
       };
     },
   };
 }
 
+type NoteMisfit = (preset: string, item: Readonly<Record<string, unknown>>) => readonly FieldNote[];
+
 /** The items of a request, taken out of the lists that they come in. */
-function* itemsOf(pieces: Iterable<JsonPiece>, preset: string): Generator<GivenItem> {
+function* itemsOf(pieces: Iterable<JsonPiece>, preset: string, noteMisfit: NoteMisfit): Generator<GivenItem> {
   const attributes = new Map([
     ['spantrail.preset', preset],
     ['spantrail.via', 'webhook'],
@@ -75,7 +87,10 @@ function* itemsOf(pieces: Iterable<JsonPiece>, preset: string): Generator<GivenI
       yield { ok: false, problem: { id: '', field: piece.field, code: 'not_json', reason: piece.reason } };
       continue;
     }
-    for (const value of unwrap(piece.value)) yield itemOf(value, attributes);
+    for (const value of unwrap(piece.value)) {
+      const item = itemOf(value, attributes);
+      yield item.ok && isPlain(value) ? { ...item, notes: noteMisfit(preset, value) } : item;
+    }
   }
 }
 

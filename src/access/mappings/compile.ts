@@ -221,6 +221,30 @@ export function applyMappings(
   return undefined;
 }
 
+/** A log record that has nothing but what is put into it. */
+const NO_LOG: LogRecord = {
+  ...{ traceId: '', spanId: '', timeNs: 0n, observedNs: 0n, severityNumber: 0, severityText: '', eventName: '' },
+  body: undefined,
+  attributes: new Map(),
+  resource: { attributes: new Map() },
+  scope: { name: '', version: '' },
+  note: { receivedNs: 0n, namespace: '', sender: '', trusted: false, vouches: false, peer: '' },
+  raw: new Uint8Array(),
+};
+
+/** Why none of a preset's mappings takes an item as it was sent; undefined when one does. */
+export function misfit(mappings: readonly CompiledMapping[], preset: string, item: Document): string | undefined {
+  const subject = subjectOf({ ...NO_LOG, body: item as LogRecord['body'] });
+  let why: string | undefined;
+  for (const mapping of mappings) {
+    if (mapping.source !== preset) continue;
+    const refusal = mapping.refusal(subject);
+    if (refusal === undefined) return undefined;
+    why ??= refusal;
+  }
+  return why;
+}
+
 /** Attributes that Spantrail's own receivers put on log records. */
 const OWN_KEYS = ['spantrail.preset', 'spantrail.via', 'spantrail.tie'];
 
