@@ -234,6 +234,8 @@ export function redactText(text: string, redactors: readonly Redactor[], onRedac
 export function createRecordRedaction(settings: RedactSettings, onRedacted: OnRedacted): (record: AuditRecord) => void {
   const redactors = compileRedactors(settings);
   const texts = redactors.length === 0 ? [] : TEXTS.map(placeOf);
+  const hints = settings.kinds.map((kind) => KINDS[kind].hint.source);
+  const hint = settings.patterns.length > 0 ? ANYTHING : new RegExp(hints.join('|'), 'i');
   const dropped = settings.fields.map((name) => ({ name, path: checkedField(name).split('.') }));
   return (record) => {
     for (const { name, path } of dropped) {
@@ -244,19 +246,24 @@ export function createRecordRedaction(settings: RedactSettings, onRedacted: OnRe
       Object.assign(record, less);
       for (const key of Object.keys(record)) if (!(key in (less as object))) Reflect.deleteProperty(record, key);
     }
-    for (const { keys, last } of texts)
-      visit(record, keys, 0, (holder) => redactAt(holder, last, redactors, onRedacted));
+    for (const { keys, last } of texts) {
+      visit(record, keys, 0, (holder) =>
+        redactAt(holder, last, hint, (text) => redactText(text, redactors, onRedacted)),
+      );
+    }
   };
 }
 
-function redactAt(holder: Node, key: string, redactors: readonly Redactor[], onRedacted: OnRedacted): void {
+/** Fits every text: nobody knows what patterns of the settings look for. */
+const ANYTHING = /^/;
+
+function redactAt(holder: Node, key: string, hint: RegExp, redact: (text: string) => string): void {
   const value = holder[key];
   if (typeof value === 'string') {
-    const text = redactText(value, redactors, onRedacted);
-    if (text !== value) holder[key] = text;
+    if (hint.test(value)) holder[key] = redact(value);
   } else if (Array.isArray(value)) {
     for (const [at, item] of value.entries()) {
-      if (typeof item === 'string') value[at] = redactText(item, redactors, onRedacted);
+      if (typeof item === 'string' && hint.test(item)) value[at] = redact(item);
     }
   }
 }
