@@ -59,7 +59,8 @@ export interface RecordWrite {
   readonly previousTimestampNs?: bigint;
   /**
    * It may lie at a time that nobody remembers, and is to be looked for there, so that it is not there twice. True: a run that
-   * ended before its journal knew may have been the last to write it. `moved`: this run may have moved it since.
+   * ended before its journal knew may have been the last to write it, or it is an event that came with another time before.
+   * `moved`: this run may have moved it since.
    */
   readonly mayBeElsewhere?: true | 'moved';
 }

@@ -256,11 +256,20 @@ function stampRecord(
     timestampNs,
     rank,
     record,
-    ...(stamp.mayBeElsewhere && { mayBeElsewhere: true as const }),
+    ...((stamp.mayBeElsewhere || mayHaveMoved(record)) && { mayBeElsewhere: true as const }),
   };
   if (before === undefined) return write;
   if (revision > before.firstRevision) audit.supersedes = revision - 1;
   return { ...write, previousTimestampNs: before.timestampNs };
+}
+
+/**
+ * An event of no trace settles by itself, and nothing remembers where one with its id was written before. It may come again with
+ * another time: from a sender that puts the time of sending on it, or because it has none but that of its receipt.
+ */
+function mayHaveMoved({ trace, audit }: SettledRecord['record']): boolean {
+  const [first] = audit.evidence;
+  return trace === undefined && (first?.signal === 'access' || first?.sender === 'webhook');
 }
 
 /** What the journal remembers of a published id that the settle does not yield: which one stands for it, if that is known. */

@@ -328,6 +328,27 @@ it('an event on a span is one record with two pieces of evidence: the event’s 
   expect(JSON.stringify(records)).not.toContain('a session of hers');
 });
 
+describe('an id that comes again', () => {
+  for (const { store, args, skip } of STORES) {
+    it.skipIf(skip)(`with another time or another content is still one record, on ${store}`, async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'spantrail-e2e-'));
+      folders.push(folder);
+      const namespace = `e2e-${hex(4)}`;
+      running = await startProcess(['--data-dir', folder, ...args], { SPANTRAIL_NAMESPACE: namespace });
+      const event = { id: 'e1', actor: 'alice', action: 'read', target: 'patients/7' };
+      const times = [0, 1, 3, 26, 50].map((hours) => new Date(START_MS - hours * 3_600_000).toISOString());
+      const ids = new Set<string>();
+      for (const time of [...times, undefined]) {
+        await post(running, '/v1/access', JSON.stringify({ ...event, time }));
+        const found = [...(await recordsOf(running, store)).keys()];
+        expect(found).toHaveLength(1);
+        for (const id of found) ids.add(id);
+      }
+      expect(ids.size).toBe(1);
+    });
+  }
+});
+
 it('a signed webhook of hoop.dev is a record; the same with a wrong signature is none', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'spantrail-e2e-'));
   folders.push(folder);
