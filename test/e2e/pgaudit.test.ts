@@ -17,6 +17,8 @@ const postgres = inject('postgres');
 
 interface CollectorConfig {
   receivers: Record<string, Record<string, unknown>>;
+  exporters: Record<string, unknown>;
+  extensions: Record<string, unknown>;
   service: { pipelines: Record<string, unknown> };
 }
 
@@ -80,43 +82,37 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
     await rm(folder, { recursive: true, force: true });
   });
 
+  /** What the page adds, with as little around it as it needs of otel-collector-config.yaml. */
   async function startCollector(grpc: number): Promise<RunningProgram> {
-    const config = parse(await readFile(join(ROOT, 'otel-collector-config.yaml'), 'utf8')) as CollectorConfig;
-    const snippets = await blocksOf('yaml');
-    const added = parse(snippets[0] ?? '') as CollectorConfig;
-    const tail = {
-      ...added.receivers['file_log/postgres'],
-      include: [join(database.logFolder, '*.json')],
-      poll_interval: '50ms',
+    const whole = parse(await readFile(join(ROOT, 'otel-collector-config.yaml'), 'utf8')) as CollectorConfig;
+    const [tail, several] = (await blocksOf('yaml')).map((text) => parse(text) as CollectorConfig);
+    const name = 'file_log/postgres';
+    const exporters = ['otlp_grpc/spantrail'];
+    expect(tail?.service.pipelines['logs/postgres']).toMatchObject({ receivers: [name], exporters });
+    expect(whole.exporters).toHaveProperty(exporters);
+    expect(whole.extensions).toHaveProperty([String(tail?.receivers[name]?.['storage'])]);
+    const receivers: CollectorConfig['receivers'] = {
+      otlp: { protocols: { grpc: { endpoint: `127.0.0.1:${grpc}` } } },
     };
-    config.receivers['file_log/postgres'] = tail;
-    Object.assign(config.service.pipelines, added.service.pipelines);
-    const several = parse(snippets[1] ?? '') as CollectorConfig;
-    for (const form of ['csv', 'log']) {
+    const pipelines: CollectorConfig['service']['pipelines'] = { traces: { receivers: ['otlp'], exporters } };
+    for (const [form, config] of [
+      ['json', tail],
+      ['csv', several],
+      ['log', several],
+    ] as const) {
       const include = [join(database.logFolder, `*.${form}`)];
-      config.receivers[`file_log/${form}`] = {
-        ...several.receivers['file_log/postgres'],
-        include,
-        poll_interval: '50ms',
-      };
-      config.service.pipelines[`logs/${form}`] = {
-        receivers: [`file_log/${form}`],
-        exporters: ['otlp_grpc/spantrail'],
-      };
+      receivers[`file_log/${form}`] = { ...config?.receivers[name], include, poll_interval: '50ms' };
     }
+    pipelines['logs'] = { receivers: Object.keys(receivers), exporters };
+    const config = {
+      receivers,
+      exporters: { 'otlp_grpc/spantrail': { endpoint: `127.0.0.1:${spantrail.grpc}`, tls: { insecure: true } } },
+      extensions: { 'file_storage/queue': { directory: join(folder, 'queue'), create_directory: true } },
+      service: { extensions: ['file_storage/queue'], pipelines, telemetry: { metrics: { level: 'none' } } },
+    };
     const file = join(folder, 'collector.yaml');
     await writeFile(file, stringify(config));
-    const environment = {
-      ...process.env,
-      COLLECTOR_GRPC_ENDPOINT: `127.0.0.1:${grpc}`,
-      COLLECTOR_HTTP_ENDPOINT: `127.0.0.1:${await freePort()}`,
-      COLLECTOR_QUEUE_DIR: join(folder, 'queue'),
-      SPANTRAIL_ENDPOINT: `127.0.0.1:${spantrail.grpc}`,
-    };
-    const quiet = ['--config', 'yaml:service::telemetry::metrics::level: none'];
-    return startProgram((collector as { binary: string }).binary, ['--config', file, ...quiet], /Everything is ready/, {
-      environment,
-    });
+    return startProgram((collector as { binary: string }).binary, ['--config', file], /Everything is ready/);
   }
 
   /** Waits until as many records fit, and nothing is on its way. */
