@@ -19,6 +19,7 @@ interface CollectorConfig {
   receivers: Record<string, Record<string, unknown>>;
   exporters: Record<string, unknown>;
   extensions: Record<string, unknown>;
+  processors?: Record<string, unknown>;
   service: { pipelines: Record<string, unknown> };
 }
 
@@ -202,6 +203,7 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
     });
     expect(read?.trace).toBeUndefined();
     expect(refused).toMatchObject({ event: { outcome: 'failure' }, audit: { decision: 'deny' } });
+    expect(JSON.stringify(records)).not.toContain('a secret note');
     // What was set up before went around it as well; of the application nothing did.
     expect(new Set(records.map(({ user }) => user?.id))).toEqual(new Set(['postgres', 'dba']));
     const metrics = await (await fetch(`http://127.0.0.1:${spantrail.api}/metrics`)).text();
@@ -248,5 +250,52 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
     });
     expect(named?.db?.statement).toBe('SELECT note FROM orders WHERE id = ?');
     expect(records.every(({ audit }) => /^[0-9a-f.]+\/\d+$/.test(audit.evidence[0]?.id ?? ''))).toBe(true);
+  });
+
+  it('is routed by its trace where the Collector reads the comment', async () => {
+    const [, , transform] = (await blocksOf('yaml')).map((text) => parse(text) as CollectorConfig);
+    const file = join(folder, 'routed.json');
+    const message = `AUDIT: SESSION,1,1,READ,SELECT,,,select 1 from routed /*traceparent='00-${'e'.repeat(32)}-${'f'.repeat(16)}-01'*/,<none>`;
+    const line = {
+      timestamp: '2026-11-22 17:03:36.163 UTC',
+      user: 'routed',
+      dbname: 'shop',
+      session_id: '6b032068.c74',
+    };
+    await writeFile(file, `${JSON.stringify({ ...line, line_num: 1, error_severity: 'LOG', message })}\n`);
+    const processors = transform?.processors ?? {};
+    const config = {
+      receivers: { 'file_log/routed': { include: [file], start_at: 'beginning', poll_interval: '50ms' } },
+      processors,
+      exporters: { 'otlp_grpc/spantrail': { endpoint: `127.0.0.1:${spantrail.grpc}`, tls: { insecure: true } } },
+      service: {
+        pipelines: {
+          logs: {
+            receivers: ['file_log/routed'],
+            processors: Object.keys(processors),
+            exporters: ['otlp_grpc/spantrail'],
+          },
+        },
+        telemetry: { metrics: { level: 'none' } },
+      },
+    };
+    const path = join(folder, 'routed.yaml');
+    await writeFile(path, stringify(config));
+    const router = await startProgram(
+      (collector as { binary: string }).binary,
+      ['--config', path],
+      /Everything is ready/,
+    );
+    try {
+      const [record] = await found('user.effective.name: routed', 1);
+      expect(record).toMatchObject({
+        trace: { id: 'e'.repeat(32) },
+        span: { id: 'f'.repeat(16) },
+        db: { collection: 'routed' },
+      });
+      expect(record?.audit.join.tie).toBeUndefined();
+    } finally {
+      await router.stop();
+    }
   });
 });
