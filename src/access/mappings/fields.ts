@@ -6,9 +6,9 @@ import { NAMES } from '../attributes.ts';
  */
 const READ_FROM_EVENTS = [
   ...['serviceName', 'httpMethod', 'httpStatus', 'httpRequestBytes', 'httpResponseBytes', 'httpRoute', 'urlPath'],
-  ...['urlQuery', 'urlFull', 'urlScheme', 'serverAddress', 'clientAddress', 'clientPort', 'userAgent', 'dbSystem'],
+  ...['urlQuery', 'urlScheme', 'serverAddress', 'clientAddress', 'clientPort', 'userAgent', 'dbSystem'],
   ...['dbNamespace', 'dbCollection', 'dbOperation', 'dbStatement', 'dbStatus', 'dbUser', 'filePath', 'toolName'],
-  ...['agentId', 'agentName', 'errorType', 'errorMessage', 'userId', 'userPseudoId', 'userName', 'userEmail'],
+  ...['errorType', 'errorMessage', 'userId', 'userPseudoId', 'userName', 'userEmail'],
   ...['userRoles', 'userGroup', 'userDomain', 'effectiveId', 'effectiveName', 'eventName', 'eventId', 'eventAction'],
   ...['eventOutcome', 'eventReason', 'eventCategory', 'eventType', 'eventKind', 'eventDuration', 'ruleId', 'ruleName'],
   ...['sourceIp', 'sourcePort'],
@@ -16,7 +16,7 @@ const READ_FROM_EVENTS = [
 
 export const EVENT_FIELDS: readonly string[] = [
   ...READ_FROM_EVENTS.flatMap((key): readonly string[] => NAMES[key]),
-  ...['@timestamp', 'event.start', 'event.end', 'url.domain', 'session.id'],
+  ...['@timestamp', 'event.start', 'event.end', 'url.domain'],
   ...[
     'audit.action',
     'audit.decision',

@@ -5,7 +5,7 @@ const SAME = [
   ...['event.id', 'event.action', 'event.outcome', 'event.reason', 'event.category', 'event.type', 'event.kind'],
   ...['event.duration', 'event.start', 'event.end', 'user.id', 'user.name', 'user.email', 'user.roles', 'user.domain'],
   ...['user.group.name', 'user.effective.id', 'rule.id', 'source.port', 'http.request.method'],
-  ...['http.response.status_code', 'url.path', 'url.query', 'url.full', 'url.scheme', 'url.domain', 'file.path'],
+  ...['http.response.status_code', 'url.path', 'url.query', 'url.scheme', 'url.domain', 'file.path'],
   ...[
     'user_agent.original',
     'error.type',
@@ -24,6 +24,8 @@ const FIELDS: Fields = {
   '@timestamp': '${@timestamp}',
   'event.outcome': ['${event.outcome}', { from: '${event.type}', map: { denied: 'failure' } }],
   'user.effective.name': ['${user.effective.name}', '${user.effective.email}'],
+  'url.path': ['${url.path}', '${full_path}'],
+  'url.query': ['${url.query}', '${full_query}'],
   'rule.name': ['${rule.name}', '${rule.description}'],
   'source.ip': ['${source.ip}', '${client.ip}', '${source.address}', '${client.address}'],
   'event.reason': ['${event.reason}', { from: '${message}', when: { 'event.outcome': 'failure' } }],
@@ -62,17 +64,18 @@ const FIELDS: Fields = {
  * action and a category it is a log line that happens to be written in ECS.
  */
 export const ECS: readonly Mapping[] = [
-  {
-    name: 'ecs',
-    preset: 'ecs',
-    when: { 'event.action': '*', 'event.category': '*', '@timestamp': '*' },
-    fields: FIELDS,
-  },
-  { name: 'ecs.version', preset: 'ecs', when: { 'event.action': '*', 'ecs.version': '*' }, fields: FIELDS },
-  {
-    name: 'ecs.outcome',
-    preset: 'ecs',
-    when: { 'event.outcome': '*', 'event.category': '*', '@timestamp': '*' },
-    fields: FIELDS,
-  },
-];
+  { name: 'ecs', when: { 'event.action': '*', 'event.category': '*', '@timestamp': '*' } },
+  { name: 'ecs.version', when: { 'event.action': '*', 'ecs.version': '*' } },
+  { name: 'ecs.outcome', when: { 'event.outcome': '*', 'event.category': '*', '@timestamp': '*' } },
+].map(({ name, when }) => ({
+  name,
+  preset: 'ecs',
+  when: when as Mapping['when'],
+  extract: [
+    {
+      from: ['${url.original}', '${url.full}'],
+      patterns: [String.raw`^(?:[a-z]+://[^/]*)?(?P<full_path>/[^?#]*)(?:\?(?P<full_query>[^#]*))?`],
+    },
+  ],
+  fields: FIELDS,
+}));
