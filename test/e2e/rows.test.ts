@@ -42,6 +42,12 @@ const telemetry = (service: string) => ({
   OTEL_EXPORTER_OTLP_ENDPOINT: `http://127.0.0.1:${spantrail.grpc}`,
 });
 
+function startInstrumented(file: string, environment: NodeJS.ProcessEnv): Promise<RunningProgram> {
+  const stores = join(FIXTURES, 'stores');
+  const parameters = ['--import', join(stores, 'telemetry.mjs'), join(stores, file)];
+  return startProgram(process.execPath, parameters, /listening on (\d+)/, { environment });
+}
+
 /** A store that speaks enough of S3 for one client; what lies in `board` is not for everybody. */
 async function startStore(): Promise<Server> {
   const server = createServer((request, response) => {
@@ -67,13 +73,8 @@ describe('files, objects and operations, as Node’s own instrumentations tell t
   beforeAll(async () => {
     store = await startStore();
     const { port } = store.address() as AddressInfo;
-    const stores = join(FIXTURES, 'stores');
-    service = await startProgram(
-      process.execPath,
-      ['--import', join(stores, 'telemetry.mjs'), join(stores, 'service.mjs')],
-      /listening on (\d+)/,
-      { environment: { ...telemetry('reports'), STORE_URL: `http://127.0.0.1:${port}`, FOLDER: folder } },
-    );
+    const environment = { ...telemetry('reports'), STORE_URL: `http://127.0.0.1:${port}`, FOLDER: folder };
+    service = await startInstrumented('service.mjs', environment);
   });
   afterAll(async () => {
     await service?.stop();
@@ -135,6 +136,30 @@ describe('files, objects and operations, as Node’s own instrumentations tell t
     expect(await ask('/locked')).toMatchObject({
       event: { action: 'GetObject', outcome: 'failure', type: ['access', 'denied'] },
       audit: { decision: 'deny', target: { id: 'reports/board/salaries.pdf' } },
+    });
+  });
+});
+
+describe('tools of an agent, as the AI SDK’s own telemetry tells them', () => {
+  let assistant: RunningProgram;
+
+  beforeAll(async () => {
+    assistant = await startInstrumented('assistant.mjs', telemetry('assistant'));
+  });
+  afterAll(() => assistant?.stop());
+
+  it.each([
+    ['find_order', 'success', 'none'],
+    ['cancel_order', 'failure', 'deny'],
+  ])('%s is done by the agent for whoever asked', async (name, outcome, decision) => {
+    await fetch(`http://127.0.0.1:${assistant.ready[1]}/${name}`, { headers: { 'x-forwarded-user': 'alice' } });
+    const [record] = await found(`audit.target.id: ${name} and audit.entry: false`, 1);
+    expect(record).toMatchObject({
+      event: { action: 'execute_tool', outcome },
+      user: { id: 'order-desk', effective: { id: 'alice' } },
+      gen_ai: { tool: { name }, agent: { name: 'order-desk' } },
+      audit: { target: { type: 'tool' }, actor: { type: 'agent' }, decision },
+      related: { user: expect.arrayContaining(['order-desk', 'alice']) },
     });
   });
 });
