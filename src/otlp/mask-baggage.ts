@@ -6,7 +6,7 @@ const EQUALS = 0x3d;
 const SPACE = 0x20;
 
 /** What to do with the value of a member of this name: `hash` puts something in its place. */
-type Decide = (nameStart: number, nameEnd: number) => 'keep' | 'fill' | 'hash';
+export type Decide = (nameStart: number, nameEnd: number) => 'keep' | 'fill' | 'hash';
 
 /** Masks values in a baggage header (W3C Baggage): `name=value;property,name=value`. Returns whether anything was masked. */
 export function maskBaggage(text: Buffer, decide: Decide, hash: (id: Buffer) => void): boolean {

@@ -5,20 +5,30 @@ const COLON = 0x3a;
 const BACKSLASH = 0x5c;
 const ZERO = 0x30;
 const SPACE = 0x20;
+const OPENING_BRACE = 0x7b;
+const COMMA = 0x2c;
 
 /** Longer names are none. */
 const NAME_BYTES_MAX = 128;
 
+/** What stands further on in an object is not looked at for secret members, nor are those of an object inside it of the same name. */
+const MEMBERS_BYTES_MAX = 1024;
+
 /** Masks the text of one value. */
 type MaskValue = (text: Buffer) => boolean;
 
+/** How the value of a name is to be masked; undefined for not at all. */
+export type MaskOf = (nameStart: number, nameEnd: number) => MaskValue | { readonly members: MaskOf } | undefined;
+
 /**
  * Masks values of secret names in JSON, also where it stands in a longer text, is cut short, or is a string inside JSON (its
- * quotes have backslashes then). `maskOf` says how the value of a name is to be masked. Texts become `*`, numbers 0, lists
- * and objects empty, all in as many bytes: JSON stays JSON. Returns whether anything was masked.
+ * quotes have backslashes then). `maskOf` says how the value of a name is to be masked, or that the names in the object that
+ * is its value are secret besides. Texts become `*`, numbers 0, lists and objects empty, all in as many bytes: JSON stays
+ * JSON. Returns whether anything was masked.
  */
-export function maskJson(text: Buffer, maskOf: (nameStart: number, nameEnd: number) => MaskValue | undefined): boolean {
+export function maskJson(text: Buffer, maskOf: MaskOf): boolean {
   let masked = false;
+  let walkedTo = 0;
   for (let colon = text.indexOf(COLON); colon >= 0; colon = text.indexOf(COLON, colon + 1)) {
     const close = skipSpace(text, colon - 1, -1);
     if (text[close] !== QUOTE) continue;
@@ -30,11 +40,43 @@ export function maskJson(text: Buffer, maskOf: (nameStart: number, nameEnd: numb
     const maskValue = text[nameStart - 1] === QUOTE ? maskOf(nameStart, nameEnd) : undefined;
     if (maskValue === undefined) continue;
     const valueStart = skipSpace(text, colon + 1, 1);
+    if (typeof maskValue === 'object') {
+      if (valueStart < walkedTo) continue;
+      const walk = maskMembers(text, valueStart, level, maskValue.members);
+      walkedTo = walk.end;
+      masked = walk.masked || masked;
+      continue;
+    }
     const end = valueEnd(text, valueStart);
     masked = maskRange(text, valueStart, end, maskValue) || masked;
     colon = end - 1;
   }
   return masked;
+}
+
+/** Masks values of the object that begins here, not of those inside it, as long as it reads like JSON. */
+function maskMembers(
+  text: Buffer,
+  start: number,
+  level: number,
+  maskOf: MaskOf,
+): { readonly masked: boolean; readonly end: number } {
+  const short = text.subarray(0, start + MEMBERS_BYTES_MAX);
+  let masked = false;
+  let at = start;
+  for (let expected = OPENING_BRACE; short[at] === expected; expected = COMMA) {
+    const open = skipSpace(short, at + 1, 1) + level;
+    if (short[open] !== QUOTE || backslashesBefore(short, open) !== level) break;
+    const close = closingQuote(short, open, level);
+    const colon = skipSpace(short, close + 1, 1);
+    if (short[colon] !== COLON) break;
+    const valueStart = skipSpace(short, colon + 1, 1);
+    const end = valueEnd(short, valueStart);
+    const maskValue = maskOf(open + 1, close - level);
+    if (typeof maskValue === 'function') masked = maskRange(short, valueStart, end, maskValue) || masked;
+    at = skipSpace(short, end, 1);
+  }
+  return { masked, end: at };
 }
 
 function skipSpace(text: Buffer, from: number, step: 1 | -1): number {

@@ -1,12 +1,13 @@
 import type { Signal } from '../core/evidence.ts';
 import { type CredentialFinder, FINDS_NOTHING } from './credential-finder.ts';
-import { headerNameStart, modeOfHeader } from './header-keys.ts';
+import { headerNameStart } from './header-keys.ts';
 import { Hints, QUOTE_HINTS, TEXT_HINTS, TOKEN_HINTS } from './hints.ts';
-import { compileLooseKeys, type KeySet } from './key-set.ts';
+import { compileLooseKeys } from './key-set.ts';
 import { maskBaggage } from './mask-baggage.ts';
 import { maskCookies } from './mask-cookie.ts';
 import { maskJson } from './mask-json.ts';
-import { isProof, type Mode, modeOfSecret, type Proof } from './mask-mode.ts';
+import { isProof, type Mode, type Proof } from './mask-mode.ts';
+import { baggageNames, jsonNames, type Mask, modeOfKey } from './mask-names.ts';
 import { SHAPES, type Shape, timeIn } from './mask-shape.ts';
 import {
   fill,
@@ -19,7 +20,6 @@ import {
   STAR,
 } from './mask-text.ts';
 import { SecretNames } from './secret-names.ts';
-import { cachedText } from './text-cache.ts';
 import { VALUE_TAG } from './value.ts';
 import { VALUE_DEPTH_MAX, WIRE, WireCursor, WireError } from './wire.ts';
 
@@ -36,26 +36,20 @@ export interface MaskSettings {
   readonly sessions?: { readonly attributes: readonly string[]; readonly cookies: readonly string[] };
 }
 
-export interface Mask {
-  readonly attributes: KeySet;
-  readonly sessions: KeySet;
-  /** `attributes`, `sessions` and URL_KEYS: whatever is not among these is looked at once only. */
-  readonly noted: KeySet;
-  readonly queryParameters: SecretNames;
-  readonly cookies: SecretNames;
-}
-
 /** Attributes that hold a URL or a part of one. */
 const URL_KEYS = ['url.query', 'url.full', 'http.target', 'http.url', 'http.request.header.referer'];
 
 export function compileMask({ queryParameters, sessions, ...settings }: MaskSettings): Mask {
   const attributes = inBaggageToo(settings.attributes);
   const sessionKeys = inBaggageToo(sessions?.attributes ?? []);
+  const groups = sessionKeys.flatMap((key) => (key.includes('.') ? [key.slice(0, key.lastIndexOf('.'))] : []));
   const cookies = sessions?.cookies ?? [];
   return {
     attributes: compileLooseKeys(attributes),
     sessions: compileLooseKeys(sessionKeys),
-    noted: compileLooseKeys([...attributes, ...sessionKeys, ...URL_KEYS]),
+    groups: compileLooseKeys(groups),
+    members: compileLooseKeys(sessionKeys.map((key) => key.slice(key.lastIndexOf('.') + 1))),
+    noted: compileLooseKeys([...attributes, ...sessionKeys, ...groups, ...URL_KEYS]),
     queryParameters: new SecretNames(queryParameters),
     cookies: new SecretNames(cookies.flatMap((name) => [name, `__Host-${name}`, `__Secure-${name}`])),
   };
@@ -182,25 +176,17 @@ class Masker {
       keyStart = cursor.position;
       cursor.position = keyEnd;
     }
-    const mode = isProof(outer) ? 'all' : this.#modeOf(keyStart, keyEnd);
+    let mode: Mode;
+    if (isProof(outer)) mode = 'all';
+    else if (outer === 'group' && this.#mask.members.match(this.#buffer, keyStart, keyEnd) !== undefined)
+      mode = 'session';
+    else mode = modeOfKey(this.#mask, this.#buffer, keyStart, keyEnd);
     cursor.position = start;
     while (cursor.position < end) {
       const tag = cursor.tag(end);
       if (tag === VALUE_TAG.value) this.#value(cursor.delimitedEnd(end), mode, depth);
       else cursor.skip(tag, end);
     }
-  }
-
-  #modeOf(keyStart: number, keyEnd: number): Mode {
-    const { noted, attributes, sessions } = this.#mask;
-    if (noted.match(this.#buffer, keyStart, keyEnd) === undefined) {
-      const nameStart = headerNameStart(this.#buffer, keyStart, keyEnd);
-      return nameStart < 0 ? 'search' : modeOfHeader(cachedText(this.#buffer, nameStart, keyEnd));
-    }
-    if (attributes.match(this.#buffer, keyStart, keyEnd) !== undefined) {
-      return modeOfSecret(this.#buffer.toString('latin1', keyStart, keyEnd));
-    }
-    return sessions.match(this.#buffer, keyStart, keyEnd) === undefined ? 'url' : 'session';
   }
 
   /**
@@ -281,8 +267,14 @@ class Masker {
     const text = this.#buffer.subarray(start, end);
     let masked = false;
     if (mode === 'header') masked = maskSignature(text, this.#foundToken) ?? false;
-    if (mode === 'baggage') masked = this.#baggage(text);
-    if (hasJson) masked = this.#json(text) || masked;
+    if (mode === 'baggage')
+      masked = maskBaggage(text, baggageNames(this.#mask, text), (id) => this.#finder.session(id));
+    if (hasJson)
+      masked =
+        maskJson(
+          text,
+          jsonNames(this.#mask, text, (value, proof) => this.#proof(value, proof)),
+        ) || masked;
     if (hasHint) masked = maskUrlPasswords(text) || masked;
     // The first name in a URL's query stands behind nothing that would hint at it.
     if (hasHint || mode === 'url') {
@@ -314,32 +306,6 @@ class Masker {
       (end - start >= TOKEN_BYTES_MIN && this.#tokens.within(start, end)) ||
       beginsJson(this.#buffer[start])
     );
-  }
-
-  #baggage(text: Buffer): boolean {
-    const { sessions, attributes, queryParameters } = this.#mask;
-    return maskBaggage(
-      text,
-      (start, end) => {
-        if (sessions.match(text, start, end) !== undefined) return 'hash';
-        if (attributes.match(text, start, end) !== undefined) return 'fill';
-        return queryParameters.has(text.toString('latin1', start, end)) ? 'fill' : 'keep';
-      },
-      (id) => this.#finder.session(id),
-    );
-  }
-
-  #json(text: Buffer): boolean {
-    const { noted, attributes, sessions } = this.#mask;
-    return maskJson(text, (nameStart, nameEnd) => {
-      if (noted.match(text, nameStart, nameEnd) === undefined) return undefined;
-      let mode: Proof;
-      if (attributes.match(text, nameStart, nameEnd) !== undefined) {
-        mode = modeOfSecret(text.toString('latin1', nameStart, nameEnd));
-      } else if (sessions.match(text, nameStart, nameEnd) !== undefined) mode = 'session';
-      else return undefined;
-      return (value) => value.length > 0 && this.#proof(value, mode);
-    });
   }
 
   /** Zero in as many bytes, or a hash: a varint may be padded with continuation bytes. */

@@ -1,7 +1,8 @@
 import type { FrameNote, SessionOwner, Signal, TokenVerdict } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import { tokenKey } from '../core/token-key.ts';
-import { type Mask, maskSecrets } from '../otlp/mask.ts';
+import { maskSecrets } from '../otlp/mask.ts';
+import type { Mask } from '../otlp/mask-names.ts';
 import { RequestCredentials } from './credentials.ts';
 import type { HashSession } from './session-hash.ts';
 import type { SessionOwners } from './session-owners.ts';

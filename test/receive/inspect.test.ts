@@ -249,6 +249,37 @@ describe('session ids', () => {
   );
 
   it.each([
+    ['{"session":{"id":"SESSION"},"user":{"id":"alice"}}', '{"session":{"id":"HASH"},"user":{"id":"alice"}}'],
+    [
+      '{ "session" : { "user" : { "id" : "alice" } , "n":[1,{"id":"a"}], "id" : "SESSION" } }',
+      '{ "session" : { "user" : { "id" : "alice" } , "n":[1,{"id":"a"}], "id" : "HASH" } }',
+    ],
+    [
+      'x {"a":"{\\"session\\":{\\"a\\":1,\\"id\\":\\"SESSION\\"}}"}',
+      'x {"a":"{\\"session\\":{\\"a\\":1,\\"id\\":\\"HASH\\"}}"}',
+    ],
+    ['{"session":[{"id":"a"}],"id":"a"}', '{"session":[{"id":"a"}],"id":"a"}'],
+    ['{"session":{"id":{"a":"b"}}}', '{"session":{"id":{       }}}'],
+    ['{"session":{"a" "id":"x"}}', '{"session":{"a" "id":"x"}}'],
+    ['{"session":{"id":"SESSION', '{"session":{"id":"HASH'],
+    ['{"session":{"id', '{"session":{"id'],
+    ['{"session":', '{"session":'],
+  ])('are hashed as members of objects, too: %s', async (body, expected) => {
+    const { inspectLogs, hashOf } = setUp();
+    const payload = encodeLogs([{ logs: [{ body: body.replace('SESSION', SESSION) }] }]);
+    const same = encodeLogs([{ logs: [{ body: expected.replace('HASH', hashOf(SESSION)) }] }]);
+    await inspectLogs(payload);
+    expect(payload.toString()).toBe(same.toString());
+    const list = { session: { id: SESSION, user: { id: 'alice' } }, id: 'x' };
+    const lists = encodeLogs([{ logs: [{ body: list, attributes: { session: list.session, event: list } }] }]);
+    await inspectLogs(lists);
+    const text = lists.toString('latin1');
+    expect(text).not.toContain(SESSION);
+    expect(text.split(hashOf(SESSION))).toHaveLength(4);
+    expect(text.split('alice')).toHaveLength(4);
+  });
+
+  it.each([
     ['userId=alice,session.id=SESSION', 'userId=alice,session.id=HASH'],
     [' session.id = SESSION ;p=1, a=b', ' session.id = HASH ;p=1, a=b'],
     ['access_token=SESSION;p=1,a=b,password=x', 'access_token=************************************;p=1,a=b,password=*'],
