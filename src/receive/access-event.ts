@@ -10,6 +10,12 @@ export type ReadEvent =
   | { readonly ok: true; readonly item: LogItem; readonly id: string; readonly notes: readonly FieldNote[] }
   | { readonly ok: false; readonly problem: Omit<RejectedEvent, 'index'> };
 
+/** When an event came: by our clock, and as which of those that came without id and time, which tells these apart. */
+export interface Arrival {
+  readonly nowMs: number;
+  readonly sequence: () => number;
+}
+
 /** How far ahead of our clock an event may be: clocks of hosts without NTP go wrong by minutes; more is a mistake. */
 export const FUTURE_MS_MAX = 5 * 60_000;
 
@@ -23,9 +29,9 @@ const EVENT_NAME = 'access';
 
 /**
  * Reads one event, whatever it came as: JSON, or a protobuf message as plain data with times as epoch nanoseconds. The same event
- * gives the same log record, byte by byte, whichever way it comes and however often.
+ * gives the same log record, byte by byte, whichever way it comes and however often, if it has an id or a time.
  */
-export function readAccessEvent(given: unknown, nowMs: number): ReadEvent {
+export function readAccessEvent(given: unknown, arrival: Arrival): ReadEvent {
   if (!isPlain(given)) {
     const reason = `must be an object with actor, action and target, not ${kindOf(given)}`;
     return { ok: false, problem: { id: '', field: 'event', code: 'invalid', reason } };
@@ -34,7 +40,7 @@ export function readAccessEvent(given: unknown, nowMs: number): ReadEvent {
   try {
     const fields = new Fields(given);
     id = fields.name('id') ?? '';
-    const item = readItem(fields, id, nowMs);
+    const item = readItem(fields, id, arrival);
     return { ok: true, item: item.item, id, notes: item.notes };
   } catch (thrown) {
     if (!(thrown instanceof Refused)) throw thrown;
@@ -44,7 +50,7 @@ export function readAccessEvent(given: unknown, nowMs: number): ReadEvent {
 
 type Attributes = Map<string, FieldValue>;
 
-function readItem(fields: Fields, id: string, nowMs: number): { item: LogItem; notes: readonly FieldNote[] } {
+function readItem(fields: Fields, id: string, arrival: Arrival): { item: LogItem; notes: readonly FieldNote[] } {
   const attributes: Attributes = new Map();
   const put = (name: string, value: FieldValue | undefined): void => {
     if (value !== undefined && !(Array.isArray(value) && value.length === 0)) attributes.set(name, value);
@@ -82,7 +88,7 @@ function readItem(fields: Fields, id: string, nowMs: number): { item: LogItem; n
   const traceId = fields.hexId('trace_id', 32) ?? '';
   const spanId = fields.hexId('span_id', 16) ?? '';
   if (spanId !== '' && traceId === '') throw new Refused('invalid', 'span_id', 'needs trace_id beside it');
-  const timeNs = readTime(fields, id, nowMs);
+  const timeNs = readTime(fields, id, arrival, notes);
   const service = fields.name('service') ?? '';
   addAttributes(fields, attributes, notes);
   notes.push(...fields.unknown());
@@ -183,13 +189,20 @@ function readSource(source: Fields, put: Put): void {
   put('user_agent.original', source.words('user_agent'));
 }
 
-/** The event's time as epoch nanoseconds; 0 for an event with an id that has none: it is then when it was received. */
-function readTime(fields: Fields, id: string, nowMs: number): bigint {
+/** Nanoseconds within a millisecond, by which events that came in it without id and time are told apart. */
+const SEQUENCE_END = 1_000_000;
+
+/**
+ * The event's time as epoch nanoseconds; 0 for an event with an id that has none: it is then when it was received. Without either,
+ * the time of its arrival becomes its own: two events alike stay two, and one that is sent twice becomes two.
+ */
+function readTime(fields: Fields, id: string, { nowMs, sequence }: Arrival, notes: FieldNote[]): bigint {
   const given = fields.get('time');
   if (given === undefined) {
     if (id !== '') return 0n;
-    const reason = 'is missing: without id and time, two events alike could not be told from one sent twice';
-    throw new Refused('time_missing', 'time', reason);
+    const reason = 'is missing, and the id, too: the time of arrival is taken; sent again, it would be another event';
+    notes.push({ field: 'time', reason });
+    return msToNs(nowMs) + BigInt(sequence() % SEQUENCE_END);
   }
   const isDateTime = typeof given === 'string' && given.length > '2026-11-22T'.length;
   const timeNs = typeof given === 'bigint' ? given : isDateTime ? parseTimestamp(given.trim()) : undefined;

@@ -1,6 +1,6 @@
 import type { Clock } from '../core/clock.ts';
 import { WireError } from '../otlp/wire.ts';
-import { readAccessEvent } from './access-event.ts';
+import { type Arrival, readAccessEvent } from './access-event.ts';
 import { isPlain } from './access-fields.ts';
 import { type AccessCodec, loadAccessCodec, RECORD_PATH, undecodable } from './access-proto.ts';
 import { NAMESPACE_HEADER, type RequestSource } from './admission.ts';
@@ -10,7 +10,10 @@ import * as http from './http-reply.ts';
 import { type JsonPiece, readJsonPieces, saysLines } from './json-pieces.ts';
 import { type Delivery, type DeliveryOptions, deliver, type GivenItem } from './log-delivery.ts';
 
-export type AccessServiceOptions = Omit<DeliveryOptions, 'signal'> & { readonly clock: Clock };
+export interface AccessServiceOptions extends Omit<DeliveryOptions, 'signal'> {
+  readonly clock: Clock;
+  readonly codec?: AccessCodec;
+}
 
 /** The access API: explicit events over gRPC, and as JSON, NDJSON or protobuf over HTTP. The same event is the same evidence by each. */
 export interface AccessService {
@@ -23,14 +26,19 @@ const SIGNAL = 'access';
 /** The list of events in a JSON request. */
 const EVENTS = 'events';
 
-export function createAccessService({ clock, ...options }: AccessServiceOptions): AccessService {
-  const codec = loadAccessCodec();
+export function createAccessService({
+  clock,
+  codec = loadAccessCodec(),
+  ...options
+}: AccessServiceOptions): AccessService {
+  let sequence = 0;
+  const arrival = (): Arrival => ({ nowMs: clock.nowMs(), sequence: () => sequence++ });
   const record = (events: Iterable<GivenItem>, source: Omit<RequestSource, 'sender'>): Promise<Delivery> =>
     deliver(events, { ...source, sender: 'access_api' }, { ...options, signal: SIGNAL });
   const recordProtobuf = (message: Uint8Array, source: Omit<RequestSource, 'sender'>): Promise<Delivery> | Delivery => {
     const events = split(codec, message);
     if (typeof events === 'string') return { kind: 'invalid', field: 'body', message: events, offset: 0 };
-    return record(decodeEvents(codec, events, clock.nowMs()), source);
+    return record(decodeEvents(codec, events, arrival()), source);
   };
   return {
     method: {
@@ -54,7 +62,7 @@ export function createAccessService({ clock, ...options }: AccessServiceOptions)
         return async (body) => {
           const given = readJsonPieces(body, request.contentType);
           if (!given.ok) return http.failField('json', { field: 'body', description: given.message });
-          return replyOf(await record(readEvents(eventsIn(given.pieces), clock.nowMs()), source));
+          return replyOf(await record(readEvents(eventsIn(given.pieces), arrival()), source));
         };
       },
     },
@@ -79,7 +87,7 @@ function split(codec: AccessCodec, message: Uint8Array): Iterable<Uint8Array> | 
   }
 }
 
-function* decodeEvents(codec: AccessCodec, events: Iterable<Uint8Array>, nowMs: number): Generator<GivenItem> {
+function* decodeEvents(codec: AccessCodec, events: Iterable<Uint8Array>, arrival: Arrival): Generator<GivenItem> {
   for (const bytes of events) {
     let event: unknown;
     try {
@@ -88,7 +96,7 @@ function* decodeEvents(codec: AccessCodec, events: Iterable<Uint8Array>, nowMs: 
       yield { ok: false, problem: { id: '', field: 'event', code: 'undecodable', reason: undecodable(thrown) } };
       continue;
     }
-    yield readAccessEvent(event, nowMs);
+    yield readAccessEvent(event, arrival);
   }
 }
 
@@ -102,9 +110,9 @@ function* eventsIn(pieces: Iterable<JsonPiece>): Generator<JsonPiece> {
   }
 }
 
-function* readEvents(events: Iterable<JsonPiece>, nowMs: number): Generator<GivenItem> {
+function* readEvents(events: Iterable<JsonPiece>, arrival: Arrival): Generator<GivenItem> {
   for (const piece of events) {
-    if (piece.ok) yield readAccessEvent(piece.value, nowMs);
+    if (piece.ok) yield readAccessEvent(piece.value, arrival);
     else yield { ok: false, problem: { id: '', field: piece.field, code: 'not_json', reason: piece.reason } };
   }
 }

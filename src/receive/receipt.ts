@@ -2,7 +2,6 @@
 export type RejectCode =
   | 'actor_missing'
   | 'action_missing'
-  | 'time_missing'
   /** Further ahead of our clock than clocks go wrong. */
   | 'time_in_future'
   /** A text, an attribute or an id. */

@@ -6,13 +6,13 @@ import { TEXT_BYTES_MAX } from '../../src/receive/access-fields.ts';
 import { loadAccessCodec } from '../../src/receive/access-proto.ts';
 import { encodeLogItem } from '../../src/receive/log-items.ts';
 
-const NOW_MS = Date.parse('2026-11-22T10:00:00Z');
+const NOW_MS = Date.parse('2026-11-22T10:20:00Z');
 const TRACE_ID = '4bf92f3577b34da6a3ce929d0e0e4736';
 
-const good = { id: 'e1', time: '2026-11-22T09:59:59.5Z', actor: { id: 'alice' }, action: 'read' };
+const good = { id: 'e1', time: '2026-11-22T10:19:59.5Z', actor: { id: 'alice' }, action: 'read' };
 
 function read(event: unknown) {
-  return readAccessEvent(event, NOW_MS);
+  return readAccessEvent(event, { nowMs: NOW_MS, sequence: () => 7 });
 }
 
 /** The log record's attributes of an event that is taken. */
@@ -134,8 +134,7 @@ describe('an access event', () => {
       /must be an object like {"id".*not a list/,
     ],
     ['no action', { ...good, action: '' }, 'action', 'action_missing', /such as "read"/],
-    ['no time and no id', { ...good, id: '', time: null }, 'time', 'time_missing', /without id and time/],
-    ['a time in the future', { ...good, time: '2026-11-22T10:05:01Z' }, 'time', 'time_in_future', /5 minutes ahead/],
+    ['a time in the future', { ...good, time: '2026-11-22T10:25:01Z' }, 'time', 'time_in_future', /5 minutes ahead/],
     [
       'a time far in the future',
       { ...good, time: '9999-12-31T23:59:59Z' },
@@ -208,6 +207,20 @@ describe('an access event', () => {
     expect(read({ ...good, time: new Date(NOW_MS + FUTURE_MS_MAX).toISOString() }).ok).toBe(true);
   });
 
+  it('without id and time has the time of its arrival', () => {
+    const result = read({ actor: 'alice', action: 'read' });
+    expect(result).toMatchObject({
+      ok: true,
+      item: { timeNs: BigInt(NOW_MS) * 1_000_000n + 7n },
+      notes: [{ field: 'time', reason: expect.stringMatching(/sent again, it would be another/) }],
+    });
+    expect(read({ id: 'e', actor: 'alice', action: 'read' })).toMatchObject({
+      ok: true,
+      item: { timeNs: 0n },
+      notes: [],
+    });
+  });
+
   it('tells what it leaves out', () => {
     const result = read({ ...good, actr: 1, target: { id: 't', nam: 'x' }, attributes: { 'user.id': 'eve' } });
     expect(result.ok && result.notes).toEqual([
@@ -232,7 +245,7 @@ it('is taken as the handbook shows it', () => {
   );
   expect(examples).toHaveLength(2);
   for (const example of examples) {
-    expect(readAccessEvent(JSON.parse(example), Date.parse('2026-11-22T12:00:00Z'))).toMatchObject({
+    expect(read(JSON.parse(example))).toMatchObject({
       ok: true,
       notes: [],
     });
