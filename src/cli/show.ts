@@ -1,6 +1,6 @@
 import type { RecordsAnswer, RevisionsAnswer } from '../api/contract.ts';
 import { AppError } from '../core/errors.ts';
-import type { AuditRecord } from '../core/record.ts';
+import type { AuditRecord, Check } from '../core/record.ts';
 import type { Client } from './client.ts';
 import { formatDuration, type Paint, printable, sentenceLine } from './format.ts';
 
@@ -43,6 +43,8 @@ export function recordText(record: AuditRecord, paint: Paint): string {
     ['outcome', `${record.event.outcome}${record.audit.decision === 'none' ? '' : `, ${record.audit.decision}`}`],
     ['why', `${record.event.reason ?? 'not said'} (${record.audit.why.source})`],
     ['denied by', record.audit.denied_by],
+    ['checks', record.audit.checks?.map(checkText).join('; ')],
+    ['purpose', record.audit.purpose],
     ['from', from(record)],
     ['user agent', record.user_agent?.original],
     ['where', record.service?.name],
@@ -67,6 +69,15 @@ export function recordText(record: AuditRecord, paint: Paint): string {
     .filter((row): row is readonly [string, string] => row[1] !== undefined && row[1] !== '')
     .map(([name, text]) => `${paint.dim(name.padStart(12))}  ${printable(text)}`);
   return [sentenceLine(record, paint), '', ...lines, ...pathLines(record, paint), ''].join('\n');
+}
+
+/** `orders:read on order/7: refused by opa orders/allow, 41 ms`. */
+function checkText({ permission, target, granted, inferred, engine, rule, duration }: Check): string {
+  const asked = [permission, target && `on ${target}`].filter(Boolean).join(' ');
+  const answer = `${granted ? 'granted' : 'refused'}${inferred ? ' (as what followed tells)' : ''}`;
+  const by = [engine, rule].filter(Boolean).join(' ');
+  const took = duration === undefined ? '' : `, ${formatDuration(duration)}`;
+  return `${asked ? `${asked}: ` : ''}${answer}${by ? ` by ${by}` : ''}${took}`;
 }
 
 function suffix(name: string | undefined): string {

@@ -45,11 +45,12 @@ function withoutValues(access: Access): Access {
 /** An access whose target, reason and error hold neither secrets in addresses nor values that a database quoted. */
 export function redactAccess(given: Access, isSecret: IsSecret): Access {
   const access = withoutValues(given);
-  const { target, reason, error } = access;
+  const { target, reason, error, checks } = access;
   const isPlain = !mayHold(target.id) && !mayHold(target.name) && !mayHold(reason);
-  if (isPlain && error === undefined) return access;
+  if (isPlain && error === undefined && checks === undefined) return access;
   return {
     ...access,
+    ...(checks && { checks: checks.map((check) => redactTexts(check, isSecret)) }),
     target: {
       ...target,
       id: redactAddresses(target.id, isSecret),
@@ -57,6 +58,23 @@ export function redactAccess(given: Access, isSecret: IsSecret): Access {
     },
     ...(reason !== undefined && { reason: redactAddresses(reason, isSecret) }),
     ...(error && { error: withoutSecrets(error, isSecret) }),
+  };
+}
+
+/** A check whose texts hold neither: what is asked for is an address at times, and engines give their reasons in others' words. */
+export function redactTexts<T extends { readonly [Key in 'permission' | 'target' | 'rule' | 'reason']?: string }>(
+  check: T,
+  isSecret: IsSecret,
+): T {
+  const { permission, target, rule, reason } = check;
+  if (![permission, target, rule, reason].some((text) => text !== undefined && ADDRESS_OR_QUOTE.test(text)))
+    return check;
+  return {
+    ...check,
+    ...(permission !== undefined && { permission: redactAddresses(permission, isSecret) }),
+    ...(target !== undefined && { target: redactAddresses(target, isSecret) }),
+    ...(rule !== undefined && { rule: redactAddresses(rule, isSecret) }),
+    ...(reason !== undefined && { reason: redactAddresses(redactErrorText(reason), isSecret) }),
   };
 }
 

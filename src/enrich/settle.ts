@@ -14,7 +14,7 @@ import { type EventAccess, identify } from './findings.ts';
 import { rankOf } from './identity.ts';
 import { ascending, sorted } from './order.ts';
 import { buildRecord, type EnrichSettings } from './record-builder.ts';
-import { redactAccess, redactName } from './redact.ts';
+import { redactAccess, redactName, redactTexts } from './redact.ts';
 import { actorOrLogin, placeTestimony, withRefusals } from './testimony.ts';
 import { gatherFacts } from './trace-facts.ts';
 import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
@@ -77,11 +77,13 @@ function checkPiecesOf(rules: AccessRules, { spans, indexOf }: TraceTree, logs: 
   const pieces: CheckPiece[] = [];
   spans.forEach((span, index) => {
     const draft = recogniseCheck(span, rules);
-    if (draft !== undefined) pieces.push({ evidence: span, index, draft });
+    if (draft !== undefined) pieces.push({ evidence: span, index, draft: redactTexts(draft, rules.isSecret) });
   });
   for (const log of logs) {
     const draft = recogniseCheck(logEventOf(log, rules.mappings).evidence, rules);
-    if (draft !== undefined) pieces.push({ evidence: log, index: indexOf.get(log.spanId) ?? NONE, draft });
+    if (draft === undefined) continue;
+    const index = indexOf.get(log.spanId) ?? NONE;
+    pieces.push({ evidence: log, index, draft: redactTexts(draft, rules.isSecret) });
   }
   return pieces;
 }

@@ -344,6 +344,24 @@ describe('what a request is for', () => {
   });
 });
 
+describe('the texts of a check', () => {
+  it('lose the secrets in addresses and what a database quoted', () => {
+    const target = 'https://shop.test/orders?access_token=s3cr3t&page=2';
+    const told = { 'audit.check.target': target, 'audit.check.granted': 'no', 'audit.check.engine': 'opa' };
+    const reason = { 'audit.check.reason': 'Key (email)=(bob@shop.test) is taken' };
+    const entry = entryOf([refused, asked(), answered()], [log({ span: '3', attributes: { ...told, ...reason } })]);
+    expect(JSON.stringify(entry)).not.toMatch(/s3cr3t|bob@/);
+    expect(entry.event.reason).toBe(
+      'on https://shop.test/orders?access_token=***&page=2 was not granted by opa orders/allow: Key (email)=(?) is taken',
+    );
+    const own = event({
+      span: '1',
+      attributes: { 'event.action': 'read', 'audit.checks': [{ granted: false, target }] },
+    });
+    expect(JSON.stringify(entryOf([refused], [own]))).not.toContain('s3cr3t');
+  });
+});
+
 describe('a trace that is made of checks', () => {
   const opa = { 'http.request.method': 'POST', 'url.full': 'http://opa:8181/v1/data/allow' };
   const hex = (number: number) => number.toString(16);
