@@ -27,6 +27,8 @@ export interface FoundCheck {
   readonly start: number;
   /** Why it was not granted, in the engine's own words. */
   readonly reason?: string;
+  /** The access that states it, where one does. */
+  readonly stated?: Finding;
   readonly pieces: readonly { readonly piece: Span | LogRecord; readonly source: string }[];
 }
 
@@ -87,7 +89,7 @@ function add(to: Own, finding: Finding, found: FoundCheck): void {
 function explicitCheck({ tree }: CheckWorld, finding: Finding, check: Check): FoundCheck {
   const index = check.span_id === undefined ? NONE : (tree.indexOf.get(check.span_id) ?? NONE);
   const start = index === NONE ? Number(finding.access.startNs - tree.baseNs) : (tree.start[index] ?? 0);
-  return { check, kind: 'decision', index, start, pieces: [] };
+  return { check, kind: 'decision', index, start, stated: finding, pieces: [] };
 }
 
 /** For each span the nearest access of a trusted sender at it or above it. */
@@ -158,7 +160,7 @@ function isSame(stated: Check, found: Check): boolean {
 
 function joined(stated: FoundCheck, found: FoundCheck): FoundCheck {
   const { inferred: _, ...rest } = found.check;
-  return { ...found, check: { ...rest, ...stated.check } };
+  return { ...found, ...(stated.stated && { stated: stated.stated }), check: { ...rest, ...stated.check } };
 }
 
 /**

@@ -1,7 +1,7 @@
 import { clip, exceptionOf } from '../access/attributes.ts';
 import { type Attributes, type EvidenceBeyond, type LogRecord, SPAN_KIND, STATUS_CODE } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
-import type { Check, PathStep } from '../core/record.ts';
+import type { PathStep } from '../core/record.ts';
 import { type CheckPiece, gatherChecks, type TraceChecks } from './checks.ts';
 import { errorOrigins } from './error-origin.ts';
 import type { Finding } from './findings.ts';
@@ -37,8 +37,6 @@ export interface TraceFacts {
   readonly checks: TraceChecks;
   /** What an access is for, as far as it is told. */
   readonly purposeOf: (finding: Finding) => string | undefined;
-  /** The event that states a check. */
-  readonly stating: (check: Check) => Finding | undefined;
   /** Below each entry the first event that states a refusal. */
   readonly refusals: ReadonlyMap<Finding, Finding>;
   readonly logsBySpan: ReadonlyMap<string, readonly LogRecord[]>;
@@ -134,12 +132,6 @@ function refusalsOf(list: readonly Finding[], entries: ReadonlyMap<Finding, Find
   return refusals;
 }
 
-function statedChecks(list: readonly Finding[]): Map<Check, Finding> {
-  const stated = new Map<Check, Finding>();
-  for (const finding of list) for (const check of finding.access.checks ?? []) stated.set(check, finding);
-  return stated;
-}
-
 function isFailing(tree: TraceTree, verdicts: Verdicts, index: number): boolean {
   return tree.spans[index]?.statusCode === STATUS_CODE.error || verdicts(index)?.outcome === 'failure';
 }
@@ -213,7 +205,6 @@ export function gatherFacts(
   };
   const origins = errorOrigins(tree, verdicts);
   const checks = gatherChecks({ tree, list, standing, entries, origins, verdicts }, checkPieces);
-  const stated = statedChecks(list);
   const steps: (PathStep | undefined)[] = [];
   let errorCount = beyond?.errors ?? 0;
   for (let index = 0; index < tree.spans.length; index += 1) errorCount += Number(isFailing(tree, verdicts, index));
@@ -230,7 +221,6 @@ export function gatherFacts(
     entries,
     checks,
     purposeOf: gatherPurposes(tree, purposeIn),
-    stating: (check) => stated.get(check),
     refusals: refusalsOf(list, entries),
     logsBySpan,
     logIds,

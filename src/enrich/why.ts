@@ -108,8 +108,7 @@ function ownReason(facts: TraceFacts, finding: Finding): string | undefined {
 }
 
 /** The reason of a check that was not granted: what the event that states it says, else the engine, else what was asked. */
-function whyOfCheck(facts: TraceFacts, { check, reason, index }: FoundCheck): Why {
-  const stated = facts.stating(check);
+function whyOfCheck(facts: TraceFacts, { check, reason, index, stated }: FoundCheck): Why {
   const own = stated && ownWhy(facts, stated);
   const what = [check.permission, check.target && `on ${check.target}`].filter(Boolean).join(' ') || 'a check';
   const by = [check.engine?.replaceAll('_', ' '), check.rule].filter(Boolean).join(' ');
