@@ -298,6 +298,14 @@ describe('session ids', () => {
     expect(attributeOf(payload, 'baggage.token')).toBe('*'.repeat(36));
   });
 
+  it.each([`/cart;jsessionid=${SESSION}`, `https://h/x?PHPSESSID=${SESSION}&a=b`])('go from %s', async (url) => {
+    const { inspect } = setUp();
+    const payload = traces({ 'url.path': url, 'url.full': url });
+    await inspect(payload);
+    expect(payload.includes(SESSION)).toBe(false);
+    expect(attributeOf(payload, 'url.full')).toBe(url.replace(SESSION, '*'.repeat(36)));
+  });
+
   it('tell whose they are when that is known, in their namespace only', async () => {
     const { inspect, owners, hashOf, counters } = setUp();
     const alice: SessionOwner = { id: 'alice', roles: ['nurse'] };

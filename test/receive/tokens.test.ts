@@ -1,4 +1,5 @@
 import { createHmac, generateKeyPairSync, sign as signBytes } from 'node:crypto';
+import fc from 'fast-check';
 import { SignJWT } from 'jose';
 import { describe, expect, it } from 'vitest';
 import type { TokenVerdict } from '../../src/core/evidence.ts';
@@ -140,6 +141,28 @@ describe('a token', () => {
     const token = `${text}.${signature.replaceAll('+', '-').replaceAll('/', '_')}`;
     const pem = publicKey.export({ type: 'spki', format: 'pem' }).toString();
     expect(await verdict(token, [{ issuer: ISSUER, keys: known(pem) }])).toBe('verified');
+  });
+
+  it('of any kind gets a verdict, and none that was not signed is verified', async () => {
+    const signer = await makeSigner();
+    const check = checkWith([{ issuer: ISSUER, keys: keysOf(signer) }]);
+    const [header = '', claims = '', signature = ''] = (await signer.sign(CLAIMS)).split('.');
+    const part = fc.oneof(
+      fc.string(),
+      fc.constantFrom(header, claims, signature, 'e30', 'bnVsbA', 'W10', ''),
+      fc.json().map((text) => Buffer.from(text).toString('base64url')),
+      fc
+        .record({ alg: fc.constantFrom('ES256', 'none', 'HS256', 1, null), kid: fc.constantFrom('key-1', 1, null, {}) })
+        .map((value) => Buffer.from(JSON.stringify(value)).toString('base64url')),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.array(part, { minLength: 1, maxLength: 4 }), async (parts) => {
+        const token = parts.join('.');
+        const found = await check(token, NO_TIME, NOW_MS);
+        expect(found === 'verified').toBe(token === `${header}.${claims}.${signature}`);
+      }),
+      { numRuns: 500 },
+    );
   });
 
   it('has a key that does not depend on its signature', () => {
