@@ -134,7 +134,7 @@ export function createSettleSteps(rules: AccessRules, settings: EnrichSettings):
     yield;
     const { spanAccesses, eventAccesses, excluded } = judge(rules, tree, distinct);
     const rivalAccesses = [...distinct.rivals].filter(([, rivals]) => rivals.some(isAccess)).map(([spanId]) => spanId);
-    const placed = placeTestimony(evidence.traceId, tree, spanAccesses, eventAccesses);
+    const placed = placeTestimony(evidence, tree, spanAccesses, eventAccesses);
     const identified = identify(evidence, tree, { spanAccesses, eventAccesses: placed, rivalAccesses });
     const logs = distinct.logs.map((piece) => piece.log);
     const checkPieces = checkPiecesOf(rules, tree, logs);

@@ -1,5 +1,5 @@
 import type { Access, Actor } from '../access/access.ts';
-import { SPAN_KIND, type Span } from '../core/evidence.ts';
+import { SPAN_KIND, type Span, type TraceEvidence } from '../core/evidence.ts';
 import type { TraceTie } from '../core/record.ts';
 import type { EventAccess, Finding } from './findings.ts';
 import { ascending, sorted } from './order.ts';
@@ -45,7 +45,7 @@ export function weakestTie(pieces: Finding['pieces']): TraceTie | undefined {
  * must fit. What belongs to no request is the deed of the login. Pure: the answer depends on the set of evidence alone.
  */
 export function placeTestimony(
-  traceId: string,
+  { traceId, beyond }: Pick<TraceEvidence, 'traceId' | 'beyond'>,
   tree: TraceTree,
   spanAccesses: readonly (Access | undefined)[],
   given: readonly EventAccess[],
@@ -71,7 +71,11 @@ export function placeTestimony(
     if (placed.has(event)) continue;
     const found = guesses-- <= 0 ? NONE : fittingCall(event.access, { tree, spanAccesses, calls, taken });
     if (found !== NONE) taken.add(found);
-    placed.set(event, found === NONE ? withoutCall(event, traceId) : asWitness(event, tree, found));
+    const { spanId } = event.access;
+    const isExplained =
+      !isOutOfBand(event.access, traceId, undefined) &&
+      (spanId === '' || tree.indexOf.has(spanId) || beyond?.named.has(spanId) === true);
+    placed.set(event, found === NONE ? withoutCall(event, isExplained) : asWitness(event, tree, found));
   }
   return given.map((event) => placed.get(event) ?? event);
 }
@@ -165,8 +169,9 @@ function asWitness({ access, piece }: EventAccess, tree: TraceTree, index: numbe
   return { access: { ...access, spanId, sections }, piece, witnessOf: index };
 }
 
-function withoutCall({ access, piece }: EventAccess, traceId: string): EventAccess {
-  if (isOutOfBand(access, traceId, undefined)) {
+/** A span that is named and not there may be made up: no person of the trace is held to account for it, the login is. */
+function withoutCall({ access, piece }: EventAccess, isExplained: boolean): EventAccess {
+  if (!isExplained && access.from.note.trusted) {
     const login = access.effective;
     const { effective: _, ...rest } = access;
     const isStated = access.actor !== undefined || login === undefined || access.claimedAccount !== undefined;

@@ -191,7 +191,10 @@ describe('who goes around the application', () => {
       user: { id: 'shop_app' },
       audit: { actor: { attribution: 'explicit' }, join: { state: 'unsampled', tie: 'statement' } },
     });
-    expect(statements(settled([entry], [line({ span: '7' })]))[0]?.audit.join.state).toBe('orphan');
+    expect(statements(settled([entry], [line({ span: '7' })]))[0]).toMatchObject({
+      user: { id: 'shop_app' },
+      audit: { actor: { attribution: 'explicit' }, join: { state: 'orphan' } },
+    });
   });
 
   it('is not told by senders without trust, nor by other events', () => {
