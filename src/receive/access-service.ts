@@ -3,12 +3,18 @@ import { WireError } from '../otlp/wire.ts';
 import { type Arrival, readAccessEvent } from './access-event.ts';
 import { isPlain } from './access-fields.ts';
 import { type AccessCodec, loadAccessCodec, RECORD_PATH, undecodable } from './access-proto.ts';
-import { NAMESPACE_HEADER, type RequestSource } from './admission.ts';
-import { badRequest, unavailable } from './grpc-calls.ts';
+import { NAMESPACE_HEADER } from './admission.ts';
+import { badRequest, overLimit, unavailable } from './grpc-calls.ts';
 import type { UnaryAnswer, UnaryMethod } from './grpc-server.ts';
 import * as http from './http-reply.ts';
 import { type JsonPiece, readJsonPieces, saysLines } from './json-pieces.ts';
-import { type Delivery, type DeliveryOptions, deliver, type GivenItem } from './log-delivery.ts';
+import {
+  type Delivery,
+  type DeliveryOptions,
+  type DeliverySource,
+  type GivenItem,
+  LogDelivery,
+} from './log-delivery.ts';
 
 export interface AccessServiceOptions extends Omit<DeliveryOptions, 'signal'> {
   readonly clock: Clock;
@@ -26,6 +32,9 @@ const SIGNAL = 'access';
 /** The list of events in a JSON request. */
 const EVENTS = 'events';
 
+/** Of a call that the guard knows nothing of there is none. */
+const NO_ROOM: DeliverySource['room'] = { add: () => undefined, shrinkTo: () => undefined };
+
 export function createAccessService({
   clock,
   codec = loadAccessCodec(),
@@ -33,20 +42,25 @@ export function createAccessService({
 }: AccessServiceOptions): AccessService {
   let sequence = 0;
   const arrival = (): Arrival => ({ nowMs: clock.nowMs(), sequence: () => sequence++ });
-  const record = (events: Iterable<GivenItem>, source: Omit<RequestSource, 'sender'>): Promise<Delivery> =>
-    deliver(events, { ...source, sender: 'access_api' }, { ...options, signal: SIGNAL });
-  const recordProtobuf = (message: Uint8Array, source: Omit<RequestSource, 'sender'>): Promise<Delivery> | Delivery => {
-    const events = split(codec, message);
-    if (typeof events === 'string') return { kind: 'invalid', field: 'body', message: events, offset: 0 };
-    return record(decodeEvents(codec, events, arrival()), source);
-  };
+  const delivery = new LogDelivery({ ...options, signal: SIGNAL });
+  const recordProtobuf = (bytes: Buffer, source: DeliverySource): Promise<Delivery> =>
+    delivery.deliver(() => {
+      const events = split(codec, bytes);
+      return typeof events === 'string' ? invalidBody(events) : decodeEvents(codec, events, arrival());
+    }, source);
+  const recordJson = (bytes: Buffer, contentType: string, source: DeliverySource): Promise<Delivery> =>
+    delivery.deliver(() => {
+      const given = readJsonPieces(bytes, contentType);
+      return given.ok ? readEvents(eventsIn(given.pieces), arrival()) : invalidBody(given.message);
+    }, source);
   return {
     method: {
       path: RECORD_PATH,
       signal: SIGNAL,
-      handle: async (message, peer, metadata) => {
+      handle: async (message, peer, metadata, room = undefined) => {
         const namespace = metadata.get(NAMESPACE_HEADER)[0]?.toString();
-        const source = { transport: 'grpc', peer, namespace, browser: false } as const;
+        const from = { transport: 'grpc', sender: 'access_api', peer, namespace, browser: false } as const;
+        const source = { ...from, room: room ?? NO_ROOM, bytes: message.length };
         return grpcAnswer(codec, await recordProtobuf(message, source));
       },
     },
@@ -54,28 +68,37 @@ export function createAccessService({
       path: '/v1/access',
       signal: SIGNAL,
       open(request) {
-        const source = { transport: 'http', ...request } as const;
-        if (request.contentType.startsWith(http.CONTENT_TYPES.protobuf)) {
-          return async (body) => replyOf(await recordProtobuf(body, source), (receipt) => codec.encodeReceipt(receipt));
+        const { contentType } = request;
+        const from = { transport: 'http', sender: 'access_api', ...request } as const;
+        const isProtobuf = contentType.startsWith(http.CONTENT_TYPES.protobuf);
+        if (!isProtobuf && !isJsonType(contentType)) {
+          return http.fail('unsupported_media_type', 'json', CONTENT_TYPE_MESSAGE);
         }
-        if (!isJsonType(request.contentType)) return http.fail('unsupported_media_type', 'json', CONTENT_TYPE_MESSAGE);
         return async (body) => {
-          const given = readJsonPieces(body, request.contentType);
-          if (!given.ok) return http.failField('json', { field: 'body', description: given.message });
-          return replyOf(await record(readEvents(eventsIn(given.pieces), arrival()), source));
+          const source = { ...from, bytes: body.length };
+          if (!isProtobuf) return replyOf(await recordJson(body, contentType, source));
+          return replyOf(await recordProtobuf(body, source), codec.encodeReceipt);
         };
       },
     },
   };
 }
 
+function invalidBody(message: string): Extract<Delivery, { readonly kind: 'invalid' }> {
+  return { kind: 'invalid', field: 'body', message, offset: 0 };
+}
+
 const CONTENT_TYPE_MESSAGE =
   'content-type must be application/json, application/x-ndjson (an event a line), both UTF-8, or application/x-protobuf (a RecordRequest)';
+
+/** curl says of its data that they are a form's, unless it is told otherwise. */
+const UNTOLD = /^(?:$|application\/x-www-form-urlencoded\b)/;
 
 function isJsonType(contentType: string): boolean {
   const charset = /;\s*charset\s*=\s*"?([^"\s;]*)/.exec(contentType)?.[1] ?? 'utf-8';
   if (charset !== 'utf-8' && charset !== 'utf8') return false;
-  return /^(?:application|text)\/(?:[\w.-]+\+)?json\b/.test(contentType) || saysLines(contentType);
+  const isJson = /^(?:application|text)\/(?:[\w.-]+\+)?json\b/.test(contentType);
+  return isJson || saysLines(contentType) || UNTOLD.test(contentType);
 }
 
 function split(codec: AccessCodec, message: Uint8Array): Iterable<Uint8Array> | string {
@@ -123,6 +146,8 @@ function grpcAnswer(codec: AccessCodec, result: Delivery): UnaryAnswer {
       return { kind: 'message', message: codec.encodeReceipt(result.receipt) };
     case 'invalid':
       return badRequest(result.field, result.message);
+    case 'busy':
+      return overLimit(result.limit);
     case 'unavailable':
       return unavailable(result.message, result.retryAfterMs);
   }
@@ -138,6 +163,8 @@ export function replyOf(result: Delivery, encode?: (receipt: Receipt) => Buffer)
       return http.reply(200, encoding, encode?.(result.receipt) ?? Buffer.from(`${JSON.stringify(result.receipt)}\n`));
     case 'invalid':
       return http.failField(encoding, { field: result.field, description: result.message });
+    case 'busy':
+      return http.overLimit(encoding, result.limit);
     case 'unavailable':
       return http.unavailable(encoding, result.message, result.retryAfterMs);
   }

@@ -5,7 +5,7 @@ import { replyOf } from './access-service.ts';
 import { checkSignature, type SignatureSettings } from './events-signature.ts';
 import * as http from './http-reply.ts';
 import { type JsonPiece, readJsonPieces } from './json-pieces.ts';
-import { type DeliveryOptions, deliver, type GivenItem } from './log-delivery.ts';
+import { type DeliveryOptions, type GivenItem, LogDelivery } from './log-delivery.ts';
 
 export interface EventsServiceOptions extends Omit<DeliveryOptions, 'signal'> {
   readonly clock: Clock;
@@ -42,6 +42,7 @@ export function createEventsRoute(options: EventsServiceOptions): http.HttpRoute
     counters.add('unmapped', 1, { preset });
     return [{ field: 'event', reason: `no mapping of "${preset}" takes it, so it is kept as context only: ${reason}` }];
   };
+  const delivery = new LogDelivery({ ...options, signal: SIGNAL });
   const refuse = (reason: string): void => counters.add('rejected', 1, { signal: SIGNAL, reason });
   return {
     path: PATH,
@@ -60,15 +61,14 @@ export function createEventsRoute(options: EventsServiceOptions): http.HttpRoute
           refuse(check.code);
           return http.fail('unauthenticated', 'json', check.reason, { 'www-authenticate': 'Bearer' });
         }
-        const given = readJsonPieces(body, request.contentType);
-        if (!given.ok) {
+        const from = { transport: 'http', sender: 'webhook', isProven: check?.ok === true, ...request } as const;
+        const read = () => {
+          const given = readJsonPieces(body, request.contentType);
+          if (given.ok) return itemsOf(given.pieces, preset, noteMisfit);
           refuse('not_json');
-          return http.failField('json', { field: 'body', description: given.message });
-        }
-        const source = { transport: 'http', sender: 'webhook', isProven: check?.ok === true, ...request } as const;
-        return replyOf(
-          await deliver(itemsOf(given.pieces, preset, noteMisfit), source, { ...options, signal: SIGNAL }),
-        );
+          return { kind: 'invalid', field: 'body', message: given.message, offset: 0 } as const;
+        };
+        return replyOf(await delivery.deliver(read, { ...from, bytes: body.length }));
       };
     },
   };

@@ -30,7 +30,7 @@ export function unavailable(message: string, retryAfterMs: number): Refusal {
 }
 
 /** The same, when it is this sender who has too much in work: its RetryInfo is what makes the status one to retry. */
-function overLimit(limit: Limit): Refusal {
+export function overLimit(limit: Limit): Refusal {
   const code = limit === 'share' ? status.RESOURCE_EXHAUSTED : status.UNAVAILABLE;
   return refusal(code, LIMIT_MESSAGES[limit], { retryAfterMs: RETRY_AFTER_MS });
 }

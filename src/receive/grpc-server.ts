@@ -36,7 +36,12 @@ export interface UnaryMethod {
   readonly path: string;
   /** What its requests are counted as. */
   readonly signal: string;
-  readonly handle: (message: Buffer, peer: string, metadata: Metadata) => Promise<UnaryAnswer>;
+  readonly handle: (
+    message: Buffer,
+    peer: string,
+    metadata: Metadata,
+    reservation: Reservation | undefined,
+  ) => Promise<UnaryAnswer>;
 }
 
 export type UnaryAnswer = { readonly kind: 'message'; readonly message: Buffer } | Refusal;
@@ -118,9 +123,10 @@ function unaryHandler(
       else callback({ code: result.code, details: result.message, metadata: result.metadata });
     };
     const peer = peerAddress(call.getPeer().replace(/:\d+$/, ''));
-    const work = method.handle(call.request, peer, call.metadata);
+    const reservation = reservations.get(call.metadata);
+    const work = method.handle(call.request, peer, call.metadata, reservation);
     // Clients that give up while the disk is slow send again: what they gave up on still takes its memory.
-    reservations.get(call.metadata)?.holdUntil(work);
+    reservation?.holdUntil(work);
     work.then(answer, (thrown) => {
       // A fault of ours must not cost the sender's data: clients drop what is answered with UNKNOWN or INTERNAL.
       onFault(thrown);

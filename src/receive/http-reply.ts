@@ -2,6 +2,7 @@ import { ERROR_CODES, type ErrorCode } from '../core/errors.ts';
 import { type Encoding, encodeStatus, type StatusAnswer } from '../otlp/response.ts';
 import { LIMIT_MESSAGES, RETRY_AFTER_MS } from './admission.ts';
 import type { Limit } from './fair-share.ts';
+import type { Reservation } from './in-flight.ts';
 import type { CutReason } from './limits.ts';
 
 /** An answer to be sent over HTTP. */
@@ -67,6 +68,8 @@ export interface RouteRequest {
   /** As the sender gave it. */
   readonly namespace: string | undefined;
   readonly browser: boolean;
+  /** What it holds of what is in flight. */
+  readonly room: Pick<Reservation, 'add' | 'shrinkTo'>;
 }
 
 export interface HttpRoute {

@@ -185,6 +185,7 @@ async function answerRoute(
     path: pathOf(request),
     contentType: (request.headers['content-type'] ?? '').toLowerCase(),
     headers: request.headers,
+    room: reservation,
     ...senderOf(request),
   });
   if (typeof opened !== 'function') return opened;

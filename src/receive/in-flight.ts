@@ -181,7 +181,7 @@ function newReservation(
 }
 
 /** Runs so many at once, the others in the order they came. */
-class Turns {
+export class Turns {
   readonly #waiting: (() => void)[] = [];
   #free: number;
 

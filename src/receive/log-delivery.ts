@@ -2,7 +2,9 @@ import { hash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
 import type { Counters } from '../core/metrics.ts';
 import type { FieldNote } from './access-fields.ts';
-import type { Admit, AdmitResult, RequestSource } from './admission.ts';
+import { type Admit, type AdmitResult, LIMIT_MESSAGES, RETRY_AFTER_MS, type RequestSource } from './admission.ts';
+import type { Limit } from './fair-share.ts';
+import { type Reservation, Turns } from './in-flight.ts';
 import { encodeLogItem, encodeLogRequest, type LogItem } from './log-items.ts';
 import { type Receipt, ReceiptWriter, type RejectedEvent } from './receipt.ts';
 
@@ -17,8 +19,13 @@ export type GivenItem =
     }
   | { readonly ok: false; readonly problem: Omit<RejectedEvent, 'index'> };
 
+/**
+ * What a request came to. `busy`: it has no room for what it becomes; the sender is told which limit it met. Other than a receipt as
+ * AdmitResult has it.
+ */
 export type Delivery =
   | { readonly kind: 'receipt'; readonly receipt: Receipt }
+  | { readonly kind: 'busy'; readonly limit: Limit; readonly message: string; readonly retryAfterMs: number }
   | Exclude<AdmitResult, { readonly kind: 'accepted' }>;
 
 export interface DeliveryOptions {
@@ -26,6 +33,13 @@ export interface DeliveryOptions {
   readonly counters: Counters;
   /** What its items are counted as. */
   readonly signal: 'access' | 'events';
+}
+
+/** Where a request comes from, and what it holds of what is in flight. */
+export interface DeliverySource extends RequestSource {
+  readonly room: Pick<Reservation, 'add' | 'shrinkTo'>;
+  /** Of the request as it came, inflated. */
+  readonly bytes: number;
 }
 
 /** Items of one request: the most that a sender who batches by the minute has, and some seconds of work for us. */
@@ -50,51 +64,98 @@ const TOO_MANY = {
 const UNTRUSTED =
   'this sender may not state actors, outcomes and decisions (receive.trustedPeers; pages in browsers never may): kept as context only';
 
+/** Requests that are read at once: what is parsed takes some fifteen times the room of its text. */
+const READ_AT_ONCE = 2;
+
 /**
- * Admits the good items of a request as log records and tells what became of each. It resolves when all of them are durable. When
- * it answers `unavailable` some may be durable already; sending them again changes nothing.
+ * Admits the good items of requests as log records and tells what became of each. Resolves when all of a request's are durable. When
+ * it answers otherwise than by a receipt some may be durable already; sending them again changes nothing.
  */
-export async function deliver(
-  given: Iterable<GivenItem>,
-  source: RequestSource,
-  { admit, counters, signal }: DeliveryOptions,
-): Promise<Delivery> {
-  const receipt = new ReceiptWriter();
-  const chunk = new Chunk();
-  const known = new KnownIds();
-  let isTrusted = true;
-  const append = async (): Promise<Delivery | undefined> => {
-    const { items } = chunk;
-    if (items === 0) return undefined;
-    const result = await admit('logs', chunk.take(), source);
-    if (result.kind !== 'accepted') return result;
-    isTrusted &&= result.trusted;
-    receipt.accepted += items;
+export class LogDelivery {
+  readonly #options: DeliveryOptions;
+  readonly #turns = new Turns(READ_AT_ONCE);
+
+  constructor(options: DeliveryOptions) {
+    this.#options = options;
+  }
+
+  /** `read` parses the request when it is its turn; it may find that there is nothing to be read. */
+  async deliver(
+    read: () => Iterable<GivenItem> | Extract<Delivery, { readonly kind: 'invalid' }>,
+    source: DeliverySource,
+  ): Promise<Delivery> {
+    const request = new RequestDelivery(this.#options, source);
+    const failed = await this.#turns.run(async () => {
+      const given = read();
+      return 'kind' in given ? given : request.take(given);
+    });
+    return failed ?? request.finish();
+  }
+}
+
+/** The delivery of one request. */
+class RequestDelivery {
+  readonly #options: DeliveryOptions;
+  readonly #source: DeliverySource;
+  readonly #receipt = new ReceiptWriter();
+  readonly #chunk = new Chunk();
+  #isTrusted = true;
+
+  constructor(options: DeliveryOptions, source: DeliverySource) {
+    this.#options = options;
+    this.#source = source;
+  }
+
+  /** Takes all items in, and appends all but the last of them. Tells when that fails. */
+  async take(given: Iterable<GivenItem>): Promise<Delivery | undefined> {
+    const known = new KnownIds();
+    let index = 0;
+    for (const piece of given) {
+      this.#note(index < ITEMS_MAX ? known.judge(piece, index) : TOO_MANY, index);
+      index += 1;
+      if (this.#chunk.bytes > CHUNK_BYTES_MAX) {
+        const failed = await this.#append();
+        if (failed) return failed;
+      } else if (index % ITEMS_PER_TURN === 0) await setImmediate();
+    }
     return undefined;
-  };
-  let index = 0;
-  for (const piece of given) {
-    const judged = index < ITEMS_MAX ? known.judge(piece, index) : TOO_MANY;
+  }
+
+  async finish(): Promise<Delivery> {
+    const failed = await this.#append();
+    if (failed) return failed;
+    if (!this.#isTrusted) this.#receipt.warn({ field: 'sender', reason: UNTRUSTED });
+    return { kind: 'receipt', receipt: this.#receipt.receipt() };
+  }
+
+  #note(judged: Kept | Refusal | 'repeated', index: number): void {
+    const { counters, signal } = this.#options;
     if (judged === 'repeated') {
-      receipt.repeated += 1;
+      this.#receipt.repeated += 1;
       counters.add('repeated', 1, { signal });
     } else if (judged.ok) {
-      chunk.add(judged.service, judged.record);
-      for (const note of judged.notes) receipt.warn({ index, ...note });
+      this.#chunk.add(judged.service, judged.record);
+      for (const note of judged.notes) this.#receipt.warn({ index, ...note });
     } else {
-      receipt.reject({ index, ...judged.problem });
+      this.#receipt.reject({ index, ...judged.problem });
       counters.add('rejected', 1, { signal, reason: judged.problem.code });
     }
-    index += 1;
-    if (chunk.bytes > CHUNK_BYTES_MAX) {
-      const failed = await append();
-      if (failed) return failed;
-    } else if (index % ITEMS_PER_TURN === 0) await setImmediate();
   }
-  const failed = await append();
-  if (failed) return failed;
-  if (!isTrusted) receipt.warn({ field: 'sender', reason: UNTRUSTED });
-  return { kind: 'receipt', receipt: receipt.receipt() };
+
+  async #append(): Promise<Delivery | undefined> {
+    const { items } = this.#chunk;
+    if (items === 0) return undefined;
+    const { room, bytes } = this.#source;
+    const payload = this.#chunk.take();
+    const limit = room.add(payload.length);
+    if (limit) return { kind: 'busy', limit, message: LIMIT_MESSAGES[limit], retryAfterMs: RETRY_AFTER_MS };
+    const result = await this.#options.admit('logs', payload, this.#source);
+    room.shrinkTo(bytes);
+    if (result.kind !== 'accepted') return result;
+    this.#isTrusted &&= result.trusted;
+    this.#receipt.accepted += items;
+    return undefined;
+  }
 }
 
 /** Encoded log records that wait to be appended together. */

@@ -6,6 +6,7 @@ import { Counters } from '../../src/core/metrics.ts';
 import type { Admit } from '../../src/receive/admission.ts';
 
 const admit: Admit = async () => ({ kind: 'accepted', items: 1, rejected: 0, reason: '', trusted: true });
+const room = { add: () => undefined, shrinkTo: () => undefined };
 const SECRET = 'plainly a test';
 
 function open(settings: object) {
@@ -16,7 +17,7 @@ function open(settings: object) {
 /** The answer to a request that is as good as it can be. */
 function statusOf(settings: object, preset: string): number | 'open' {
   const route = open(settings).routes.find(({ path }) => path === '/v1/events/');
-  const request = { contentType: '', headers: {}, peer: '::1', namespace: undefined, browser: false };
+  const request = { contentType: '', headers: {}, peer: '::1', namespace: undefined, browser: false, room };
   const opened = route?.open({ path: `/v1/events/${preset}`, ...request });
   return typeof opened === 'function' ? 'open' : (opened?.status ?? 0);
 }

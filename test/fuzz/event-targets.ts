@@ -9,6 +9,7 @@ import { decodeReceipt, encodeRecordRequest } from '../receive/access-client.ts'
 import { promise, type Target } from './target.ts';
 
 const clock = { nowMs: () => Date.parse('2026-11-22T12:00:00Z') };
+const room = { add: () => undefined, shrinkTo: () => undefined };
 const CODEC = loadAccessCodec();
 const MASK = compileMask({ attributes: ['password'], queryParameters: ['token'] });
 
@@ -39,6 +40,7 @@ function target(name: string, path: string, contentType: string, more: Pick<Targ
       peer: '10.0.0.7',
       namespace: undefined,
       browser: false,
+      room,
     });
     promise(typeof opened === 'function', () => 'the route does not open');
     const reply = await opened(Buffer.from(body));

@@ -81,12 +81,17 @@ describe('the access API', () => {
       const posted = await post(harness, JSON.stringify(body, null, 2));
       expect(posted).toMatchObject({ status: 200, json: { accepted: 1, repeated: 0, rejected: [], rejectedCount: 0 } });
     }
-    expect(await post(harness, JSON.stringify(event('e1', more)), LINES)).toMatchObject({ json: { accepted: 1 } });
+    const text = JSON.stringify(event('e1', more));
+    // What curl says when it is told nothing about the type.
+    const form = { 'content-type': 'application/x-www-form-urlencoded' };
+    for (const headers of [LINES, form, {}]) {
+      expect(await post(harness, text, headers)).toMatchObject({ json: { accepted: 1 } });
+    }
     const compressed = gzipSync(JSON.stringify(event('e1', more)));
     expect(await post(harness, compressed, { ...JSON_TYPE, 'content-encoding': 'gzip' })).toMatchObject({
       json: { accepted: 1 },
     });
-    expect(harness.frames).toHaveLength(7);
+    expect(harness.frames).toHaveLength(9);
     expect(new Set(harness.frames.map(({ payload }) => payload.toString('hex'))).size).toBe(1);
     expect(new Set(harness.frames.map(({ note }) => note.sender))).toEqual(new Set(['access_api']));
     expect(recordsOf(harness.frames[0] as Frame)).toMatchObject([
@@ -158,7 +163,6 @@ describe('the access API', () => {
     ['no JSON', '{"events":', JSON_TYPE, 400, /body is not valid JSON: Unexpected end/],
     ['another type', '{}', { 'content-type': 'text/plain' }, 415, /application\/json, application\/x-ndjson/],
     ['another charset', '{}', { 'content-type': 'application/json; charset=latin1' }, 415, /UTF-8/],
-    ['no type', '{}', {}, 415, /application\/json/],
     ['a broken gzip', 'x', { ...JSON_TYPE, 'content-encoding': 'gzip' }, 400, /not valid gzip/],
     ['a request too large', Buffer.alloc(256 * 1024 + 1, 32), JSON_TYPE, 413, /send smaller batches/],
     ['an odd namespace', JSON.stringify(event('e')), { ...JSON_TYPE, 'x-spantrail-namespace': 'A B' }, 400, /1 to 63/],
@@ -239,6 +243,25 @@ describe('the access API', () => {
         status: 14,
       },
     );
+  });
+
+  it('reads many large requests one after the other, within what is in flight', async () => {
+    const inFlightBytesMax = 24 * 1024 * 1024;
+    const harness = await start({ requestBytesMax: 8 * 1024 * 1024, inFlightBytesMax });
+    const many = (sender: number) => Array.from({ length: 2000 }, (_, index) => event(`${sender}-${index}`));
+    const bodies = Array.from({ length: 12 }, (_, sender) => JSON.stringify(many(sender)));
+    let most = 0;
+    const watch = setInterval(() => {
+      most = Math.max(most, harness.inFlight.bytes);
+    }, 1);
+    const sent = await Promise.all(bodies.map((body) => post(harness, body)));
+    clearInterval(watch);
+    const taken = sent.filter(({ status }) => status === 200);
+    expect(taken.length).toBeGreaterThan(0);
+    for (const { status } of sent) expect([200, 429, 503]).toContain(status);
+    expect(most).toBeLessThanOrEqual(inFlightBytesMax);
+    expect(harness.inFlight.bytes).toBe(0);
+    expect(ids(harness)).toHaveLength(2000 * taken.length);
   });
 
   it('lists the first of many rejections, and takes so many events of a request', async () => {
