@@ -1,7 +1,7 @@
 import type { LogRecord } from '../core/evidence.ts';
 import { textOf } from './attributes.ts';
 import { fieldsOf } from './log-fields.ts';
-import { applyMappings, type CompiledMapping, type Mapped } from './mappings/compile.ts';
+import { applyMappings, type CompiledMapping, type Mapped, PRESET_KEY } from './mappings/compile.ts';
 import { eventNameOf } from './rules.ts';
 
 /** Mappings made ready for use: the user's come before what an event says by itself, the presets after it. */
@@ -37,7 +37,7 @@ export function logEventOf(log: LogRecord, mappings: EventMappings): LogEvent {
 }
 
 function readThrough(log: LogRecord, mappings: EventMappings): LogEvent {
-  const asked = textOf(log.attributes, ['spantrail.preset']);
+  const asked = textOf(log.attributes, [PRESET_KEY]);
   const first = applyMappings(mappings.own, log, asked);
   if (first !== undefined) return { evidence: withFields(log, first), mapped: first };
   const attributes = asked === undefined ? fieldsOf(log) : log.attributes;

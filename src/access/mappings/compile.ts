@@ -36,6 +36,9 @@ interface Condition {
   readonly valuesOf: (document: Document, log: LogRecord) => readonly string[];
 }
 
+/** Which preset a sender says a record is for; mappings may ask for it, to be less strict with what is named. */
+export const PRESET_KEY = 'spantrail.preset';
+
 /** What `when` may ask for besides fields of the record. */
 const PSEUDO_VALUES: Readonly<Record<string, (log: LogRecord) => string>> = {
   'log.event_name': (log) => log.eventName,
@@ -234,7 +237,8 @@ const NO_LOG: LogRecord = {
 
 /** Why none of a preset's mappings takes an item as it was sent; undefined when one does. */
 export function misfit(mappings: readonly CompiledMapping[], preset: string, item: Document): string | undefined {
-  const subject = subjectOf({ ...NO_LOG, body: item as LogRecord['body'] });
+  const attributes = new Map([[PRESET_KEY, preset]]);
+  const subject = subjectOf({ ...NO_LOG, attributes, body: item as LogRecord['body'] });
   let why: string | undefined;
   for (const mapping of mappings) {
     if (mapping.source !== preset) continue;
@@ -246,7 +250,7 @@ export function misfit(mappings: readonly CompiledMapping[], preset: string, ite
 }
 
 /** Attributes that Spantrail's own receivers put on log records. */
-const OWN_KEYS = ['spantrail.preset', 'spantrail.via', 'spantrail.tie'];
+const OWN_KEYS = [PRESET_KEY, 'spantrail.via', 'spantrail.tie'];
 
 /** Names of the attributes in which mappings look, for the decoder: each path as a whole, and its first step. */
 export function keysOfMappings(mappings: readonly Mapping[]): string[] {

@@ -401,6 +401,45 @@ const ROWS: readonly Row[] = [
     3,
     { did: 'ssh_login account:bob', outcome: 'failure', decision: 'deny', reason: 'Failed password for bob' },
   ],
+  [
+    'cloudtrail.jsonl',
+    6,
+    {
+      did: 'StartInstances resource:i-ebeaf9e2',
+      outcome: 'success',
+      id: '',
+      who: 'arn:aws:iam::123456789012:user/Alice',
+      at: '2014-03-06T21:22:54.000Z',
+    },
+  ],
+  [
+    'cloudtrail.jsonl',
+    7,
+    { did: 'Decrypt AWS::KMS::Key:arn:aws:kms:us-east-1:123456789012:key/abc', decision: 'deny' },
+  ],
+  ['cloudtrail.jsonl', 8, { did: 'ConsoleLogin account:bob', outcome: 'success', decision: 'none' }],
+  ['opa.jsonl', 7, { did: 'GET endpoint:/salary/bob', decision: 'allow', from: '::1' }],
+  ['opa.jsonl', 8, { did: 'write resource:reports', decision: 'deny', who: 'eve', reason: 'no write at night' }],
+  [
+    'opa.jsonl',
+    9,
+    { did: 'DELETE deployments:deployments/shop/orders', decision: 'deny', who: 'dev', reason: 'not in freeze' },
+  ],
+  ['opa.jsonl', 10, { did: 'view resource:doc:1', decision: 'deny', reason: 'refused by rbac/check' }],
+  ['nginx.jsonl', 4, { did: 'GET endpoint:shop.example /orders/{id}', outcome: 'success' }],
+  [
+    'envoy.jsonl',
+    4,
+    { did: 'connect service:outbound|3306||mysql.shop.svc.cluster.local', outcome: 'unknown', from: '10.0.0.7' },
+  ],
+  ['envoy.jsonl', 5, { did: 'GET endpoint:shop /admin', decision: 'deny', reason: '403: ext_authz_denied' }],
+  [
+    'kubernetes.jsonl',
+    6,
+    { did: 'create clusterrolebindings:clusterrolebindings/evil', decision: 'allow', who: 'kubernetes-admin' },
+  ],
+  ['kubernetes.jsonl', 7, { did: 'delete namespaces:namespaces/shop', outcome: 'success', decision: 'none' }],
+  ['pgaudit.jsonl', 4, { did: 'SELECT table:postgresql/finances.revenue', who: 'alice', id: 'i1' }],
 ];
 
 describe('every preset reads its samples', () => {

@@ -53,6 +53,7 @@ const PERSON: readonly Source[] = [
   '${userIdentity.sessionContext.sourceIdentity}',
   { from: '${userIdentity.userName}', when: { 'userIdentity.type': '!AssumedRole' } },
   '${session_name}',
+  { from: '${arn_name}', when: { 'userIdentity.type': 'FederatedUser' } },
   '${userIdentity.userName}',
   { from: 'root', when: { 'userIdentity.type': 'Root' } },
   '${userIdentity.onBehalfOf.userId}',
@@ -100,8 +101,7 @@ const FIELDS: Fields = {
         ...{ 'Create*': 'creation', 'Run*': 'creation', 'Delete*': 'deletion', 'Terminate*': 'deletion' },
       },
     },
-    { from: 'change', when: { readOnly: 'false' } },
-    'access',
+    'change',
   ],
   'event.outcome': [
     { from: 'failure', when: { errorCode: '*' } },
@@ -172,7 +172,8 @@ export const CLOUDTRAIL: readonly Mapping[] = [
   {
     name: 'cloudtrail',
     preset: 'cloudtrail',
-    when: { eventSource: '*.amazonaws.com', eventName: '*', eventID: '*' },
+    // The oldest versions have no `eventID`.
+    when: { eventSource: '*.amazonaws.com*', eventName: '*', eventTime: '*' },
     extract: [
       { from: '${userIdentity.arn}', patterns: [':assumed-role/[^/]+/(?P<session_name>.+)$'] },
       { from: '${userIdentity.arn}', patterns: ['(?:/|:)(?P<arn_name>[^/:]+)$'] },

@@ -66,6 +66,7 @@ const FIELDS: Fields = {
 export const ECS: readonly Mapping[] = [
   { name: 'ecs', when: { 'event.action': '*', 'event.category': '*', '@timestamp': '*' } },
   { name: 'ecs.version', when: { 'event.action': '*', 'ecs.version': '*' } },
+  { name: 'ecs.named', when: { 'spantrail.preset': 'ecs', 'event.action': '*' } },
   { name: 'ecs.outcome', when: { 'event.outcome': '*', 'event.category': '*', '@timestamp': '*' } },
 ].map(({ name, when }) => ({
   name,

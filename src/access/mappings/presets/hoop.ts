@@ -285,5 +285,42 @@ const GATEWAY: readonly Mapping[] = [
   },
 ];
 
+/** What its events are about. */
+const TOPICS = [
+  'session.*',
+  'access.*',
+  'alert.*',
+  'review.*',
+  'dbroles.*',
+  'connection.*',
+  'resource.*',
+  'user.*',
+  'agent.*',
+];
+
+/** Events of later versions, for those who say that it is hoop.dev. */
+const OTHERS: readonly Mapping[] = ['event_type', 'type', 'event'].map((name) => ({
+  name: `hoop.named-${name}`,
+  preset: 'hoop',
+  when: { 'spantrail.preset': 'hoop', [name]: TOPICS },
+  fields: {
+    'event.id': ['${event_id}', `\${id}/\${${name}}`, `\${session_id}/\${${name}}`],
+    '@timestamp': ['${timestamp}', '${occurred_at}', '${created_at}', '${time}'],
+    'event.action': `\${${name}}`,
+    'event.category': 'session',
+    'event.outcome': [
+      BY_EXIT,
+      { from: '${status}', map: { 'fail*': 'failure', error: 'failure', success: 'success' } },
+    ],
+    'event.reason': ['${error_message}', '${reason}', '${message}'],
+    'user.id': ['${user_id}', '${user_email}', '${user}'],
+    'user.name': ['${user_name}', '${user_email}', '${user}'],
+    'user.email': '${user_email}',
+    'audit.target.type': [{ from: 'connection', when: { connection: '*' } }, 'session'],
+    'audit.target.id': ['${connection}', '${session_id}', '${id}', 'hoop.dev'],
+    'audit.target.service': 'hoop.dev',
+  },
+}));
+
 /** hoop.dev, github.com/hoophq/hoop and its documentation: webhooks, runbook hooks, event routing, the gateway's API. */
-export const HOOP: readonly Mapping[] = [...WEBHOOKS, ...HOOKS, ...GATEWAY];
+export const HOOP: readonly Mapping[] = [...WEBHOOKS, ...HOOKS, ...GATEWAY, ...OTHERS];

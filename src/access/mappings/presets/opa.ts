@@ -1,4 +1,4 @@
-import type { Fields, Mapping } from '../mapping.ts';
+import type { Fields, Mapping, Source } from '../mapping.ts';
 
 /** Where policies' inputs name who asks; the shapes of OPA's own tutorials, its Envoy plugin and admission reviews come first. */
 const SUBJECT = [
@@ -88,6 +88,8 @@ const RESULT = [
   '${result.decision}',
   '${result.effect}',
   '${result}',
+  '${mapped_result.allow}',
+  '${mapped_result}',
 ];
 
 /** Sorts of a rule by its name: one that says no when it holds, or lists why not. */
@@ -115,6 +117,9 @@ const FIELDS: Fields = {
     '${result.body}',
     { from: '${result.msg}', join: '; ' },
     { from: '${result}', when: { path: REFUSING }, join: '; ' },
+    { from: 'refused by ${path}', when: { result: 'false' } },
+    { from: 'refused by ${path}', when: { 'result.allow': 'false' } },
+    { from: 'refused by ${path}', when: { 'result.allowed': 'false' } },
   ],
   'rule.id': ['${path}', '${query}'],
   'rule.name': ['${path}', '${query}'],
@@ -190,12 +195,24 @@ export const OPA: readonly Mapping[] = [
     'opa',
     {},
     {
-      'event.outcome': { from: RESULT, map: outcomes({ true: 'success', false: 'failure' }) },
-      'audit.decision': { from: RESULT, map: outcomes({ true: 'allow', false: 'deny' }) },
-      'audit.check.granted': { from: RESULT, map: GRANTED },
+      'event.outcome': [
+        { from: RESULT, map: outcomes({ true: 'success', false: 'failure' }) },
+        ...unless('failure', 'success'),
+      ],
+      'audit.decision': [{ from: RESULT, map: outcomes({ true: 'allow', false: 'deny' }) }, ...unless('deny', 'allow')],
+      'audit.check.granted': [{ from: RESULT, map: GRANTED }, ...unless('false', 'true')],
     },
   ),
 ];
+
+/** A result that lists only what speaks against it. */
+function unless(refused: string, granted: string): Source[] {
+  const names = ['result.deny', 'result.denied', 'result.violations', 'result.violation'];
+  return [
+    ...names.map((name) => ({ from: refused, when: { [name]: ['*', '!false'] } })),
+    ...names.slice(0, 2).map((name) => ({ from: granted, when: { [name]: 'false' } })),
+  ];
+}
 
 function outcomes(meaning: Readonly<Record<'true' | 'false', string>>): Record<string, string> {
   return Object.fromEntries(

@@ -121,4 +121,26 @@ export const PGAUDIT: readonly Mapping[] = [
       'audit.target.service': ['postgresql/${dbname}', 'postgresql'],
     },
   },
+  // Google Cloud SQL hands pgaudit's entries on as audit logs of its own.
+  {
+    name: 'pgaudit.cloudsql',
+    preset: 'pgaudit',
+    when: { 'protoPayload.request.auditType': ['SESSION', 'OBJECT'] },
+    extract: [{ from: '${protoPayload.request.object}', patterns: [`${READ}(?P<table>.+)$`] }],
+    fields: {
+      'event.id': '${insertId}',
+      '@timestamp': '${timestamp}',
+      'db.system.name': 'postgresql',
+      'db.namespace': '${protoPayload.request.database}',
+      'db.collection.name': '${table}',
+      'db.operation.name': '${protoPayload.request.command}',
+      'db.query.text': '${protoPayload.request.statement}',
+      'db.user': '${protoPayload.request.user}',
+      'audit.out_of_band': 'true',
+      'event.category': 'database',
+      'event.outcome': 'success',
+      'audit.decision': 'allow',
+    },
+    untraced: { 'user.id': '${protoPayload.request.user}', 'user.name': '${protoPayload.request.user}' },
+  },
 ];

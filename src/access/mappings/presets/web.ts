@@ -23,6 +23,9 @@ const ENVOY_METHOD = [
   '${:method}',
   '${request.method}',
 ];
+/** What TCP proxies write. */
+const NO_REQUEST = { upstream_cluster: '*', method: '!*', ':method': '!*', request_method: '!*', req_method: '!*' };
+
 const ENVOY_STATUS = [
   '${response_code}',
   '${status}',
@@ -54,6 +57,8 @@ export const ENVOY: readonly Mapping[] = [
   { name: 'envoy.downstream', when: { downstream_remote_address: '*' } },
   { name: 'envoy.path', when: { response_code: '*', path: '*' } },
   { name: 'envoy.authority', when: { response_code: '*', authority: '*' } },
+  { name: 'envoy.named', when: { 'spantrail.preset': 'envoy', response_code: '*' } },
+  { name: 'envoy.status', when: { 'spantrail.preset': 'envoy', status: '*' } },
 ].map(({ name, when }) => ({
   name,
   preset: 'envoy',
@@ -83,6 +88,9 @@ export const ENVOY: readonly Mapping[] = [
     'event.id': ENVOY_EVENT_ID,
     'event.start': STARTED,
     'event.duration': [{ from: ['${duration}', '${duration_ms}', '${response_duration}'], unit: 'ms' as const }],
+    'event.action': { from: 'connect', when: NO_REQUEST },
+    'audit.target.type': { from: 'service', when: NO_REQUEST },
+    'audit.target.id': { from: ['${upstream_cluster}', '${upstream_host}'], when: NO_REQUEST },
     'http.request.method': ENVOY_METHOD,
     'url.path': '${url_path}',
     'url.query': '${url_query}',
@@ -137,8 +145,10 @@ export const NGINX: readonly Mapping[] = [
   { name: 'nginx', when: { request: '* *', status: ['1*', '2*', '3*', '4*', '5*'], remote_addr: '*' } },
   { name: 'nginx.method', when: { request_method: '*', status: '*', remote_addr: '*' } },
   { name: 'nginx.uri', when: { request_uri: '*', status: '*', remote_addr: '*' } },
+  { name: 'nginx.ingress', when: { remote_addr: '*', status: '*', path: '*' } },
   { name: 'nginx.time', when: { request_method: '*', status: '*', request_time: '*' } },
   { name: 'nginx.line', when: { request: '* HTTP/*', status: '*', request_time: '*' } },
+  { name: 'nginx.named', when: { 'spantrail.preset': 'nginx', status: '*' } },
 ].map(({ name, when }) => ({
   name,
   preset: 'nginx',
@@ -161,17 +171,20 @@ export const NGINX: readonly Mapping[] = [
     ...outcomeOf(NGINX_STATUS),
     'event.id': '${request_name}/${ended}',
     'event.end': NGINX_TIME,
-    'event.duration': { from: ['${request_time}', '${duration}', '${response_time}'], unit: 's' as const },
+    'event.duration': {
+      from: ['${request_time}', '${duration}', '${response_time}', '${resp_time}'],
+      unit: 's' as const,
+    },
     'http.request.method': ['${request_method}', '${method}', '${line_method}'],
     'url.path': '${url_path}',
-    'url.query': ['${args}', '${query_string}', '${url_query}'],
+    'url.query': ['${args}', '${query_string}', '${request_query}', '${url_query}'],
     'url.domain': ['${host}', '${http_host}', '${server_name}', '${vhost}'],
     'url.scheme': '${scheme}',
-    'http.response.body.size': ['${body_bytes_sent}', '${bytes_sent}', '${bytes}'],
+    'http.response.body.size': ['${body_bytes_sent}', '${bytes_sent}', '${resp_body_size}', '${bytes}'],
     'event.category': 'web',
     'user.id': ['${remote_user}', '${user}', '${ssl_client_s_dn}'],
     'event.reason': ['${refused} from ${host}', '${refused} from ${server_name}', '${refused}'],
-    'source.ip': ['${remote_addr}', '${remote_ip}', '${client_ip}', '${client}'],
+    'source.ip': ['${remote_addr}', '${remote_ip}', '${client_ip}', '${client}', '${address}'],
     'source.port': '${remote_port}',
     'user_agent.original': ['${http_user_agent}', '${user_agent}', '${agent}', '${userAgent}'],
   },
