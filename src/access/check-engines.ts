@@ -25,7 +25,7 @@ const RPC_CHECKS: ReadonlyMap<string, { readonly engine: string; readonly method
 const HTTP_CHECKS: readonly (readonly [RegExp, string])[] = [
   [/\/v[01]\/data\/(.+)$/, 'opa'],
   [/\/v1\/permissions\/check(?:bulk)?$/, 'spicedb'],
-  [/\/stores\/[^/]+\/(?:batch-)?check$/, 'openfga'],
+  [/\/stores\/[0-7][\dA-HJKMNP-TV-Z]{25}\/(?:batch-)?check$/i, 'openfga'],
   [/\/access\/v1\/evaluations?$/, 'authzen'],
   [/\/v1\/is_authorized$/, 'cedar'],
   [/\/api\/check\/resources$/, 'cerbos'],
@@ -70,12 +70,15 @@ export const ENGINE_KEYS = [
 /** What an engine, or a call of one, says in a span; undefined for spans that are no check. */
 export function engineCheck(span: Span, hosts: readonly CompiledHost[]): CheckDraft | undefined {
   const { kind, attributes } = span;
-  if (kind === SPAN_KIND.client || kind === SPAN_KIND.server) {
-    return calledByRpc(span) ?? calledByHttp(span, hosts) ?? ofCedar(span);
-  }
+  if (kind === SPAN_KIND.client || kind === SPAN_KIND.server) return engineCall(span, hosts) ?? ofCedar(span);
   if (attributes.has('relation')) return ofOpenFga(span);
   if (attributes.has('spicedb.internal.dispatch.resource_type')) return ofSpiceDb(span);
   return ofCedar(span);
+}
+
+/** The call of an engine, as either side has it. */
+export function engineCall(span: Span, hosts: readonly CompiledHost[]): CheckDraft | undefined {
+  return calledByRpc(span) ?? calledByHttp(span, hosts);
 }
 
 function calledByRpc(span: Span): CheckDraft | undefined {
@@ -101,21 +104,31 @@ function calledByHttp(span: Span, hosts: readonly CompiledHost[]): CheckDraft | 
   return undefined;
 }
 
+/** Is it the engine's path, and not one of a service that has orders, stores or data of its own? */
 function answersAt(span: Span, engine: string, hosts: readonly CompiledHost[]): boolean {
+  if (span.kind === SPAN_KIND.server) return isEngine(span, engine, hosts);
   if (engine !== 'opa' && engine !== 'spicedb') return true;
   const isOpa = engine === 'opa';
-  // OPA's own server spans are named like the metrics of the handler (v1/server/server.go), decisions that are logged have an id.
-  if (isOpa && (/^v[01]\/data$/.test(span.name) || span.attributes.has('opa.decision_id'))) return true;
-  const peer = textOf(span.attributes, [...NAMES.serverAddress, ...PEER_NAME]) ?? hostIn(span);
-  const service = textOf(
-    span.kind === SPAN_KIND.server ? span.resource.attributes : span.attributes,
-    span.kind === SPAN_KIND.server ? NAMES.serviceName : NAMES.peerService,
-  );
-  const named = isOpa ? OPA_HOST : SPICEDB_HOST;
-  if ((peer !== undefined && named.test(peer)) || (service !== undefined && named.test(service))) return true;
+  const peer = textOf(span.attributes, [...NAMES.peerService, ...NAMES.serverAddress, ...PEER_NAME]) ?? hostIn(span);
+  if (peer !== undefined && (isOpa ? OPA_HOST : SPICEDB_HOST).test(peer)) return true;
   const port = countOf(span.attributes, PEER_PORT) ?? portIn(span);
-  if (isOpa && port === OPA_PORT) return true;
-  const address = peer?.replace(/:\d+$/, '');
+  return (isOpa && port === OPA_PORT) || isListed(span, engine, hosts, port);
+}
+
+/**
+ * What answers must show that it is the engine, since what is a check of another access has no record of its own. OPA's own spans
+ * are named like the metrics of the handler (v1/server/server.go), and have the id of a decision that is logged.
+ */
+function isEngine(span: Span, engine: string, hosts: readonly CompiledHost[]): boolean {
+  if (engine === 'opa' && (/^v[01]\/data$/.test(span.name) || span.attributes.has('opa.decision_id'))) return true;
+  const service = textOf(span.resource.attributes, NAMES.serviceName) ?? '';
+  if (engine === 'opa' ? OPA_HOST.test(service) : service.toLowerCase().includes(engine)) return true;
+  return isListed(span, engine, hosts, countOf(span.attributes, PEER_PORT));
+}
+
+function isListed(span: Span, engine: string, hosts: readonly CompiledHost[], port: number | undefined): boolean {
+  const host = textOf(span.attributes, [...NAMES.serverAddress, ...PEER_NAME]) ?? hostIn(span);
+  const address = host?.replace(/:\d+$/, '');
   if (address === undefined) return false;
   return hosts.some(({ fits, engine: of }) => of === engine && (fits(address) || fits(`${address}:${port}`)));
 }

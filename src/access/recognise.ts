@@ -2,7 +2,7 @@ import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { Access, AccessTarget, Verdict } from './access.ts';
 import { clip, compact, NAMES, serviceOf, textOf } from './attributes.ts';
 import { asAuthentication } from './authentication.ts';
-import { engineCheck } from './check-engines.ts';
+import { engineCall } from './check-engines.ts';
 import { readDatabase } from './database.ts';
 import { type Draft, resultOfStatus, typesOf } from './draft.ts';
 import { readFile, readObjectStore } from './file.ts';
@@ -40,7 +40,7 @@ export function recogniseSpan(span: Span, rules: AccessRules): Verdict {
 /** That a policy engine was asked by somebody who is known is a check of their access, not an access. */
 function isAnswerOfEngine(span: Span, { checks }: AccessRules): boolean {
   if (span.kind !== SPAN_KIND.server || span.parentSpanId === '' || !span.note.trusted) return false;
-  return engineCheck(span, checks.hosts) !== undefined;
+  return engineCall(span, checks.hosts) !== undefined;
 }
 
 /** Decides whether a log record states an access, and makes the draft of it. Pure. */

@@ -70,7 +70,7 @@ export function groupChecks({ tree, standing }: CheckWorld, pieces: readonly Che
     if (group !== undefined) group.logs.push(piece);
     else groups.push({ engine: piece.draft.engine, top: NONE, spans: [], logs: [piece] });
   }
-  return groups.flatMap((group) => split(group).map((part) => grouped(tree, part)));
+  return groups.flatMap((group) => split(group).map((part) => grouped(tree, standing, part)));
 }
 
 function groupAbove(
@@ -90,7 +90,7 @@ function groupAbove(
 /** The client's span above an engine's own one, which need not look like a check by itself. */
 function askedBy(tree: TraceTree, standing: CheckWorld['standing'], index: number): number {
   const above = tree.parent[index] ?? NONE;
-  const isAnswer = tree.spans[index]?.kind === SPAN_KIND.server;
+  const isAnswer = tree.spans[index]?.kind === SPAN_KIND.server && standing[index] === undefined;
   const isAsked = tree.spans[above]?.kind === SPAN_KIND.client && standing[above] === undefined;
   return isAnswer && isAsked && tree.spans[above]?.note.trusted ? above : index;
 }
@@ -144,7 +144,14 @@ function strength({ evidence }: CheckPiece): number {
   return evidence.kind === SPAN_KIND.client ? 0 : evidence.kind === SPAN_KIND.server ? 1 : 2;
 }
 
-function grouped(tree: TraceTree, group: Group): Grouped {
+/** Where a check is looked for its access: what an access says of itself is its own check, what it calls is of the one above. */
+function askingPlace(tree: TraceTree, standing: CheckWorld['standing'], top: number): number {
+  const kind = tree.spans[top]?.kind;
+  const isOwn = standing[top] !== undefined && kind !== SPAN_KIND.client && kind !== SPAN_KIND.producer;
+  return isOwn ? top : (tree.parent[top] ?? NONE);
+}
+
+function grouped(tree: TraceTree, standing: CheckWorld['standing'], group: Group): Grouped {
   const byStrength = [...group.logs, ...group.spans].sort(
     (left, right) => strength(right) - strength(left) || left.index - right.index,
   );
@@ -157,14 +164,16 @@ function grouped(tree: TraceTree, group: Group): Grouped {
   const isAlone = group.spans.length === 0;
   const decided = answered?.index ?? server?.index ?? (isAlone ? NONE : group.top);
   const asks = tree.spans[group.top];
+  const below = isAlone ? named : askingPlace(tree, standing, group.top);
   const start = isAlone ? offsetOf(tree, log) : (tree.start[group.top] ?? 0);
   const end = isAlone ? start : (tree.end[group.top] ?? 0);
   return {
     ...{ draft, decided, start, end },
     members: [group.top, ...group.spans.map(({ index }) => index)],
     spanId: log === undefined || log.evidence.spanId === '' ? undefined : log.evidence.spanId,
-    below: isAlone ? named : (tree.parent[group.top] ?? NONE),
-    duration: isAlone ? draft.duration : end - start,
+    below,
+    // What an access says of itself took a part of its time.
+    duration: isAlone || below === group.top ? draft.duration : end - start,
     isFailed: asks?.statusCode === STATUS_CODE.error,
     pieces: piecesOf(asks, byStrength),
   };

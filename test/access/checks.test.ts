@@ -147,6 +147,7 @@ const told: [name: string, Values, SpanParts, CheckDraft | undefined][] = [
     CLIENT,
     { engine: 'ext_authz', ofRequest: true },
   ],
+  ['a store of something else', url('http://till:8080/stores/12/check'), CLIENT, undefined],
   ['AuthZEN', url('https://pdp.example.com/access/v1/evaluation'), CLIENT, { engine: 'authzen' }],
   [
     'Kubernetes',
@@ -219,6 +220,11 @@ describe('a check', () => {
     const own = http('/v1/data/app/allow', { 'service.name': 'opa' });
     expect(recogniseSpan(span(own, { ...SERVER, name: 'v1/data' }), rules).kind).toBe('context');
     expect(recogniseSpan(span(own, { kind: 'server', name: 'v1/data' }), rules).kind).toBe('access');
+    // What only looks like an engine's keeps its record.
+    for (const path of ['/v1/data/prices', '/stores/01HVMMBCMGZNT3SED4Z17ECXCA/check', '/v1/is_authorized']) {
+      const other = http(path, { 'server.port': 8181, 'server.address': 'opa.example.com', 'cedar.decision': 'deny' });
+      expect(recogniseSpan(span(other, SERVER), rules).kind).toBe('access');
+    }
     const changed = { ...own, 'http.request.method': 'PUT' };
     expect(recogniseSpan(span(changed, { ...SERVER, name: 'v1/data' }), rules).kind).toBe('access');
   });

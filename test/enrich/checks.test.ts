@@ -320,6 +320,18 @@ describe('a check that an event states', () => {
     });
   });
 
+  it('or its own span states, is its own and not its caller’s', () => {
+    const gateway = request({ id: '1', service: 'gateway' }, 403, alice);
+    const call = span({ id: '2', parent: '1', kind: 'client', service: 'gateway', name: 'GET' });
+    const own = request({ id: '3', parent: '2' }, 403, { 'cedar.decision': 'deny', 'cedar.policy_id': 'p7' });
+    const { records } = settled([gateway, call, own]);
+    const check = { engine: 'cedar', rule: 'p7', granted: false, span_id: spanId('3') };
+    expect(records.map(({ record }) => [record.service?.name, record.audit.denied_by, record.audit.checks])).toEqual([
+      ['gateway', 'p7', [check]],
+      ['orders', 'p7', [check]],
+    ]);
+  });
+
   it('of a sender without trust counts for nothing', () => {
     const untrusted = { trusted: false };
     const spans = [refused, asked({ note: untrusted }), answered({ note: untrusted })];
