@@ -21,19 +21,26 @@ export interface IssuersOptions extends Pick<Tokens, 'issuers' | 'refreshMs'> {
 const KEYS_STATES = ['ready', 'stale', 'missing'] as const;
 type KeysState = (typeof KEYS_STATES)[number];
 
+/** The start waits this long for addresses to answer, so that what senders kept for us meanwhile finds the keys. */
+const FIRST_WAIT_MS = 2_000;
+
 /**
- * Files are read before this resolves, addresses in the background. Throws AppError('config') that names the setting for a
+ * Files are read before this resolves, addresses in the background; their first answer is waited for, but not for long. Throws AppError('config') that names the setting for a
  * file that cannot be read or holds no keys.
  */
 export async function openIssuers(options: IssuersOptions): Promise<readonly TokenIssuer[]> {
   const states: KeysState[] = [];
+  const firstTold: Promise<void>[] = [];
   const opened: TokenIssuer[] = [];
   try {
     for (const [index, config] of options.issuers.entries()) {
       states[index] = config.secret === undefined ? 'missing' : 'ready';
+      const { promise, resolve } = Promise.withResolvers<void>();
+      if (config.secret === undefined) firstTold.push(promise);
       const keys = await openKeys(config, `identity.tokens.issuers.${index}`, options, (state) => {
         states[index] = state;
         countStates(options.counters, states);
+        resolve();
       });
       opened.push({ issuer: config.issuer, audience: config.audience, signer: config.signer, keys });
     }
@@ -42,7 +49,15 @@ export async function openIssuers(options: IssuersOptions): Promise<readonly Tok
     throw error;
   }
   countStates(options.counters, states);
+  await inTime(Promise.all(firstTold), options.scheduler);
   return opened;
+}
+
+async function inTime(work: Promise<unknown>, scheduler: Scheduler): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const cancel = scheduler.after(FIRST_WAIT_MS, resolve);
+  await Promise.race([work, promise]);
+  cancel();
 }
 
 async function openKeys(
