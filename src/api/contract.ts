@@ -340,6 +340,10 @@ export const ROUTES: readonly Route[] = [
     answers: 'ndjson',
   },
   { path: '/healthz', summary: 'The process answers', answers: 'text' },
-  { path: '/readyz', summary: 'Ingest is accepted', answers: 'text' },
+  {
+    path: '/readyz',
+    summary: 'Is evidence accepted? 503 when not; tells replaying, buffering, refusing, stopping',
+    answers: 'text',
+  },
   { path: '/metrics', summary: 'Metrics for Prometheus', answers: 'text' },
 ];

@@ -10,6 +10,7 @@ import { addHistogramRoute } from './histogram.ts';
 import { openApiDocument } from './openapi.ts';
 import { addPage } from './page.ts';
 import { addQuarantineRoutes, type QuarantineDesk } from './quarantine.ts';
+import { addReadinessRoute, type Readiness } from './readiness.ts';
 import { addReconcileRoute, type ReconcileDesk } from './reconcile.ts';
 import { addRecordRoutes } from './records.ts';
 import { QueryTextError } from './selection.ts';
@@ -28,7 +29,7 @@ export interface ApiDependencies {
   readonly coverage: CoverageSource;
   readonly quarantine: QuarantineDesk;
   readonly reconcile: ReconcileDesk;
-  ready(): boolean;
+  readiness(): Readiness;
   metricsText(): Promise<string>;
   reportFailure(error: unknown): void;
 }
@@ -100,13 +101,7 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
   server.get('/api/v1/pipeline', async () => needs.pipeline());
   server.get('/api/v1/openapi.json', async () => openApiDocument(needs.version));
   server.get('/healthz', async (_request, reply) => reply.type('text/plain').send('ok\n'));
-  server.get('/readyz', async (_request, reply) => {
-    const ready = needs.ready();
-    return reply
-      .code(ready ? 200 : 503)
-      .type('text/plain')
-      .send(ready ? 'ready\n' : 'not accepting evidence\n');
-  });
+  addReadinessRoute(server, needs.readiness);
   server.get('/metrics', async (_request, reply) =>
     reply.type('text/plain; version=0.0.4; charset=utf-8').send(await needs.metricsText()),
   );

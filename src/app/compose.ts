@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
+import type { Readiness } from '../api/readiness.ts';
 import { startApi } from '../api/server.ts';
 import type { Settings } from '../config/schema.ts';
 import { systemClock, systemScheduler } from '../core/clock.ts';
@@ -19,6 +20,7 @@ import { traced } from './own-spans.ts';
 import { describePipeline } from './pipeline.ts';
 import { PUMP_DEFAULTS } from './pump.ts';
 import { createQuarantineDesk } from './quarantine.ts';
+import { createReadiness } from './readiness.ts';
 import { createReconcileDesk } from './reconcile.ts';
 import { createSpanRedaction } from './redaction.ts';
 import { type SetUp, startSetUp } from './set-up.ts';
@@ -93,6 +95,7 @@ interface House extends Surroundings {
   readonly stages: Stages;
   readonly coverage: Coverage;
   readonly observers: ReturnType<typeof createObservers>;
+  readonly readiness: () => Readiness;
 }
 
 const clock = systemClock;
@@ -123,7 +126,12 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const stages = await openStages({ settings, folder, clock, store: watched, counters, coverage, sources, log });
   opened = stages;
   teardown.add(() => stages.close());
-  const house: House = { ...surroundings, settings, teardown, counters, store, setUp, stages, coverage, observers };
+  const { unsettledBytesMax } = settings.wal;
+  const readiness = createReadiness({ stages, setUp, unsettledBytesMax, counters });
+  const house: House = {
+    ...{ ...surroundings, settings, teardown, counters, store, setUp, stages, coverage, observers },
+    readiness,
+  };
 
   const { grpc, http, inFlight } = await startReceivers(house);
   const telemetry = loadTelemetry(house, inFlight, [grpc, http]);
@@ -187,6 +195,7 @@ function loadTelemetry(
     house.counters.set('in_flight_requests', inFlight.requests);
     house.counters.set('connections', inFlight.connections);
     await stages.state.pump?.refreshStatus();
+    house.readiness();
   };
   const telemetry = import('./telemetry.ts').then(({ startTelemetry }) =>
     startTelemetry({ ...house, refreshGauges, ownPorts }),
@@ -211,6 +220,7 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       const status = await state.pump?.refreshStatus();
       const { replaying } = state;
       const storeFailure = status?.storeFailure ?? setUp.failure();
+      house.readiness();
       return describePipeline({ settings, counters, status, storeFailure, replaying, refusing: budget().refuse });
     },
     quarantine: createQuarantineDesk({
@@ -232,7 +242,7 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       wake: () => state.pump?.wake(),
     }),
     coverage: house.coverage,
-    ready: () => !state.stopping && !budget().refuse,
+    readiness: house.readiness,
     metricsText: async () => (await telemetry).metricsText(),
     reportFailure: (error) => log.error({ error }, 'request failed'),
   });

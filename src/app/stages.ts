@@ -60,6 +60,8 @@ export interface Stages {
   readonly diskSpace: DiskSpace;
   readonly shards: readonly ShardHandle[];
   readonly budget: ReturnType<typeof createBudget>;
+  /** Bytes of evidence that is not stored yet, as of the last look; until the replay is over, of what came since the start. */
+  unsettledBytes(): number;
   readonly state: Readonly<StageState>;
   /**
    * Replays what the last run left, then starts the pump. Evidence is accepted meanwhile; nothing is settled before the
@@ -105,7 +107,9 @@ async function wire(
     for (const shard of shards) shard.ingest(frame, clock.nowMs());
     state.pump?.wake();
   });
-  const budget = budgetOf(settings, disk, state);
+  const bytesAtStart = disk.wal.bytes;
+  const unsettledBytes = () => state.pump?.status().unsettledBytes ?? disk.wal.bytes - bytesAtStart;
+  const budget = budgetOf(settings, disk, state, unsettledBytes);
   const admit = admissionOf(options, disk.wal, budget);
   let joining: Promise<void> | undefined;
   return {
@@ -113,6 +117,7 @@ async function wire(
     admit,
     shards,
     budget,
+    unsettledBytes,
     state,
     startJoining() {
       joining ??= startJoining(options, { ...disk, shards, sums }, state);
@@ -179,18 +184,13 @@ async function openFiles(options: StageOptions, opened: { close(): Promise<void>
   return { wal, journal, quarantine, diskSpace };
 }
 
-function budgetOf(settings: Settings, { wal, diskSpace }: Files, state: StageState) {
-  const bytesAtStart = wal.bytes;
-  return createBudget(() => {
-    const status = state.pump?.status();
-    return [
-      // Until the replay is over, what came since the start counts as not stored.
-      { used: status?.unsettledBytes ?? wal.bytes - bytesAtStart, max: settings.wal.unsettledBytesMax },
-      // The index makes room by letting stored traces go and settling early; over twice its size it no longer can.
-      { used: status?.indexBytes ?? state.replayIndexBytes, max: 2 * settings.join.indexBytesMax },
-      { used: diskSpace.status().isShort ? 1 : 0, max: 1 },
-    ];
-  });
+function budgetOf({ wal, join }: Settings, { diskSpace }: Files, state: StageState, unsettledBytes: () => number) {
+  return createBudget(() => [
+    { of: 'budget', used: unsettledBytes(), max: wal.unsettledBytesMax },
+    // The index makes room by letting stored traces go and settling early; over twice its size it no longer can.
+    { of: 'memory', used: state.pump?.status().indexBytes ?? state.replayIndexBytes, max: 2 * join.indexBytesMax },
+    { of: 'disk', used: diskSpace.status().isShort ? 1 : 0, max: 1 },
+  ]);
 }
 
 function admissionOf(

@@ -132,6 +132,18 @@ export const METRICS = {
     kind: 'gauge',
     text: 'Bytes of segments that hold unsettled or unstored evidence.',
   },
+  wal_unsettled_bytes_max: {
+    unit: 'By',
+    kind: 'gauge',
+    text: 'The setting wal.unsettledBytesMax: with so many bytes unstored, evidence is refused.',
+  },
+  refusing: { unit: '1', kind: 'gauge', text: '1 while evidence is refused, by reason: budget, memory, disk.' },
+  store_failing: {
+    unit: '1',
+    kind: 'gauge',
+    text: '1 from a write that failed until one works again, and until the store is set up.',
+  },
+  replaying: { unit: '1', kind: 'gauge', text: '1 while what an earlier run left is read again.' },
   wal_lag_ms: { unit: 'ms', kind: 'gauge', text: 'Age of the oldest evidence that is not stored yet.' },
   horizon_ms: { unit: 'ms', kind: 'gauge', text: 'Age of the oldest evidence that late evidence can still join.' },
   coverage_gaps: { unit: '{gap}', kind: 'gauge', text: 'Gaps in coverage of the last 24 hours, by kind.' },
