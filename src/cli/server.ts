@@ -15,6 +15,12 @@ interface ServeOptions {
   readonly workers?: number;
 }
 
+interface KibanaSetUpOptions {
+  readonly kibana?: string;
+  readonly kibanaSpace?: string;
+  readonly traceUrl?: string;
+}
+
 /**
  * The commands that run or prepare Spantrail itself. What they run is loaded when they are called, so that a mere question
  * (`search`, `show`) does not wait for stores and servers to load.
@@ -41,9 +47,13 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
     });
 
   configured(program.command('setup'))
-    .description('Install what the store needs (Elasticsearch templates, DuckDB tables)')
-    .action(async (options: ServeOptions) => {
+    .description('Install what the store needs (Elasticsearch templates, DuckDB tables), or the dashboards of Kibana')
+    .option('--kibana <url>', 'import data view, searches and dashboards there instead')
+    .option('--kibana-space <id>', 'into this space (the default one)')
+    .option('--trace-url <template>', 'where a trace id leads in Kibana, with ${trace_id} (enrich.traceUrlTemplate)')
+    .action(async (options: ServeOptions & KibanaSetUpOptions) => {
       const settings = toSettings(options, terminal);
+      if (options.kibana !== undefined) return setUpKibana({ ...options, kibana: options.kibana }, settings, terminal);
       const { setUpStore } = await import('../app/stores.ts');
       await setUpStore(settings);
       terminal.write(`${settings.store.type} is set up\n`);
@@ -72,6 +82,23 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
       const { runDemo } = await import('../app/demo/demo.ts');
       await runDemo({ ...options, once: options.once === true, terminal });
     });
+}
+
+async function setUpKibana(
+  options: KibanaSetUpOptions & { readonly kibana: string },
+  settings: Settings,
+  terminal: Terminal,
+): Promise<void> {
+  const { importIntoKibana } = await import('../app/kibana.ts');
+  const { objects, version, dashboardUrl } = await importIntoKibana({
+    url: options.kibana,
+    space: options.kibanaSpace,
+    traceUrl: options.traceUrl ?? settings.enrich.traceUrlTemplate,
+    environment: terminal.environment,
+  });
+  terminal.write(
+    `Kibana${version === undefined ? '' : ` ${version}`} has ${objects} objects of Spantrail: ${dashboardUrl}\n`,
+  );
 }
 
 function toPort(text: string): number {

@@ -1,0 +1,130 @@
+import type { Search } from './panels.ts';
+
+/** What people did, as it is known now: no inner accesses, no ids that later evidence took back. */
+export const ENTRIES = 'audit.entry: true and not audit.superseded_by: *';
+/** Inner accesses, too. */
+export const CURRENT = 'not audit.superseded_by: *';
+
+/** Each leads on to the trace: `trace.id` is a link in the data view. */
+export const SEARCHES: readonly Search[] = [
+  {
+    id: 'entries',
+    title: 'Accesses',
+    text: 'What people, services and scripts did: one line an access.',
+    view: 'audit',
+    query: ENTRIES,
+    columns: ['message', 'user.id', 'event.action', 'audit.target.id', 'event.outcome', 'event.duration', 'trace.id'],
+  },
+  {
+    id: 'refusals',
+    title: 'Refusals',
+    text: 'Accesses that were refused, by what and why.',
+    view: 'audit',
+    query: `${ENTRIES} and audit.decision: deny`,
+    columns: ['message', 'user.id', 'audit.target.id', 'event.reason', 'audit.denied_by', 'rule.name', 'trace.id'],
+  },
+  {
+    id: 'actor',
+    title: 'One actor',
+    text: 'Everything that one actor did, with how it is known that it was them.',
+    view: 'audit',
+    query: ENTRIES,
+    columns: [
+      'message',
+      'event.action',
+      'audit.target.id',
+      'event.outcome',
+      'source.ip',
+      'audit.actor.attribution',
+      'audit.actor.verified',
+      'trace.id',
+    ],
+  },
+  {
+    id: 'target',
+    title: 'One target',
+    text: 'Everything that was done to one target, statements and calls inside of requests included.',
+    view: 'audit',
+    query: CURRENT,
+    columns: ['message', 'user.id', 'event.action', 'audit.entry', 'audit.entry_target', 'event.outcome', 'trace.id'],
+  },
+  {
+    id: 'errors',
+    title: 'Failures and their origin',
+    text: 'Accesses that failed without being refused, with the deepest failing span that explains it.',
+    view: 'audit',
+    query: `${ENTRIES} and event.outcome: failure and not audit.decision: deny`,
+    columns: [
+      'message',
+      'error.type',
+      'audit.error_origin.service',
+      'audit.error_origin.name',
+      'audit.error_origin.message',
+      'event.duration',
+      'trace.id',
+    ],
+  },
+  {
+    id: 'pressure',
+    title: 'Failures under pressure',
+    text: 'Accesses that failed while something near was at its limit. It stands beside the failure; it is not said to be its cause.',
+    view: 'audit',
+    query: `${ENTRIES} and event.outcome: failure and audit.pressure.state: (high or exhausted)`,
+    columns: [
+      'message',
+      'audit.pressure.state',
+      'audit.pressure.metric',
+      'audit.pressure.ratio',
+      'event.duration',
+      'trace.id',
+    ],
+  },
+  {
+    id: 'checks',
+    title: 'Accesses with checks',
+    text: 'Accesses whose authorisation checks are in evidence, with the time they took beside that of the database.',
+    view: 'audit',
+    query: `${ENTRIES} and audit.checks.granted: *`,
+    columns: [
+      'message',
+      'audit.checks.permission',
+      'audit.checks.granted',
+      'audit.checks.duration',
+      'audit.db.duration',
+      'event.duration',
+      'trace.id',
+    ],
+  },
+  {
+    id: 'doubtful',
+    title: 'Records that say what they lack',
+    text: 'Records of incomplete traces, with contradictions, or that late evidence changed.',
+    view: 'audit',
+    query: `${CURRENT} and (audit.join.missing_parents >= 1 or audit.join.conflicts: * or audit.join.late: true)`,
+    columns: [
+      'message',
+      'audit.join.state',
+      'audit.join.reason',
+      'audit.join.missing_parents',
+      'audit.join.conflicts',
+      'audit.revision',
+      'trace.id',
+    ],
+  },
+  {
+    id: 'out-of-band',
+    title: 'Past the application',
+    text: 'What a database or another system saw with no request above it.',
+    view: 'audit',
+    query: `${CURRENT} and audit.join.state: out_of_band`,
+    columns: ['message', 'user.id', 'event.action', 'audit.target.id', 'source.ip', 'audit.evidence.source'],
+  },
+  {
+    id: 'revisions',
+    title: 'Earlier states of records',
+    text: 'What a record said before later evidence changed it; the record itself has the same event.id.',
+    view: 'revisions',
+    query: '',
+    columns: ['message', 'event.id', 'audit.revision', 'audit.join.state', 'event.ingested', 'trace.id'],
+  },
+];
