@@ -172,7 +172,7 @@ describe.skipIf('skipped' in agents)('tools, as the Model Context Protocol’s o
     await runProgram(join(bin, 'opentelemetry-instrument'), ['python', join(FIXTURES, 'tools/assistant.py')], {
       environment: { ...environment, ...quiet },
     });
-    const records = await found('audit.target.type: tool', 2);
+    const records = await found('audit.target.service: weather and audit.entry: true', 2);
     const byTool = (id: string) => records.find(({ audit }) => audit.target.id === id);
     expect(byTool('get_weather')).toMatchObject({
       event: { action: 'execute_tool', outcome: 'success' },
