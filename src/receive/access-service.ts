@@ -15,6 +15,7 @@ import {
   type GivenItem,
   LogDelivery,
 } from './log-delivery.ts';
+import type { RejectCode } from './receipt.ts';
 
 export interface AccessServiceOptions extends Omit<DeliveryOptions, 'signal'> {
   readonly clock: Clock;
@@ -43,15 +44,19 @@ export function createAccessService({
   let sequence = 0;
   const arrival = (): Arrival => ({ nowMs: clock.nowMs(), sequence: () => sequence++ });
   const delivery = new LogDelivery({ ...options, signal: SIGNAL });
+  const refuse = (reason: RejectCode, message: string) => {
+    options.counters.add('rejected', 1, { signal: SIGNAL, reason });
+    return { kind: 'invalid', field: 'body', message, offset: 0 } as const;
+  };
   const recordProtobuf = (bytes: Buffer, source: DeliverySource): Promise<Delivery> =>
     delivery.deliver(() => {
       const events = split(codec, bytes);
-      return typeof events === 'string' ? invalidBody(events) : decodeEvents(codec, events, arrival());
+      return typeof events === 'string' ? refuse('undecodable', events) : decodeEvents(codec, events, arrival());
     }, source);
   const recordJson = (bytes: Buffer, contentType: string, source: DeliverySource): Promise<Delivery> =>
     delivery.deliver(() => {
       const given = readJsonPieces(bytes, contentType);
-      return given.ok ? readEvents(eventsIn(given.pieces), arrival()) : invalidBody(given.message);
+      return given.ok ? readEvents(eventsIn(given.pieces), arrival()) : refuse('not_json', given.message);
     }, source);
   return {
     method: {
@@ -82,10 +87,6 @@ export function createAccessService({
       },
     },
   };
-}
-
-function invalidBody(message: string): Extract<Delivery, { readonly kind: 'invalid' }> {
-  return { kind: 'invalid', field: 'body', message, offset: 0 };
 }
 
 const CONTENT_TYPE_MESSAGE =
