@@ -1,8 +1,9 @@
 import { compact } from '../access/attributes.ts';
 import type { CheckDraft } from '../access/checks.ts';
-import { type LogRecord, SPAN_KIND, type Span, STATUS_CODE } from '../core/evidence.ts';
+import type { LogRecord, Span } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { Check } from '../core/record.ts';
+import { answerOf } from './answer.ts';
 import { type Grouped, groupChecks } from './check-groups.ts';
 import type { Finding } from './findings.ts';
 import type { Verdicts } from './path.ts';
@@ -200,8 +201,7 @@ function explainsBelow({ tree, origins, verdicts }: CheckWorld, owner: Finding, 
   if (origin === NONE || origin === owner.index) return false;
   const span = tree.spans[origin];
   if (asked.some(({ members }) => members.includes(origin))) return false;
-  const isAnswer = span?.kind === SPAN_KIND.client && span.statusCode === STATUS_CODE.error;
-  return verdicts(origin)?.decision === 'deny' || isAnswer;
+  return verdicts(origin)?.decision === 'deny' || (span !== undefined && answerOf(span, undefined)?.isRefusal === true);
 }
 
 function byTime(left: FoundCheck, right: FoundCheck): number {

@@ -150,6 +150,18 @@ describe('a request that a policy engine refused', () => {
     expect(entry.audit.path?.at(-1)).toMatchObject({ span_id: spanId('5'), status: 'denied' });
   });
 
+  it('is not explained by something else that failed', () => {
+    const failed = span({ id: '5', parent: '1', kind: 'client', ms: [20, 30], status: [2, 'socket hang up'] });
+    expect(entryOf([refused, asked(), failed]).audit.checks).toMatchObject([{ engine: 'opa', granted: false }]);
+    const answer = { 'http.request.method': 'GET', 'http.response.status_code': 403, 'server.address': 'stock' };
+    const told = entryOf([refused, asked(), { ...failed, attributes: new Map(Object.entries(answer)) }]);
+    expect(told.audit.checks).toMatchObject([
+      { engine: 'opa', granted: true },
+      { engine: 'http', target: 'stock', granted: false },
+    ]);
+    expect(told.event.reason).toBe('socket hang up');
+  });
+
   it('was not refused when the check failed and nobody minded', () => {
     const broken = asked({ status: [2, 'connect ECONNREFUSED'] });
     expect(entryOf([allowed, broken]).audit.checks).toMatchObject([{ granted: true, inferred: true }]);
