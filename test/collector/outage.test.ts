@@ -15,7 +15,7 @@ import { ACCESSES_A_TRACE, freePort, tracesRequest } from './traffic.ts';
 const OUTAGE_SECONDS = Number(process.env['SPANTRAIL_OUTAGE_SECONDS'] ?? 15);
 /** Over the Collector's longest wait between two tries, 30 s. */
 const TEST_MS_MAX = OUTAGE_SECONDS * 5_000 + 240_000;
-const SHIPPED_CONFIG = join(import.meta.dirname, '../../otel-collector-config.yaml');
+const SHIPPED_CONFIG = join(import.meta.dirname, '../../deploy/collector/agent.yaml');
 const TRACES_A_REQUEST = 20;
 const REQUESTS_A_SECOND = 10;
 

@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:net';
+import { expect } from 'vitest';
+import type { PipelineAnswer } from '../../src/api/contract.ts';
 
 /** A request into `/orders/{id}`, some work, a statement: two of the three spans are accesses. */
 export const SPANS_A_TRACE = 3;
@@ -10,6 +12,30 @@ export function tracesRequest(service: string, numbers: readonly number[], paddi
   const resource = { attributes: [text('service.name', service), text('padding', 'x'.repeat(paddingBytes))] };
   const spans = numbers.flatMap((number) => traceOf(service, number));
   return { resourceSpans: [{ resource, scopeSpans: [{ scope: { name: 'test' }, spans }] }] };
+}
+
+const TRACES_A_REQUEST = 20;
+
+/** Sends traces with the numbers from `first` on, until all of them were answered with 200. */
+export async function sendTraces(url: string, service: string, traces: number, first = 0): Promise<void> {
+  for (let sent = 0; sent < traces; sent += TRACES_A_REQUEST) {
+    const count = Math.min(TRACES_A_REQUEST, traces - sent);
+    const numbers = Array.from({ length: count }, (_, index) => first + sent + index);
+    const response = await fetch(`${url}/v1/traces`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify(tracesRequest(service, numbers)),
+    });
+    await response.arrayBuffer();
+    expect(response.status).toBe(200);
+  }
+}
+
+/** How many pieces of a signal a Spantrail has accepted. */
+export async function acceptedOf(spantrail: { pipeline(): Promise<PipelineAnswer> }, signal: string): Promise<number> {
+  const { counters } = await spantrail.pipeline();
+  const samples = counters.filter(({ name, labels }) => name === 'accepted' && labels['signal'] === signal);
+  return samples.reduce((sum, { value }) => sum + value, 0);
 }
 
 function traceOf(service: string, number: number): object[] {
