@@ -102,7 +102,7 @@ function auditPanel(panel: Panel, dashboard: Dashboard): JsonObject {
         type: 'stat',
         targets: [target(query(panel.measure.where), [panel.measure], [ONE_BUCKET])],
         fieldConfig: { defaults: { unit: unitOf(panel.measure) }, overrides: [] },
-        options: { reduceOptions: { calcs: ['lastNotNull'], fields: '/.*/', values: false }, graphMode: 'none' },
+        options: { reduceOptions: { calcs: ['lastNotNull'], fields: '', values: false }, graphMode: 'none' },
       };
     case 'timeline':
       return {
@@ -143,7 +143,7 @@ function tablePanel(panel: Extract<Panel, { kind: 'table' }>, query: string): Js
   const buckets = panel.by.map((by) => terms(by, first));
   if (parts.length > 0) {
     const filters = [{ label: 'All', query: '*:*' }, ...parts];
-    buckets.push({ id: 'parts', type: 'filters', settings: { filters } });
+    buckets.push({ type: 'filters', settings: { filters } });
   }
   const overrides = whole.flatMap((measure) =>
     'field' in measure && unitOf(measure) !== 'short'
@@ -206,9 +206,8 @@ function narrowing({ id }: Dashboard): string {
   return choices.join(' AND ');
 }
 
-const ONE_BUCKET = { id: 'all', type: 'filters', settings: { filters: [{ label: '', query: '*:*' }] } };
+const ONE_BUCKET = { type: 'filters', settings: { filters: [{ label: '', query: '*:*' }] } };
 const TIME_BUCKETS = {
-  id: 'time',
   type: 'date_histogram',
   field: '@timestamp',
   settings: { interval: 'auto', min_doc_count: '0', trimEdges: '0' },
@@ -221,10 +220,12 @@ function refId(index: number): string {
 function target(
   query: string,
   measures: readonly Measure[],
-  bucketAggs: readonly JsonObject[],
+  buckets: readonly JsonObject[],
   { refId: id = 'A', alias = '' } = {},
 ): JsonObject {
   const metrics = measures.map((measure, index) => metric(measure, String(index + 1)));
+  // Ids are numbers, as Grafana gives them; those of metrics come first.
+  const bucketAggs = buckets.map((bucket, index) => ({ id: String(metrics.length + index + 1), ...bucket }));
   return { refId: id, datasource: ELASTICSEARCH, query, alias, timeField: '@timestamp', metrics, bucketAggs };
 }
 
@@ -243,7 +244,6 @@ function terms({ field, size }: Top, first: Measure): JsonObject {
   const byFirst = first.is === 'percentile' ? `1[${first.percentile}.0]` : '1';
   const orderBy = first.is === 'count' ? '_count' : byFirst;
   return {
-    id: field,
     type: 'terms',
     field,
     settings: { size: String(size), order: 'desc', orderBy, min_doc_count: '1' },

@@ -85,6 +85,8 @@ function dataView(id: string, title: string, name: string): JsonObject {
   }
   const attributes = {
     allowHidden: false,
+    // Before the first record, and the first revision, there is none; that is no error to show on a dashboard.
+    allowNoIndex: true,
     fieldAttrs: '{}',
     fieldFormatMap: JSON.stringify(formats),
     fields: '[]',

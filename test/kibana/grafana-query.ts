@@ -136,7 +136,7 @@ function bucketAggregation({ type, field = '', settings }: BucketAgg): estypes.A
     case 'date_histogram':
       return { date_histogram: { field, fixed_interval: '1h' } };
     case 'terms':
-      return { terms: { field, size: Number(settings.size), order: { [orderKey(settings.orderBy ?? '')]: 'desc' } } };
+      return { terms: { field, size: Number(settings.size), order: { [settings.orderBy ?? '']: 'desc' } } };
     case 'filters': {
       const filters = (settings.filters ?? []).map(({ label, query }) => [label || 'all', { query_string: { query } }]);
       return { filters: { filters: Object.fromEntries(filters) } };
@@ -144,9 +144,4 @@ function bucketAggregation({ type, field = '', settings }: BucketAgg): estypes.A
     default:
       throw new Error(`Grafana's data source knows no buckets of "${type}"`);
   }
-}
-
-/** `1[95.0]` is the data source's way to name a percentile; Elasticsearch's is `1.95`. */
-function orderKey(orderBy: string): string {
-  return orderBy.replace(/\[(\d+)\.0\]$/, '.$1');
 }
