@@ -6,6 +6,7 @@ import { type CollectorBinary, provideCollector } from './collector.ts';
 import { ELASTICSEARCH_VERSIONS, type ElasticsearchVersion, startElasticsearch } from './elasticsearch.ts';
 import { type PolicyEngineBinary, providePolicyEngine } from './policy-engine.ts';
 import { findPostgres, type PostgresBinaries } from './postgres.ts';
+import { type PromtoolBinary, providePromtool } from './promtool.ts';
 import type { RequirementName, Skipped } from './require.ts';
 
 declare module 'vitest' {
@@ -17,6 +18,7 @@ declare module 'vitest' {
     browser: BrowserBinary | Skipped;
     postgres: PostgresBinaries | Skipped;
     policyEngine: PolicyEngineBinary | Skipped;
+    promtool: PromtoolBinary | Skipped;
   }
 }
 
@@ -26,7 +28,7 @@ const skips = new Map<RequirementName, string>();
 /** Starts what the test files of this run ask for (`inject('elasticsearch')`), once for all of them. */
 export async function setup(project: TestProject): Promise<void> {
   const texts = await Promise.all(project.vitest.state.getPaths().map((path) => readFile(path, 'utf8')));
-  const isAskedFor = (name: RequirementName | 'agents' | 'policyEngine') =>
+  const isAskedFor = (name: RequirementName | 'agents' | 'policyEngine' | 'promtool') =>
     texts.some((text) => text.includes(`inject('${name}')`));
   try {
     if (isAskedFor('collector')) {
@@ -48,6 +50,11 @@ export async function setup(project: TestProject): Promise<void> {
       const policyEngine = await providePolicyEngine();
       if ('skipped' in policyEngine) skips.set('collector', policyEngine.skipped);
       project.provide('policyEngine', policyEngine);
+    }
+    if (isAskedFor('promtool')) {
+      const promtool = await providePromtool();
+      if ('skipped' in promtool) skips.set('prometheus', promtool.skipped);
+      project.provide('promtool', promtool);
     }
     if (isAskedFor('postgres')) {
       const postgres = await findPostgres();
