@@ -64,8 +64,13 @@ const TOO_MANY = {
 const UNTRUSTED =
   'this sender may not state actors, outcomes and decisions (receive.trustedPeers; pages in browsers never may): kept as context only';
 
-/** Requests that are read at once: what is parsed takes some fifteen times the room of its text. */
-const READ_AT_ONCE = 2;
+/**
+ * Requests that are read at once: what is parsed takes some fifteen times the room of its text. Small ones have turns of their own,
+ * so that one event does not wait for somebody's hundred thousand.
+ */
+const SMALL_BYTES_MAX = 256 * 1024;
+const SMALL_AT_ONCE = 16;
+const LARGE_AT_ONCE = 2;
 
 /**
  * Admits the good items of requests as log records and tells what became of each. Resolves when all of a request's are durable. When
@@ -73,7 +78,8 @@ const READ_AT_ONCE = 2;
  */
 export class LogDelivery {
   readonly #options: DeliveryOptions;
-  readonly #turns = new Turns(READ_AT_ONCE);
+  readonly #smallTurns = new Turns(SMALL_AT_ONCE);
+  readonly #largeTurns = new Turns(LARGE_AT_ONCE);
 
   constructor(options: DeliveryOptions) {
     this.#options = options;
@@ -85,7 +91,8 @@ export class LogDelivery {
     source: DeliverySource,
   ): Promise<Delivery> {
     const request = new RequestDelivery(this.#options, source);
-    const failed = await this.#turns.run(async () => {
+    const turns = source.bytes > SMALL_BYTES_MAX ? this.#largeTurns : this.#smallTurns;
+    const failed = await turns.run(async () => {
       const given = read();
       return 'kind' in given ? given : request.take(given);
     });

@@ -264,6 +264,17 @@ describe('the access API', () => {
     expect(ids(harness)).toHaveLength(2000 * taken.length);
   });
 
+  it('lets one event pass the large requests of others', async () => {
+    const harness = await start({ requestBytesMax: 8 * 1024 * 1024, inFlightBytesMax: 64 * 1024 * 1024 });
+    const ended: string[] = [];
+    const large = JSON.stringify(Array.from({ length: 20_000 }, (_, index) => event(`large-${index}`)));
+    const sent = Array.from({ length: 4 }, () => post(harness, large).then(() => ended.push('large')));
+    await expect.poll(() => harness.inFlight.bytes, { interval: 1 }).toBeGreaterThan(large.length);
+    await post(harness, JSON.stringify(event('small'))).then(() => ended.push('small'));
+    await Promise.all(sent);
+    expect(ended.indexOf('small')).toBeLessThan(4);
+  });
+
   it('lists the first of many rejections, and takes so many events of a request', async () => {
     const harness = await start({ requestBytesMax: 8 * 1024 * 1024 });
     const answer = await post(harness, `[${'{},'.repeat(ITEMS_MAX + 9)}{}]`);
