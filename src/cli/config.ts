@@ -31,7 +31,8 @@ export function addConfigCommands(program: Command, terminal: Terminal): void {
     .action((file: string, options: { print?: boolean }) => {
       const settings = loadSettings({ file, environment: terminal.environment });
       checkRules(settings);
-      const hidden = (key: string, value: unknown) => (/^(?:password|apiKey|secret)$/.test(key) && value ? '(set)' : value);
+      const hidden = (key: string, value: unknown) =>
+        /^(?:password|apiKey|secret)$/.test(key) && value ? '(set)' : value;
       terminal.write(options.print ? `${JSON.stringify(settings, hidden, 2)}\n` : `${file}: ok\n`);
     });
 }
