@@ -1,3 +1,4 @@
+import { isAssignment } from './mask-assignments.ts';
 import { nameBefore } from './mask-text.ts';
 
 const EQUALS = 0x3d;
@@ -17,10 +18,10 @@ function byteSearch(byte: number): Search {
   };
 }
 
-/** A `=` that ends the name of a parameter. Statements and such are full of others. */
+/** A `=` that ends the name of a parameter, or of a secret. Statements and such are full of others. */
 function parameterFrom(buffer: Buffer, from: number): number {
   let at = buffer.indexOf(EQUALS, from);
-  while (at >= 0 && nameBefore(buffer, 0, at) < 0) at = buffer.indexOf(EQUALS, at + 1);
+  while (at >= 0 && nameBefore(buffer, 0, at) < 0 && !isAssignment(buffer, 0, at)) at = buffer.indexOf(EQUALS, at + 1);
   return at < 0 ? Infinity : at;
 }
 

@@ -3,11 +3,12 @@ import { type CredentialFinder, FINDS_NOTHING } from './credential-finder.ts';
 import { headerNameStart } from './header-keys.ts';
 import { Hints, QUOTE_HINTS, TEXT_HINTS, TOKEN_HINTS } from './hints.ts';
 import { compileLooseKeys } from './key-set.ts';
+import { maskAssignments } from './mask-assignments.ts';
 import { maskBaggage } from './mask-baggage.ts';
 import { maskCookies } from './mask-cookie.ts';
 import { maskJson } from './mask-json.ts';
 import { isProof, type Mode, type Proof } from './mask-mode.ts';
-import { baggageNames, jsonNames, type Mask, modeOfKey } from './mask-names.ts';
+import { baggageNames, endingsOf, endsSecret, jsonNames, type Mask, modeOfKey } from './mask-names.ts';
 import { SHAPES, type Shape, timeIn } from './mask-shape.ts';
 import {
   fill,
@@ -50,6 +51,7 @@ export function compileMask({ queryParameters, sessions, ...settings }: MaskSett
     groups: compileLooseKeys(groups),
     members: compileLooseKeys(sessionKeys.map((key) => key.slice(key.lastIndexOf('.') + 1))),
     noted: compileLooseKeys([...attributes, ...sessionKeys, ...groups, ...URL_KEYS]),
+    endings: endingsOf(attributes),
     queryParameters: new SecretNames(queryParameters),
     cookies: new SecretNames(cookies.flatMap((name) => [name, `__Host-${name}`, `__Secure-${name}`])),
   };
@@ -214,7 +216,9 @@ class Masker {
         return false;
     }
     return (
-      headerNameStart(bytes, start + 2, keyEnd) < 0 && this.#mask.noted.match(bytes, start + 2, keyEnd) === undefined
+      headerNameStart(bytes, start + 2, keyEnd) < 0 &&
+      this.#mask.noted.match(bytes, start + 2, keyEnd) === undefined &&
+      !endsSecret(this.#mask, bytes, start + 2, keyEnd)
     );
   }
 
@@ -279,6 +283,7 @@ class Masker {
     // The first name in a URL's query stands behind nothing that would hint at it.
     if (hasHint || mode === 'url') {
       masked = maskParameters(text, this.#mask.queryParameters, mode === 'url') || masked;
+      if (mode !== 'url') masked = maskAssignments(text) || masked;
     }
     if (hasToken) masked = maskSignatures(text) || masked;
     if (masked) this.masked++;

@@ -96,6 +96,8 @@ function spans(): object {
       'rpc.grpc.request.metadata.authorization': [`Bearer ${token('metadata')}`],
       'session.id': secret('session'),
       password: secret('attribute'),
+      'signup.form.password': secret('dotted'),
+      note: `started with DB_PASSWORD=${secret('prose')}, Pwd="${secret('quoted')}"`,
       form: { user: 'alice', passwd: secret('list'), nested: { client_secret: secret('nested-list') } },
       payload: JSON.stringify({ login: 'alice', password: secret('json-text'), deep: [{ id_token: token('json') }] }),
       pin: { secret: 471104711 },

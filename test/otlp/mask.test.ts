@@ -52,8 +52,16 @@ describe('a masked value', () => {
     ['password', Buffer.from('abc'), base64('***'), 1],
     ['list', [{ password: SECRET, kept: 'x' }], [{ password: '*******', kept: 'x' }], 1],
     ['passwords', SECRET, SECRET, 0],
-    ['x.password', SECRET, SECRET, 0],
-    ['note', 'password=hunter2', 'password=hunter2', 0],
+    ['x.password', SECRET, '*******', 1],
+    ['form.Api_Key', SECRET, '*******', 1],
+    ['password.policy', SECRET, SECRET, 0],
+    ['note', 'password=hunter2', 'password=*******', 1],
+    ['note', 'login with DB_PASSWORD=hunter2, then', 'login with DB_PASSWORD=*******, then', 1],
+    ['note', 'Server=db;Pwd=hunter2;Database=shop', 'Server=db;Pwd=*******;Database=shop', 1],
+    ['note', `client_secret='hunter two' x=1`, `client_secret='**********' x=1`, 1],
+    ['note', 'token=\\"abc\\" and', 'token=\\"***\\" and', 1],
+    ['note', 'where password=$1 and token=? or secret=:name', 'where password=$1 and token=? or secret=:name', 0],
+    ['note', 'password: hunter2', 'password: hunter2', 0],
     ['x'.repeat(200), SECRET, SECRET, 0],
   ])('%s (case %#)', (key, value, expected, count) => expect(masked(key, value)).toEqual([expected, count]));
 });
@@ -108,7 +116,7 @@ describe('secret query parameters', () => {
     ['http.target', '/a?token=1', '/a?token=*'],
     ['HTTP.Request.Header.Referer', 'http://h?token=1', 'http://h?token=*'],
     ['other', 'http://h?token=1', 'http://h?token=*'],
-    ['other', 'token=1', 'token=1'],
+    ['other', 'token=1', 'token=*'],
     ['url.query', 'X-Amz-Signature=ab&page=2', 'X-Amz-Signature=**&page=2'],
     ['url.query', 'signatures=1&my_session_id=2&session=3', 'signatures=*&my_session_id=*&session=3'],
   ])('%s %s', (key, value, expected) => {
