@@ -50,6 +50,10 @@ describe.skipIf('skipped' in collector)('a Collector with deploy/collector/agent
     await sendTraces(otelcol.url, 'later', traces);
     // In the same moment: what has an answer is on its disk.
     await otelcol.stop('SIGKILL');
+    otelcol = await agent();
+    // It says plainly what is wrong, and goes on.
+    await expect.poll(() => otelcol.log(), { timeout: 30_000 }).toMatch(/connection refused/);
+    await otelcol.stop('SIGKILL');
     spantrail = await start();
     otelcol = await agent();
     await expect
