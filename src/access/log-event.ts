@@ -23,6 +23,7 @@ import { identityOfAttributes } from './identity.ts';
 import { asJsonText, checksOf } from './log-fields.ts';
 import { isExplicit } from './mapped-event.ts';
 import { operationNamed, tellingStatement } from './operation.ts';
+import { clientInList } from './origin.ts';
 import { placeSections } from './place-fields.ts';
 import { foldPath, redactQuery } from './route.ts';
 import { type AccessRules, CATEGORIES, eventNameOf, TYPES } from './rules.ts';
@@ -213,13 +214,13 @@ function impliedCategory({ db, file, http, url }: AccessSections): string {
   return db ? 'database' : file ? 'file' : http || url ? 'web' : 'api';
 }
 
-function sectionsOf(fields: Attributes, { isSecret }: AccessRules): AccessSections {
+function sectionsOf(fields: Attributes, { isSecret, origin }: AccessRules): AccessSections {
   const text = (names: readonly string[]) => textOf(fields, names);
   const system = text(NAMES.dbSystem);
   const sent = text(NAMES.dbStatement);
   const statement = sent === undefined ? undefined : tellingStatement(sent, system ?? '');
   const query = text(NAMES.urlQuery);
-  const ip = ipOf(text([...NAMES.sourceIp, ...NAMES.clientAddress]));
+  const ip = clientInList(fields.get('source.ip'), origin) ?? ipOf(text([...NAMES.sourceIp, ...NAMES.clientAddress]));
   const agent = text(NAMES.userAgent);
   const tool = text(NAMES.toolName);
   return compact({

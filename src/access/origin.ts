@@ -81,6 +81,24 @@ function walk(nearest: string, hops: readonly string[], { isProxy }: OriginRules
   return address;
 }
 
+/**
+ * The client in a list of addresses as servers tell it, the one that connected last (Kubernetes' `sourceIPs`): read from the end as
+ * forwarded headers are.
+ */
+export function clientInList(value: AttributeValue | undefined, origin: OriginRules | undefined): string | undefined {
+  if (!Array.isArray(value)) return undefined;
+  const addresses = value.slice(-HOPS_MAX).map((item) => (typeof item === 'string' ? ipOf(item) : undefined));
+  const nearest = addresses.at(-1);
+  if (nearest === undefined || origin === undefined) return nearest;
+  return (
+    walk(
+      nearest,
+      addresses.slice(0, -1).map((address) => address ?? ''),
+      origin,
+    ) ?? nearest
+  );
+}
+
 /** The hops that the first header that was captured names, the client first. */
 function hopsOf(attributes: Attributes, { headers }: OriginRules): readonly string[] {
   for (const { keys, isForwarded } of headers) {

@@ -31,7 +31,8 @@ const AUDIT_COLUMNS = [
 const CSVLOG_START = /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? [^,\s]+,/;
 const SEVERITY = /(?:^|[\s:\]\-|])(LOG|ERROR|FATAL|PANIC|WARNING|NOTICE|INFO|STATEMENT|DETAIL):\s{1,2}/;
 /** What makes it worth looking at a text any closer. */
-const TELLING = /AUDIT: |denied|authentication failed|pg_hba|must be |28[0P0-9]{3}|42501/;
+const TELLING =
+  /AUDIT: |denied|authentication failed|pg_hba|must be |row-level security|role ".*" (?:does not exist|is not permitted)|28[0P0-9]{3}|42501/;
 
 /** Longest prefix of a line that is looked at. */
 const PREFIX_CHARS_MAX = 1024;
@@ -108,6 +109,9 @@ function readLoosely(prefix: string): Record<string, string> {
   return fields;
 }
 
+/** `log_error_verbosity = verbose` writes the SQLSTATE in front of the message. */
+const VERBOSE_CODE = /^(?=[A-Z]*\d)([0-9A-Z]{5}): /;
+
 /** A line of the server's text log: prefix, severity, message. */
 function readTextLine(text: string, prefixes: readonly Pattern[]): Record<string, unknown> | undefined {
   const severity = SEVERITY.exec(text.slice(0, PREFIX_CHARS_MAX));
@@ -118,10 +122,13 @@ function readTextLine(text: string, prefixes: readonly Pattern[]): Record<string
   const [whole, word = ''] = severity;
   const start = severity.index + whole.indexOf(word);
   const prefix = text.slice(0, start);
+  const said = text.slice(severity.index + whole.length);
+  const [coded = '', code] = VERBOSE_CODE.exec(said) ?? [];
   return {
     ...(firstMatch(prefixes, prefix) ?? readLoosely(prefix)),
+    ...(code !== undefined && { state_code: code }),
     error_severity: word,
-    message: text.slice(severity.index + whole.length),
+    message: said.slice(coded.length),
   };
 }
 
@@ -149,7 +156,8 @@ function readFields(given: Document): Record<string, unknown> | undefined {
   return isLine || isPlain(fields['audit']) ? fields : undefined;
 }
 
-const PERMISSION = /^(?:permission denied|must be (?:owner|superuser|member))\b/;
+const PERMISSION =
+  /^(?:permission denied|must be (?:owner|superuser|member)|new row violates row-level security|query would be affected by row-level security)\b/;
 const AUTHENTICATION =
   /^(?:password authentication failed|[\w-]+ authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|role "[^"]*" (?:does not exist|is not permitted to log in)|permission denied for database)/;
 
@@ -163,7 +171,14 @@ function refusalIn(severity: unknown, code: unknown, message: string): string | 
 }
 
 /** Placeholders for what is not known. */
-const NOTHING = new Set(['[unknown]', '[local]', '<none>', '<not logged>', '<long param suppressed>']);
+const NOTHING = new Set([
+  '[unknown]',
+  '[local]',
+  '<none>',
+  '<not logged>',
+  '<previously logged>',
+  '<long param suppressed>',
+]);
 
 /**
  * A line of PostgreSQL's log in the names of jsonlog, in whatever form it came, with `audit` as pgaudit wrote it and `refusal`

@@ -5,6 +5,8 @@ import type { Access } from '../../../src/access/access.ts';
 import { PRESET_NAMES } from '../../../src/access/mappings/names.ts';
 import { PRESETS } from '../../../src/access/mappings/presets/presets.ts';
 import { recogniseLog } from '../../../src/access/recognise.ts';
+import { compileRules } from '../../../src/access/rules.ts';
+import { DEFAULT_ACCESS_SETTINGS } from '../../../src/access/settings.ts';
 import type { LogRecord } from '../../../src/core/evidence.ts';
 import { accessOf, log, NOTE, RULES, type Values } from '../evidence.ts';
 
@@ -159,7 +161,7 @@ const ROWS: readonly Row[] = [
       did: 'create pods:pods/shop/orders-7d9f5c-x2x7k/exec',
       outcome: 'success',
       who: 'bob@example.com',
-      from: '10.0.0.9',
+      from: '10.0.0.1',
     },
   ],
   [
@@ -571,6 +573,68 @@ describe('what the samples tell besides', () => {
 
   it('hoop.dev: the statement of the session, without values', () => {
     expect(sample('hoop.jsonl', 1).sections.db?.statement).toBe('SELECT * FROM customers WHERE name = ?');
+  });
+
+  it('Kubernetes: who connected comes last in sourceIPs, what stands before anybody can write', () => {
+    const event = {
+      ...JSON.parse(linesOf('kubernetes.jsonl')[0] ?? ''),
+      sourceIPs: ['6.6.6.6', '192.0.2.7', '10.0.0.1'],
+    };
+    const from = (rules = RULES) => {
+      const verdict = recogniseLog(untraced(JSON.stringify(event)), rules);
+      return verdict.kind === 'access' ? verdict.access.sections.source?.ip : verdict;
+    };
+    expect(from()).toBe('10.0.0.1');
+    const origin = { trustedProxies: ['10.0.0.0/8'], headers: ['x-forwarded-for'] };
+    expect(from(compileRules({ ...DEFAULT_ACCESS_SETTINGS, origin }))).toBe('192.0.2.7');
+  });
+
+  it('Envoy: the caller of x-forwarded-client-cert, not who was called; what gRPC says of the outcome', () => {
+    const line = {
+      ...{ start_time: '2026-11-20T09:50:00Z', method: 'POST', path: '/pay.Payments/Charge', authority: 'pay' },
+      ...{ response_code: 200, response_flags: '-', request_id: 'r1' },
+    };
+    const cert =
+      'By=spiffe://cluster.local/ns/shop/sa/pay;Hash=ab;Subject="";URI=spiffe://cluster.local/ns/shop/sa/orders';
+    const mesh = accessOf(untraced(JSON.stringify({ ...line, x_forwarded_client_cert: cert })));
+    expect(mesh.actor?.id).toBe('spiffe://cluster.local/ns/shop/sa/orders');
+    const unnamed = accessOf(untraced(JSON.stringify({ ...line, x_forwarded_client_cert: cert.split(';URI')[0] })));
+    expect(unnamed.actor?.id).toBeUndefined();
+    for (const told of [{ grpc_status: 'PermissionDenied' }, { grpc_status_number: 7 }]) {
+      expect(accessOf(untraced(JSON.stringify({ ...line, ...told })))).toMatchObject({
+        outcome: 'failure',
+        decision: 'deny',
+      });
+    }
+    const failed = accessOf(untraced(JSON.stringify({ ...line, grpc_status: 'Unavailable' })));
+    expect(failed).toMatchObject({ outcome: 'failure', decision: 'none', reason: 'gRPC status Unavailable' });
+    expect(accessOf(untraced(JSON.stringify({ ...line, grpc_status: 'OK' }))).outcome).toBe('success');
+  });
+
+  it('nginx: a certificate that failed the check names nobody', () => {
+    const line = { ...JSON.parse(linesOf('nginx.jsonl')[0] ?? ''), remote_user: '-', ssl_client_s_dn: 'CN=carl' };
+    const actor = (verify: string) =>
+      accessOf(untraced(JSON.stringify({ ...line, ssl_client_verify: verify }))).actor?.id;
+    expect(actor('SUCCESS')).toBe('CN=carl');
+    expect(actor('FAILED:self-signed certificate')).toBeUndefined();
+  });
+
+  it('CloudTrail: a request without credentials is of nobody', () => {
+    const userIdentity = { type: 'AWSAccount', principalId: '', accountId: 'ANONYMOUS_PRINCIPAL' };
+    const event = { ...JSON.parse(linesOf('cloudtrail.jsonl')[0] ?? ''), userIdentity };
+    expect(accessOf(untraced(JSON.stringify(event))).actor?.type).toBe('anonymous');
+  });
+
+  it.each([
+    ['LOG:  00000: AUDIT: SESSION,1,1,READ,SELECT,TABLE,public.pay,select * from pay,<none>', 'SELECT pay'],
+    ['ERROR:  42501: permission denied for table pay at character 5', 'access pay'],
+    ['ERROR:  new row violates row-level security policy for table "pay"', 'access pay'],
+    ['ERROR:  query would be affected by row-level security policy for table "pay"', 'access pay'],
+    ['FATAL:  role "app" does not exist', 'login app'],
+    ['FATAL:  role "app" is not permitted to log in', 'login app'],
+  ])('PostgreSQL: %s', (message, did) => {
+    const { action, target } = accessOf(untraced(`2026-11-20 10:00:02.000 UTC [99] app@shop ${message}`));
+    expect(`${action} ${target.id.split('.').at(-1)}`).toBe(did);
   });
 
   it('untrusted senders tell neither actor nor outcome', () => {

@@ -137,6 +137,7 @@ const FIELDS: Fields = {
   'user.effective.id': '${userIdentity.sessionContext.sessionIssuer.arn}',
   'user.effective.name': '${userIdentity.sessionContext.sessionIssuer.userName}',
   'audit.actor.type': [
+    { from: 'anonymous', when: { 'userIdentity.accountId': ['ANONYMOUS_PRINCIPAL', 'anonymous'] } },
     {
       from: '${userIdentity.type}',
       map: { AWSService: 'service', IAMUser: 'user', Root: 'user', IdentityCenterUser: 'user' },

@@ -81,6 +81,7 @@ export const PGAUDIT: readonly Mapping[] = [
         patterns: [
           String.raw`^permission denied for (?:table|relation|view|materialized view|foreign table) (?:public\.)?(?P<table>\S+)`,
           String.raw`^must be owner of (?:table|relation|view|materialized view) (?:public\.)?(?P<table>\S+)`,
+          'row-level security policy .*for table "(?P<table>[^"]+)"',
         ],
       },
     ],

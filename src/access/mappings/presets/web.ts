@@ -46,6 +46,13 @@ const ENVOY_PATH = [
 const ENVOY_ID = ['${request_id}', '${x-request-id}', '${x_request_id}', '${req_id}'];
 const STARTED = ['${start_time}', '${timestamp}', '${time}', '${@timestamp}', '${start}'];
 
+/** A call of gRPC that failed has HTTP 200 all the same. */
+const GRPC_STATUS = ['${grpc_status}', '${grpc_status_number}', '${grpc-status}'];
+const GRPC_REFUSED = {
+  ...{ PermissionDenied: 'deny', PERMISSION_DENIED: 'deny', 7: 'deny' },
+  ...{ Unauthenticated: 'deny', UNAUTHENTICATED: 'deny', 16: 'deny' },
+};
+
 /** One access of a person may pass several proxies under one request id, so that the id alone would not tell them apart. */
 const ENVOY_EVENT_ID: Source = ['${request}/${started}/${upstream_cluster}', '${request}/${started}'];
 
@@ -69,22 +76,28 @@ export const ENVOY: readonly Mapping[] = [
     { from: ENVOY_ID, patterns: ['^(?P<request>[^-].*)$'] },
     { from: STARTED, patterns: ['^(?P<started>.+)$'] },
     { from: ENVOY_STATUS, patterns: [REFUSED] },
+    { from: GRPC_STATUS, patterns: ['^(?P<grpc_failed>[1-9][0-9]?|[A-Za-z_]{3,})$'] },
     {
       from: '${response_code_details}',
       patterns: [String.raw`^rbac_access_denied_matched_policy\[(?P<policy>.+)\]$`],
     },
     {
-      from: [
-        '${downstream_peer_uri_san}',
-        '${downstream_peer_subject}',
-        '${x-forwarded-client-cert}',
-        '${x_forwarded_client_cert}',
-      ],
+      from: ['${downstream_peer_uri_san}', '${downstream_peer_subject}'],
       patterns: [String.raw`(?P<peer>spiffe://[^,;"\s]+)`, 'CN=(?P<peer>[^,;"/]+)'],
+    },
+    {
+      // `By` is the one that was called.
+      from: ['${x-forwarded-client-cert}', '${x_forwarded_client_cert}'],
+      patterns: [
+        String.raw`^[^,]*?\bURI=\"?(?P<peer>spiffe://[^,;"\s]+)`,
+        'Subject="[^"]*CN=(?P<peer>[^,;"/]+)',
+        String.raw`^(?P<peer>spiffe://[^,;"\s]+)`,
+      ],
     },
   ],
   fields: {
     ...outcomeOf(ENVOY_STATUS),
+    'event.outcome': [{ from: 'failure', when: { grpc_failed: '*' } }, outcomeOf(ENVOY_STATUS)['event.outcome'] ?? []],
     'event.id': ENVOY_EVENT_ID,
     'event.start': STARTED,
     'event.duration': [{ from: ['${duration}', '${duration_ms}', '${response_duration}'], unit: 'ms' as const }],
@@ -103,6 +116,7 @@ export const ENVOY: readonly Mapping[] = [
       '${refused} from ${authority}',
       '${refused} from ${:authority}',
       '${refused}',
+      'gRPC status ${grpc_failed}',
     ],
     'audit.decision': [
       {
@@ -111,6 +125,7 @@ export const ENVOY: readonly Mapping[] = [
       },
       { from: '${response_flags}', map: { '*UAEX*': 'deny' } },
       { from: ENVOY_STATUS, map: { 401: 'deny', 403: 'deny' } },
+      { from: '${grpc_failed}', map: GRPC_REFUSED },
     ],
     'rule.name': '${policy}',
     'user.id': [
@@ -182,7 +197,8 @@ export const NGINX: readonly Mapping[] = [
     'url.scheme': '${scheme}',
     'http.response.body.size': ['${body_bytes_sent}', '${bytes_sent}', '${resp_body_size}', '${bytes}'],
     'event.category': 'web',
-    'user.id': ['${remote_user}', '${user}', '${ssl_client_s_dn}'],
+    // With `ssl_verify_client optional_no_ca` nginx tells the subject of a certificate that nobody vouches for.
+    'user.id': ['${remote_user}', '${user}', { from: '${ssl_client_s_dn}', when: { ssl_client_verify: '!FAILED*' } }],
     'event.reason': ['${refused} from ${host}', '${refused} from ${server_name}', '${refused}'],
     'source.ip': ['${remote_addr}', '${remote_ip}', '${client_ip}', '${client}', '${address}'],
     'source.port': '${remote_port}',
