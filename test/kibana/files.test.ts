@@ -5,6 +5,7 @@ import { kibanaFile } from '../../deploy/dashboards/kibana.ts';
 import { startTelemetry } from '../../src/app/telemetry.ts';
 import { Counters, METRICS, type MetricName } from '../../src/core/metrics.ts';
 import { allPanels, grafanaPath, grafanaTargets, readGrafana } from './grafana-query.ts';
+import { SAVED_OBJECT } from './kibana-form.ts';
 import { KIBANA_FILE, ofType, panelsOf, readExport } from './saved-objects.ts';
 
 describe('the file for Kibana', () => {
@@ -26,12 +27,15 @@ describe('the file for Kibana', () => {
       'checks',
       'pipeline',
     ]);
-    for (const { coreMigrationVersion, typeMigrationVersion } of objects) {
-      expect([coreMigrationVersion, typeMigrationVersion]).toEqual([
-        expect.stringMatching(/^8\.\d+\.0$/),
-        expect.stringMatching(/^\d+\.\d+\.0$/),
-      ]);
+  });
+
+  it('has the form that Kibana knows, and no key beyond it', () => {
+    for (const object of objects) {
+      const { success, error } = SAVED_OBJECT.safeParse(object);
+      expect(success, `${object.id}: ${error?.message}`).toBe(true);
     }
+    const [view] = objects;
+    expect(SAVED_OBJECT.safeParse({ ...view, attributes: { ...view?.attributes, extra: 1 } }).success).toBe(false);
   });
 
   it('refers to nothing that is not in it', () => {

@@ -58,6 +58,11 @@ const KINDS: readonly Overrides<AuditRecord>[] = [
     },
   },
   {
+    event: { outcome: 'failure', reason: '403 from shop; no rule in evidence' },
+    user: { id: 'dora' },
+    audit: { decision: 'deny', why: { source: 'status' } },
+  },
+  {
     event: { outcome: 'unknown' },
     user: { id: 'bob' },
     source: { ip: '203.0.113.66' },
