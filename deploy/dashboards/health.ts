@@ -18,7 +18,7 @@ const rate = (metric: string, by: string) => `sum by (${by}) (rate(${metric}${HE
 const sum = (metric: string, by?: string) => `sum${by === undefined ? '' : ` by (${by})`} (${metric}${HERE})`;
 const highest = (metric: string) => `max by (instance) (${metric}${HERE})`;
 
-const SMALL = { width: 8, height: 6 } as const;
+const SMALL = { width: 6, height: 6 } as const;
 const HALF = { width: 24, height: 12 } as const;
 
 export const HEALTH: readonly HealthPanel[] = [
@@ -33,7 +33,25 @@ export const HEALTH: readonly HealthPanel[] = [
   },
   {
     kind: 'number',
-    title: 'Oldest evidence not stored',
+    title: 'Refusing',
+    text: '1 while evidence is refused: the room for what waits is used up, memory or the disk is short.',
+    unit: 'short',
+    queries: [{ expression: `max (spantrail_refusing${HERE})`, legend: 'refusing' }],
+    redFrom: 1,
+    ...SMALL,
+  },
+  {
+    kind: 'number',
+    title: 'Store failing',
+    text: '1 from a write that failed until one works again. Evidence is taken meanwhile.',
+    unit: 'short',
+    queries: [{ expression: `max (spantrail_store_failing${HERE})`, legend: 'failing' }],
+    redFrom: 1,
+    ...SMALL,
+  },
+  {
+    kind: 'number',
+    title: 'Oldest not stored',
     text: 'How far the store is behind.',
     unit: 'ms',
     queries: [{ expression: `max (spantrail_wal_lag_ms${HERE})`, legend: 'lag' }],
@@ -42,10 +60,16 @@ export const HEALTH: readonly HealthPanel[] = [
   },
   {
     kind: 'number',
-    title: 'Waiting for the store',
-    text: 'Bytes of log with evidence that is not stored yet. At `wal.unsettledBytesMax` senders are refused.',
-    unit: 'bytes',
-    queries: [{ expression: sum('spantrail_wal_unsettled_bytes'), legend: 'bytes' }],
+    title: 'Room used up',
+    text: 'Evidence that is not stored yet, as a share of `wal.unsettledBytesMax`. At 100 % senders are refused.',
+    unit: 'percentunit',
+    queries: [
+      {
+        expression: `max (spantrail_wal_unsettled_bytes${HERE} / spantrail_wal_unsettled_bytes_max${HERE})`,
+        legend: 'share',
+      },
+    ],
+    redFrom: 0.8,
     ...SMALL,
   },
   {
@@ -59,10 +83,10 @@ export const HEALTH: readonly HealthPanel[] = [
   },
   {
     kind: 'number',
-    title: 'Refused: disk nearly full',
-    text: '1 while evidence is refused because the disk is nearly full.',
+    title: 'Damaged log',
+    text: 'Parts that were taken out of the write-ahead log and kept beside it.',
     unit: 'short',
-    queries: [{ expression: `max (spantrail_disk_short${HERE})`, legend: 'short' }],
+    queries: [{ expression: sum('spantrail_wal_damaged_files'), legend: 'files' }],
     redFrom: 1,
     ...SMALL,
   },

@@ -1,9 +1,12 @@
-import { readFileSync } from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, inject, it } from 'vitest';
 import { grafanaAudit, grafanaHealth } from '../../deploy/dashboards/grafana.ts';
 import { kibanaFile } from '../../deploy/dashboards/kibana.ts';
 import { startTelemetry } from '../../src/app/telemetry.ts';
 import { Counters, METRICS, type MetricName } from '../../src/core/metrics.ts';
+import { runProgram } from '../setup/cache.ts';
 import { allPanels, grafanaPath, grafanaTargets, readGrafana } from './grafana-query.ts';
 import { SAVED_OBJECT } from './kibana-form.ts';
 import { KIBANA_FILE, ofType, panelsOf, readExport } from './saved-objects.ts';
@@ -133,6 +136,24 @@ describe('the dashboards for Grafana', () => {
         expect(expr.includes('rate(')).toBe(name.endsWith('_total'));
       }
     }
+  });
+});
+
+const promtool = inject('promtool');
+
+describe.skipIf('skipped' in promtool)('the health dashboard', () => {
+  it('has expressions that Prometheus takes', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'spantrail-health-'));
+    const rules = grafanaTargets(readGrafana('health')).map(({ expr = '' }, index) => ({
+      record: `health_${index}`,
+      // As Grafana fills them in.
+      expr: expr.replaceAll('$__rate_interval', '1m').replaceAll('$instance', '.*'),
+    }));
+    const file = join(folder, 'rules.json');
+    writeFileSync(file, JSON.stringify({ groups: [{ name: 'health', rules }] }));
+    const said = await runProgram('binary' in promtool ? promtool.binary : '', ['check', 'rules', file]);
+    rmSync(folder, { recursive: true });
+    expect(said).toContain(`${rules.length} rules found`);
   });
 });
 
