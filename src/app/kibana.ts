@@ -167,11 +167,8 @@ async function readVersion(kibana: Kibana): Promise<string | undefined> {
 function withTraceUrl(text: string, template: string | undefined): string {
   if (template === undefined) return text;
   if (!template.includes('${trace_id}') || template.includes('${span_id}') || !/^https?:\/\//.test(template)) {
-    const example = 'http://127.0.0.1:16686/trace/${trace_id}';
-    throw new AppError(
-      'usage',
-      `"${template}" cannot be the link of a trace id; it looks like ${example}, without \${span_id}`,
-    );
+    const example = '--trace-url http://127.0.0.1:16686/trace/${trace_id}';
+    throw new AppError('usage', `"${template}" cannot be the link of a trace id: ${example}, without \${span_id}`);
   }
   const urlTemplate = template.replaceAll('${trace_id}', '{{value}}');
   const lines = text.split('\n').map((line) => {

@@ -54,6 +54,9 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
     .action(async (options: ServeOptions & KibanaSetUpOptions) => {
       const settings = toSettings(options, terminal);
       if (options.kibana !== undefined) return setUpKibana({ ...options, kibana: options.kibana }, settings, terminal);
+      if (options.kibanaSpace !== undefined || options.traceUrl !== undefined) {
+        throw new AppError('usage', '--kibana-space and --trace-url say how to import into the Kibana of --kibana');
+      }
       const { setUpStore } = await import('../app/stores.ts');
       await setUpStore(settings);
       terminal.write(`${settings.store.type} is set up\n`);

@@ -163,17 +163,19 @@ describe('setup --kibana', () => {
 
   it('is a command', async () => {
     const kibana = await standIn(READY);
-    const run = (...more: string[]) =>
+    const command = (...words: string[]) =>
       new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
-        execFile(process.execPath, [PROGRAM, 'setup', '--kibana', ...more], (error, stdout, stderr) =>
+        execFile(process.execPath, [PROGRAM, ...words], (error, stdout, stderr) =>
           resolve({ code: error?.code ?? 0, stdout, stderr }),
         );
       });
+    const run = (...more: string[]) => command('setup', '--kibana', ...more);
     expect(await run(kibana.url, '--kibana-space', 'audit')).toMatchObject({
       code: 0,
       stdout: `Kibana 9.2.1 has ${SUMMARY.exportedCount} objects of Spantrail: ${kibana.url}/s/audit/app/dashboards#/view/spantrail-overview\n`,
     });
     server?.close();
+    expect(await command('setup', '--kibana-space', 'audit')).toMatchObject({ code: 2, stdout: '' });
     expect(await run('http://127.0.0.1:2')).toMatchObject({
       code: 5,
       stderr: expect.stringContaining('no Kibana answers at'),
