@@ -1,10 +1,14 @@
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { afterEach, describe, expect, it } from 'vitest';
 import { importIntoKibana, type KibanaTarget } from '../../src/app/kibana.ts';
+import { runProgram } from '../setup/cache.ts';
 import { KIBANA_FILE, ofType, readExport } from './saved-objects.ts';
 
 const PROGRAM = new URL('../../src/cli/spantrail.mjs', import.meta.url).pathname;
@@ -25,18 +29,23 @@ const TAKEN: Answer = { status: 200, body: { success: true, successCount: SUMMAR
 let server: Server | undefined;
 afterEach(() => server?.close());
 
-async function standIn(status: Answer, answer: Answer = TAKEN): Promise<StandIn> {
+async function standIn(
+  status: Answer,
+  answer: Answer = TAKEN,
+  tls?: { readonly key: Buffer; readonly cert: Buffer },
+): Promise<StandIn> {
   const requests: { method: string; path: string; headers: IncomingMessage['headers']; body: Buffer }[] = [];
-  const started = createServer(async (request, response) => {
+  const listener = async (request: IncomingMessage, response: ServerResponse) => {
     const path = request.url ?? '';
     requests.push({ method: request.method ?? '', path, headers: request.headers, body: await buffer(request) });
     const { status: code, body } = path.endsWith('/api/status') ? status : answer;
     response.writeHead(code).end(typeof body === 'string' ? body : JSON.stringify(body));
-  });
+  };
+  const started = tls ? createTlsServer(tls, listener) : createServer(listener);
   server = started;
   await new Promise<void>((resolve) => started.listen(0, '127.0.0.1', resolve));
   return {
-    url: `http://127.0.0.1:${(started.address() as AddressInfo).port}`,
+    url: `http${tls ? 's' : ''}://127.0.0.1:${(started.address() as AddressInfo).port}`,
     requests,
     imported: async () => {
       const { headers, body } = requests.at(-1) ?? { headers: {}, body: Buffer.alloc(0) };
@@ -163,22 +172,40 @@ describe('setup --kibana', () => {
 
   it('is a command', async () => {
     const kibana = await standIn(READY);
-    const command = (...words: string[]) =>
-      new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
-        execFile(process.execPath, [PROGRAM, ...words], (error, stdout, stderr) =>
-          resolve({ code: error?.code ?? 0, stdout, stderr }),
-        );
-      });
-    const run = (...more: string[]) => command('setup', '--kibana', ...more);
-    expect(await run(kibana.url, '--kibana-space', 'audit')).toMatchObject({
+    expect(await command(['setup', '--kibana', kibana.url, '--kibana-space', 'audit'])).toMatchObject({
       code: 0,
       stdout: `Kibana 9.2.1 has ${SUMMARY.exportedCount} objects of Spantrail: ${kibana.url}/s/audit/app/dashboards#/view/spantrail-overview\n`,
     });
-    server?.close();
-    expect(await command('setup', '--kibana-space', 'audit')).toMatchObject({ code: 2, stdout: '' });
-    expect(await run('http://127.0.0.1:2')).toMatchObject({
+    expect(await command(['setup', '--kibana-space', 'audit'])).toMatchObject({ code: 2, stdout: '' });
+    expect(await command(['setup', '--kibana', 'http://127.0.0.1:2'])).toMatchObject({
       code: 5,
       stderr: expect.stringContaining('no Kibana answers at'),
     });
   });
+
+  it('trusts the authority that NODE_EXTRA_CA_CERTS names, and no unknown one', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'spantrail-kibana-'));
+    const [key, cert] = [join(folder, 'key.pem'), join(folder, 'certificate.pem')];
+    const subject = ['-subj', '/CN=kibana', '-addext', 'subjectAltName=IP:127.0.0.1'];
+    const made = ['-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-keyout', key, '-out', cert, ...subject];
+    await runProgram('openssl', ['req', ...made]);
+    const { url } = await standIn(READY, TAKEN, { key: readFileSync(key), cert: readFileSync(cert) });
+    expect(await command(['setup', '--kibana', url])).toMatchObject({
+      code: 5,
+      stderr: expect.stringMatching(/certificate/),
+    });
+    expect(await command(['setup', '--kibana', url], { NODE_EXTRA_CA_CERTS: cert })).toMatchObject({ code: 0 });
+    rmSync(folder, { recursive: true });
+  });
 });
+
+function command(words: string[], environment: Record<string, string> = {}) {
+  return new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
+    execFile(
+      process.execPath,
+      [PROGRAM, ...words],
+      { env: { ...process.env, ...environment } },
+      (error, stdout, stderr) => resolve({ code: error?.code ?? 0, stdout, stderr }),
+    );
+  });
+}
