@@ -70,6 +70,7 @@ export function checksOf(value: AttributeValue | undefined): readonly Check[] | 
         rule: asText(entry['rule']),
         span_id: asText(entry['span_id']),
         duration: Number.isFinite(duration) ? duration : undefined,
+        engine: asText(entry['engine']),
       }),
     ];
   });

@@ -104,6 +104,9 @@ const receive = z
         'secretkey',
         'secret_access_key',
         'secretaccesskey',
+        // Of temporary credentials, as CloudTrail writes them.
+        'session_token',
+        'sessiontoken',
       ])
       .describe(
         'Attributes, also keys in lists and JSON, overwritten before they are stored anywhere. Bearer tokens keep their claims, Basic its user. Captured headers and gRPC metadata whose name says token, secret, cookie and the like always are.',

@@ -619,6 +619,22 @@ describe('what the samples tell besides', () => {
     expect(actor('FAILED:self-signed certificate')).toBeUndefined();
   });
 
+  it('ECS: a 403 is a refusal, users at the ends of a connection act, and objects of Kibana are targets', () => {
+    const line = { '@timestamp': '2026-11-20T09:50:00Z', ecs: { version: '8.11' }, user: { name: 'eve' } };
+    const event = { category: ['web'], type: ['access'], outcome: 'failure' };
+    const http = { request: { method: 'GET' }, response: { status_code: 403 } };
+    const refused = accessOf(untraced(JSON.stringify({ ...line, event, http, url: { path: '/x/9' } })));
+    expect(refused).toMatchObject({ outcome: 'failure', decision: 'deny', actor: { name: 'eve' } });
+    const login = {
+      ...line,
+      event: { ...event, action: 'logged-in', outcome: 'success' },
+      user: { target: { name: 'x' } },
+    };
+    expect(accessOf(untraced(JSON.stringify({ ...login, client: { user: { name: 'cl' } } }))).actor?.name).toBe('cl');
+    const kibana = { ...login, user: { name: 'kib' }, kibana: { saved_object: { type: 'dashboard', id: 'd-1' } } };
+    expect(accessOf(untraced(JSON.stringify(kibana))).target).toMatchObject({ type: 'dashboard', id: 'dashboard/d-1' });
+  });
+
   it('CloudTrail: a request without credentials is of nobody', () => {
     const userIdentity = { type: 'AWSAccount', principalId: '', accountId: 'ANONYMOUS_PRINCIPAL' };
     const event = { ...JSON.parse(linesOf('cloudtrail.jsonl')[0] ?? ''), userIdentity };

@@ -22,6 +22,15 @@ const SAME = [
 const FIELDS: Fields = {
   ...Object.fromEntries(SAME.map((name) => [name, `\${${name}}`])),
   '@timestamp': '${@timestamp}',
+  // The schema nests users at the ends of a connection, too.
+  'user.id': ['${user.id}', '${client.user.id}', '${source.user.id}'],
+  'user.name': ['${user.name}', '${client.user.name}', '${source.user.name}'],
+  'user.email': ['${user.email}', '${client.user.email}', '${source.user.email}'],
+  'audit.decision': [
+    '${audit.decision}',
+    { from: '${event.type}', map: { denied: 'deny', allowed: 'allow' } },
+    { from: '${http.response.status_code}', map: { 401: 'deny', 403: 'deny' } },
+  ],
   'event.outcome': ['${event.outcome}', { from: '${event.type}', map: { denied: 'failure' } }],
   'user.effective.name': ['${user.effective.name}', '${user.effective.email}'],
   'url.path': ['${url.path}', '${full_path}'],
@@ -33,6 +42,7 @@ const FIELDS: Fields = {
   'db.query.text': ['${db.query.text}', '${db.statement}'],
   'audit.target.type': [
     '${audit.target.type}',
+    '${kibana.saved_object.type}',
     { from: 'account', when: { 'user.target.name': '*' } },
     { from: 'account', when: { 'user.target.id': '*' } },
     { from: 'account', when: { 'user.changes.name': '*' } },
@@ -43,6 +53,7 @@ const FIELDS: Fields = {
   ],
   'audit.target.id': [
     '${audit.target.id}',
+    '${kibana.saved_object.type}/${kibana.saved_object.id}',
     '${user.target.id}',
     '${user.target.name}',
     '${user.changes.name}',
