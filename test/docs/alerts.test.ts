@@ -61,29 +61,6 @@ describe('the runbook', () => {
   );
 });
 
-describe.each(['docs/runbook.md', 'docs/tuning.md'])('%s', (page) => {
-  it('leads nowhere that is not there', () => {
-    const folder = join(root, 'docs');
-    const missing = [...read(page).matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, link = '']) => {
-      const [path = '', anchor] = link.split('#');
-      if (/^https?:/.test(path)) return [];
-      const text = readFileSync(path === '' ? join(root, page) : join(folder, path), 'utf8');
-      return anchor === undefined || anchorsOf(text).includes(anchor) ? [] : [link];
-    });
-    expect(missing).toEqual([]);
-  });
-});
-
-/** The anchors of headings, as GitHub makes them. */
-function anchorsOf(text: string): string[] {
-  return [...text.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
-    title
-      .toLowerCase()
-      .replace(/[^\p{L}\p{N} _-]/gu, '')
-      .replaceAll(' ', '-'),
-  );
-}
-
 interface Case {
   readonly alert: string;
   /** Minutes from one value to the next, and from one evaluation to the next; 1 by default. */
