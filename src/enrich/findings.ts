@@ -150,6 +150,8 @@ interface Stated {
   readonly eventAccesses: readonly EventAccess[];
   /** Ids of spans of which a content that was not chosen is an access. */
   readonly rivalAccesses: readonly string[];
+  /** Records in which policy engines tell their decisions. */
+  readonly decisions: ReadonlySet<LogRecord>;
 }
 
 /**
@@ -162,7 +164,7 @@ interface Stated {
 export function identify(
   { namespace, traceId, horizonNs = 0n, beyond }: Omit<TraceEvidence, 'spans' | 'logs'>,
   tree: TraceTree,
-  { spanAccesses, eventAccesses, rivalAccesses }: Stated,
+  { spanAccesses, eventAccesses, rivalAccesses, decisions }: Stated,
 ): Findings {
   const list: Finding[] = [];
   const aliases = new Map<string, string>();
@@ -177,7 +179,9 @@ export function identify(
       continue;
     }
     const isTooLate = startNs < horizonNs && tree.spans.length + (beyond?.spans ?? 0) === 0;
-    const isApart = isTooLate || event.access.outOfBand === true || !event.piece.log.note.trusted;
+    // A decision about the access of a span is a check of it, and leaves it to the events of the application.
+    const isDecision = spanAccesses[index] !== undefined && decisions.has(event.piece.log);
+    const isApart = isTooLate || isDecision || event.access.outOfBand === true || !event.piece.log.note.trusted;
     if (spanId === '' || traceId === '' || isApart) list.push(fromEvent(event, index));
     else {
       const events = speaking.get(spanId);

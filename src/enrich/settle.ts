@@ -135,10 +135,11 @@ export function createSettleSteps(rules: AccessRules, settings: EnrichSettings):
     const { spanAccesses, eventAccesses, excluded } = judge(rules, tree, distinct);
     const rivalAccesses = [...distinct.rivals].filter(([, rivals]) => rivals.some(isAccess)).map(([spanId]) => spanId);
     const placed = placeTestimony(evidence, tree, spanAccesses, eventAccesses);
-    const identified = identify(evidence, tree, { spanAccesses, eventAccesses: placed, rivalAccesses });
     const logs = distinct.logs.map((piece) => piece.log);
     const checkPieces = checkPiecesOf(rules, tree, logs);
-    const { list: joined, superseded } = absorbAccesses(tree, identified, decisionsIn(checkPieces));
+    const decisions = decisionsIn(checkPieces);
+    const identified = identify(evidence, tree, { spanAccesses, eventAccesses: placed, rivalAccesses, decisions });
+    const { list: joined, superseded } = absorbAccesses(tree, identified, decisions);
     const list = withRefusals(tree, joined);
     yield;
     const logsBySpan = groupBySpan(logs);

@@ -18,7 +18,9 @@ interface Refusal {
 export function* refusalsOfAccesses(world: CheckWorld, hasRefusal: (finding: Finding) => boolean): Generator<Refusal> {
   for (const finding of world.list) {
     const { access, index } = finding;
-    if (!finding.trusted || access.decision !== 'deny' || access.source !== 'span') continue;
+    // A line of the database's own log takes the place of the call that it is about.
+    const isCall = access.source === 'span' || (access.outOfBand === true && finding.standsForSpan);
+    if (!finding.trusted || access.decision !== 'deny' || !isCall) continue;
     if (access.sections.db !== undefined) {
       yield { owner: finding, found: databaseCheck(world, finding) };
       continue;

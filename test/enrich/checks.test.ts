@@ -150,6 +150,42 @@ describe('a request that a policy engine refused', () => {
     expect(entry.audit.path?.at(-1)).toMatchObject({ span_id: spanId('5'), status: 'denied' });
   });
 
+  it('stays the request when the engine runs inside of the service and names its span', () => {
+    const fields = { 'audit.target.id': 'orders/7', 'audit.decision': 'deny', 'event.action': 'read' };
+    const own = decision(false, { span: '1' });
+    const told = { ...own, attributes: new Map([...own.attributes, ...Object.entries(fields)]) };
+    const entry = entryOf([refused], [told]);
+    expect(entry).toMatchObject({
+      event: { action: 'GET', reason: 'orders:read on orders/7 was not granted by opa orders/allow' },
+      audit: { checks: [{ engine: 'opa', granted: false }], denied_by: 'orders/allow' },
+    });
+    expect(entry.audit.join.conflicts).toBeUndefined();
+    // The application's own event is still the only one on the span.
+    const said = event({ span: '1', attributes: { 'event.action': 'open-order', 'event.id': 'e1' } });
+    expect(entryOf([refused], [told, said]).event.action).toBe('open-order');
+  });
+
+  it('is refused by the database when its own log says so', () => {
+    const denied = statement({ id: '5', parent: '1', ms: [20, 30], ...REFUSED }, REFUSED_CODE);
+    const line = log({
+      ...{ span: '5', ms: 25, service: 'shop-db' },
+      attributes: {
+        ...{ 'audit.out_of_band': 'true', 'event.id': 's1/1', 'db.system.name': 'postgresql', 'db.namespace': 'shop' },
+        ...{ 'db.collection.name': 'orders', 'db.operation.name': 'SELECT', 'db.response.status_code': '42501' },
+        ...{
+          'event.outcome': 'failure',
+          'audit.decision': 'deny',
+          'event.reason': 'permission denied for table orders',
+        },
+        ...{ 'event.action': 'SELECT', 'spantrail.tie': 'statement' },
+      },
+    });
+    const { records } = settled([refused, denied], [line]);
+    const checks = [{ engine: 'database', permission: 'SELECT', target: 'shop.orders', granted: false, rule: '42501' }];
+    expect(records).toHaveLength(2);
+    for (const { record } of records) expect(record.audit.checks).toMatchObject(checks);
+  });
+
   it('is not explained by something else that failed', () => {
     const failed = span({ id: '5', parent: '1', kind: 'client', ms: [20, 30], status: [2, 'socket hang up'] });
     expect(entryOf([refused, asked(), failed]).audit.checks).toMatchObject([{ engine: 'opa', granted: false }]);
