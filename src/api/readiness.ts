@@ -41,7 +41,7 @@ export function addReadinessRoute(server: FastifyInstance, readiness: () => Read
 }
 
 /** Lines that end with a newline each. */
-export function describeReadiness({ stopping, refusing, bufferingShare, replaying }: Readiness): string {
+function describeReadiness({ stopping, refusing, bufferingShare, replaying }: Readiness): string {
   const lines = [
     ...(stopping ? ['stopping'] : []),
     ...refusing.map((reason) => `refusing: ${REFUSALS[reason]}`),

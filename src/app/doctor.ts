@@ -2,6 +2,7 @@ import { access, constants, stat, statfs } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { dirname, resolve } from 'node:path';
 import type { PipelineAnswer, Sum } from '../api/contract.ts';
+import type { Refusal } from '../api/readiness.ts';
 import type { Settings } from '../config/schema.ts';
 import { describeError } from '../core/errors.ts';
 
@@ -126,13 +127,17 @@ function describeDamage(files: number): Finding {
   return { state: 'bad', text: `${text}; "spantrail wal inspect" names them; move them away when that is known` };
 }
 
-function whyRefusing({ counters, wal }: PipelineAnswer): string {
-  if (counters.some(({ name, value }) => name === 'disk_short' && value > 0)) {
-    return 'the disk is nearly full; make room, and it goes on by itself';
-  }
-  return wal.unsettled_bytes >= wal.unsettled_bytes_max
-    ? 'the budget of unstored evidence (wal.unsettledBytesMax) is used up; it goes on when the store takes records again'
-    : 'memory for traces that wait is used up; it goes on by itself';
+/** What is full, and what ends it. */
+const REFUSAL_TEXTS: Readonly<Record<Refusal, string>> = {
+  disk: 'the disk is nearly full; make room, and it goes on by itself',
+  budget:
+    'the budget of unstored evidence (wal.unsettledBytesMax) is used up; it goes on when the store takes records again',
+  memory: 'memory for traces that wait is used up; it goes on by itself',
+};
+
+function whyRefusing({ counters }: PipelineAnswer): string {
+  const full = counters.filter(({ name, value }) => name === 'refusing' && value > 0);
+  return full.map(({ labels }) => REFUSAL_TEXTS[labels['reason'] as Refusal]).join('; ');
 }
 
 /** What is known to be missing of the last day; nothing while that is not watched, or not yet. */

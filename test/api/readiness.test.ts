@@ -8,6 +8,7 @@ import { createReadiness } from '../../src/app/readiness.ts';
 import { Counters } from '../../src/core/metrics.ts';
 import { makeTrace } from '../e2e/clinic-evidence.ts';
 import { type RunningProcess, startProcess } from '../e2e/spantrail.ts';
+import { runProgram } from '../setup/cache.ts';
 import { apiNeeds } from './needs.ts';
 
 const WELL: Readiness = { stopping: false, refusing: [], bufferingShare: undefined, replaying: false };
@@ -85,5 +86,10 @@ describe('a real Spantrail whose store is away', () => {
     expect(metrics).toMatch(/^spantrail_refusing\{reason="disk".*\} 0$/m);
     expect(metrics).toMatch(/^spantrail_store_failing.* 1$/m);
     expect(metrics).toMatch(/^spantrail_wal_unsettled_bytes_max.* 16384$/m);
+    const doctor = ['src/cli/spantrail.mjs', 'doctor', '--url', `http://127.0.0.1:${spantrail.api}`];
+    const refused = runProgram(process.execPath, doctor);
+    await expect(refused).rejects.toThrow(
+      /ingest is refused: the budget of unstored evidence \(wal\.unsettledBytesMax\)/,
+    );
   });
 });

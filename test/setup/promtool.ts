@@ -22,7 +22,9 @@ export async function providePromtool(): Promise<PromtoolBinary | Skipped> {
   if (requirement('prometheus') === 'optional') return { skipped: 'promtool has not been fetched' };
   const partial = await mkdtemp(join(folder, 'partial-'));
   try {
-    await runProgram('apt-get', ['download', '-q', 'prometheus'], { folder: partial });
+    const download = () => runProgram('apt-get', ['download', '-q', 'prometheus'], { folder: partial });
+    // A new machine has no lists of packages yet.
+    await download().catch(() => runProgram('apt-get', ['update', '-qq']).then(download));
     const archive = (await readdir(partial)).find((name) => name.endsWith('.deb')) ?? '';
     await runProgram('dpkg-deb', ['--extract', archive, '.'], { folder: partial });
     await rename(join(partial, 'usr/bin/promtool'), binary);
