@@ -37,7 +37,9 @@ describe.skipIf('skipped' in collector)('a Collector with deploy/collector/agent
   it('brings as many accesses as were sent', async () => {
     const traces = 200;
     await sendTraces(otelcol.url, 'through', traces);
-    await expect.poll(() => acceptedOf(spantrail, 'traces'), { timeout: 60_000 }).toBe(traces * SPANS_A_TRACE);
+    await expect
+      .poll(() => acceptedOf(spantrail, 'traces'), { timeout: 60_000 })
+      .toBeGreaterThanOrEqual(traces * SPANS_A_TRACE);
     await spantrail.settled();
     const ids = await idsOf('through');
     expect(ids).toHaveLength(traces * ACCESSES_A_TRACE);
