@@ -159,14 +159,14 @@ function readFields(given: Document): Record<string, unknown> | undefined {
 const PERMISSION =
   /^(?:permission denied|must be (?:owner|superuser|member)|new row violates row-level security|query would be affected by row-level security)\b/;
 const AUTHENTICATION =
-  /^(?:password authentication failed|[\w-]+ authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|role "[^"]*" (?:does not exist|is not permitted to log in)|permission denied for database)/;
+  /^(?:password authentication failed|[\w-]+ authentication failed|no pg_hba\.conf entry|pg_hba\.conf rejects|role "[^"]*" (?:does not exist|is not permitted to log in))/;
 
 /** `permission` or `authentication` when the server refused. */
 function refusalIn(severity: unknown, code: unknown, message: string): string | undefined {
   if (severity !== 'ERROR' && severity !== 'FATAL') return undefined;
   if (code === '42501') return 'permission';
   if (typeof code === 'string' && code.startsWith('28')) return 'authentication';
-  if (severity === 'FATAL') return AUTHENTICATION.test(message) ? 'authentication' : undefined;
+  if (severity === 'FATAL' && AUTHENTICATION.test(message)) return 'authentication';
   return PERMISSION.test(message) ? 'permission' : undefined;
 }
 

@@ -646,6 +646,7 @@ describe('what the samples tell besides', () => {
     ['ERROR:  42501: permission denied for table pay at character 5', 'access pay'],
     ['ERROR:  new row violates row-level security policy for table "pay"', 'access pay'],
     ['ERROR:  query would be affected by row-level security policy for table "pay"', 'access pay'],
+    ['FATAL:  permission denied for database "shop"', 'access postgresql/shop'],
     ['FATAL:  role "app" does not exist', 'login app'],
     ['FATAL:  role "app" is not permitted to log in', 'login app'],
   ])('PostgreSQL: %s', (message, did) => {
