@@ -91,6 +91,50 @@ describe.skipIf('skipped' in collector)('a Collector with otel-collector-config.
     expect(await backend.text()).toContain('open-chart');
   });
 
+  it('brings lines of access logs to the Spantrail that has the trace in their text', async () => {
+    const request = tracesRequest(
+      'behind',
+      Array.from({ length: 40 }, (_, number) => number),
+    ) as Traces;
+    expect(await post(otelcol.url, 'traces', request)).toBe(200);
+    const roots = request.resourceSpans
+      .flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans))
+      .filter(({ kind }) => kind === 2);
+    const lines = roots.map(({ traceId, spanId }, index) => ({
+      ...{
+        time_iso8601: '2026-11-20T09:50:00+00:00',
+        msec: '1795168200.250',
+        remote_addr: '203.0.113.7',
+        remote_user: 'alice',
+      },
+      ...{
+        request: `GET /patients/${index} HTTP/1.1`,
+        status: '200',
+        request_time: '0.050',
+        request_id: `r-${index}`,
+        host: 'door.example',
+      },
+      traceparent: `00-${traceId}-${spanId}-01`,
+    }));
+    const logRecords = lines.map((line) => ({
+      timeUnixNano: '1795168200250000000',
+      body: { stringValue: JSON.stringify(line) },
+    }));
+    const resource = { attributes: [text('service.name', 'door')] };
+    expect(await post(otelcol.url, 'logs', { resourceLogs: [{ resource, scopeLogs: [{ logRecords }] }] })).toBe(200);
+    const tracesOf = async (spantrail: RunningProcess, q: string) =>
+      new Set((await spantrail.search(q)).map(({ trace }) => trace?.id));
+    const both = async () => {
+      const parts = spantrails.map(async (spantrail) => {
+        const own = await tracesOf(spantrail, 'service.name: behind');
+        return [...(await tracesOf(spantrail, 'audit.evidence.source: nginx*'))].filter((trace) => own.has(trace))
+          .length;
+      });
+      return (await Promise.all(parts)).reduce((sum, part) => sum + part, 0);
+    };
+    await expect.poll(both, { timeout: 30_000, interval: 200 }).toBe(lines.length);
+  });
+
   it('lets no secrets through, to neither', async () => {
     const secrets = {
       token: ['eyJhbGciOiJSUzI1NiJ9', 'eyJzdWIiOiJ1LTE3In0', 'c2lnbmF0dXJlLXRoYXQtbm9ib2R5LW1hZGU'].join('.'),
