@@ -179,7 +179,7 @@ function identityOfGateway(headers: Attributes, sources: readonly HeaderSource[]
     if (field === 'roles') roles ??= listOf(headers, names);
     else if ((field === 'id' || field === 'name' || field === 'email') && !said.has(field)) {
       // Google's proxy writes `accounts.google.com:alice@example.com`.
-      const text = someone(onlyText(headers, names))?.replace(/^accounts\.google\.com:/, '');
+      const text = someone(onlyText(headers, names, field === 'name'))?.replace(/^accounts\.google\.com:/, '');
       if (text !== undefined) said.set(field, text);
     }
   }
@@ -189,10 +189,18 @@ function identityOfGateway(headers: Attributes, sources: readonly HeaderSource[]
   return id === undefined ? undefined : compact({ id, name, email, roles, type: typeOfId(id) });
 }
 
+/** Two plain values or more in one text: how servers join a header that came several times (RFC 9110, 5.3). */
+const JOINED = /^[^\s,="]+(?:\s*,\s*[^\s,="]+)+$/;
+
 /** A header that came twice with different values may be the caller's own beside the gateway's: nobody can tell which. */
-function onlyText(headers: Attributes, names: readonly [string]): string | undefined {
+function onlyText(headers: Attributes, names: readonly [string], isName: boolean): string | undefined {
   const value = headers.get(names[0]);
-  return Array.isArray(value) && new Set(value).size > 1 ? undefined : textOf(headers, names);
+  if (Array.isArray(value) && new Set(value).size > 1) return undefined;
+  const text = textOf(headers, names);
+  // A person's name may be written "Doe, Jane".
+  if (text === undefined || isName || !JOINED.test(text)) return text;
+  const [first, ...others] = text.split(',').map((part) => part.trim());
+  return others.every((other) => other === first) ? first : undefined;
 }
 
 function identityOfGatewayClaims(

@@ -89,8 +89,9 @@ export function mergeEvent(event: Access, span: Access): Merged {
   const spanDecides = beganOnly(event) || isRefusedByAsked(span);
   const outcome =
     event.outcome === 'unknown' || (spanDecides && span.outcome !== 'unknown') ? span.outcome : event.outcome;
-  const decision =
-    event.decision === 'none' || (spanDecides && span.decision !== 'none') ? span.decision : event.decision;
+  // Where the two contradict each other on how it ended, the span's decision would contradict the outcome of the record.
+  const mayFill = event.decision === 'none' && outcome === span.outcome;
+  const decision = mayFill || (spanDecides && span.decision !== 'none') ? span.decision : event.decision;
   const agrees = outcome === span.outcome && decision === span.decision;
   const why = event.reason !== undefined || event.whySource !== 'none' || !agrees ? event : span;
   const actor = mergeActor(event.actor, span.actor);

@@ -229,7 +229,10 @@ function evidenceOf({ facts, finding, origin, actor, explaining }: Parts): Evide
     if (id === undefined || pieces.some((known) => known.id === id)) return;
     pieces.push({ signal: isSpan ? 'traces' : 'logs', source, sender: piece.note.sender, id });
   };
-  if (origin) add(origin.span, origin.finding?.access.preset ?? 'span');
+  for (const piece of origin?.finding?.evidence ?? []) {
+    if (!pieces.some((known) => known.id === piece.id)) pieces.push(piece);
+  }
+  if (origin) add(origin.span, 'span');
   if (origin?.failure.reported) add(origin.failure.reported, 'log.exception');
   for (const { piece, source } of explaining) add(piece, source);
   for (const { by, as } of actor.named) add(by, `actor.${as}`);

@@ -131,6 +131,8 @@ describe('headers of proxies and clouds', () => {
       { id: 'alice', name: 'alice' },
     ],
     ['a header that came twice', header('x-forwarded-user', ['mallory', 'alice']), undefined],
+    ['a header that came twice, joined by the server', header('x-forwarded-user', 'alice, mallory'), undefined],
+    ['one of a directory', header('x-forwarded-user', 'CN=alice,OU=ward'), { id: 'CN=alice,OU=ward' }],
     ['a header that came twice, alike', header('x-forwarded-user', ['alice', 'alice']), { id: 'alice' }],
     ['no certificate', header('x-forwarded-client-cert', 'Hash=1'), undefined],
     ['no claims', header('x-userinfo', 'e30x'), undefined],

@@ -290,6 +290,14 @@ describe('explicit events', () => {
     });
   });
 
+  it('that say success over a refusal are not half a refusal: what the span said is told', () => {
+    const refused = request({ id: '1' }, 403);
+    const { event: said, audit } = settled([refused], [explicit]).records[0]?.record ?? {};
+    expect(said?.outcome).toBe('success');
+    expect(audit?.decision).toBe('none');
+    expect(audit?.join.conflicts).toContain('outcome: the event says success, the span failure');
+  });
+
   it('have the same id before their span comes, and a state that says so', () => {
     expect(settled([], [explicit]).records[0]).toMatchObject({
       id: idOfSpan,
