@@ -1,4 +1,16 @@
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
+
+/** Files that take minutes: begun last, one of them would go on alone while the other core has nothing to do. */
+const LONG = /\/(?:simulation|fuzz|torture)\/|outage\.test|access-api\.test|elasticsearch-\d\.test/;
+
+class LongFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const sorted = await super.sort(files);
+    const isLong = ({ moduleId }: TestSpecification) => LONG.test(moduleId);
+    return [...sorted.filter(isLong), ...sorted.filter((file) => !isLong(file))];
+  }
+}
 
 export default defineConfig({
   test: {
@@ -9,5 +21,6 @@ export default defineConfig({
     hookTimeout: 120_000,
     // Two cores: more workers than that only make each test slower.
     maxWorkers: 2,
+    sequence: { sequencer: LongFirst },
   },
 });

@@ -26,11 +26,15 @@ export class KeySet {
         byLength[bytes.length] = sameLength;
       }
     }
-    const byEnding: (readonly Key[] | undefined)[] = new Array(byLength.length * 256).fill(undefined);
+    const byEnding: (Key[] | undefined)[] = new Array(byLength.length * 256).fill(undefined);
     for (const [length, sameLength = []] of byLength.entries()) {
-      for (let byte = 0; byte < 256; byte++) {
-        const ending = sameLength.filter(({ bytes }) => length === 0 || bytes[length - 1] === fold[byte]);
-        if (ending.length > 0) byEnding[length * 256 + byte] = ending;
+      for (const key of sameLength) {
+        for (let byte = 0; byte < 256; byte++) {
+          if (length > 0 && key.bytes[length - 1] !== fold[byte]) continue;
+          const ending = byEnding[length * 256 + byte];
+          if (ending === undefined) byEnding[length * 256 + byte] = [key];
+          else ending.push(key);
+        }
       }
     }
     this.#byEnding = byEnding;

@@ -55,9 +55,17 @@ export function compileMappings(mappings: readonly Mapping[]): readonly Compiled
     if (mapping.name.trim() === '') fail('name', 'every mapping needs a name');
     if (names.has(mapping.name)) fail('name', 'another mapping has this name');
     names.add(mapping.name);
-    return compileMapping(mapping, fail);
+    const known = compiled.get(mapping);
+    if (known !== undefined) return known;
+    const made = compileMapping(mapping, fail);
+    compiled.set(mapping, made);
+    return made;
   });
 }
+
+/** The presets are the same for all who ask: receivers, each worker's rules, checks of the settings. */
+const compiled = new WeakMap<Mapping, CompiledMapping>();
+const keysKnown = new WeakMap<Mapping, readonly string[]>();
 
 function compileMapping(mapping: Mapping, fail: SourceContext['fail']): CompiledMapping {
   const { name, preset: source = name, parse } = mapping;
@@ -256,10 +264,16 @@ const OWN_KEYS = [PRESET_KEY, 'spantrail.via', 'spantrail.tie'];
 export function keysOfMappings(mappings: readonly Mapping[]): string[] {
   const keys = new Set<string>(OWN_KEYS);
   for (const mapping of mappings) {
-    const templates = [...JSON.stringify(mapping).matchAll(/\$\{([^{}]+)\}/g)].map(([, path = '']) => path);
-    for (const path of [...Object.keys(mapping.when), ...templates]) {
-      if (!(path in PSEUDO_VALUES)) keys.add(path).add(path.split('.')[0] as string);
-    }
+    const own = keysKnown.get(mapping) ?? keysOf(mapping);
+    keysKnown.set(mapping, own);
+    for (const key of own) keys.add(key);
   }
   return [...keys];
+}
+
+function keysOf(mapping: Mapping): string[] {
+  const templates = [...JSON.stringify(mapping).matchAll(/\$\{([^{}]+)\}/g)].map(([, path = '']) => path);
+  return [...Object.keys(mapping.when), ...templates]
+    .filter((path) => !(path in PSEUDO_VALUES))
+    .flatMap((path) => [path, path.split('.')[0] as string]);
 }
