@@ -7,11 +7,13 @@ import type { Settings } from '../config/schema.ts';
 import { AppError } from '../core/errors.ts';
 import type { Attributes, FrameNote } from '../core/evidence.ts';
 import { compileRedactors, createRecordRedaction, redactText } from '../enrich/redact-record.ts';
+import { type CredentialFinder, FINDS_NOTHING } from '../otlp/credential-finder.ts';
 import { PayloadReader } from '../otlp/decode.ts';
 import { transcodeJson } from '../otlp/json.ts';
 import { compileKeys } from '../otlp/key-set.ts';
 import { compileMask, maskSecrets } from '../otlp/mask.ts';
 import { scanTraces } from '../otlp/scan.ts';
+import { createSessionHash } from '../receive/session-hash.ts';
 import { redactSettings } from './redaction.ts';
 
 /** What becomes of one value of a sample: as sent, in the write-ahead log, in texts of records. */
@@ -41,7 +43,9 @@ const IDS = { traceId: '1'.repeat(32), spanId: '2'.repeat(16) };
  */
 export function testRedaction(input: string, settings: Settings): RedactedValue[][] {
   const { receive } = settings;
-  const mask = compileMask({ attributes: receive.maskAttributes, queryParameters: receive.maskQueryParameters });
+  const { sessions } = settings.identity;
+  const { maskAttributes: attributes, maskQueryParameters: queryParameters } = receive;
+  const mask = compileMask({ attributes, queryParameters, sessions });
   const redactors = compileRedactors(redactSettings(settings));
   // Says what is wrong with names of fields, too.
   createRecordRedaction(redactSettings(settings), () => undefined);
@@ -67,6 +71,14 @@ export function testRedaction(input: string, settings: Settings): RedactedValue[
   });
 }
 
+const hash = createSessionHash(Buffer.from('sample'));
+
+/** Sessions become what they become in the data folder, but for the key, which stays there. */
+const SHOWS_HASHES: CredentialFinder = {
+  ...FINDS_NOTHING,
+  session: (id) => void id.fill('=').write(hash(id), 'latin1'),
+};
+
 /** The attribute that carries a line of text. */
 const TEXT = 'text';
 
@@ -87,7 +99,7 @@ function masked(sent: Readonly<Record<string, unknown>>, mask: ReturnType<typeof
   const request = { resourceSpans: [{ scopeSpans: [{ spans: [{ ...IDS, name: 'sample', attributes }] }] }] };
   const transcoded = transcodeJson('traces', Buffer.from(JSON.stringify(request)));
   if (!transcoded.ok) throw new AppError('bad_request', `${transcoded.path}: ${transcoded.message}`);
-  maskSecrets(transcoded.payload, 'traces', mask);
+  maskSecrets(transcoded.payload, 'traces', mask, SHOWS_HASHES);
   let start = -1;
   scanTraces(transcoded.payload, ({ itemStart }) => {
     start = itemStart;

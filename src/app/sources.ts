@@ -43,16 +43,18 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
   const places = await openPlaces({ ...settings.origin, counters, log });
   const redact = createRedaction(settings, counters);
   const credentials = await openCredentials(options);
+  const learning = createLearning(credentials.learn, log);
   const testimony = await openDatabaseSessions({ ...options, disk: nodeDisk, scheduler: systemScheduler });
   return {
     ...plainSources(settings, counters),
     inspect: credentials.inspect,
-    learn: credentials.learn,
+    learn: learning.learn,
     tie: testimony.tie,
     observeMetrics: pressure.observe,
     annotate(writes) {
       places.annotate(writes);
       pressure.annotate(writes);
+      learning.remember(writes);
       // Last: what the others need of a record is there.
       for (const { record } of writes) redact(record);
     },
@@ -60,6 +62,29 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
       places.close();
       await testimony.close();
       await credentials.close();
+    },
+  };
+}
+
+/**
+ * Whose session it is is learnt once the record is durable, from what it said before redaction. A failure costs what that batch would
+ * have taught.
+ */
+function createLearning(learn: Sources['learn'], log: StageLog) {
+  const told = new WeakMap<AuditRecord, Pick<AuditRecord, 'session' | 'user'>>();
+  return {
+    remember(writes: readonly RecordWrite[]): void {
+      for (const { record } of writes) {
+        const { session, user } = record;
+        if (session) told.set(record, { session: { ...session }, ...(user && { user: { ...user } }) });
+      }
+    },
+    learn(records: readonly AuditRecord[]): void {
+      try {
+        learn(records.flatMap((record) => (told.has(record) ? [{ ...record, ...told.get(record) }] : [])));
+      } catch (error) {
+        log.error({ error }, 'whose sessions these records name was not learnt');
+      }
     },
   };
 }
