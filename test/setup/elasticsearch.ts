@@ -25,7 +25,15 @@ const LISTENING = /HttpServerTransport.*publish_address \{[^}]*:(\d+)\}[\s\S]* s
 /** It refuses to run as root; root's tests run it as `nobody`. */
 const NOBODY = 65_534;
 
+export interface ServerOptions {
+  /** Lines of elasticsearch.yml that replace those of an open single node with the same name, or come after them. */
+  readonly settings?: readonly string[];
+  /** Writes further files below the server's folder (users, certificates), before they get their owner. */
+  readonly prepare?: (home: string) => Promise<void>;
+}
+
 export interface RunningServer {
+  /** With the loopback address, whatever the server calls itself; https when its settings switch that on. */
   readonly url: string;
   /** Ends it and keeps what it holds, so that it can be started again at the same address. */
   halt(signal?: NodeJS.Signals): Promise<void>;
@@ -35,28 +43,34 @@ export interface RunningServer {
 }
 
 /** Starts one server on free ports of the loopback address. */
-export async function startElasticsearch(version: ElasticsearchVersion): Promise<RunningServer | Skipped> {
+export async function startElasticsearch(
+  version: ElasticsearchVersion,
+  { settings = [], prepare }: ServerOptions = {},
+): Promise<RunningServer | Skipped> {
   const javaHome = await findJava(version);
   if (!javaHome)
     return lacking('elasticsearch', `Elasticsearch ${version} needs Java ${JAVA[version].lowest} or newer`);
   const archive = await findArchive(version);
   if (typeof archive !== 'string') return archive;
   const folder = await mkdtemp(join(tmpdir(), `spantrail-elasticsearch-${version}-`));
-  await unpack(archive, folder);
   const home = join(folder, `elasticsearch-${version}`);
-  await configure(home, 0);
   const remove = () => rm(folder, { recursive: true, force: true });
+  const isSecured = settings.includes('xpack.security.http.ssl.enabled: true');
   try {
+    await runProgram('unzip', ['-q', archive, '-d', folder]);
+    await prepare?.(home);
+    await configure(home, 0, settings);
+    await giveAway(folder);
     const environment = { ...process.env, ES_JAVA_HOME: javaHome, ES_JAVA_OPTS: '-Xms768m -Xmx768m', HOME: home };
     const user = process.getuid?.() === 0 ? { user: NOBODY } : {};
     const start = () => startProgram(join(home, 'bin/elasticsearch'), [], LISTENING, { environment, ...user });
     let server = await start();
     const port = Number(server.ready[1]);
     return {
-      url: `http://127.0.0.1:${port}`,
+      url: `${isSecured ? 'https' : 'http'}://127.0.0.1:${port}`,
       halt: (signal) => server.stop(signal),
       resume: async () => {
-        await configure(home, port);
+        await configure(home, port, settings);
         server = await start();
       },
       stop: () => server.stop().finally(remove),
@@ -101,15 +115,16 @@ async function findArchive(version: ElasticsearchVersion): Promise<string | Skip
   return archive;
 }
 
-async function unpack(archive: string, folder: string): Promise<void> {
-  await runProgram('unzip', ['-q', archive, '-d', folder]);
+/** The server runs as another user when the tests run as root. */
+async function giveAway(folder: string): Promise<void> {
   if (process.getuid?.() !== 0) return;
   await chown(folder, NOBODY, NOBODY);
   await runProgram('chown', ['-R', `${NOBODY}:${NOBODY}`, folder]);
 }
 
-async function configure(home: string, port: number): Promise<void> {
-  const settings = [
+async function configure(home: string, port: number, own: readonly string[]): Promise<void> {
+  const named = new Set(own.map(nameOf));
+  const usual = [
     'discovery.type: single-node',
     'network.host: 127.0.0.1',
     `http.port: ${port}`,
@@ -120,5 +135,10 @@ async function configure(home: string, port: number): Promise<void> {
     // Many short-lived indices; the default is 1,000 a node.
     'cluster.max_shards_per_node: 5000',
   ];
-  await writeFile(join(home, 'config/elasticsearch.yml'), `${settings.join('\n')}\n`);
+  const lines = [...usual.filter((line) => !named.has(nameOf(line))), ...own];
+  await writeFile(join(home, 'config/elasticsearch.yml'), `${lines.join('\n')}\n`);
+}
+
+function nameOf(line: string): string {
+  return line.slice(0, line.indexOf(':'));
 }
