@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { auth } from './auth.ts';
 import { checks, purpose } from './checks.ts';
 import { events } from './events.ts';
 import { identity } from './identity.ts';
@@ -6,6 +7,7 @@ import { mappings, presets } from './mappings.ts';
 import { origin } from './origin.ts';
 import { pressure } from './pressure.ts';
 import { redact } from './redact.ts';
+import { tls } from './tls.ts';
 import { durationMs, port, sizeBytes } from './values.ts';
 
 /**
@@ -33,12 +35,14 @@ const receive = z
       .strictObject({
         host: z.string().default('127.0.0.1').describe(HOST_TEXT),
         port: port(4317).describe('OTLP over gRPC. 0 takes any free port.'),
+        tls,
       })
       .prefault({}),
     http: z
       .strictObject({
         host: z.string().default('127.0.0.1').describe(HOST_TEXT),
         port: port(4318).describe('OTLP over HTTP, protobuf and JSON. 0 takes any free port.'),
+        tls,
         corsOrigins: z
           .array(z.string())
           .default([])
@@ -292,6 +296,13 @@ export const settingsSchema = z.strictObject({
     .default('default')
     .describe('Namespace (tenant, environment) of senders that name none with x-spantrail-namespace.'),
   workers: z.int().min(1).max(64).default(1).describe('Threads that join and settle; 1 does it on the main thread.'),
+  insecure: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Let listeners be reached from other machines without TLS and authentication, where something else protects them.',
+    ),
+  auth,
   receive,
   events,
   wal,
@@ -347,6 +358,7 @@ export const settingsSchema = z.strictObject({
     .strictObject({
       host: z.string().default('127.0.0.1').describe(HOST_TEXT),
       port: port(4320).describe('HTTP API and page. 0 takes any free port.'),
+      tls,
     })
     .prefault({}),
   log: z

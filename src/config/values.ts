@@ -22,6 +22,9 @@ export function durationMs(byDefault: string) {
   return withUnit(DURATION_MS, '10s').prefault(byDefault);
 }
 
+/** Bytes, without a default. */
+export const bytes = withUnit(SIZE_BYTES, '64MiB');
+
 /** Bytes, written as a number or with a unit: `64MiB`, `8GiB`. */
 export function sizeBytes(byDefault: string) {
   return withUnit(SIZE_BYTES, '64MiB').prefault(byDefault);

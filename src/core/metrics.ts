@@ -25,6 +25,36 @@ export const METRICS = {
     kind: 'counter',
     text: 'Requests and connections refused or cut for a limit, by transport and reason.',
   },
+  unauthenticated: {
+    unit: '{request}',
+    kind: 'counter',
+    text: 'Requests that did not prove who sent them, by reason: missing, malformed, unknown, expired, revoked.',
+  },
+  forbidden: {
+    unit: '{request}',
+    kind: 'counter',
+    text: 'Requests of known senders and readers that they may not make, by reason: permission, signal, preset, namespace.',
+  },
+  tls_refused: {
+    unit: '{connection}',
+    kind: 'counter',
+    text: 'Connections refused in TLS, by listener and reason: missing, unknown, expired, revoked, no_crl, protocol.',
+  },
+  tls_reload_failures: {
+    unit: '{attempt}',
+    kind: 'counter',
+    text: 'Replaced certificates that could not be used, by listener; those before are used on.',
+  },
+  tls_certificate_ends: {
+    unit: 's',
+    kind: 'gauge',
+    text: 'When the server’s certificate ends, in seconds since 1970, by listener.',
+  },
+  reload_failing: {
+    unit: '1',
+    kind: 'gauge',
+    text: '1 while a replaced file (certificates, tokens) cannot be used and what was read before counts on, by file.',
+  },
   in_flight_bytes: { unit: 'By', kind: 'gauge', text: 'Bytes of requests that are being received.' },
   in_flight_requests: { unit: '{request}', kind: 'gauge', text: 'Requests that are being received.' },
   connections: { unit: '{connection}', kind: 'gauge', text: 'Connections of senders.' },
