@@ -101,6 +101,8 @@ export interface AccessDraft {
   readonly rule?: { readonly id?: string; readonly name?: string };
   readonly checks?: readonly Check[];
   readonly purpose?: string;
+  /** How many records or rows the answer held. */
+  readonly rows?: number;
   readonly change?: { readonly before?: string; readonly after?: string };
   /** The actor that the evidence states outright; absent when it states none. */
   readonly actor?: Identity;

@@ -168,6 +168,7 @@ function eventDraft(fields: Attributes, parts: EventParts): Draft {
     rule: section({ id: textOf(fields, NAMES.ruleId), name: textOf(fields, NAMES.ruleName) }),
     checks: statedChecks(fields),
     purpose: textOf(fields, ['audit.purpose']),
+    rows: countOf(fields, ['audit.rows']),
     change: section({
       before: asJsonText(fields.get('audit.change.before')),
       after: asJsonText(fields.get('audit.change.after')),

@@ -142,6 +142,7 @@ export const FIELDS: readonly Field[] = [
   field('audit.checks.engine', 'keyword', 'many'),
   field('audit.checks.inferred', 'boolean', 'many'),
   field('audit.purpose', 'keyword'),
+  field('audit.rows', 'long'),
   field('audit.trace.root.service', 'keyword'),
   field('audit.trace.root.name', 'keyword'),
   field('audit.trace.duration', 'duration', 'hot'),

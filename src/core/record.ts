@@ -192,6 +192,8 @@ export interface AuditRecord {
     denied_by?: string;
     checks?: Check[];
     purpose?: string;
+    /** How many records or rows the answer held, where the evidence says so. */
+    rows?: number;
     change?: { before?: string; after?: string };
     trace?: {
       root?: { service?: string; name: string };

@@ -274,6 +274,7 @@ function auditSection(parts: Parts, settings: EnrichSettings): AuditRecord['audi
   if (checks) audit.checks = checks;
   const purpose = facts.purposeOf(finding);
   if (purpose !== undefined) audit.purpose = purpose;
+  if (access.rows !== undefined) audit.rows = access.rows;
   if (access.change) audit.change = { ...access.change };
   if (trace) audit.trace = trace;
   if (origin) audit.error_origin = originSection(origin.span, origin.failure);

@@ -21,6 +21,7 @@ export const EVENT_FIELDS: readonly string[] = [
     'audit.action',
     'audit.decision',
     'audit.purpose',
+    'audit.rows',
     'audit.out_of_band',
     'audit.actor.type',
     'audit.actor.relation',
