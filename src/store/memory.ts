@@ -5,16 +5,14 @@ import type { RecordWrite } from '../core/settlement.ts';
 import type { QueryValue } from '../query/ast.ts';
 import { comparable, evaluate } from '../query/evaluate.ts';
 import { compareText } from '../query/text.ts';
+import { aggregateRecords, compareValues } from './memory-aggregate.ts';
 import {
-  checkAggregation,
   checkGroupLimit,
   checkPageLimit,
   decodeCursor,
   encodeCursor,
-  groupField,
   hidesSuperseded,
   histogramWidthNs,
-  measureField,
   SUPERSEDED_FIELD,
   sortField,
 } from './paging.ts';
@@ -104,12 +102,10 @@ export class MemoryStore implements Store {
 
   async facets(selection: Selection, fields: readonly string[], limit: number): Promise<readonly Facet[]> {
     checkGroupLimit(limit);
-    const records = this.#select(selection);
+    const writes = this.#writes(selection);
     return fields.map((name) => {
-      const field = groupField(name);
-      const groups = grouped(records, [field]);
-      const buckets = groups.map(({ group, members }) => ({ value: group[0] ?? '', count: members.length }));
-      return { field: name, buckets: buckets.slice(0, limit) };
+      const rows = aggregateRecords(writes, { groupBy: [name], limit });
+      return { field: name, buckets: rows.map(({ group, count }) => ({ value: group[0] ?? '', count })) };
     });
   }
 
@@ -133,17 +129,7 @@ export class MemoryStore implements Store {
   }
 
   async aggregate(selection: Selection, aggregation: Aggregation): Promise<readonly AggregationRow[]> {
-    checkAggregation(aggregation);
-    const { percentiles, distinct } = aggregation;
-    const measured = percentiles && measureField(percentiles.field);
-    const counted = distinct === undefined ? undefined : groupField(distinct);
-    const groups = grouped(this.#select(selection), aggregation.groupBy.map(groupField));
-    return groups.slice(0, aggregation.limit).map(({ group, members }) => ({
-      group,
-      count: members.length,
-      ...(measured && { percentiles: percentilesOf(members, measured, percentiles.percents) }),
-      ...(counted && { distinct: new Set(members.flatMap((one) => distinctKeys(one, counted))).size }),
-    }));
+    return aggregateRecords(this.#writes(selection), aggregation);
   }
 
   async *iterate(selection: Selection): AsyncIterable<AuditRecord> {
@@ -201,66 +187,4 @@ function compareKeys(a: SortKey, b: SortKey, direction: Sort['direction']): numb
   if (byValue === 0) return compareText(a.id, b.id);
   const missing = a.value === undefined || b.value === undefined;
   return missing || direction === 'asc' ? byValue : -byValue;
-}
-
-function compareValues(a: QueryValue | undefined, b: QueryValue | undefined): number {
-  if (a === undefined || b === undefined) return Number(a === undefined) - Number(b === undefined);
-  if (typeof a === 'string' && typeof b === 'string') return compareText(a, b);
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
-interface Group {
-  readonly group: readonly FieldValue[];
-  readonly members: AuditRecord[];
-}
-
-/** Groups by the values of the fields, largest first, ties by value. A record without one of them is in no group. */
-function grouped(records: readonly AuditRecord[], fields: readonly Field[]): Group[] {
-  const groups = new Map<string, Group>();
-  if (fields.length === 0) return [{ group: [], members: [...records] }];
-  for (const record of records) {
-    const values = fields.map((field) => [...new Set(fieldValues(record, field.name))]);
-    const combined = values.reduce<FieldValue[][]>(
-      (rows, column) => rows.flatMap((row) => column.map((value) => [...row, value])),
-      [[]],
-    );
-    for (const group of combined) {
-      const key = JSON.stringify(group);
-      const known = groups.get(key);
-      if (known) known.members.push(record);
-      else groups.set(key, { group, members: [record] });
-    }
-  }
-  return [...groups.values()].sort(
-    (a, b) => b.members.length - a.members.length || compareGroups(fields, a.group, b.group),
-  );
-}
-
-function compareGroups(fields: readonly Field[], a: readonly FieldValue[], b: readonly FieldValue[]): number {
-  for (const [index, field] of fields.entries()) {
-    const order = compareValues(comparable(field, a[index] ?? ''), comparable(field, b[index] ?? ''));
-    if (order !== 0) return order;
-  }
-  return 0;
-}
-
-function distinctKeys(record: AuditRecord, field: Field): string[] {
-  return fieldValues(record, field.name).map(String);
-}
-
-/** Percentiles with linear interpolation between neighbours; none for a group without values. */
-function percentilesOf(
-  members: readonly AuditRecord[],
-  field: Field,
-  percents: readonly number[],
-): Record<string, number> {
-  const values = members.flatMap((one) => fieldValues(one, field.name).map(Number)).sort((a, b) => a - b);
-  if (values.length === 0) return {};
-  const at = (percent: number) => {
-    const place = (percent / 100) * (values.length - 1);
-    const low = values[Math.floor(place)] ?? 0;
-    const high = values[Math.ceil(place)] ?? 0;
-    return low + (high - low) * (place - Math.floor(place));
-  };
-  return Object.fromEntries(percents.map((percent) => [String(percent), at(percent)]));
 }

@@ -1,7 +1,7 @@
 import { AppError } from '../core/errors.ts';
 import { type Field, type FieldValue, findField } from '../core/fields.ts';
 import { namesField } from '../query/evaluate.ts';
-import type { Aggregation, Selection, Sort } from './port.ts';
+import type { Aggregation, AggregationRow, Selection, Sort } from './port.ts';
 
 /** Records of one page at most: Elasticsearch's result window. */
 const PAGE_RECORDS_MAX = 10_000;
@@ -13,6 +13,12 @@ const HISTOGRAM_BUCKETS_MAX = 10_000;
 const GROUPS_MAX = 10_000;
 
 const GROUP_FIELDS_MAX = 3;
+
+/** Bands of one aggregation at most: thirty orders of magnitude in tenths are more than any latency has. */
+const BANDS_MAX = 300;
+
+/** Widest bucket of time: 100 days. */
+const EVERY_MS_MAX = 8_640_000_000;
 
 /** The text under which superseded records say which id stands for them now. */
 export const SUPERSEDED_FIELD = 'audit.superseded_by';
@@ -41,10 +47,35 @@ export function groupField(name: string): Field {
 }
 
 /** A field that percentiles can be taken of. */
-export function measureField(name: string): Field {
+export function percentileField(name: string): Field {
   const field = knownField(name);
   if (!field.many && ['duration', 'long', 'double'].includes(field.type)) return field;
   throw new AppError('bad_request', `percentiles need a single number or duration; ${name} is none`);
+}
+
+/** A field whose values can be added up. */
+export function measureField(name: string): Field {
+  const field = knownField(name);
+  if (['duration', 'long', 'double', 'boolean'].includes(field.type)) return field;
+  throw new AppError('bad_request', `values of ${name} (${field.type}) cannot be added up`);
+}
+
+/** A field whose values can be counted by bands. Fractions are refused: the stores would not agree where a band ends. */
+export function bandsField({ field: name, bounds }: NonNullable<Aggregation['bands']>): Field {
+  const field = knownField(name);
+  if (field.many || !['duration', 'long'].includes(field.type)) {
+    throw new AppError('bad_request', `bands need a single duration or whole number; ${name} is none`);
+  }
+  const ascend = bounds.every((bound, at) => Number.isSafeInteger(bound) && bound > (bounds[at - 1] ?? -1));
+  if (ascend && bounds.length > 0 && bounds.length <= BANDS_MAX) return field;
+  throw new AppError('bad_request', `bounds must be 1 to ${BANDS_MAX} whole numbers, each above the one before`);
+}
+
+/** What groups are ordered by; below all others without a value. */
+export function rankOf(row: AggregationRow, { field, by }: NonNullable<Aggregation['orderBy']>): number {
+  const { count = 0, sum = 0, max = Number.NEGATIVE_INFINITY } = row.measures?.[field] ?? {};
+  if (count === 0) return Number.NEGATIVE_INFINITY;
+  return by === 'sum' ? sum : by === 'max' ? max : sum / count;
 }
 
 function knownField(name: string): Field {
@@ -70,6 +101,17 @@ export function checkAggregation(aggregation: Aggregation): void {
   }
   for (const percent of aggregation.percentiles?.percents ?? []) {
     if (!(percent >= 0 && percent <= 100)) throw new AppError('bad_request', 'percents go from 0 to 100');
+  }
+  const { everyMs, orderBy, bands } = aggregation;
+  if (bands) bandsField(bands);
+  if (everyMs !== undefined) {
+    checkRange('everyMs', everyMs, EVERY_MS_MAX);
+    if (aggregation.groupBy.length > 0 || orderBy || bands) {
+      throw new AppError('bad_request', 'groups by time have no other groups, no other order and no bands');
+    }
+  }
+  if (orderBy && !aggregation.measures?.includes(orderBy.field)) {
+    throw new AppError('bad_request', `to order by ${orderBy.field}, measure it`);
   }
 }
 

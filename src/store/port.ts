@@ -48,19 +48,59 @@ export interface HistogramBucket {
 export interface Aggregation {
   /** Group by the values of these fields (at most 3); empty groups everything together. */
   readonly groupBy: readonly string[];
+  /** Records without a value in one of these fields are grouped under null there; else they are in no group. */
+  readonly withMissing?: true;
+  /**
+   * Groups by time instead, which `groupBy` must then leave empty: buckets of this width, from the epoch on. Those with records
+   * come in the order of time.
+   */
+  readonly everyMs?: number;
   /** Percentiles (0 to 100) of a duration or number field. Approximate on Elasticsearch. */
   readonly percentiles?: { readonly field: string; readonly percents: readonly number[] };
   /** Number of distinct values of a field. Approximate on Elasticsearch. */
   readonly distinct?: string;
-  /** Groups kept, largest count first. */
+  /**
+   * Number, sum, least and largest of all values of these fields: durations, numbers, truths (0 or 1). A record may hold several
+   * values, equal ones too. Exact as long as the sum of whole numbers is below 2^53.
+   */
+  readonly measures?: readonly string[];
+  /** How many values of a duration or whole number field lie up to each bound and above the one before. Exact. */
+  readonly bands?: { readonly field: string /** Whole numbers, ascending. */; readonly bounds: readonly number[] };
+  /** How many records of the group fit each of these queries, too. */
+  readonly counts?: Readonly<Record<string, Query>>;
+  /** First and last `@timestamp` of the group. */
+  readonly extent?: true;
+  /** Keeps the groups with the largest sum, mean or value of a field of `measures`, not those with the largest count. */
+  readonly orderBy?: { readonly field: string; readonly by: 'sum' | 'mean' | 'max' };
+  /** Only groups of at least so many records. */
+  readonly countMin?: number;
+  /** Groups kept, largest count first, ties by value, null before all. */
   readonly limit: number;
 }
 
-export interface AggregationRow {
-  readonly group: readonly FieldValue[];
+export interface Measured {
+  /** Values. */
   readonly count: number;
+  readonly sum: number;
+  /** Absent where there is no value. */
+  readonly min?: number;
+  readonly max?: number;
+}
+
+export interface AggregationRow {
+  readonly group: readonly (FieldValue | null)[];
+  readonly count: number;
+  /** Start of the bucket, epoch milliseconds; with `everyMs`. */
+  readonly startMs?: number;
   readonly percentiles?: Readonly<Record<string, number>>;
   readonly distinct?: number;
+  readonly measures?: Readonly<Record<string, Measured>>;
+  /** One number for each bound, and one for what lies above all. */
+  readonly bands?: readonly number[];
+  readonly counts?: Readonly<Record<string, number>>;
+  /** With `extent`: epoch milliseconds, rounded down; absent where there is no record. */
+  readonly firstMs?: number;
+  readonly lastMs?: number;
 }
 
 export interface Capabilities {

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { evaluate, namesField } from '../../src/query/evaluate.ts';
 import { printQuery } from '../../src/query/print.ts';
 import { MemoryStore } from '../../src/store/memory.ts';
-import type { Selection, Sort, Store } from '../../src/store/port.ts';
+import type { Aggregation, Selection, Sort, Store } from '../../src/store/port.ts';
 import { toWrite } from '../fixtures/records.ts';
 import { COUNTED, queryArbitrary, recordArbitrary, SORTED } from './queries.ts';
 import type { OpenedStore } from './store.ts';
@@ -65,10 +65,18 @@ export function describeDifferential(name: string, open: () => Promise<OpenedSto
             const selection: Selection = { query, inner: true, namespace: NAMESPACE };
             expect(await store.count(selection)).toBe(await memory.count(selection));
             expect(await store.facets(selection, COUNTED, 50)).toEqual(await memory.facets(selection, COUNTED, 50));
-            const aggregation = { groupBy, distinct: 'user.roles', limit: 1000 };
-            expect(await store.aggregate(selection, aggregation)).toEqual(
-              await memory.aggregate(selection, aggregation),
-            );
+            const measures = ['event.duration', 'audit.checks.granted'];
+            const aggregations: Aggregation[] = [
+              { groupBy, distinct: 'user.roles', limit: 1000 },
+              { groupBy, withMissing: true, counts: { same: query }, extent: true, limit: 1000 },
+              { groupBy, measures, orderBy: { field: 'event.duration', by: 'sum' }, limit: 5 },
+              { groupBy: [], everyMs: 60_000, measures, limit: 1000 },
+            ];
+            for (const aggregation of aggregations) {
+              expect(await store.aggregate(selection, aggregation)).toEqual(
+                await memory.aggregate(selection, aggregation),
+              );
+            }
             expect(await store.histogram(selection, 60_000)).toEqual(await memory.histogram(selection, 60_000));
           },
         ),

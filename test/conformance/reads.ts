@@ -4,6 +4,7 @@ import { FIELD_CHARS_MAX } from '../../src/core/limits.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { Page, Sort } from '../../src/store/port.ts';
 import { type Overrides, toWrite } from '../fixtures/records.ts';
+import { describeAggregations } from './aggregations.ts';
 import { BY_TIME, collect, DAY_NS, NOON_NS, SECOND_NS, type Space } from './space.ts';
 
 /** The reading half of the suite of store.ts. */
@@ -14,6 +15,7 @@ export function describeReads(newSpace: () => Space): void {
     describePaging(newSpace);
   });
   describe('counts', () => describeCounts(newSpace));
+  describe('aggregations', () => describeAggregations(newSpace));
 }
 
 function describeQueries(newSpace: () => Space): void {

@@ -1,21 +1,9 @@
-import { type DuckDBConnection, DuckDBListValue, type DuckDBValue } from '@duckdb/node-api';
-import { type Field, type FieldValue, fieldValues } from '../../core/fields.ts';
+import type { DuckDBConnection, DuckDBValue } from '@duckdb/node-api';
+import { type Field, fieldValues } from '../../core/fields.ts';
 import type { AuditRecord } from '../../core/record.ts';
 import { comparable } from '../../query/evaluate.ts';
-import { ipText } from '../../query/text.ts';
-import {
-  checkAggregation,
-  checkGroupLimit,
-  checkPageLimit,
-  decodeCursor,
-  encodeCursor,
-  groupField,
-  histogramWidthNs,
-  measureField,
-  type Position,
-  sortField,
-} from '../paging.ts';
-import type { Aggregation, AggregationRow, Facet, HistogramBucket, Page, Selection, Sort } from '../port.ts';
+import { checkPageLimit, decodeCursor, encodeCursor, histogramWidthNs, type Position, sortField } from '../paging.ts';
+import type { HistogramBucket, Page, Selection, Sort } from '../port.ts';
 import { BIGINT_MAX, Bindings, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
 
 /** Rows of a statement, BIGINT as bigint and lists as arrays. */
@@ -97,21 +85,6 @@ function afterSql(field: Field, key: string, sort: Sort, position: Position, bin
   return field.name === '@timestamp' ? after : `((${after}) OR ${key} IS NULL)`;
 }
 
-export async function facets(
-  connection: DuckDBConnection,
-  selection: Selection,
-  names: readonly string[],
-  limit: number,
-): Promise<Facet[]> {
-  checkGroupLimit(limit);
-  const list: Facet[] = [];
-  for (const name of names) {
-    const rows = await aggregate(connection, selection, { groupBy: [name], limit });
-    list.push({ field: name, buckets: rows.map(({ group, count }) => ({ value: group[0] ?? '', count })) });
-  }
-  return list;
-}
-
 export async function histogram(
   connection: DuckDBConnection,
   selection: Selection,
@@ -140,63 +113,4 @@ export async function histogram(
     buckets.push({ startNs, count, failures, denied });
   }
   return buckets;
-}
-
-export async function aggregate(
-  connection: DuckDBConnection,
-  selection: Selection,
-  aggregation: Aggregation,
-): Promise<AggregationRow[]> {
-  checkAggregation(aggregation);
-  const { percentiles, distinct } = aggregation;
-  const groups = aggregation.groupBy.map(groupField);
-  const measured = percentiles && measureField(percentiles.field);
-  const counted = distinct === undefined ? undefined : groupField(distinct);
-  const bindings = new Bindings();
-  const columns = groups.map((field, index) => `${groupValues(field)} AS g${index}`);
-  if (measured) columns.push(`CAST(${valueSql(measured)} AS DOUBLE) AS measure`);
-  if (counted) columns.push(`${counted.many ? valueSql(counted) : `[${valueSql(counted)}]`} AS counted`);
-  let from = `SELECT ${['1 AS one', ...columns].join(', ')} FROM records WHERE ${selectionSql(selection, bindings)}`;
-  // One level each: several unnest() side by side would be zipped, not combined.
-  for (const index of groups.keys()) from = `SELECT * REPLACE (unnest(g${index}) AS g${index}) FROM (${from})`;
-  const keys = groups.map((_, index) => `g${index}`);
-  const outputs = [...keys, 'count(*) AS total'];
-  if (measured)
-    outputs.push(
-      `quantile_cont(measure, [${(percentiles?.percents ?? []).map((p) => bindings.add(p / 100)).join(', ')}])`,
-    );
-  if (counted) outputs.push('len(list_filter(list_distinct(flatten(list(counted))), lambda x: x IS NOT NULL))');
-  const grouping = keys.length === 0 ? '' : `GROUP BY ${keys.join(', ')} ORDER BY total DESC, ${keys.join(', ')}`;
-  const sql = `SELECT ${outputs.join(', ')} FROM (${from}) ${grouping} LIMIT ${bindings.add(aggregation.limit)}`;
-  const rows = await query(connection, sql, bindings);
-  return rows.map((row) => toRow(row, groups, measured && percentiles?.percents, counted !== undefined));
-}
-
-/** The values of a field as a list without repetition; empty when the record has none. */
-function groupValues(field: Field): string {
-  const value = valueSql(field);
-  return field.many ? `list_distinct(${value})` : `CASE WHEN ${value} IS NULL THEN [] ELSE [${value}] END`;
-}
-
-function toRow(
-  row: readonly DuckDBValue[],
-  groups: readonly Field[],
-  percents: readonly number[] | undefined,
-  counts: boolean,
-): AggregationRow {
-  const group = groups.map((field, index) => toFieldValue(field, row[index] ?? null));
-  const rest = row.slice(groups.length + 1);
-  const quantiles = percents ? rest.shift() : undefined;
-  const list = quantiles instanceof DuckDBListValue ? quantiles.items.map(Number) : [];
-  return {
-    group,
-    count: Number(row[groups.length]),
-    ...(percents && { percentiles: Object.fromEntries(list.map((value, index) => [String(percents[index]), value])) }),
-    ...(counts && { distinct: Number(rest[0] ?? 0) }),
-  };
-}
-
-function toFieldValue(field: Field, value: DuckDBValue): FieldValue {
-  if (field.type === 'ip') return ipText(String(value));
-  return typeof value === 'bigint' ? Number(value) : typeof value === 'boolean' ? value : String(value);
 }

@@ -55,7 +55,7 @@ export function selectionSql(selection: Selection, bindings: Bindings): string {
 }
 
 /** A query as SQL that is true or false and never NULL, so that NOT means what it says. */
-function querySql(query: Query, bindings: Bindings): string {
+export function querySql(query: Query, bindings: Bindings): string {
   switch (query.kind) {
     case 'all':
       return 'true';

@@ -19,9 +19,10 @@ import type {
   Store,
   WriteResult,
 } from '../port.ts';
+import { aggregate, facets } from './aggregate.ts';
 import { asOpenFailure, asWorkFailure, firstLine, isFatal, isOutOfMemory } from './failures.ts';
 import { ranks } from './ranks.ts';
-import { aggregate, documents, facets, histogram, query, search } from './reads.ts';
+import { documents, histogram, query, search } from './reads.ts';
 import { RecentWrites } from './recent-writes.ts';
 import { CREATE_STAGING, CREATE_TABLES, TABLES_VERSION } from './schema.ts';
 import { Bindings, selectionSql } from './sql.ts';
