@@ -13,6 +13,7 @@ interface ServeOptions {
   readonly store?: string;
   readonly elasticsearchUrl?: string;
   readonly workers?: number;
+  readonly insecure?: boolean;
 }
 
 interface KibanaSetUpOptions {
@@ -41,6 +42,7 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
     .option('--http-port <n>', 'OTLP over HTTP (4318; 0 for any)', toPort)
     .option('--api-port <n>', 'HTTP API and page (4320; 0 for any)', toPort)
     .option('--workers <n>', 'threads that join and settle (1 to 64)', toWorkers)
+    .option('--insecure', 'let other machines in without TLS and authentication (docs/senders.md)')
     .action(async (options: ServeOptions) => {
       const { serve } = await import('../app/lifecycle.ts');
       await serve(toSettings(options, terminal), terminal);
@@ -81,7 +83,8 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
     .option('--once', 'end after checking that the expected records are there')
     .addOption(store().default('duckdb'))
     .option('--elasticsearch-url <url>', 'a node of the cluster')
-    .action(async (options: { once?: boolean; store: string; elasticsearchUrl?: string }) => {
+    .option('--to <endpoint>', 'the clinic alone, day after day, sending there (OTLP gRPC, e.g. a Collector)')
+    .action(async (options: { once?: boolean; store: string; elasticsearchUrl?: string; to?: string }) => {
       const { runDemo } = await import('../app/demo/demo.ts');
       await runDemo({ ...options, once: options.once === true, terminal });
     });
@@ -126,6 +129,7 @@ function toSettings(options: ServeOptions, terminal: Terminal): Settings {
     overrides: {
       dataDir: options.dataDir,
       workers: options.workers,
+      insecure: options.insecure,
       'receive.grpc.port': options.grpcPort,
       'receive.http.port': options.httpPort,
       'api.port': options.apiPort,

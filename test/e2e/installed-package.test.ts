@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { cpSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import type { AuditRecord } from '../../src/core/record.ts';
 import { runProgram } from '../setup/cache.ts';
 import { type InstalledPackage, installPackage } from '../setup/installed-package.ts';
@@ -37,7 +37,7 @@ describe('the package, packed and installed', () => {
   const environment = (more: Record<string, string> = {}) => ({ ...process.env, SHOP_NAMESPACE: 'shop', ...more });
 
   beforeAll(async () => {
-    installed = await installPackage(['express', '@types/express', '@types/node', 'fastify']);
+    installed = await installPackage(inject('packed').tarball, ['express', '@types/express', '@types/node', 'fastify']);
     cpSync(join(import.meta.dirname, '../sdk/shop'), installed.folder, { recursive: true });
     const data = ['--data-dir', join(installed.folder, 'data'), '--store', 'duckdb'];
     spantrail = await startProcess(data, { SPANTRAIL_JOIN_WORKERS: '2' }, installed.program);

@@ -4,6 +4,7 @@ import { type Agents, provideAgents } from './agents.ts';
 import { type BrowserBinary, provideBrowser } from './browser.ts';
 import { type CollectorBinary, provideCollector } from './collector.ts';
 import { ELASTICSEARCH_VERSIONS, type ElasticsearchVersion, startElasticsearch } from './elasticsearch.ts';
+import { type PackedPackage, packPackage } from './packed.ts';
 import { type PolicyEngineBinary, providePolicyEngine } from './policy-engine.ts';
 import { findPostgres, type PostgresBinaries } from './postgres.ts';
 import { type PromtoolBinary, providePromtool } from './promtool.ts';
@@ -19,6 +20,7 @@ declare module 'vitest' {
     postgres: PostgresBinaries | Skipped;
     policyEngine: PolicyEngineBinary | Skipped;
     promtool: PromtoolBinary | Skipped;
+    packed: PackedPackage;
   }
 }
 
@@ -28,7 +30,7 @@ const skips = new Map<RequirementName, string>();
 /** Starts what the test files of this run ask for (`inject('elasticsearch')`), once for all of them. */
 export async function setup(project: TestProject): Promise<void> {
   const texts = await Promise.all(project.vitest.state.getPaths().map((path) => readFile(path, 'utf8')));
-  const isAskedFor = (name: RequirementName | 'agents' | 'policyEngine' | 'promtool') =>
+  const isAskedFor = (name: RequirementName | 'agents' | 'policyEngine' | 'promtool' | 'packed') =>
     texts.some((text) => text.includes(`inject('${name}')`));
   try {
     if (isAskedFor('collector')) {
@@ -55,6 +57,11 @@ export async function setup(project: TestProject): Promise<void> {
       const promtool = await providePromtool();
       if ('skipped' in promtool) skips.set('prometheus', promtool.skipped);
       project.provide('promtool', promtool);
+    }
+    if (isAskedFor('packed')) {
+      const packed = await packPackage();
+      stops.push(packed.remove);
+      project.provide('packed', { tarball: packed.tarball });
     }
     if (isAskedFor('postgres')) {
       const postgres = await findPostgres();

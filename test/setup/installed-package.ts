@@ -17,23 +17,21 @@ export interface InstalledPackage {
 
 interface Manifest {
   readonly dependencies: Readonly<Record<string, string>>;
-  readonly peerDependencies: Readonly<Record<string, string>>;
+  readonly optionalDependencies: Readonly<Record<string, string>>;
   readonly bin: { readonly spantrail: string };
 }
 
 const checkout = resolve(import.meta.dirname, '../..');
 
-/** `others` are packages that the project has beside Spantrail and what Spantrail needs. */
-export async function installPackage(others: readonly string[]): Promise<InstalledPackage> {
+/** `tarball` is the packed package, `others` are packages that the project has beside Spantrail and what Spantrail needs. */
+export async function installPackage(tarball: string, others: readonly string[]): Promise<InstalledPackage> {
   const folder = await mkdtemp(join(tmpdir(), 'spantrail-installed-'));
   const modules = join(folder, 'node_modules');
   const installed = join(modules, 'spantrail');
   await mkdir(installed, { recursive: true });
-  const packed = await runProgram('npm', ['pack', '--json', '--pack-destination', folder], { folder: checkout });
-  const [{ filename }] = JSON.parse(packed.slice(packed.indexOf('['))) as [{ filename: string }];
-  await runProgram('tar', ['-xzf', join(folder, filename), '-C', installed, '--strip-components=1']);
+  await runProgram('tar', ['-xzf', tarball, '-C', installed, '--strip-components=1']);
   const manifest = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8')) as Manifest;
-  const needed = { ...manifest.dependencies, ...manifest.peerDependencies };
+  const needed = { ...manifest.dependencies, ...manifest.optionalDependencies };
   for (const name of new Set([...Object.keys(needed), ...others])) {
     await mkdir(dirname(join(modules, name)), { recursive: true });
     await symlink(join(checkout, 'node_modules', name), join(modules, name));

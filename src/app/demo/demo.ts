@@ -15,6 +15,8 @@ export interface DemoOptions {
   readonly once: boolean;
   readonly store: string;
   readonly elasticsearchUrl?: string;
+  /** OTLP gRPC endpoint, such as a Collector's: only the clinic runs, and its evidence goes there. */
+  readonly to?: string;
   readonly terminal: {
     write(text: string): void;
     warn(text: string): void;
@@ -26,6 +28,8 @@ export interface DemoOptions {
 /** How long the records of the day's last moments may take until a search finds them. */
 const SETTLED_MS = 30_000;
 const POLL_MS = 500;
+/** Between two days of a clinic that goes on. */
+const NIGHT_MS = 60_000;
 
 const SPANTRAIL_SETTINGS: Environment = {
   SPANTRAIL_LOG_LEVEL: 'warn',
@@ -39,7 +43,8 @@ const DEAD_URL = 'http://127.0.0.1:2';
 /**
  * Spantrail and a small clinic, in processes of their own and a temporary folder, for one day of half a minute. Prints what
  * is recorded as it appears, then the cases worth a look. With `once` it ends there, and throws AppError when an expected
- * record is missing; without it Spantrail stays up until SIGINT or SIGTERM. Nothing is left behind in any case.
+ * record is missing; without it Spantrail stays up until SIGINT or SIGTERM. Nothing is left behind in any case. With `to`
+ * only the clinic runs, day after day, and what it sends is for others to look at.
  */
 export async function runDemo(options: DemoOptions): Promise<void> {
   const { terminal } = options;
@@ -50,7 +55,8 @@ export async function runDemo(options: DemoOptions): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'spantrail-demo-'));
   const processes = createProcesses(stopping.signal, terminal.warn);
   try {
-    await demonstrate({ options, folder, processes, signal: stopping.signal });
+    if (options.to === undefined) await demonstrate({ options, folder, processes, signal: stopping.signal });
+    else await sendDays(options.to, options, stopping.signal);
   } catch (error) {
     if (!stopping.signal.aborted) throw error;
     if (options.once) throw stopping.signal.reason;
@@ -61,13 +67,15 @@ export async function runDemo(options: DemoOptions): Promise<void> {
   }
 }
 
-/** The clinic needs packages that only a checkout has. */
+/** The clinic needs packages that Spantrail itself can do without. */
 function checkInstalled(): void {
   try {
     import.meta.resolve('@electric-sql/pglite-socket');
     import.meta.resolve('@opentelemetry/auto-instrumentations-node');
+    import.meta.resolve('pg');
   } catch (cause) {
-    throw new AppError('usage', 'the demo runs in a checkout of Spantrail, after "npm ci"', { cause });
+    const words = 'the demo needs the optional packages of Spantrail; install it without --omit=optional';
+    throw new AppError('usage', words, { cause });
   }
 }
 
@@ -89,16 +97,8 @@ async function demonstrate(stage: Stage): Promise<void> {
   const url = localUrl(spantrail.ready.api);
   const client = createClient(url, signal);
   const tail = client.follow((record) => print(painter.line(record)));
-  const traced = (name: string, environment: Environment) =>
-    processes.clinic(name, {
-      ...clean,
-      OTEL_SERVICE_NAME: name,
-      OTEL_EXPORTER_OTLP_ENDPOINT: localUrl(spantrail.ready.grpc),
-      OTEL_BSP_SCHEDULE_DELAY: '300',
-      ...environment,
-    });
   print(`The day begins. What is recorded, as it appears (${url}):\n`);
-  await Promise.race([liveOneDay(traced, () => processes.clinic('database', clean, false)), tail]);
+  await Promise.race([liveOneDay(processes, clean, localUrl(spantrail.ready.grpc)), tail]);
   const findings = await check(client, startedAt);
   print('\nThe day is over. Four accesses of it:\n');
   for (const { expected, record } of findings) {
@@ -119,15 +119,35 @@ async function demonstrate(stage: Stage): Promise<void> {
   await Promise.race([once(signal, 'abort'), tail]);
 }
 
-type ServicePart = Part<{ url: string }>;
+/** The clinic alone, until it is stopped; one day with `once`. How to reach the endpoint may be said with OTEL_EXPORTER_OTLP_*. */
+async function sendDays(endpoint: string, { once, terminal }: DemoOptions, signal: AbortSignal): Promise<void> {
+  if (!/^https?:\/\/[^/]/.test(endpoint) || !URL.canParse(endpoint)) {
+    throw new AppError('usage', `--to "${endpoint}" is no OTLP gRPC endpoint; it looks like http://127.0.0.1:4317`);
+  }
+  const exporter = Object.entries(terminal.environment).filter(([name]) => name.startsWith('OTEL_EXPORTER_OTLP_'));
+  const environment = { ...cleanEnvironment(terminal.environment), ...Object.fromEntries(exporter) };
+  for (;;) {
+    terminal.write(`A day at the clinic begins. Its spans go to ${endpoint}\n`);
+    const processes = createProcesses(signal, terminal.warn);
+    await liveOneDay(processes, environment, endpoint).finally(() => processes.stop());
+    terminal.write('The day is over.\n');
+    if (once) return;
+    await sleep(NIGHT_MS, undefined, { signal });
+  }
+}
 
 /** From the first login to the last span sent. People log in while the database, which takes longest, comes up. */
-async function liveOneDay(
-  startTraced: (name: string, environment: Environment) => Promise<ServicePart>,
-  startDatabase: () => Promise<ServicePart>,
-): Promise<void> {
+async function liveOneDay(processes: Processes, common: Environment, endpoint: string): Promise<void> {
+  const startTraced = (name: string, environment: Environment): Promise<Part<{ url: string }>> =>
+    processes.clinic(name, {
+      ...common,
+      OTEL_SERVICE_NAME: name,
+      OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+      OTEL_BSP_SCHEDULE_DELAY: '300',
+      ...environment,
+    });
   const early = Promise.all([startTraced('gateway', {}), startTraced('desk', {})]);
-  const late = startDatabase();
+  const late = processes.clinic('database', common, false);
   late.catch(() => undefined);
   const [gateway, desk] = await early;
   desk.send({ gatewayUrl: gateway.ready.url });
