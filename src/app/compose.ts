@@ -10,10 +10,12 @@ import { startGrpcServer } from '../receive/grpc-server.ts';
 import { startHttpServer } from '../receive/http-server.ts';
 import { createInFlight, type InFlight } from '../receive/in-flight.ts';
 import { CLIENT_TIMES } from '../receive/listen.ts';
+import { createGate } from '../receive/senders.ts';
 import type { Store } from '../store/port.ts';
 import { lockDataFolder, openDataFolder } from '../wal/data-folder.ts';
 import { nodeDisk } from '../wal/disk.ts';
 import { type Coverage, startCoverage } from './coverage.ts';
+import { type Doors, openDoors } from './doors.ts';
 import { openEventReceivers } from './event-receivers.ts';
 import { createObservers } from './observers.ts';
 import { traced } from './own-spans.ts';
@@ -90,6 +92,7 @@ interface House extends Surroundings {
   readonly settings: Settings;
   readonly teardown: Teardown;
   readonly counters: Counters;
+  readonly doors: Doors;
   readonly store: Store;
   readonly setUp: SetUp;
   readonly stages: Stages;
@@ -103,6 +106,8 @@ const clock = systemClock;
 async function start(settings: Settings, surroundings: Surroundings, teardown: Teardown): Promise<RunningSpantrail> {
   const { log } = surroundings;
   const counters = new Counters();
+  const doors = await openDoors({ settings, clock, counters, log });
+  teardown.add(async () => doors.close());
   const folder = await openDataFolder(settings.dataDir);
   const lock = await lockDataFolder(folder, { report: (words) => log.warn(words) });
   teardown.add(() => lock.release());
@@ -129,7 +134,7 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const { unsettledBytesMax } = settings.wal;
   const readiness = createReadiness({ stages, setUp, unsettledBytesMax, counters });
   const house: House = {
-    ...{ ...surroundings, settings, teardown, counters, store, setUp, stages, coverage, observers },
+    ...{ ...surroundings, settings, teardown, counters, doors, store, setUp, stages, coverage, observers },
     readiness,
   };
 
@@ -164,7 +169,7 @@ async function inTime(work: Promise<unknown>, waitMs: number, log: Logger, words
   if (first === 'late') log.warn({ waitMs }, words);
 }
 
-async function startReceivers({ settings, stages, counters, log, teardown }: House) {
+async function startReceivers({ settings, stages, counters, doors, log, teardown }: House) {
   const { receive } = settings;
   const inFlight = createInFlight({ bytesMax: receive.inFlightBytesMax, connectionsMax: receive.connectionsMax });
   const shared = {
@@ -172,14 +177,15 @@ async function startReceivers({ settings, stages, counters, log, teardown }: Hou
     budget: stages.budget,
     inFlight,
     times: CLIENT_TIMES,
+    gate: createGate({ authenticator: doors.authenticator, counters, clock }),
     counters,
     requestBytesMax: receive.maxRequestBytes,
     onFault: (error: unknown) => log.error({ error }, 'receiver failed'),
   };
   const { methods, routes } = openEventReceivers(settings, { admit: stages.admit, counters, clock });
-  const grpc = await startGrpcServer({ ...shared, ...receive.grpc, methods });
+  const grpc = await startGrpcServer({ ...shared, ...receive.grpc, tls: doors.tls.grpc, methods });
   teardown.add(() => grpc.close(CLOSE_GRACE_MS));
-  const http = await startHttpServer({ ...shared, ...receive.http, routes });
+  const http = await startHttpServer({ ...shared, ...receive.http, tls: doors.tls.http, routes });
   teardown.add(() => http.close(CLOSE_GRACE_MS));
   return { grpc: grpc.port, http: http.port, inFlight };
 }

@@ -1,5 +1,6 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { createSecureContext, type SecureContextOptions, type Server, type TLSSocket, type TlsOptions } from 'node:tls';
 import type { Clock, Scheduler } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
@@ -50,6 +51,9 @@ const VERSION_MIN = 'TLSv1.2';
 
 /** For the first words of TLS, as for those of HTTP. */
 const HANDSHAKE_MS = 15_000;
+
+/** Handshakes in work at one listener: some 50 kB each. A thousand agents that all come back at once are done in seconds. */
+const HANDSHAKES_MAX = 1000;
 
 /** Refused clients of one address are told of in the log once in so long, so that they cannot fill it. */
 const TELL_MS = 60_000;
@@ -106,6 +110,7 @@ export async function openTls(settings: TlsSettings, options: TlsOptionsGiven): 
     protect(server) {
       const clients = new Set<TLSSocket>();
       servers.set(server, clients);
+      limitHandshakes(server, () => counters.add('tls_refused', 1, { listener: setting, reason: 'busy' }));
       // What was read since the options were taken.
       server.setSecureContext(material.context);
       server.prependListener('secureConnection', (socket) => {
@@ -125,6 +130,23 @@ export async function openTls(settings: TlsSettings, options: TlsOptionsGiven): 
     reload: watched.look,
     close: watched.close,
   };
+}
+
+/** Handshakes cost us more than those who begin them; connections are counted by the receivers when they are through. */
+function limitHandshakes(server: Server, refused: () => void): void {
+  const inWork = new Set<string>();
+  const originOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
+  server.prependListener('connection', (socket: Socket) => {
+    if (inWork.size >= HANDSHAKES_MAX) {
+      refused();
+      socket.destroy();
+      return;
+    }
+    const origin = originOf(socket);
+    inWork.add(origin);
+    socket.once('close', () => inWork.delete(origin));
+  });
+  server.prependListener('secureConnection', (socket) => inWork.delete(originOf(socket)));
 }
 
 /** May this client stay? Tells the log and the counters of those who may not. */

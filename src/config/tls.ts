@@ -6,8 +6,9 @@ export const tls = z
     certFile: z
       .string()
       .min(1)
+      .optional()
       .describe('PEM file of the server’s certificate, with those between it and the authority.'),
-    keyFile: z.string().min(1).describe('PEM file of its key.'),
+    keyFile: z.string().min(1).optional().describe('PEM file of its key.'),
     clientCaFile: z.string().min(1).optional().describe('PEM file of the authorities that sign clients’ certificates.'),
     clientCertificate: z
       .enum(['none', 'optional', 'required'])
@@ -27,6 +28,11 @@ export const tls = z
     path: ['crlFile'],
     error: 'is about clients’ certificates, so it needs clientCaFile',
   })
-  .optional();
-
-export type TlsFiles = NonNullable<z.output<typeof tls>>;
+  .transform(({ certFile, keyFile, ...clients }, context) => {
+    if (certFile !== undefined && keyFile !== undefined) return { certFile, keyFile, ...clients };
+    if (certFile ?? keyFile ?? clients.clientCaFile) {
+      context.addIssue({ code: 'custom', message: 'needs certFile and keyFile' });
+    }
+    return undefined;
+  })
+  .prefault({});

@@ -14,8 +14,8 @@ export interface FrameNote {
   readonly receivedNs: bigint;
   readonly namespace: string;
   /**
-   * Who sent it, as far as we know: a token's name later; until then `grpc`, `http`, `access_api` or `webhook`, and without trust
-   * `browser` or `untrusted`.
+   * Who sent it, as far as we know: the name of its token or certificate, without one `grpc`, `http`, `access_api` or `webhook`;
+   * without trust `browser` or `untrusted`, and what came by webhook or without trust has the name behind a colon.
    */
   readonly sender: string;
   /** May this sender state actors, outcomes and decisions, or only context? */
@@ -99,6 +99,11 @@ export interface Span {
   readonly unreadable?: number;
   /** The span's own bytes as sent, for digests: equal bytes are the same evidence. */
   readonly raw: Uint8Array;
+  /**
+   * The same object for spans that say the same, to senders of the same trust, but for ids, times, `attributeCount` and `traceState`:
+   * what rests on nothing else is remembered by it (`ByContent`). Absent where nobody looked.
+   */
+  readonly content?: object | undefined;
 }
 
 export interface LogRecord {

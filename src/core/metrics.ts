@@ -35,10 +35,21 @@ export const METRICS = {
     kind: 'counter',
     text: 'Requests of known senders and readers that they may not make, by reason: permission, signal, preset, namespace.',
   },
+  over_quota: {
+    unit: '{request}',
+    kind: 'counter',
+    text: 'Requests refused for the quota of their sender, by sender.',
+  },
+  sender_items: {
+    unit: '{item}',
+    kind: 'counter',
+    text: 'Spans, log records and data points that came with a token or certificate, by sender.',
+  },
+  sender_bytes: { unit: 'By', kind: 'counter', text: 'Bytes of evidence that came with one, by sender.' },
   tls_refused: {
     unit: '{connection}',
     kind: 'counter',
-    text: 'Connections refused in TLS, by listener and reason: missing, unknown, expired, revoked, no_crl, protocol.',
+    text: 'Connections refused in TLS, by listener and reason: missing, unknown, expired, revoked, no_crl, protocol, busy.',
   },
   tls_reload_failures: {
     unit: '{attempt}',
@@ -86,6 +97,13 @@ export const METRICS = {
     text: 'Log records without a trace id that were given the one that they name, by how: see `audit.join.tie`.',
   },
   redacted: { unit: '{text}', kind: 'counter', text: 'Secrets and fields left out of records, by rule.' },
+  forwarded: {
+    unit: '{event}',
+    kind: 'counter',
+    text: 'Events for another instance, by outcome: sent, kept (the Collector never takes it: joined here), received (from another instance), unknown (forwarded, but not signed with a known secret: makes no record).',
+  },
+  forward_waiting: { unit: '{event}', kind: 'gauge', text: 'Events that wait to be forwarded.' },
+  forward_failing: { unit: '1', kind: 'gauge', text: '1 while the Collector at forward.endpoint takes no events.' },
   appended: { unit: 'By', kind: 'counter', text: 'Bytes appended to the write-ahead log.' },
   fsyncs: { unit: '{fsync}', kind: 'counter', text: 'Group commits of the write-ahead log.' },
   compacted: { unit: 'By', kind: 'counter', text: 'Bytes of stored segments that were compressed.' },

@@ -269,7 +269,7 @@ function stampRecord(
  */
 function mayHaveMoved({ trace, audit }: SettledRecord['record']): boolean {
   const [first] = audit.evidence;
-  return trace === undefined && (first?.signal === 'access' || first?.sender === 'webhook');
+  return trace === undefined && (first?.signal === 'access' || /^webhook(?::|$)/.test(first?.sender ?? ''));
 }
 
 /** What the journal remembers of a published id that the settle does not yield: which one stands for it, if that is known. */

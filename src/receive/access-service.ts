@@ -3,8 +3,7 @@ import { WireError } from '../otlp/wire.ts';
 import { type Arrival, readAccessEvent } from './access-event.ts';
 import { isPlain } from './access-fields.ts';
 import { type AccessCodec, loadAccessCodec, RECORD_PATH, undecodable } from './access-proto.ts';
-import { NAMESPACE_HEADER } from './admission.ts';
-import { badRequest, overLimit, unavailable } from './grpc-calls.ts';
+import { badRequest, overLimit, overQuota, unavailable } from './grpc-calls.ts';
 import type { UnaryAnswer, UnaryMethod } from './grpc-server.ts';
 import * as http from './http-reply.ts';
 import { type JsonPiece, readJsonPieces, saysLines } from './json-pieces.ts';
@@ -62,10 +61,9 @@ export function createAccessService({
     method: {
       path: RECORD_PATH,
       signal: SIGNAL,
-      handle: async (message, peer, metadata, room = undefined) => {
-        const namespace = metadata.get(NAMESPACE_HEADER)[0]?.toString();
-        const from = { transport: 'grpc', sender: 'access_api', peer, namespace, browser: false } as const;
-        const source = { ...from, room: room ?? NO_ROOM, bytes: message.length };
+      handle: async (message, { peer, namespace, pass, reservation }) => {
+        const from = { transport: 'grpc', sender: 'access_api', peer, namespace, pass, browser: false } as const;
+        const source = { ...from, room: reservation ?? NO_ROOM, bytes: message.length };
         return grpcAnswer(codec, await recordProtobuf(message, source));
       },
     },
@@ -151,6 +149,8 @@ function grpcAnswer(codec: AccessCodec, result: Delivery): UnaryAnswer {
       return overLimit(result.limit);
     case 'unavailable':
       return unavailable(result.message, result.retryAfterMs);
+    case 'over_quota':
+      return overQuota(result.message, result.retryAfterMs);
   }
 }
 
@@ -168,5 +168,7 @@ export function replyOf(result: Delivery, encode?: (receipt: Receipt) => Buffer)
       return http.overLimit(encoding, result.limit);
     case 'unavailable':
       return http.unavailable(encoding, result.message, result.retryAfterMs);
+    case 'over_quota':
+      return http.overQuota(encoding, result.message, result.retryAfterMs);
   }
 }

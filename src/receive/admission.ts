@@ -7,6 +7,7 @@ import { scanLogs, scanMetrics, scanTraces } from '../otlp/scan.ts';
 import type { Frame } from '../wal/frame.ts';
 import type { Limit } from './fair-share.ts';
 import type { Inspect, Inspection } from './inspect.ts';
+import { type Pass, QUOTA_MESSAGE } from './senders.ts';
 
 /** Names the sender's namespace (tenant, environment); without it the default namespace is meant. */
 export const NAMESPACE_HEADER = 'x-spantrail-namespace';
@@ -35,8 +36,8 @@ export const FAULT_MESSAGE = 'the request could not be handled; send it again la
 export type Budget = () => { readonly refuse: boolean; readonly retryAfterMs: number };
 
 export interface AdmissionOptions {
-  /** Resolves when the frame is durable. */
-  readonly wal: { append(frame: Frame): Promise<unknown> };
+  /** Resolves when the frame is durable. `isDirect`: events of the access API or a webhook, which no Collector routed here. */
+  readonly wal: { append(frame: Frame, isDirect?: boolean): Promise<unknown> };
   readonly counters: Counters;
   readonly inspect: Inspect;
   /** Gives log records the trace that their text names. */
@@ -59,6 +60,8 @@ export interface RequestSource {
   readonly sender?: 'access_api' | 'webhook';
   /** It proved who it is (a webhook's signature): trusted wherever it comes from. */
   readonly isProven?: boolean;
+  /** Who it proved to be by a token or certificate; undefined when nobody is asked. */
+  readonly pass?: Pass | undefined;
   /** IP address. */
   readonly peer: string;
   /** As the sender gave it, not checked yet. */
@@ -71,6 +74,7 @@ export interface RequestSource {
  * - `accepted`: durable (or nothing in it needed to be); `rejected` of the `items` were refused for `reason`
  * - `invalid`: never acceptable, do not retry; `field` is the part of the request that `message` complains about
  * - `unavailable`: not acknowledged; send the same request again after `retryAfterMs`
+ * - `over_quota`: the same, because of what this sender sent before
  */
 export type AdmitResult =
   | {
@@ -82,7 +86,7 @@ export type AdmitResult =
       readonly trusted: boolean;
     }
   | { readonly kind: 'invalid'; readonly field: string; readonly message: string; readonly offset: number }
-  | { readonly kind: 'unavailable'; readonly message: string; readonly retryAfterMs: number };
+  | { readonly kind: 'unavailable' | 'over_quota'; readonly message: string; readonly retryAfterMs: number };
 
 /** Admits one request. The payload belongs to admission from here on: secrets in it are overwritten. Never rejects. */
 export type Admit = (signal: Signal, payload: Buffer, source: RequestSource) => Promise<AdmitResult>;
@@ -110,6 +114,8 @@ export function createAdmission(options: AdmissionOptions): Admit {
       return { kind: 'invalid', field: NAMESPACE_HEADER, message, offset: 0 };
     }
     const scanned = scan(signal, payload);
+    const waitMs = source.pass?.charge(scanned.ok ? scanned.items : 0, payload.length);
+    if (waitMs !== undefined) return { kind: 'over_quota', message: QUOTA_MESSAGE, retryAfterMs: waitMs };
     if (!scanned.ok) return { kind: 'invalid', field: 'body', message: scanned.message, offset: scanned.offset };
     namespaces.add(namespace);
     const accepted = scanned.items - scanned.rejected;
@@ -122,7 +128,7 @@ export function createAdmission(options: AdmissionOptions): Admit {
       counters.add('masked', masked);
       const note = annotate(options, namespace, source, found);
       try {
-        await options.wal.append({ signal, note, payload: tied, items: accepted });
+        await options.wal.append({ signal, note, payload: tied, items: accepted }, source.sender !== undefined);
       } catch (cause) {
         options.onAppendFailure(cause);
         const message = 'the request could not be made durable; send it again later';
@@ -154,11 +160,20 @@ function annotate(
   source: RequestSource,
   found: Inspection['note'] = {},
 ): FrameNote {
-  const { peer, browser, transport, sender = transport, isProven = false } = source;
-  const { trusted: isTrustedPeer, vouches } = options.trust(peer, browser);
-  const trusted = isTrustedPeer || isProven;
+  const { peer, browser, isProven = false, pass } = source;
+  const peerIs = options.trust(peer, browser);
+  // A token that is used from elsewhere than it should be is no more than what comes from there.
+  const trusted = isProven || (peerIs.trusted && pass?.trusted !== false);
+  const vouches = peerIs.vouches || (trusted && pass?.vouches === true && !browser);
   const receivedNs = msToNs(options.clock.nowMs());
-  // The ids of events count within their sender: by a name of their own, those without trust take no trusted event's place.
-  const name = trusted ? sender : browser ? 'browser' : 'untrusted';
-  return { receivedNs, namespace, sender: name, trusted, vouches, peer, ...found };
+  return { receivedNs, namespace, sender: nameOf(source, trusted), trusted, vouches, peer, ...found };
+}
+
+/** The ids of events count within their sender: by a name of their own, those without trust take no trusted event's place. */
+function nameOf({ transport, sender, browser, pass }: RequestSource, trusted: boolean): string {
+  const doubt = trusted ? undefined : browser ? 'browser' : 'untrusted';
+  if (!pass) return doubt ?? sender ?? transport;
+  // One sender, whichever way it comes; only what others call us with stays apart (`mayHaveMoved` in join/batch.ts).
+  const kind = doubt ?? (sender === 'webhook' ? sender : undefined);
+  return kind === undefined ? pass.name : `${kind}:${pass.name}`;
 }

@@ -2,14 +2,17 @@ import { constants, type Http2Session, type ServerHttp2Stream } from 'node:http2
 import { Duplex } from 'node:stream';
 import type { ServerInterceptingCallInterface, ServerInterceptor } from '@grpc/grpc-js';
 import { Metadata, ResponderBuilder, ServerInterceptingCall, ServerListenerBuilder, status } from '@grpc/grpc-js';
+import { clientCertificateOf } from '../auth/client-certificate.ts';
+import type { SentSignal } from '../auth/principal.ts';
 import { assert } from '../core/assert.ts';
 import type { Counters } from '../core/metrics.ts';
 import { encodeStatus } from '../otlp/response.ts';
-import { BUDGET_MESSAGE, type Budget, LIMIT_MESSAGES, RETRY_AFTER_MS } from './admission.ts';
+import { BUDGET_MESSAGE, type Budget, LIMIT_MESSAGES, NAMESPACE_HEADER, RETRY_AFTER_MS } from './admission.ts';
 import type { Limit } from './fair-share.ts';
 import type { Connection, Reservation } from './in-flight.ts';
 import { CONTENT_ENCODINGS, inflate, looksCompressed } from './inflate.ts';
 import { type CutReason, PIECE_BYTES_MIN } from './limits.ts';
+import type { Closed, Entrance, Gate, Pass } from './senders.ts';
 
 export interface Refusal {
   readonly kind: 'status';
@@ -33,6 +36,17 @@ export function unavailable(message: string, retryAfterMs: number): Refusal {
 export function overLimit(limit: Limit): Refusal {
   const code = limit === 'share' ? status.RESOURCE_EXHAUSTED : status.UNAVAILABLE;
   return refusal(code, LIMIT_MESSAGES[limit], { retryAfterMs: RETRY_AFTER_MS });
+}
+
+/** Of a sender over its quota: what makes clients retry is RetryInfo. */
+export function overQuota(message: string, retryAfterMs: number): Refusal {
+  return refusal(status.RESOURCE_EXHAUSTED, message, { retryAfterMs });
+}
+
+function notLetIn({ code, message, retryAfterMs = RETRY_AFTER_MS }: Closed): Refusal {
+  if (code === 'over_share') return overQuota(message, retryAfterMs);
+  const number = code === 'unauthenticated' ? status.UNAUTHENTICATED : status.PERMISSION_DENIED;
+  return { kind: 'status', code: number, message, metadata: new Metadata() };
 }
 
 /** Without RetryInfo, which tells clients not to retry. */
@@ -60,11 +74,19 @@ export interface CallLimits {
   /** How long a request may take to arrive. */
   readonly requestMs: number;
   /** What the requests of each method path are counted as. */
-  readonly signals: ReadonlyMap<string, string>;
+  readonly signals: ReadonlyMap<string, SentSignal>;
+  /** Asked before a byte of the message is read. */
+  readonly gate: Gate;
   /** The connections that are served. */
   readonly connections: WeakMap<Http2Session, Connection>;
-  /** Filled with each call's reservation, by the metadata object that its handler gets too. */
-  readonly reservations: WeakMap<Metadata, Reservation>;
+  /** Filled with what is known of each call, by the metadata object that its handler gets too. */
+  readonly begun: WeakMap<Metadata, BegunCall>;
+}
+
+export interface BegunCall {
+  readonly reservation: Reservation;
+  readonly pass: Pass | undefined;
+  readonly namespace: string | undefined;
 }
 
 /**
@@ -107,8 +129,13 @@ export function guardCalls(limits: CallLimits): ServerInterceptor {
     stream.once('close', release);
     const listener = new ServerListenerBuilder()
       .withOnReceiveMetadata((metadata, next) => {
-        limits.reservations.set(metadata, reservation);
+        const entrance = enter(method.path, metadata, stream, limits);
+        if (!entrance.isOpen) return refuse(undefined, notLetIn(entrance));
+        limits.begun.set(metadata, { ...entrance, reservation });
         next(metadata);
+      })
+      .withOnReceiveHalfClose((next) => {
+        if (!refused) next();
       })
       .withOnReceiveMessage((message: Buffer, next) => {
         if (refused) return;
@@ -124,6 +151,16 @@ export function guardCalls(limits: CallLimits): ServerInterceptor {
       .build();
     return new ServerInterceptingCall(call, new ResponderBuilder().withStart((next) => next(listener)).build());
   };
+}
+
+function enter(path: string, metadata: Metadata, { session }: ServerHttp2Stream, limits: CallLimits): Entrance {
+  const namespace = metadata.get(NAMESPACE_HEADER)[0]?.toString();
+  const signal = limits.signals.get(path);
+  // There is no such method, and that is the answer.
+  if (signal === undefined) return { isOpen: true, pass: undefined, namespace };
+  const authorization = metadata.get('authorization')[0]?.toString();
+  const certificate = session && clientCertificateOf(session.socket);
+  return limits.gate({ credentials: { authorization, certificate }, signal, namespace });
 }
 
 type Refuse = (reason: CutReason | undefined, answer: Refusal) => void;

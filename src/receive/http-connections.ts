@@ -1,6 +1,7 @@
 import type { IncomingMessage, Server } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { Server as TlsServer } from 'node:tls';
 import { ERROR_CODES, type ErrorCode } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import { encodeStatus } from '../otlp/response.ts';
@@ -27,6 +28,8 @@ export function watchConnections(
   const inWork = new WeakMap<Duplex, IncomingMessage>();
   const answeredEarly = new WeakSet<Duplex>();
   const cut = (reason: CutReason): void => counters.add('cut', 1, { transport: 'http', reason });
+  // With TLS, what comes out of a connection is a socket of its own; the first is known by where it comes from.
+  const handshakes = new Map<string, Connection>();
   server.on('connection', (socket) => {
     const connection = inFlight.connect(peerAddress(socket.remoteAddress));
     if (typeof connection === 'string') {
@@ -35,7 +38,17 @@ export function watchConnections(
       return;
     }
     connections.set(socket, connection);
-    socket.once('close', () => connection.close());
+    const origin = originOf(socket);
+    if (server instanceof TlsServer) handshakes.set(origin, connection);
+    socket.once('close', () => {
+      handshakes.delete(origin);
+      connection.close();
+    });
+  });
+  server.on('secureConnection', (socket: Socket) => {
+    const connection = handshakes.get(originOf(socket));
+    if (connection) connections.set(socket, connection);
+    else socket.destroy();
   });
   server.on('request', (request, response) => {
     inWork.set(request.socket, request);
@@ -71,12 +84,21 @@ export function watchConnections(
     else socket.destroy();
   });
   server.on('clientError', (error: Error & { code?: unknown }, socket) => {
+    // Not even TLS: that is told where TLS is.
+    if (server instanceof TlsServer && !connections.has(socket)) {
+      socket.destroy();
+      return;
+    }
     const reason = reasonFor(error.code, socket);
     if (reason) cut(reason);
     if (!reason || answeredEarly.has(socket)) socket.destroy();
     else endWith(socket, ...BROKEN_ANSWERS[error.code === 'HPE_HEADER_OVERFLOW' ? 'headers' : reason]);
   });
   return (socket) => connections.get(socket);
+}
+
+function originOf({ remoteAddress, remotePort }: Socket): string {
+  return `${remoteAddress} ${remotePort}`;
 }
 
 type BrokenAnswer = readonly [line: string, code: ErrorCode, message: string];

@@ -1,9 +1,11 @@
+import type { SentSignal } from '../auth/principal.ts';
 import { ERROR_CODES, type ErrorCode } from '../core/errors.ts';
 import { type Encoding, encodeStatus, type StatusAnswer } from '../otlp/response.ts';
 import { LIMIT_MESSAGES, RETRY_AFTER_MS } from './admission.ts';
 import type { Limit } from './fair-share.ts';
 import type { Reservation } from './in-flight.ts';
 import type { CutReason } from './limits.ts';
+import type { Closed, Pass } from './senders.ts';
 
 /** An answer to be sent over HTTP. */
 export interface Reply {
@@ -50,6 +52,21 @@ export function unavailable(encoding: Encoding | undefined, message: string, ret
   return retryLater('unavailable', encoding, message, retryAfterMs);
 }
 
+/** Of a sender over its quota. */
+export function overQuota(encoding: Encoding | undefined, message: string, retryAfterMs: number): Reply {
+  return retryLater('over_share', encoding, message, retryAfterMs);
+}
+
+/** The challenge is that of RFC 6750. */
+export function notLetIn(
+  encoding: Encoding | undefined,
+  { code, message, retryAfterMs = RETRY_AFTER_MS }: Closed,
+): Reply {
+  if (code === 'over_share') return overQuota(encoding, message, retryAfterMs);
+  const error = code === 'forbidden' ? ', error="insufficient_scope"' : '';
+  return fail(code, encoding, message, { 'www-authenticate': `Bearer realm="spantrail"${error}` });
+}
+
 function retryLater(code: ErrorCode, encoding: Encoding | undefined, message: string, retryAfterMs: number): Reply {
   const { http, grpc } = ERROR_CODES[code];
   const body = encodeStatus(encoding ?? 'json', { code: grpc, message, retryAfterMs });
@@ -67,6 +84,7 @@ export interface RouteRequest {
   readonly peer: string;
   /** As the sender gave it. */
   readonly namespace: string | undefined;
+  readonly pass?: Pass | undefined;
   readonly browser: boolean;
   /** What it holds of what is in flight. */
   readonly room: Pick<Reservation, 'add' | 'shrinkTo'>;
@@ -76,7 +94,11 @@ export interface HttpRoute {
   /** A path that ends in `/` is that of all below it. */
   readonly path: string;
   /** What its requests are counted as. */
-  readonly signal: string;
+  readonly signal: SentSignal;
+  /** Of a path: the preset that is meant. */
+  readonly presetOf?: (path: string) => string;
+  /** Of a path: does the sender prove itself to the route, by what is in the body, when it has no token of ours? */
+  readonly isSigned?: (path: string) => boolean;
   /** Looks at all but the body: refuses, or says what is to be done with it. */
   readonly open: (request: RouteRequest) => Reply | ((body: Buffer) => Promise<Reply>);
 }

@@ -1,5 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { Server as TlsServer } from 'node:tls';
+import { clientCertificateOf } from '../auth/client-certificate.ts';
+import type { SentSignal } from '../auth/principal.ts';
+import type { Tls } from '../auth/tls.ts';
+import { bearerToken } from '../auth/token.ts';
 import type { Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import { transcodeJson } from '../otlp/json.ts';
@@ -14,7 +20,9 @@ import {
   fail,
   failField,
   type HttpRoute,
+  notLetIn,
   overLimit,
+  overQuota,
   type Reply,
   reply,
   unavailable,
@@ -23,6 +31,7 @@ import type { Connection, InFlight, Reservation } from './in-flight.ts';
 import { CONTENT_ENCODINGS } from './inflate.ts';
 import { HEADER_BYTES_MAX, HEADERS_MAX } from './limits.ts';
 import { type ClientTimes, type Listening, listen, peerAddress, SOCKET_OPTIONS } from './listen.ts';
+import { type Entrance, type Gate, OPEN_GATE, type Pass } from './senders.ts';
 
 export interface HttpServerOptions {
   readonly host: string;
@@ -31,6 +40,10 @@ export interface HttpServerOptions {
   readonly admit: Admit;
   /** Asked before a body is read, so that an overload does not cost the reading of what is refused. */
   readonly budget: Budget;
+  /** Who may send; default: everybody. */
+  readonly gate?: Gate;
+  /** Default: plain text. */
+  readonly tls?: Tls | undefined;
   readonly inFlight: InFlight;
   readonly counters: Counters;
   /** Cap on one request's body, both as it is sent and after it is inflated. */
@@ -55,7 +68,7 @@ const KEEP_ALIVE_MS = 120_000;
 /** How often slow requests are looked for. */
 const CHECK_MS = 2000;
 
-/** Serves OTLP over HTTP/1.1 without TLS: protobuf and JSON by content type on one port. */
+/** Serves OTLP over HTTP/1.1: protobuf and JSON by content type on one port. */
 export async function startHttpServer(options: HttpServerOptions): Promise<Listening> {
   const originAllowed = compileOrigins(options.corsOrigins);
   const { times, counters } = options;
@@ -68,7 +81,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
     keepAliveTimeout: KEEP_ALIVE_MS,
     maxHeaderSize: HEADER_BYTES_MAX,
   };
-  const server = createServer(settings, (request, response) => {
+  const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const connection = connectionOf(request.socket);
     if (!connection) return;
     const cors = corsHeaders(request.headers, originAllowed);
@@ -79,7 +92,12 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
       if (reply?.reason) counters.add('cut', 1, { transport: 'http', reason: reply.reason });
       if (reply) send(request, response, { ...reply, headers: { ...cors, ...reply.headers } }, closing);
     });
-  });
+  };
+  const { tls } = options;
+  const server = tls
+    ? createTlsServer({ ...settings, ...tls.serverOptions }, onRequest)
+    : createServer(settings, onRequest);
+  if (server instanceof TlsServer) tls?.protect(server);
   server.maxHeadersCount = HEADERS_MAX;
   const connectionOf = watchConnections(server, options);
   const port = await listen(server, {
@@ -136,7 +154,10 @@ async function answerBegun(
   const route = signal === undefined ? routeOf(request, options) : undefined;
   if (route) return answerRoute(route, request, reservation, options);
   if (!signal) return fail('not_found', encoding, notFoundMessage(request, options));
+  // Without credentials, as browsers send it.
   if (isPreflight(request.method, request.headers)) return preflight(request, originAllowed);
+  const entrance = enter(request, signal, undefined, options);
+  if (!entrance.isOpen) return notLetIn(encoding, entrance);
   if (request.method !== 'POST') {
     return fail('method_not_allowed', encoding, `${pathOf(request)} takes POST`, { allow: 'POST' });
   }
@@ -146,7 +167,8 @@ async function answerBegun(
   }
   const body = await bodyWithin(request, encoding, reservation, options);
   if (!Buffer.isBuffer(body)) return body;
-  return exportReply(signal, encoding, await admitBody(request, signal, encoding, body, options.admit));
+  const source = senderOf(request, entrance);
+  return exportReply(signal, encoding, await admitBody(source, signal, encoding, body, options.admit));
 }
 
 /** The body of a request that there is room for; else the refusal, or undefined when the client is gone. */
@@ -178,32 +200,65 @@ async function answerRoute(
   if (isPreflight(request.method, request.headers)) {
     return fail('forbidden', 'json', `${route.path} is not for pages in browsers; they send OTLP to /v1/traces`);
   }
+  const path = pathOf(request);
+  const entrance = enterRoute(request, route, path, options);
+  if (!entrance.isOpen) return notLetIn('json', entrance);
   if (request.method !== 'POST') {
     return fail('method_not_allowed', 'json', `${route.path} takes POST`, { allow: 'POST' });
   }
   const opened = route.open({
-    path: pathOf(request),
+    path,
     contentType: (request.headers['content-type'] ?? '').toLowerCase(),
     headers: request.headers,
     room: reservation,
-    ...senderOf(request),
+    ...senderOf(request, entrance),
   });
   if (typeof opened !== 'function') return opened;
   const body = await bodyWithin(request, encodingOf(request) ?? 'json', reservation, options);
   return Buffer.isBuffer(body) ? opened(body) : body;
 }
 
-function senderOf(request: IncomingMessage) {
+function enter(
+  { headers, socket }: IncomingMessage,
+  signal: SentSignal,
+  preset: string | undefined,
+  { gate = OPEN_GATE }: HttpServerOptions,
+): Entrance {
+  const credentials = { authorization: headers.authorization, certificate: clientCertificateOf(socket) };
+  return gate({ credentials, signal, preset, namespace: namespaceIn(headers) });
+}
+
+function enterRoute(request: IncomingMessage, route: HttpRoute, path: string, options: HttpServerOptions): Entrance {
+  // The header may be the secret that the route asks for.
+  const hasToken = bearerToken(request.headers.authorization ?? '') !== undefined;
+  if (hasToken || !route.isSigned?.(path)) return enter(request, route.signal, route.presetOf?.(path), options);
+  return { isOpen: true, pass: undefined, namespace: namespaceIn(request.headers) };
+}
+
+function namespaceIn(headers: IncomingMessage['headers']): string | undefined {
+  return headers[NAMESPACE_HEADER]?.toString();
+}
+
+interface HttpSource {
+  readonly transport: 'http';
+  readonly peer: string;
+  readonly namespace: string | undefined;
+  readonly pass: Pass | undefined;
+  readonly browser: boolean;
+}
+
+function senderOf(request: IncomingMessage, { pass, namespace }: Extract<Entrance, { isOpen: true }>): HttpSource {
   return {
-    transport: 'http' as const,
+    transport: 'http',
     peer: peerAddress(request.socket.remoteAddress),
-    namespace: request.headers[NAMESPACE_HEADER]?.toString(),
+    namespace,
+    pass,
     browser: request.headers.origin !== undefined,
   };
 }
 
 function admitBody(
-  request: IncomingMessage,
+  source: HttpSource,
   signal: Signal,
   encoding: Encoding,
   body: Buffer,
@@ -214,7 +269,7 @@ function admitBody(
     const field = transcoded.path || 'body';
     return { kind: 'invalid', field, message: `${field}: ${transcoded.message}`, offset: 0 };
   }
-  return admit(signal, transcoded.payload, senderOf(request));
+  return admit(signal, transcoded.payload, source);
 }
 
 function exportReply(signal: Signal, encoding: Encoding, result: AdmitResult): Reply {
@@ -225,6 +280,8 @@ function exportReply(signal: Signal, encoding: Encoding, result: AdmitResult): R
       return failField(encoding, { field: result.field, description: result.message });
     case 'unavailable':
       return unavailable(encoding, result.message, result.retryAfterMs);
+    case 'over_quota':
+      return overQuota(encoding, result.message, result.retryAfterMs);
   }
 }
 
