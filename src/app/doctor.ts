@@ -116,9 +116,33 @@ function describePipeline(pipeline: PipelineAnswer): Finding[] {
     ...(waiting > 0
       ? [{ state: 'note' as const, text: `${waiting} items wait in quarantine; "spantrail quarantine list" says why` }]
       : []),
+    ...describeForwarding(pipeline),
     ...describeCredentials(pipeline),
     ...describeCoverage(pipeline),
   ];
+}
+
+/** Of several instances: events on their way to another one. Nothing where none is ever forwarded. */
+function describeForwarding({ counters }: PipelineAnswer): Finding[] {
+  const of = (name: string, outcome?: string) =>
+    counters
+      .filter((sample) => sample.name === name && (outcome === undefined || sample.labels['outcome'] === outcome))
+      .reduce((sum, { value }) => sum + value, 0);
+  const waiting = of('forward_waiting');
+  const unknown = of('forwarded', 'unknown');
+  const findings: Finding[] = [];
+  if (of('forward_failing') > 0) {
+    const text = `${waiting} events wait to be forwarded and the Collector at forward.endpoint takes none; the log says why`;
+    findings.push({ state: 'bad', text });
+  } else if (waiting + of('forwarded') > 0) {
+    const text = `forwarding: ${of('forwarded', 'sent')} events sent, ${of('forwarded', 'received')} received, ${of('forwarded', 'kept')} kept, ${waiting} waiting`;
+    findings.push({ state: 'ok', text });
+  }
+  if (unknown > 0) {
+    const text = `${unknown} forwarded events are not signed with forward.secret and make no record: give all instances the same secret`;
+    findings.push({ state: 'bad', text });
+  }
+  return findings;
 }
 
 /** Sums cannot tell: what was in there may have been accepted after the last mark that is left. */

@@ -13,6 +13,7 @@ import type { SegmentReport } from '../wal/segment-recovery.ts';
 import { SettleJournal } from '../wal/settle-journal.ts';
 import { Wal } from '../wal/wal.ts';
 import { createBudget } from './budget.ts';
+import { type Forwarding, openForwarding } from './forward.ts';
 import { PUMP_DEFAULTS, type Pump, type PumpLog, type PumpOptions, startPump } from './pump.ts';
 import { replayInto } from './replay.ts';
 import { startShards, walFolder } from './shards.ts';
@@ -110,7 +111,16 @@ async function wire(
   const bytesAtStart = disk.wal.bytes;
   const unsettledBytes = () => state.pump?.status().unsettledBytes ?? disk.wal.bytes - bytesAtStart;
   const budget = budgetOf(settings, disk, state, unsettledBytes);
-  const admit = admissionOf(options, disk.wal, budget);
+  const forwarding = await openForwarding({
+    ...options,
+    settings: settings.forward,
+    disk: options.disk ?? nodeDisk,
+    scheduler: options.scheduler ?? systemScheduler,
+    wal: disk.wal,
+    writeFailed: (error) => isDiskFull(error) && disk.diskSpace.noteFull(),
+  });
+  opened.push(forwarding);
+  const admit = admissionOf(options, forwarding, budget);
   let joining: Promise<void> | undefined;
   return {
     ...disk,
@@ -195,7 +205,7 @@ function budgetOf({ wal, join }: Settings, { diskSpace }: Files, state: StageSta
 
 function admissionOf(
   { settings, counters, clock, log, sources = plainSources(settings, counters) }: StageOptions,
-  wal: Wal,
+  wal: Forwarding,
   budget: Stages['budget'],
 ): Admit {
   const { receive, namespace } = settings;

@@ -32,7 +32,7 @@ export function addConfigCommands(program: Command, terminal: Terminal): void {
       const settings = loadSettings({ file, environment: terminal.environment });
       checkRules(settings);
       const hidden = (key: string, value: unknown) =>
-        /^(?:password|apiKey|secret)$/.test(key) && value ? '(set)' : value;
+        /^(?:password|apiKey|secret|formerSecret|authorization)$/i.test(key) && value ? '(set)' : value;
       terminal.write(options.print ? `${JSON.stringify(settings, hidden, 2)}\n` : `${file}: ok\n`);
     });
 }

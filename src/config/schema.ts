@@ -2,6 +2,7 @@ import { z } from 'zod';
 import { auth } from './auth.ts';
 import { checks, purpose } from './checks.ts';
 import { events } from './events.ts';
+import { forward } from './forward.ts';
 import { identity } from './identity.ts';
 import { mappings, presets } from './mappings.ts';
 import { origin } from './origin.ts';
@@ -305,6 +306,7 @@ export const settingsSchema = z.strictObject({
   auth,
   receive,
   events,
+  forward,
   wal,
   join,
   access,
