@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { auth } from './auth.ts';
 import { checks, purpose } from './checks.ts';
+import { elasticsearch } from './elasticsearch.ts';
 import { events } from './events.ts';
 import { forward } from './forward.ts';
 import { identity } from './identity.ts';
@@ -267,25 +268,7 @@ const store = z
         threads: z.int().positive().default(2).describe('Threads that the database may take.'),
       })
       .prefault({}),
-    elasticsearch: z
-      .strictObject({
-        urls: z
-          .array(z.url({ protocol: /^https?$/, error: 'must be an address like http://127.0.0.1:9200' }))
-          .min(1)
-          .default(['http://127.0.0.1:9200'])
-          .describe('Nodes of the cluster (servers 8.19 and 9).'),
-        username: z.string().optional().describe('User, with `password`.'),
-        password: z.string().optional().describe('Password; better given as ${env:NAME}.'),
-        apiKey: z.string().optional().describe('API key instead of user and password.'),
-        caFile: z.string().optional().describe('PEM file of the authority that signed the servers’ certificates.'),
-        indexPeriod: z.enum(['day', 'week', 'month']).default('day').describe('Time span of one index.'),
-        replicas: z.int().min(0).default(0).describe('Copies of each shard; 1 or more on clusters with several nodes.'),
-        refreshIntervalMs: durationMs('1s').describe('How soon written records can be found.'),
-        requestTimeoutMs: durationMs('60s').describe(
-          'A request without an answer for this long has failed; what it was to write is written again.',
-        ),
-      })
-      .prefault({}),
+    elasticsearch,
   })
   .prefault({});
 

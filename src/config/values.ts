@@ -17,6 +17,9 @@ function withUnit(units: Readonly<Record<string, number>>, example: string) {
   ]);
 }
 
+/** Milliseconds, without a default. */
+export const duration = withUnit(DURATION_MS, '10s');
+
 /** Milliseconds, written as a number or with a unit: `500ms`, `10s`, `2m`, `1h`, `30d`. */
 export function durationMs(byDefault: string) {
   return withUnit(DURATION_MS, '10s').prefault(byDefault);

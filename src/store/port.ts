@@ -2,6 +2,7 @@ import type { FieldValue } from '../core/fields.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import type { Query } from '../query/ast.ts';
+import type { StoreCare } from './care.ts';
 
 /** Which records a read looks at. Records that were superseded by another id are hidden unless asked for. */
 export interface Selection {
@@ -135,6 +136,13 @@ export interface RankRequest extends GetHint {
   readonly id: string;
 }
 
+export interface StoreSetUp {
+  /** Also what somebody changed by hand; without it that is left alone. */
+  readonly overwrite?: boolean;
+  /** A namespace that is to be prepared before its first record comes. */
+  readonly namespace?: string;
+}
+
 /**
  * Where records live. Every adapter passes test/conformance/store.ts. Adapters throw AppError('store_unavailable') for
  * what a retry may mend and no record is at fault for: the same write is repeated until it works. Any other error of a
@@ -144,7 +152,9 @@ export interface RankRequest extends GetHint {
 export interface Store {
   readonly capabilities: Capabilities;
   /** Creates or upgrades tables, templates and aliases. May be called on every start. */
-  setUp(): Promise<void>;
+  setUp(options?: StoreSetUp): Promise<void>;
+  /** Present where somebody has to look after the place in which the records are. */
+  readonly care?: StoreCare;
   /**
    * Resolves when every record of the batch is durable. Idempotent; a higher rank replaces a lower, equal is the same,
    * lower is ignored. Before a record is replaced by a higher rank, the earlier one is kept among the revisions.

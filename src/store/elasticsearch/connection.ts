@@ -1,11 +1,14 @@
+import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { Client, errors } from '@elastic/elasticsearch';
+import { Client, type ClientOptions, errors } from '@elastic/elasticsearch';
 import { AppError } from '../../core/errors.ts';
 import { ExactSerializer } from './exact.ts';
 
 export interface ElasticsearchSettings {
   /** Nodes of the cluster. */
   readonly urls: readonly string[];
+  /** Instead of them, for a deployment on Elastic Cloud. */
+  readonly cloudId?: string | undefined;
   readonly username?: string | undefined;
   readonly password?: string | undefined;
   /** Instead of user and password. */
@@ -14,6 +17,8 @@ export interface ElasticsearchSettings {
   readonly caFile?: string | undefined;
   /** Time span of one index, in UTC. Records are retired by deleting whole indices. */
   readonly indexPeriod: 'day' | 'week' | 'month';
+  /** Indices all of whose records are older are deleted; undefined keeps everything. Milliseconds. */
+  readonly retentionMs?: number | undefined;
   /** Copies of each shard besides the first. */
   readonly replicas: number;
   /** How soon what was written can be found. */
@@ -33,22 +38,24 @@ export interface Connection {
 }
 
 export async function connect(settings: ElasticsearchSettings): Promise<Connection> {
-  const { username, password = '', apiKey, caFile } = settings;
+  const { urls, cloudId, username, password = '', apiKey, caFile } = settings;
   const auth = apiKey !== undefined ? { apiKey } : username !== undefined ? { username, password } : undefined;
+  const place: ClientOptions = cloudId === undefined ? { nodes: [...urls] } : { cloud: { id: cloudId } };
   const client = new Client({
-    nodes: [...settings.urls],
+    ...place,
     requestTimeout: settings.requestTimeoutMs,
-    maxRetries: 1,
+    // Past nodes that are away to one that is there.
+    maxRetries: Math.max(1, urls.length - 1),
     Serializer: ExactSerializer,
     ...(auth && { auth }),
     ...(caFile !== undefined && { tls: { ca: await readAuthority(caFile) } }),
   });
-  const place = settings.urls.map(withoutPassword).join(', ');
+  const name = cloudId === undefined ? urls.map(withoutPassword).join(', ') : `cloud ${cloudId.split(':')[0]}`;
   const request = async <T>(work: (client: Client) => Promise<T>): Promise<T> => {
     try {
       return await work(client);
     } catch (error) {
-      throw asAppError(error, place);
+      throw asAppError(error, name);
     }
   };
   return { client, request };
@@ -59,10 +66,18 @@ export function isTransient(status: number): boolean {
 }
 
 async function readAuthority(path: string): Promise<string> {
+  let text: string;
   try {
-    return await readFile(path, 'utf8');
+    text = await readFile(path, 'utf8');
   } catch (cause) {
     throw new AppError('config', `store.elasticsearch.caFile: ${path} cannot be read`, { cause });
+  }
+  try {
+    // Without this a file of something else would be passed over in silence, and every server be a stranger.
+    new X509Certificate(text);
+    return text;
+  } catch (cause) {
+    throw new AppError('config', `store.elasticsearch.caFile: ${path} holds no certificate in PEM`, { cause });
   }
 }
 
@@ -80,19 +95,52 @@ function asAppError(error: unknown, place: string): unknown {
       });
     }
     if (status === 401 || status === 403) {
-      return new AppError('store_unavailable', `Elasticsearch at ${place} refuses our credentials: ${reason}`, {
-        cause: error,
-      });
+      const words = status === 401 ? 'refuses our credentials' : 'does not let this user do that';
+      return new AppError('store_unavailable', `Elasticsearch at ${place} ${words}: ${reason}`, { cause: error });
     }
     if (status >= 500) return new AppError('internal', `Elasticsearch failed (${status}): ${reason}`, { cause: error });
     return new AppError('bad_request', `Elasticsearch refuses the request (${status}): ${reason}`, { cause: error });
   }
   if (error instanceof errors.ElasticsearchClientError) {
-    return new AppError('store_unavailable', `Elasticsearch at ${place} does not answer: ${error.message}`, {
-      cause: error,
-    });
+    const words = describeSilence(error);
+    return new AppError('store_unavailable', `Elasticsearch at ${place} ${words}: ${error.message}`, { cause: error });
   }
   return error;
+}
+
+/** What the names and words of Node's TLS errors mean for the settings. */
+const TLS_FAILURES: readonly (readonly [RegExp, string])[] = [
+  [/CERT_HAS_EXPIRED|certificate has expired/, 'shows a certificate that has expired'],
+  [
+    /CERT_NOT_YET_VALID|certificate is not yet valid/,
+    'shows a certificate that does not count yet (or this clock is behind)',
+  ],
+  [
+    /ERR_TLS_CERT_ALTNAME_INVALID|match certificate's altnames/,
+    'shows a certificate for another name than the address has',
+  ],
+  [
+    /self.signed|unable.to.verify|unable.to.get.(local.)?issuer|CERT_SIGNATURE_FAILURE/i,
+    'shows a certificate that nobody known vouches for; store.elasticsearch.caFile names the authority that signed it',
+  ],
+  [/wrong.version.number|packet.length.too.long/i, 'speaks no TLS there; its address begins with http'],
+  [/other side closed|socket hang up/, 'closes the connection; if it speaks TLS, its address begins with https'],
+];
+
+function describeSilence(error: errors.ElasticsearchClientError): string {
+  const codes: string[] = [];
+  // The library's own error is the cause of the client's.
+  for (let cause: unknown = error; cause instanceof Error && codes.length < 5; cause = cause.cause) {
+    codes.push(`${(cause as NodeJS.ErrnoException).code ?? ''} ${cause.message}`);
+  }
+  const text = codes.join(' ');
+  return TLS_FAILURES.find(([names]) => names.test(text))?.[1] ?? 'does not answer';
+}
+
+/** Also for an index that is blocked: the server has one status for both. */
+export function isForbidden(error: unknown): boolean {
+  const cause = error instanceof AppError ? error.cause : error;
+  return cause instanceof errors.ResponseError && cause.statusCode === 403;
 }
 
 function reasonOf(error: errors.ResponseError): string {

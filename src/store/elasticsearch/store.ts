@@ -3,8 +3,12 @@ import { AppError } from '../../core/errors.ts';
 import type { Store } from '../port.ts';
 import { aggregate, facets, histogram } from './aggregations.ts';
 import { connect, type ElasticsearchSettings } from './connection.ts';
-import { indexPattern, setUpIndices } from './indices.ts';
+import { ALL_INDICES } from './indices.ts';
+import { inspectCluster } from './inspect.ts';
 import { count, get, iterate, ranks, revisions, search, trace } from './reader.ts';
+import { retireIndices } from './retention.ts';
+import { setUpIndices } from './set-up.ts';
+import { SUPPORTED } from './versions.ts';
 import { Writer } from './writer.ts';
 
 /**
@@ -14,13 +18,20 @@ import { Writer } from './writer.ts';
 export async function openElasticsearchStore(settings: ElasticsearchSettings): Promise<Store> {
   const connection = await connect(settings);
   const writer = new Writer(connection, settings.indexPeriod);
+  const { retentionMs } = settings;
   return {
     capabilities: {
       name: 'elasticsearch',
       searchableAfterMs: settings.refreshIntervalMs,
       exactAggregations: false,
     },
-    setUp: () => setUpIndices(connection, settings).catch(refuseOthers),
+    setUp: (options) => setUpIndices(connection, settings, options).catch(refuseOthers),
+    care: {
+      inspect: () => inspectCluster(connection, settings),
+      ...(retentionMs !== undefined && {
+        retire: (nowMs: number) => retireIndices(connection, retentionMs, nowMs),
+      }),
+    },
     write: (batch) => writer.write(batch),
     search: (selection, sort, limit, cursor) => search(connection, selection, sort, limit, cursor),
     get: (id, hint) => get(connection, id, settings.indexPeriod, hint),
@@ -33,8 +44,9 @@ export async function openElasticsearchStore(settings: ElasticsearchSettings): P
     aggregate: (selection, aggregation) => aggregate(connection, selection, aggregation),
     iterate: (selection) => iterate(connection, selection),
     refresh: async () => {
-      const index = [indexPattern('audit'), indexPattern('revisions')];
-      await connection.request((client) => client.indices.refresh({ index, ignore_unavailable: true }));
+      await connection.request((client) =>
+        client.indices.refresh({ index: [...ALL_INDICES], ignore_unavailable: true }),
+      );
     },
     close: () => connection.client.close(),
   };
@@ -43,6 +55,6 @@ export async function openElasticsearchStore(settings: ElasticsearchSettings): P
 /** What answers, but is no Elasticsearch, or too old a one, is named wrongly in the settings: no wait mends that. */
 function refuseOthers(error: unknown): never {
   if (!(error instanceof AppError && error.cause instanceof errors.ProductNotSupportedError)) throw error;
-  const words = 'what answers there is no Elasticsearch, or one that is too old; 8.19 and 9 are supported';
+  const words = `what answers there is no Elasticsearch, or one that is too old; ${SUPPORTED}`;
   throw new AppError('config', `store.elasticsearch.urls: ${words}`, { cause: error });
 }

@@ -5,7 +5,8 @@ import type { WriteRejection, WriteResult } from '../port.ts';
 import { type BulkAction, sendBulk } from './bulk.ts';
 import type { Connection } from './connection.ts';
 import { type ExactHit, readExact, WHOLE_SEARCH } from './exact.ts';
-import { type IndexPeriod, indexName, indexPattern, revisionsIndexOf, setUpAlias } from './indices.ts';
+import { type IndexPeriod, indexName, indexPattern, revisionsIndexOf } from './indices.ts';
+import { setUpAlias } from './set-up.ts';
 
 /** Documents of one look-up: bounds its answer to some megabytes. */
 const LOOKUP_DOCUMENTS_MAX = 1_000;
