@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type { CoverageSummary } from '../core/coverage.ts';
 import type { Sample } from '../core/metrics.ts';
 import type { AuditRecord, PathStep } from '../core/record.ts';
+import { INSIGHT_ROUTES } from './insight-contract.ts';
 
 /** The HTTP API's contract: one table from which checks, the OpenAPI page and the clients' types come. */
 
@@ -339,6 +340,7 @@ export const ROUTES: readonly Route[] = [
     query: reconcileQuery,
     answers: 'ndjson',
   },
+  ...INSIGHT_ROUTES,
   { path: '/healthz', summary: 'The process answers', answers: 'text' },
   {
     path: '/readyz',

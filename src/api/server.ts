@@ -7,6 +7,7 @@ import type { Store } from '../store/port.ts';
 import type { ErrorAnswer, PipelineAnswer } from './contract.ts';
 import { addCoverageRoute, type CoverageSource } from './coverage.ts';
 import { addHistogramRoute } from './histogram.ts';
+import { addInsightRoutes, type InsightSettings } from './insights.ts';
 import { openApiDocument } from './openapi.ts';
 import { addPage } from './page.ts';
 import { addQuarantineRoutes, type QuarantineDesk } from './quarantine.ts';
@@ -29,6 +30,7 @@ export interface ApiDependencies {
   readonly coverage: CoverageSource;
   readonly quarantine: QuarantineDesk;
   readonly reconcile: ReconcileDesk;
+  readonly insights: InsightSettings;
   readiness(): Readiness;
   metricsText(): Promise<string>;
   reportFailure(error: unknown): void;
@@ -94,6 +96,7 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
   addRecordRoutes(server, needs);
   addHistogramRoute(server, needs);
   addCoverageRoute(server, needs);
+  addInsightRoutes(server, needs);
   addStreamRoutes(server, needs);
   addQuarantineRoutes(server, needs.quarantine);
   addReconcileRoute(server, needs);

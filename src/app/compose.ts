@@ -248,6 +248,7 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       wake: () => state.pump?.wake(),
     }),
     coverage: house.coverage,
+    insights: { ...settings.insights, sensitive: undefined },
     readiness: house.readiness,
     metricsText: async () => (await telemetry).metricsText(),
     reportFailure: (error) => log.error({ error }, 'request failed'),

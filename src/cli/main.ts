@@ -7,6 +7,7 @@ import { QueryMistake } from './client.ts';
 import { addConfigCommands } from './config.ts';
 import { addCoverageCommand } from './coverage.ts';
 import { caretLines, printable } from './format.ts';
+import { addInsightsCommand } from './insights.ts';
 import { addQuarantineCommands } from './quarantine.ts';
 import { addQueryCommands } from './query.ts';
 import { addReconcileCommand } from './reconcile.ts';
@@ -53,6 +54,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unav
   addServerCommands(program, terminal);
   addQueryCommands(program, terminal);
   addCoverageCommand(program, terminal);
+  addInsightsCommand(program, terminal);
   addQuarantineCommands(program, terminal);
   addReconcileCommand(program, terminal);
   addConfigCommands(program, terminal);

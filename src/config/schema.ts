@@ -5,6 +5,7 @@ import { elasticsearch } from './elasticsearch.ts';
 import { events } from './events.ts';
 import { forward } from './forward.ts';
 import { identity } from './identity.ts';
+import { insights } from './insights.ts';
 import { mappings, presets } from './mappings.ts';
 import { origin } from './origin.ts';
 import { pressure } from './pressure.ts';
@@ -301,6 +302,7 @@ export const settingsSchema = z.strictObject({
   origin,
   pressure,
   redact,
+  insights,
   enrich: z
     .strictObject({
       traceUrlTemplate: z

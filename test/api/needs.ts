@@ -37,6 +37,7 @@ export function apiNeeds(given: Partial<ApiDependencies>): ApiDependencies {
       drop: async () => ({ results: [] }),
     },
     reconcile: { run: async () => undefined },
+    insights: { sensitive: undefined, granted: [] },
     readiness: () => ({ stopping: false, refusing: [], bufferingShare: undefined, replaying: false }),
     metricsText: async () => '',
     reportFailure: () => undefined,
