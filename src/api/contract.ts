@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { Permission } from '../auth/principal.ts';
 import type { CoverageSummary } from '../core/coverage.ts';
 import type { Sample } from '../core/metrics.ts';
 import type { AuditRecord, PathStep } from '../core/record.ts';
@@ -276,55 +277,144 @@ export interface ErrorAnswer {
   readonly error: { readonly code: string; readonly message: string; readonly column?: number };
 }
 
+/** How asking for something is told in the record of it. */
+export interface ReadName {
+  /** `event.action` of the record. */
+  readonly action: string;
+  /** `audit.target.type`; its id is the path's parameter, else the query. */
+  readonly target: string;
+}
+
 export interface Route {
   /** GET when absent. */
   readonly method?: 'POST' | 'DELETE';
   readonly path: string;
   readonly summary: string;
   readonly query?: z.ZodObject;
-  readonly answers: 'json' | 'ndjson' | 'sse' | 'text';
+  readonly answers: 'json' | 'ndjson' | 'sse' | 'text' | 'html';
+  /** What one must be allowed to do; where nothing is named, anybody is answered. */
+  readonly needs?: Permission;
+  /** Asking makes a record, where it is known who asks. */
+  readonly record?: ReadName;
+  /** Whoever may not see it is answered with the page that asks for a token. */
+  readonly shell?: true;
 }
+
+/** What the browser's page lives on: not for programs. */
+export const SESSION_ROUTES: readonly Route[] = [
+  {
+    path: '/',
+    summary: 'The newest accesses, for people',
+    answers: 'html',
+    needs: 'read',
+    record: { action: 'search', target: 'audit_records' },
+    shell: true,
+  },
+  {
+    method: 'POST',
+    path: '/login',
+    summary: 'Begins a session of the page with a token',
+    answers: 'html',
+    record: { action: 'login', target: 'session' },
+  },
+  { method: 'POST', path: '/logout', summary: 'Ends a session of the page', answers: 'html' },
+];
 
 /** Every route, for the OpenAPI page. Paths in OpenAPI's writing. */
 export const ROUTES: readonly Route[] = [
-  { path: '/api/v1/records', summary: 'Accesses that fit a query, newest first', query: recordsQuery, answers: 'json' },
-  { path: '/api/v1/records/{id}', summary: 'One record', answers: 'json' },
-  { path: '/api/v1/records/{id}/revisions', summary: 'Every state of one record, oldest first', answers: 'json' },
-  { path: '/api/v1/traces/{traceId}', summary: 'The spans and records of one trace', answers: 'json' },
-  { path: '/api/v1/facets', summary: 'Counts of the values of fields', query: facetsQuery, answers: 'json' },
-  { path: '/api/v1/histogram', summary: 'Accesses over time', query: histogramQuery, answers: 'json' },
+  {
+    path: '/api/v1/records',
+    summary: 'Accesses that fit a query, newest first',
+    query: recordsQuery,
+    answers: 'json',
+    needs: 'read',
+    record: { action: 'search', target: 'audit_records' },
+  },
+  {
+    path: '/api/v1/records/{id}',
+    summary: 'One record',
+    answers: 'json',
+    needs: 'read',
+    record: { action: 'view', target: 'audit_record' },
+  },
+  {
+    path: '/api/v1/records/{id}/revisions',
+    summary: 'Every state of one record, oldest first',
+    answers: 'json',
+    needs: 'read',
+    record: { action: 'view_revisions', target: 'audit_record' },
+  },
+  {
+    path: '/api/v1/traces/{traceId}',
+    summary: 'The spans and records of one trace',
+    answers: 'json',
+    needs: 'read',
+    record: { action: 'view', target: 'trace' },
+  },
+  {
+    path: '/api/v1/facets',
+    summary: 'Counts of the values of fields',
+    query: facetsQuery,
+    answers: 'json',
+    needs: 'read',
+    record: { action: 'count', target: 'audit_records' },
+  },
+  {
+    path: '/api/v1/histogram',
+    summary: 'Accesses over time',
+    query: histogramQuery,
+    answers: 'json',
+    needs: 'read',
+    record: { action: 'count', target: 'audit_records' },
+  },
   {
     path: '/api/v1/tail',
     summary: 'Records as they are written (server-sent events)',
     query: tailQuery,
     answers: 'sse',
+    needs: 'read',
+    record: { action: 'tail', target: 'audit_records' },
   },
   {
     path: '/api/v1/export',
     summary: 'Everything that fits a query, oldest first',
     query: exportQuery,
     answers: 'ndjson',
+    needs: 'read',
+    record: { action: 'export', target: 'audit_records' },
   },
   {
     path: '/api/v1/coverage',
     summary: 'What was seen of each service, and what is known to be missing',
     query: coverageQuery,
     answers: 'json',
+    needs: 'read',
+    record: { action: 'view', target: 'coverage' },
   },
-  { path: '/api/v1/pipeline', summary: 'What is pending, written, refused', answers: 'json' },
+  { path: '/api/v1/pipeline', summary: 'What is pending, written, refused', answers: 'json', needs: 'monitor' },
   {
     path: '/api/v1/quarantine',
     summary: 'What was acknowledged and could be neither stored nor read, oldest first',
     query: quarantineQuery,
     answers: 'json',
+    needs: 'operate',
+    record: { action: 'list', target: 'quarantine' },
   },
-  { path: '/api/v1/quarantine/{id}', summary: 'One item of the quarantine, with what was set aside', answers: 'json' },
+  {
+    path: '/api/v1/quarantine/{id}',
+    summary: 'One item of the quarantine, with what was set aside',
+    answers: 'json',
+    needs: 'operate',
+    record: { action: 'view', target: 'quarantine' },
+  },
   {
     method: 'POST',
     path: '/api/v1/quarantine/retry',
     summary: 'Writes records to the store again, settles evidence again',
     query: quarantineRetryQuery,
     answers: 'json',
+    needs: 'operate',
+    record: { action: 'retry', target: 'quarantine' },
   },
   {
     method: 'DELETE',
@@ -332,6 +422,8 @@ export const ROUTES: readonly Route[] = [
     summary: 'Gives items up, with a reason that is kept',
     query: quarantineDropQuery,
     answers: 'json',
+    needs: 'operate',
+    record: { action: 'drop', target: 'quarantine' },
   },
   {
     method: 'POST',
@@ -339,7 +431,10 @@ export const ROUTES: readonly Route[] = [
     summary: 'Compares the store with what is known to be stored, and restores what it lost',
     query: reconcileQuery,
     answers: 'ndjson',
+    needs: 'operate',
+    record: { action: 'reconcile', target: 'audit_records' },
   },
+  { path: '/api/v1/openapi.json', summary: 'This page: what can be asked', answers: 'json', needs: 'read' },
   ...INSIGHT_ROUTES,
   { path: '/healthz', summary: 'The process answers', answers: 'text' },
   {
@@ -347,5 +442,5 @@ export const ROUTES: readonly Route[] = [
     summary: 'Is evidence accepted? 503 when not; tells replaying, buffering, refusing, stopping',
     answers: 'text',
   },
-  { path: '/metrics', summary: 'Metrics for Prometheus', answers: 'text' },
+  { path: '/metrics', summary: 'Metrics for Prometheus', answers: 'text', needs: 'monitor' },
 ];

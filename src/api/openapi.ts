@@ -17,6 +17,10 @@ export function openApiDocument(version: string): object {
     info: { title: 'Spantrail', version, license: { name: 'Apache-2.0', identifier: 'Apache-2.0' } },
     paths: pathItems(),
     components: {
+      securitySchemes: {
+        token: { type: 'http', scheme: 'bearer', description: 'Where authentication is on: docs/api-access.md' },
+        certificate: { type: 'mutualTLS' },
+      },
       schemas: {
         AuditRecord: recordSchema(),
         Error: z.toJSONSchema(
@@ -42,6 +46,7 @@ const MEDIA: Readonly<Record<Route['answers'], string>> = {
   ndjson: 'application/x-ndjson',
   sse: 'text/event-stream',
   text: 'text/plain',
+  html: 'text/html',
 };
 
 function operation(route: Route): object {
@@ -67,8 +72,11 @@ function operation(route: Route): object {
       .replace(/^\W+|\W+$/g, '')
       .replace(/\W+(\w)/g, (_, letter: string) => letter.toUpperCase()),
     parameters: [...inPath, ...inQuery],
+    // What one must be allowed to do.
+    ...(route.needs && { 'x-needs': route.needs, security: [{ token: [] }, { certificate: [] }, {}] }),
     responses: {
       200: { description: route.summary, content: { [MEDIA[route.answers]]: {} } },
+      ...(route.needs ? { 401: failure, 403: failure } : {}),
       ...(route.query || inPath.length > 0 ? { 400: failure, 404: failure } : {}),
     },
   };

@@ -1,8 +1,9 @@
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyReply } from 'fastify';
 import type { CoverageSummary } from '../core/coverage.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { Page } from '../store/port.ts';
+import type { AccessControl } from './access.ts';
 import { toCoverageQuestion } from './coverage.ts';
 import { toSelection, toSort } from './selection.ts';
 import type { ApiDependencies } from './server.ts';
@@ -10,8 +11,18 @@ import type { ApiDependencies } from './server.ts';
 const PAGE_LINES = 50;
 
 /** A plain page without scripts: the newest sentences and a search box. The address bar is the query. */
-export function addPage(server: FastifyInstance, needs: ApiDependencies): void {
+export function addPage(
+  server: FastifyInstance,
+  needs: ApiDependencies,
+  control: Pick<AccessControl, 'doorOf' | 'noteRows' | 'noteFailure'>,
+): void {
   server.get('/', async (request, reply) => {
+    const door = control.doorOf(request);
+    const next = request.url.split(/\?(.*)/s)[1] ?? '';
+    if (door.kind === 'stranger') {
+      return answerPage(door.message === undefined ? reply : reply.code(401), renderDoor({ ...door, next }));
+    }
+    if (door.kind === 'forbidden') return answerPage(reply.code(403), renderDoor({ ...door, next }));
     const parameters = request.query as Record<string, string | undefined>;
     const q = String(parameters['q'] ?? '');
     const inner = parameters['inner'] === 'true';
@@ -26,16 +37,35 @@ export function addPage(server: FastifyInstance, needs: ApiDependencies): void {
     } catch (error) {
       if (!(error instanceof AppError)) throw error;
       problem = describeError(error);
+      control.noteFailure(request, problem);
     }
-    return reply
-      .code(problem === undefined ? 200 : 400)
-      .type('text/html; charset=utf-8')
-      .header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'")
-      .send(render({ q, inner, page, problem, coverage, pending: (await needs.pipeline()).pending.evidence }));
+    control.noteRows(request, page.records.length);
+    const { name } = door;
+    const pending = (await needs.pipeline()).pending.evidence;
+    return answerPage(
+      reply.code(problem === undefined ? 200 : 400),
+      render({ q, inner, page, problem, coverage, pending, name }),
+    );
   });
 }
 
+/** Nothing but what is in it may be loaded, run, or framed by others. */
+const PAGE_POLICY =
+  "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
+
+export function answerPage(reply: FastifyReply, html: string): FastifyReply {
+  return reply.type('text/html; charset=utf-8').header('content-security-policy', PAGE_POLICY).send(html);
+}
+
+/** The address of the page with these of its parameters; whatever else is given is left out. */
+export function pageAddress(given: Readonly<Record<string, string | undefined>>): string {
+  const known = ['q', 'inner', 'cursor'].flatMap((name) => (given[name] ? [[name, given[name]] as const] : []));
+  return known.length === 0 ? '/' : `/?${new URLSearchParams(Object.fromEntries(known))}`;
+}
+
 interface View {
+  /** Who is looking, where that is known. */
+  readonly name: string | undefined;
   readonly q: string;
   readonly inner: boolean;
   readonly page: Page;
@@ -93,12 +123,41 @@ const STYLE = `
 :root{color-scheme:light dark;--line:light-dark(#ddd,#333);--dim:light-dark(#595959,#a8a8a8)}
 body{font:15px/1.45 system-ui,sans-serif;max-width:72rem;margin:0 auto;padding:1rem}
 h1{font-size:1.1rem;margin:0 0 .7rem}form{display:flex;gap:.5rem;flex-wrap:wrap;align-items:center}
-input[type=search]{flex:1;min-width:16rem;font:inherit;padding:.45rem .6rem}button{font:inherit;padding:.45rem .9rem}
+form.who{float:right;color:var(--dim);font-size:.85rem}form.who button{padding:.15rem .5rem}
+input[type=search],input[type=password]{flex:1;min-width:16rem;font:inherit;padding:.45rem .6rem}button{font:inherit;padding:.45rem .9rem}
 ol{list-style:none;padding:0;margin:1rem 0}li{border-left:4px solid #2e7d32;padding:.35rem .8rem;margin:.4rem 0;
 border-bottom:1px solid var(--line)}li.fail{border-left-color:#e65100}li.deny{border-left-color:#c62828}
 li p{margin:.1rem 0}time,nav{color:var(--dim);font-size:.85rem}.problem{border-left:4px solid #c62828;padding:.5rem .8rem}
 .empty{padding:2rem 0;color:var(--dim)}footer{color:var(--dim);font-size:.85rem;margin-top:1.5rem}
 footer li{border:0;padding:0}`;
+
+function head(title: string): string {
+  return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>${title}</title><style>${STYLE}</style>`;
+}
+
+function logout(name: string | undefined): string {
+  return name === undefined
+    ? ''
+    : `<form action="/logout" method="post" class="who">${escapeHtml(name)} <button>Log out</button></form>\n`;
+}
+
+/** The page without anything of the trail in it: it asks who is there. `next` is what was asked for, to be shown afterwards. */
+export function renderDoor(door: {
+  readonly next: string;
+  readonly name?: string | undefined;
+  readonly message?: string | undefined;
+}): string {
+  const problem = door.message === undefined ? '' : `<p class="problem" role="alert">${escapeHtml(door.message)}</p>\n`;
+  return `${head('Spantrail: who are you?')}
+${logout(door.name)}<h1>Spantrail: who did what, to what, and why</h1>
+${problem}<form action="/login" method="post"><input type="hidden" name="next" value="${escapeHtml(door.next)}">
+<label for="token">Your token</label>
+<input type="password" id="token" name="token" required autofocus autocomplete="current-password" placeholder="spantrail_…">
+<button>Log in</button></form>
+<p class="empty">Reading needs a token (or client certificate) that can <code>read</code>. An administrator makes one with
+<code>spantrail token create NAME --can read</code>. What you look at is recorded with your name.</p></html>\n`;
+}
 
 function render(view: View): string {
   const next =
@@ -106,9 +165,8 @@ function render(view: View): string {
   const problem = view.problem === undefined ? '' : `<p class="problem" role="alert">${escapeHtml(view.problem)}</p>`;
   const rows = view.page.records.map(row).join('\n');
   const list = rows === '' && problem === '' ? emptyState(view) : `<ol>${rows}</ol>`;
-  return `<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Spantrail</title><style>${STYLE}</style>
-<h1>Spantrail: who did what, to what, and why</h1>
+  return `${head('Spantrail')}
+${logout(view.name)}<h1>Spantrail: who did what, to what, and why</h1>
 <form action="/" role="search"><input type="search" name="q" value="${escapeHtml(view.q)}" aria-label="Query"
  placeholder="user.id: alice and event.outcome: failure" autofocus>
 <label><input type="checkbox" name="inner" value="true"${view.inner ? ' checked' : ''}> inner accesses too</label>

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { AppError, describeError } from '../core/errors.ts';
+import type { AccessControl } from './access.ts';
 import { type ReconcileEvent, reconcileQuery } from './contract.ts';
 import { checkParameters } from './selection.ts';
 
@@ -14,6 +15,7 @@ export interface ReconcileDesk {
 export function addReconcileRoute(
   server: FastifyInstance,
   { reconcile, reportFailure }: { readonly reconcile: ReconcileDesk; reportFailure(error: unknown): void },
+  control: Pick<AccessControl, 'noteFailure'>,
 ): void {
   server.post('/api/v1/reconcile', async (request, reply) => {
     const options = checkParameters(reconcileQuery, request.query);
@@ -40,6 +42,7 @@ export function addReconcileRoute(
         if (!(error instanceof AppError)) reportFailure(error);
         const message =
           error instanceof AppError ? describeError(error) : 'internal error; the log of the server says more';
+        control.noteFailure(request, message);
         output.end(`${JSON.stringify({ type: 'error', message } satisfies ReconcileEvent)}\n`);
       },
     );

@@ -1,13 +1,18 @@
+import type { RequestListener, Server } from 'node:http';
+import { createServer } from 'node:https';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { Tls } from '../auth/tls.ts';
 import type { Clock } from '../core/clock.ts';
 import { AppError, describeError, ERROR_CODES, type ErrorCode } from '../core/errors.ts';
 import type { Span } from '../core/evidence.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { Store } from '../store/port.ts';
+import { type AccessControl, addAccessControl } from './access.ts';
 import type { ErrorAnswer, PipelineAnswer } from './contract.ts';
 import { addCoverageRoute, type CoverageSource } from './coverage.ts';
 import { addHistogramRoute } from './histogram.ts';
 import { addInsightRoutes, type InsightSettings } from './insights.ts';
+import { addLogin } from './login.ts';
 import { openApiDocument } from './openapi.ts';
 import { addPage } from './page.ts';
 import { addQuarantineRoutes, type QuarantineDesk } from './quarantine.ts';
@@ -15,13 +20,18 @@ import { addReadinessRoute, type Readiness } from './readiness.ts';
 import { addReconcileRoute, type ReconcileDesk } from './reconcile.ts';
 import { addRecordRoutes } from './records.ts';
 import { QueryTextError } from './selection.ts';
+import { createSessions } from './session.ts';
 import { addStreamRoutes } from './streams.ts';
+import type { ApiAccess } from './teller.ts';
 
 /** What the API needs from the rest of the house. */
 export interface ApiDependencies {
   readonly store: Store;
   readonly clock: Clock;
   readonly version: string;
+  /** Without it nobody is asked who they are, and nothing is recorded. */
+  readonly access?: ApiAccess;
+  readonly tls?: Pick<Tls, 'serverOptions' | 'protect'> | undefined;
   /** Calls the listener with records as they are written; answers how to stop. */
   subscribe(listener: (records: readonly AuditRecord[]) => void): () => void;
   /** Every span of a trace as long as the write-ahead log holds it; none when it does not. */
@@ -47,7 +57,7 @@ export interface RunningApi {
 
 /** Throws AppError('usage') when the port is taken. Port 0 takes any free one. */
 export async function startApi(address: { host: string; port: number }, needs: ApiDependencies): Promise<RunningApi> {
-  const server = createApi(needs);
+  const { server, control } = buildApi(needs);
   try {
     await server.listen(address);
   } catch (cause) {
@@ -66,24 +76,33 @@ export async function startApi(address: { host: string; port: number }, needs: A
     close: async () => {
       server.server.closeAllConnections();
       await server.close();
+      await control.settled();
     },
   };
 }
 
 /** The API without a socket, for tests. */
 export function createApi(needs: ApiDependencies): FastifyInstance {
-  const server = fastify({
+  return buildApi(needs).server;
+}
+
+function buildApi(needs: ApiDependencies): { readonly server: FastifyInstance; readonly control: AccessControl } {
+  const { tls } = needs;
+  const server: FastifyInstance = fastify({
     logger: false,
     requestTimeout: REQUEST_TIMEOUT_MS,
     http: { maxHeaderSize: HEADER_BYTES_MAX },
     routerOptions: { maxParamLength: 200 },
+    ...(tls && { serverFactory: (handler: RequestListener) => createSecureServer(tls, handler) }),
   });
+  const sessions = createSessions(needs.clock, tls !== undefined);
   server.addHook('onRequest', async (request) => refuseForeignPages(request));
+  const control = addAccessControl(server, { ...needs, access: needs.access, sessions });
   server.addHook('onSend', async (_request, reply) => {
     reply.header('x-content-type-options', 'nosniff');
     reply.header('cache-control', 'no-store');
   });
-  server.setErrorHandler((error, request, reply) => sendError(error, request, reply, needs));
+  server.setErrorHandler((error, request, reply) => sendError(error, request, reply, needs, control));
   server.setNotFoundHandler((request, reply) => {
     const body: ErrorAnswer = {
       error: {
@@ -97,10 +116,11 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
   addHistogramRoute(server, needs);
   addCoverageRoute(server, needs);
   addInsightRoutes(server, needs);
-  addStreamRoutes(server, needs);
+  addStreamRoutes(server, needs, control);
   addQuarantineRoutes(server, needs.quarantine);
-  addReconcileRoute(server, needs);
-  addPage(server, needs);
+  addReconcileRoute(server, needs, control);
+  addPage(server, needs, control);
+  addLogin(server, { sessions, control });
   server.get('/api/v1/pipeline', async () => needs.pipeline());
   server.get('/api/v1/openapi.json', async () => openApiDocument(needs.version));
   server.get('/healthz', async (_request, reply) => reply.type('text/plain').send('ok\n'));
@@ -108,12 +128,26 @@ export function createApi(needs: ApiDependencies): FastifyInstance {
   server.get('/metrics', async (_request, reply) =>
     reply.type('text/plain; version=0.0.4; charset=utf-8').send(await needs.metricsText()),
   );
-  return server;
+  return { server, control };
 }
 
-/** What changes something is not for pages of other origins: a browser would send it for them, with the user's reach. */
+function createSecureServer(tls: NonNullable<ApiDependencies['tls']>, handler: RequestListener): Server {
+  const limits = { maxHeaderSize: HEADER_BYTES_MAX, requestTimeout: REQUEST_TIMEOUT_MS };
+  const server = createServer({ ...tls.serverOptions, ...limits }, handler);
+  tls.protect(server);
+  // It has all that fastify asks of a server; the types of Node know it as another kind.
+  return server as unknown as Server;
+}
+
+/**
+ * What changes something is not for pages of other origins: a browser would send it for them, with the user's reach. Nor are questions
+ * that they put behind a person's back: those would be recorded as that person's. To follow a link is one's own deed.
+ */
 function refuseForeignPages({ method, headers }: FastifyRequest): void {
   const { origin } = headers;
+  if (headers['sec-fetch-site'] === 'cross-site' && headers['sec-fetch-mode'] !== 'navigate') {
+    throw new AppError('forbidden', 'a page of another site may not ask anything here');
+  }
   if (origin === undefined || method === 'GET' || method === 'HEAD') return;
   if (URL.canParse(origin) && new URL(origin).host === headers.host) return;
   throw new AppError('forbidden', `a page of ${origin} may not change anything here`);
@@ -121,9 +155,10 @@ function refuseForeignPages({ method, headers }: FastifyRequest): void {
 
 function sendError(
   error: unknown,
-  _request: FastifyRequest,
+  request: FastifyRequest,
   reply: FastifyReply,
   needs: ApiDependencies,
+  control: AccessControl,
 ): FastifyReply {
   const known = error instanceof AppError;
   const status = (error as { statusCode?: number }).statusCode;
@@ -137,5 +172,11 @@ function sendError(
       ...(error instanceof QueryTextError ? { column: error.column } : {}),
     },
   };
-  return reply.code(known ? ERROR_CODES[code].http : (status ?? 500)).send(body);
+  control.noteFailure(request, body.error.message);
+  // Those of an answer that was begun already.
+  reply.removeHeader('content-disposition');
+  return reply
+    .code(known ? ERROR_CODES[code].http : (status ?? 500))
+    .type('application/json; charset=utf-8')
+    .send(body);
 }

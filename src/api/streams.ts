@@ -1,10 +1,11 @@
 import { Readable } from 'node:stream';
-import type { FastifyInstance } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import { AppError } from '../core/errors.ts';
 import { FIELDS } from '../core/fields.ts';
 import type { AuditRecord } from '../core/record.ts';
 import { evaluate } from '../query/evaluate.ts';
 import type { Selection } from '../store/port.ts';
+import type { AccessControl } from './access.ts';
 import { exportQuery, tailQuery } from './contract.ts';
 import { csvHeader, csvRow } from './csv.ts';
 import { checkParameters, parseQueryText, toSelection } from './selection.ts';
@@ -18,7 +19,7 @@ const KEEP_ALIVE_MS = 15_000;
 
 const CSV_FIELDS = FIELDS.filter((field) => field.hot);
 
-export function addStreamRoutes(server: FastifyInstance, needs: ApiDependencies): void {
+export function addStreamRoutes(server: FastifyInstance, needs: ApiDependencies, control: AccessControl): void {
   const { store, clock } = needs;
   let followers = 0;
 
@@ -29,7 +30,7 @@ export function addStreamRoutes(server: FastifyInstance, needs: ApiDependencies)
     return reply
       .type(csv ? 'text/csv; charset=utf-8; header=present' : 'application/x-ndjson')
       .header('content-disposition', `attachment; filename="spantrail-export.${parameters.format}"`)
-      .send(Readable.from(csv ? csvLines(selection) : jsonLines(selection), { objectMode: false }));
+      .send(Readable.from(csv ? csvLines(selection, request) : jsonLines(selection, request), { objectMode: false }));
   });
 
   server.get('/api/v1/tail', async (request, reply) => {
@@ -47,14 +48,20 @@ export function addStreamRoutes(server: FastifyInstance, needs: ApiDependencies)
     const unsubscribe = needs.subscribe((records) => {
       for (const record of records.filter(fits)) {
         if (stream.readableLength >= FOLLOWER_BUFFER_BYTES_MAX) missed += 1;
-        else stream.push(`event: record\ndata: ${JSON.stringify(record)}\n\n`);
+        else {
+          stream.push(`event: record\ndata: ${JSON.stringify(record)}\n\n`);
+          control.noteRows(request, 1);
+        }
       }
       if (missed > 0 && stream.readableLength < FOLLOWER_BUFFER_BYTES_MAX) {
         stream.push(`event: missed\ndata: ${missed}\n\n`);
         missed = 0;
       }
     });
-    const keepAlive = setInterval(() => stream.push(': keep-alive\n\n'), KEEP_ALIVE_MS);
+    const keepAlive = setInterval(() => {
+      // Whoever's token has ended since has seen enough.
+      stream.push(control.mayGoOn(request) ? ': keep-alive\n\n' : null);
+    }, KEEP_ALIVE_MS);
     reply.raw.once('close', () => {
       followers -= 1;
       clearInterval(keepAlive);
@@ -65,12 +72,19 @@ export function addStreamRoutes(server: FastifyInstance, needs: ApiDependencies)
     return reply.type('text/event-stream').header('x-accel-buffering', 'no').send(stream);
   });
 
-  async function* jsonLines(selection: Selection): AsyncIterable<string> {
-    for await (const record of store.iterate(selection)) yield `${JSON.stringify(record)}\n`;
+  async function* jsonLines(selection: Selection, request: FastifyRequest): AsyncIterable<string> {
+    for await (const record of counted(selection, request)) yield `${JSON.stringify(record)}\n`;
   }
 
-  async function* csvLines(selection: Selection): AsyncIterable<string> {
+  async function* csvLines(selection: Selection, request: FastifyRequest): AsyncIterable<string> {
     yield csvHeader(CSV_FIELDS);
-    for await (const record of store.iterate(selection)) yield csvRow(record, CSV_FIELDS);
+    for await (const record of counted(selection, request)) yield csvRow(record, CSV_FIELDS);
+  }
+
+  async function* counted(selection: Selection, request: FastifyRequest): AsyncIterable<AuditRecord> {
+    for await (const record of store.iterate(selection)) {
+      control.noteRows(request, 1);
+      yield record;
+    }
   }
 }

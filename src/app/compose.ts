@@ -22,6 +22,7 @@ import { traced } from './own-spans.ts';
 import { describePipeline } from './pipeline.ts';
 import { PUMP_DEFAULTS } from './pump.ts';
 import { createQuarantineDesk } from './quarantine.ts';
+import { createReadRecorder } from './read-records.ts';
 import { createReadiness } from './readiness.ts';
 import { createReconcileDesk } from './reconcile.ts';
 import { createSpanRedaction } from './redaction.ts';
@@ -224,6 +225,12 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       (await Promise.all(shards.map((shard) => shard.spansOf(traceId)))).flat().map(redactSpan),
     pipeline: async () => {
       const status = await state.pump?.refreshStatus();
+    access: {
+      authenticator: house.doors.authenticator,
+      counters,
+      record: createReadRecorder({ admit: house.stages.admit, clock, counters }),
+    },
+    tls: house.doors.tls.api,
       const { replaying } = state;
       const storeFailure = status?.storeFailure ?? setUp.failure();
       house.readiness();

@@ -4,7 +4,7 @@ import { AppError } from '../core/errors.ts';
 import { bytes } from './values.ts';
 
 /** Kept for senders without a name of their own, so that nobody passes for one of them. */
-const RESERVED_NAMES = ['grpc', 'http', 'access_api', 'webhook', 'browser', 'untrusted'];
+const RESERVED_NAMES = ['grpc', 'http', 'access_api', 'webhook', 'browser', 'untrusted', 'spantrail'];
 
 const name = z
   .string()

@@ -46,6 +46,16 @@ export const METRICS = {
     text: 'Spans, log records and data points that came with a token or certificate, by sender.',
   },
   sender_bytes: { unit: 'By', kind: 'counter', text: 'Bytes of evidence that came with one, by sender.' },
+  reads: {
+    unit: '{request}',
+    kind: 'counter',
+    text: 'Questions to the API of known people that were recorded before they were answered, by outcome: answered, refused.',
+  },
+  reads_unrecorded: {
+    unit: '{request}',
+    kind: 'counter',
+    text: 'Refusals, and ends of answers, that were not recorded, by reason: flood, unavailable.',
+  },
   tls_refused: {
     unit: '{connection}',
     kind: 'counter',

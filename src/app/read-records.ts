@@ -1,0 +1,79 @@
+import { randomUUID } from 'node:crypto';
+import type { ReadEvent } from '../api/read-event.ts';
+import { assert } from '../core/assert.ts';
+import { type Clock, formatTimestamp, msToNs } from '../core/clock.ts';
+import { AppError } from '../core/errors.ts';
+import type { Counters } from '../core/metrics.ts';
+import { readAccessEvent } from '../receive/access-event.ts';
+import type { Admit } from '../receive/admission.ts';
+import { encodeLogItem, encodeLogRequest } from '../receive/log-items.ts';
+
+export interface ReadRecorderOptions {
+  readonly admit: Admit;
+  readonly clock: Clock;
+  readonly counters: Counters;
+}
+
+/** The service that such records are of, and the sender of their evidence: no token may have this name. */
+const SERVICE = 'spantrail';
+
+/** What we say ourselves needs nobody's trust and no quota. Of whoever failed to prove it, it is a claim who they are. */
+const PASS = { name: SERVICE, trusted: true, vouches: true, charge: () => undefined } as const;
+const CLAIM = { ...PASS, vouches: false } as const;
+
+/**
+ * Makes an access event of each question to the API and has it admitted like anybody's: durable when it resolves, a record a moment
+ * later. Throws AppError('unavailable') when it cannot be admitted: then the question must not be answered.
+ */
+export function createReadRecorder({ admit, clock, counters }: ReadRecorderOptions) {
+  return async (read: ReadEvent): Promise<void> => {
+    const nowMs = clock.nowMs();
+    const event = readAccessEvent(accessEventOf(read, nowMs), { nowMs, sequence: () => 0 });
+    assert(event.ok, `a read is no access event: ${event.ok ? '' : event.problem.reason}`);
+    if (!event.ok) return;
+    const payload = encodeLogRequest(new Map([[SERVICE, [encodeLogItem(event.item)]]]));
+    const result = await admit('logs', payload, {
+      transport: 'http',
+      peer: read.request.ip,
+      browser: false,
+      isProven: true,
+      pass: read.request.status === 401 ? CLAIM : PASS,
+    });
+    if (result.kind !== 'accepted') {
+      throw new AppError(
+        'unavailable',
+        `what you asked for has to be recorded first, and cannot be: ${result.message}`,
+      );
+    }
+    counters.add('reads', 1, { outcome: read.decision === 'deny' ? 'refused' : 'answered' });
+  };
+}
+
+/** The event as the access API takes it: docs/access-events.md. */
+function accessEventOf(read: ReadEvent, nowMs: number): object {
+  const { principal, target, phase, request } = read;
+  return {
+    id: randomUUID(),
+    time: formatTimestamp(msToNs(nowMs)),
+    service: SERVICE,
+    actor: { id: principal.name },
+    action: read.action,
+    target: { ...target, service: SERVICE },
+    outcome: read.outcome,
+    decision: read.decision,
+    reason: read.reason,
+    source: { ip: request.ip, user_agent: request.userAgent },
+    // Whole milliseconds are all that is known.
+    duration: Math.max(0, nowMs - read.startMs) * 1_000_000,
+    attributes: {
+      'event.category': 'api',
+      'event.type': phase === 'whole' ? ['access'] : ['access', phase],
+      'http.request.method': request.method,
+      'http.response.status_code': request.status,
+      'http.route': request.route,
+      'url.path': request.path,
+      'url.query': request.query === '' ? undefined : request.query,
+      'audit.rows': read.rows,
+    },
+  };
+}
