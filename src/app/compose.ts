@@ -220,17 +220,17 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
     store,
     clock,
     version,
-    subscribe: observers.subscribe,
-    readTrace: async (traceId) =>
-      (await Promise.all(shards.map((shard) => shard.spansOf(traceId)))).flat().map(redactSpan),
-    pipeline: async () => {
-      const status = await state.pump?.refreshStatus();
     access: {
       authenticator: house.doors.authenticator,
       counters,
       record: createReadRecorder({ admit: house.stages.admit, clock, counters }),
     },
     tls: house.doors.tls.api,
+    subscribe: observers.subscribe,
+    readTrace: async (traceId) =>
+      (await Promise.all(shards.map((shard) => shard.spansOf(traceId)))).flat().map(redactSpan),
+    pipeline: async () => {
+      const status = await state.pump?.refreshStatus();
       const { replaying } = state;
       const storeFailure = status?.storeFailure ?? setUp.failure();
       house.readiness();
