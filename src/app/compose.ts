@@ -29,6 +29,7 @@ import { createSpanRedaction } from './redaction.ts';
 import { type SetUp, startSetUp } from './set-up.ts';
 import { openSources } from './sources.ts';
 import { openStages, type Stages } from './stages.ts';
+import { startStoreCare } from './store-care.ts';
 import { openStore } from './stores.ts';
 import type { Telemetry } from './telemetry.ts';
 
@@ -117,6 +118,10 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   teardown.add(() => inTime(store.close(), STORE_CLOSE_MS, log, 'the store did not close in time'));
   const setUp = await prepareStore(store, settings, log);
   teardown.add(async () => setUp.stop());
+  if (store.care) {
+    const care = startStoreCare({ care: store.care, clock, counters, log });
+    teardown.add(async () => care.stop());
+  }
   let opened: Stages | undefined;
   const coverage = await startCoverage({
     ...{ settings: settings.coverage, folder, disk: nodeDisk, clock, scheduler: systemScheduler, counters, log },

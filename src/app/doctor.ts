@@ -28,6 +28,7 @@ export async function runDoctor({ settings, url, terminal }: DoctorOptions): Pro
     { state: 'ok', text: `Node ${process.versions.node}` },
     ...(await checkFolder(settings)),
     ...(pipeline ? describePipeline(pipeline) : await checkStopped(settings, url)),
+    ...(pipeline ? await checkCluster(pipeline, url === undefined ? settings : undefined) : []),
   ];
   const marks = { ok: 'ok  ', note: 'note', bad: 'BAD ' };
   for (const { state, text } of findings) terminal.write(`${marks[state]}  ${text}\n`);
@@ -203,7 +204,7 @@ async function checkStopped(settings: Settings, url: string | undefined): Promis
   return [
     { state: 'note', text: 'no Spantrail runs with these settings; start it with "spantrail serve"' },
     ...(await Promise.all(listeners.map(checkPort))),
-    await checkStore(settings),
+    ...(await checkStore(settings)),
   ];
 }
 
@@ -222,16 +223,33 @@ async function checkPort(listener: { host: string; port: number; text: string; f
   return { state: 'bad', text: `${text}: ${words}` };
 }
 
-async function checkStore(settings: Settings): Promise<Finding> {
+async function checkStore(settings: Settings): Promise<Finding[]> {
   // The embedded store is opened by one process at a time and checked at its start; only a cluster can be away.
-  if (settings.store.type !== 'elasticsearch') return { state: 'ok', text: `store ${settings.store.type}` };
+  if (settings.store.type !== 'elasticsearch') return [{ state: 'ok', text: `store ${settings.store.type}` }];
   try {
     // Loaded only here: the adapters take longer to load than all the rest to look at.
     const { openStore } = await import('./stores.ts');
     const store = await openStore(settings);
-    await store.get('doctor').finally(() => store.close());
-    return { state: 'ok', text: `Elasticsearch answers at ${settings.store.elasticsearch.urls.join(', ')}` };
+    try {
+      const findings = (await store.care?.inspect()) ?? [];
+      const { urls, cloudId } = settings.store.elasticsearch;
+      return [{ state: 'ok', text: `Elasticsearch answers at ${cloudId ?? urls.join(', ')}` }, ...findings];
+    } finally {
+      await store.close();
+    }
   } catch (error) {
-    return { state: 'bad', text: describeError(error) };
+    return [{ state: 'bad', text: describeError(error) }];
   }
+}
+
+/** What is wrong with the cluster of a running Spantrail: in words where the settings are at hand, else by kind. */
+async function checkCluster({ counters }: PipelineAnswer, settings: Settings | undefined): Promise<Finding[]> {
+  const kinds = counters.filter(({ name, value }) => name === 'store_findings' && value > 0);
+  if (kinds.length === 0) return [];
+  if (settings?.store.type === 'elasticsearch') {
+    const [answers, ...findings] = await checkStore(settings);
+    if (answers?.state === 'ok' && findings.length > 0) return findings;
+  }
+  const names = kinds.map(({ labels, value }) => `${value} ${labels['kind']?.replaceAll('_', ' ')}`).join(', ');
+  return [{ state: 'bad', text: `store: ${names}; its log says which and what would be right` }];
 }

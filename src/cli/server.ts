@@ -50,17 +50,19 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
 
   configured(program.command('setup'))
     .description('Install what the store needs (Elasticsearch templates, DuckDB tables), or the dashboards of Kibana')
+    .option('--overwrite', 'replace templates that somebody changed by hand')
     .option('--kibana <url>', 'import data view, searches and dashboards there instead')
     .option('--kibana-space <id>', 'into this space (the default one)')
     .option('--trace-url <template>', 'where a trace id leads in Kibana, with ${trace_id} (enrich.traceUrlTemplate)')
-    .action(async (options: ServeOptions & KibanaSetUpOptions) => {
+    .action(async (options: ServeOptions & KibanaSetUpOptions & { overwrite?: boolean }) => {
       const settings = toSettings(options, terminal);
       if (options.kibana !== undefined) return setUpKibana({ ...options, kibana: options.kibana }, settings, terminal);
       if (options.kibanaSpace !== undefined || options.traceUrl !== undefined) {
         throw new AppError('usage', '--kibana-space and --trace-url say how to import into the Kibana of --kibana');
       }
       const { setUpStore } = await import('../app/stores.ts');
-      await setUpStore(settings);
+      const findings = await setUpStore(settings, { overwrite: options.overwrite === true });
+      for (const text of findings) terminal.write(`note  ${text}\n`);
       terminal.write(`${settings.store.type} is set up\n`);
     });
 

@@ -165,6 +165,21 @@ export const METRICS = {
   },
   quarantine_open: { unit: '{item}', kind: 'gauge', text: 'Items in quarantine that nobody has resolved, by stage.' },
   quarantine_bytes: { unit: 'By', kind: 'gauge', text: 'Bytes of unresolved items in quarantine.' },
+  store_findings: {
+    unit: '{finding}',
+    kind: 'gauge',
+    text: 'What is wrong with cluster, templates, indices and rights of the store, by kind; the log and doctor say it in words.',
+  },
+  indices_retired: {
+    unit: '{index}',
+    kind: 'counter',
+    text: 'Indices deleted because all in them is older than the retention.',
+  },
+  documents_retired: {
+    unit: '{document}',
+    kind: 'counter',
+    text: 'Records and earlier states in the indices that were deleted for their age.',
+  },
   write_retries: { unit: '{batch}', kind: 'counter', text: 'Batches written again after the store failed.' },
   traces_open: { unit: '{trace}', kind: 'gauge', text: 'Traces with evidence that is not settled and stored yet.' },
   traces_stored: { unit: '{trace}', kind: 'gauge', text: 'Stored traces that late evidence can still join.' },

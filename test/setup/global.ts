@@ -4,6 +4,7 @@ import { type Agents, provideAgents } from './agents.ts';
 import { type BrowserBinary, provideBrowser } from './browser.ts';
 import { type CollectorBinary, provideCollector } from './collector.ts';
 import { ELASTICSEARCH_VERSIONS, type ElasticsearchVersion, startElasticsearch } from './elasticsearch.ts';
+import { type SecureElasticsearch, startSecureElasticsearch } from './elasticsearch-secure.ts';
 import { type PackedPackage, packPackage } from './packed.ts';
 import { type PolicyEngineBinary, providePolicyEngine } from './policy-engine.ts';
 import { findPostgres, type PostgresBinaries } from './postgres.ts';
@@ -14,6 +15,8 @@ declare module 'vitest' {
   interface ProvidedContext {
     /** The URL of a running server of each version, or why there is none. */
     elasticsearch: Readonly<Record<ElasticsearchVersion, { readonly url: string } | Skipped>>;
+    /** One of each version, with security and TLS on, for tests that ask for it by `inject('secureElasticsearch')`. */
+    secureElasticsearch: Readonly<Record<ElasticsearchVersion, SecureElasticsearch | Skipped>>;
     collector: CollectorBinary | Skipped;
     agents: Agents | Skipped;
     browser: BrowserBinary | Skipped;
@@ -30,8 +33,9 @@ const skips = new Map<RequirementName, string>();
 /** Starts what the test files of this run ask for (`inject('elasticsearch')`), once for all of them. */
 export async function setup(project: TestProject): Promise<void> {
   const texts = await Promise.all(project.vitest.state.getPaths().map((path) => readFile(path, 'utf8')));
-  const isAskedFor = (name: RequirementName | 'agents' | 'policyEngine' | 'promtool' | 'packed') =>
-    texts.some((text) => text.includes(`inject('${name}')`));
+  const isAskedFor = (
+    name: RequirementName | 'agents' | 'policyEngine' | 'promtool' | 'packed' | 'secureElasticsearch',
+  ) => texts.some((text) => text.includes(`inject('${name}')`));
   try {
     if (isAskedFor('collector')) {
       const collector = await provideCollector();
@@ -68,6 +72,7 @@ export async function setup(project: TestProject): Promise<void> {
       if ('skipped' in postgres) skips.set('postgres', postgres.skipped);
       project.provide('postgres', postgres);
     }
+    if (isAskedFor('secureElasticsearch')) project.provide('secureElasticsearch', await startSecured(texts));
     if (isAskedFor('elasticsearch')) project.provide('elasticsearch', await startAll(texts));
   } catch (error) {
     await teardown();
@@ -84,22 +89,52 @@ export async function teardown(): Promise<void> {
   skips.clear();
 }
 
-/** The versions that a test file names. */
-async function startAll(texts: readonly string[]): Promise<Record<ElasticsearchVersion, { url: string } | Skipped>> {
-  const versions = ELASTICSEARCH_VERSIONS.filter((version) => texts.some((text) => text.includes(`['${version}']`)));
+type Started<T> = Readonly<Record<ElasticsearchVersion, T | Skipped>>;
+
+function startAll(texts: readonly string[]): Promise<Started<{ url: string }>> {
+  return startNamed(
+    texts,
+    (version) => `['${version}']`,
+    async (version) => {
+      const server = await startElasticsearch(version);
+      if ('skipped' in server) return server;
+      stops.push(() => server.stop());
+      return { url: server.url };
+    },
+  );
+}
+
+function startSecured(texts: readonly string[]): Promise<Started<SecureElasticsearch>> {
+  return startNamed(
+    texts,
+    (version) => `describeSecured('${version}'`,
+    async (version) => {
+      const running = await startSecureElasticsearch(version);
+      if ('skipped' in running) return running;
+      stops.push(() => running.stop());
+      return running.server;
+    },
+  );
+}
+
+/** Servers of the versions that a test file names in this way. */
+async function startNamed<T>(
+  texts: readonly string[],
+  nameOf: (version: ElasticsearchVersion) => string,
+  start: (version: ElasticsearchVersion) => Promise<T | Skipped>,
+): Promise<Started<T>> {
+  const versions = ELASTICSEARCH_VERSIONS.filter((version) => texts.some((text) => text.includes(nameOf(version))));
   const starting = versions.map(async (version) => {
-    const server = await startElasticsearch(version);
-    if ('skipped' in server) {
-      skips.set('elasticsearch', server.skipped);
-      return [version, server] as const;
+    const server = await start(version);
+    if (typeof server === 'object' && server !== null && 'skipped' in server) {
+      skips.set('elasticsearch', String(server.skipped));
     }
-    stops.push(() => server.stop());
-    return [version, { url: server.url }] as const;
+    return [version, server] as const;
   });
   // All are waited for, also when one fails: those that run must be ended.
   const settled = await Promise.allSettled(starting);
   const failed = settled.find((result) => result.status === 'rejected');
   if (failed) throw failed.reason;
   const started = settled.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
-  return Object.fromEntries(started) as Record<ElasticsearchVersion, { url: string } | Skipped>;
+  return Object.fromEntries(started) as Started<T>;
 }

@@ -161,12 +161,13 @@ interface PrivilegesAnswer {
 /** What a running Spantrail needs: deploy/elasticsearch/writer.json, and retention.json where that is set. */
 function neededPrivileges(settings: ElasticsearchSettings) {
   const retention = settings.retentionMs === undefined ? [] : ['delete_index'];
-  const both = ['read', 'auto_configure', 'maintenance', 'view_index_metadata', ...retention];
+  const all = ['read', 'auto_configure', 'maintenance', 'view_index_metadata'];
   return {
     cluster: ['monitor'],
     index: [
-      { names: [indexPattern('audit')], privileges: ['index', 'delete', ...both] },
-      { names: [indexPattern('revisions')], privileges: ['create_doc', ...both] },
+      { names: [indexPattern('audit')], privileges: ['index', 'delete', ...all, ...retention] },
+      { names: [indexPattern('revisions')], privileges: ['create_doc', ...all, ...retention] },
+      { names: ['spantrail-alerts-*'], privileges: ['index', ...all] },
     ],
   };
 }
