@@ -12,6 +12,7 @@ import { addQuarantineCommands } from './quarantine.ts';
 import { addQueryCommands } from './query.ts';
 import { addReconcileCommand } from './reconcile.ts';
 import { addServerCommands } from './server.ts';
+import { addTokenCommands } from './token.ts';
 import { addWalCommands } from './wal.ts';
 
 /** What every command gets: where it writes and what it may read. */
@@ -58,6 +59,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unav
   addQuarantineCommands(program, terminal);
   addReconcileCommand(program, terminal);
   addConfigCommands(program, terminal);
+  addTokenCommands(program, terminal);
   addWalCommands(program, terminal);
   return program;
 }

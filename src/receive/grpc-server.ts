@@ -3,7 +3,6 @@ import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
 import type { Metadata, ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import type { SentSignal } from '../auth/principal.ts';
 import type { Tls } from '../auth/tls.ts';
 import type { Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
@@ -14,7 +13,7 @@ import { type BegunCall, badRequest, guardCalls, overQuota, type Refusal, unavai
 import { onSessions, watchSession } from './grpc-sessions.ts';
 import type { Connection, InFlight, Reservation } from './in-flight.ts';
 import { STREAMS_MAX } from './limits.ts';
-import { type ClientTimes, type Listening, listen, peerAddress, SOCKET_OPTIONS } from './listen.ts';
+import { type ClientTimes, listen, peerAddress, type Receiving, SOCKET_OPTIONS, type WayIn } from './listen.ts';
 import { type Gate, OPEN_GATE, type Pass } from './senders.ts';
 
 export interface GrpcServerOptions {
@@ -39,11 +38,8 @@ export interface GrpcServerOptions {
   readonly methods?: readonly UnaryMethod[];
 }
 
-export interface UnaryMethod {
-  /** `/package.Service/Method` */
-  readonly path: string;
-  /** What its requests are counted as. */
-  readonly signal: SentSignal;
+/** The path is `/package.Service/Method`; requests are counted as the signal. */
+export interface UnaryMethod extends WayIn {
   readonly handle: (message: Buffer, call: UnaryCall) => Promise<UnaryAnswer>;
 }
 
@@ -67,7 +63,7 @@ const EXPORT_PATHS: readonly (readonly [string, Signal])[] = [
 ];
 
 /** Serves OTLP over gRPC. Messages stay bytes: what arrives is what is appended. */
-export async function startGrpcServer(options: GrpcServerOptions): Promise<Listening> {
+export async function startGrpcServer(options: GrpcServerOptions): Promise<Receiving> {
   const methods = [
     ...EXPORT_PATHS.map(([path, signal]) => exportMethod(path, signal, options.admit)),
     ...(options.methods ?? []),
@@ -103,7 +99,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<Liste
     flag: '--grpc-port',
     exporter: 'otlp_grpc: { endpoint: "HOST:N" }',
   });
-  return { port, close: (graceMs) => closeGrpc(grpc, acceptor, sockets, graceMs) };
+  return { port, waysIn: methods, close: (graceMs) => closeGrpc(grpc, acceptor, sockets, graceMs) };
 }
 
 /** TLS is done here, too, so that certificates can be replaced; HTTP/2 goes on with the socket as it comes out of it. */

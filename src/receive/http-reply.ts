@@ -1,10 +1,10 @@
-import type { SentSignal } from '../auth/principal.ts';
 import { ERROR_CODES, type ErrorCode } from '../core/errors.ts';
 import { type Encoding, encodeStatus, type StatusAnswer } from '../otlp/response.ts';
 import { LIMIT_MESSAGES, RETRY_AFTER_MS } from './admission.ts';
 import type { Limit } from './fair-share.ts';
 import type { Reservation } from './in-flight.ts';
 import type { CutReason } from './limits.ts';
+import type { WayIn } from './listen.ts';
 import type { Closed, Pass } from './senders.ts';
 
 /** An answer to be sent over HTTP. */
@@ -90,11 +90,8 @@ export interface RouteRequest {
   readonly room: Pick<Reservation, 'add' | 'shrinkTo'>;
 }
 
-export interface HttpRoute {
-  /** A path that ends in `/` is that of all below it. */
-  readonly path: string;
-  /** What its requests are counted as. */
-  readonly signal: SentSignal;
+/** Requests are counted as the signal. */
+export interface HttpRoute extends WayIn {
   /** Of a path: the preset that is meant. */
   readonly presetOf?: (path: string) => string;
   /** Of a path: does the sender prove itself to the route, by what is in the body, when it has no token of ours? */

@@ -30,7 +30,7 @@ import {
 import type { Connection, InFlight, Reservation } from './in-flight.ts';
 import { CONTENT_ENCODINGS } from './inflate.ts';
 import { HEADER_BYTES_MAX, HEADERS_MAX } from './limits.ts';
-import { type ClientTimes, type Listening, listen, peerAddress, SOCKET_OPTIONS } from './listen.ts';
+import { type ClientTimes, listen, peerAddress, type Receiving, SOCKET_OPTIONS } from './listen.ts';
 import { type Entrance, type Gate, OPEN_GATE, type Pass } from './senders.ts';
 
 export interface HttpServerOptions {
@@ -69,7 +69,7 @@ const KEEP_ALIVE_MS = 120_000;
 const CHECK_MS = 2000;
 
 /** Serves OTLP over HTTP/1.1: protobuf and JSON by content type on one port. */
-export async function startHttpServer(options: HttpServerOptions): Promise<Listening> {
+export async function startHttpServer(options: HttpServerOptions): Promise<Receiving> {
   const originAllowed = compileOrigins(options.corsOrigins);
   const { times, counters } = options;
   let closing = false;
@@ -105,8 +105,10 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Liste
     flag: '--http-port',
     exporter: 'otlp_http: { endpoint: "http://HOST:N" }',
   });
+  const waysIn = [...SIGNALS].map(([path, signal]) => ({ path, signal }));
   return {
     port,
+    waysIn: [...waysIn, ...(options.routes ?? [])],
     async close(graceMs) {
       closing = true;
       const force = setTimeout(() => server.closeAllConnections(), graceMs);
@@ -202,7 +204,7 @@ async function answerRoute(
   }
   const path = pathOf(request);
   const entrance = enterRoute(request, route, path, options);
-  if (!entrance.isOpen) return notLetIn('json', entrance);
+  if (!entrance.isOpen) return notLetIn(encodingOf(request) ?? 'json', entrance);
   if (request.method !== 'POST') {
     return fail('method_not_allowed', 'json', `${route.path} takes POST`, { allow: 'POST' });
   }

@@ -1,4 +1,5 @@
 import type { Server } from 'node:net';
+import type { SentSignal } from '../auth/principal.ts';
 import { AppError, describeError } from '../core/errors.ts';
 
 /** A server that listens. */
@@ -6,6 +7,18 @@ export interface Listening {
   readonly port: number;
   /** Stops accepting, lets running requests finish for `graceMs`, then cuts what is left. Resolves when all is closed. */
   close(graceMs: number): Promise<void>;
+}
+
+/** A way in: a gRPC method or an HTTP path (one that ends in `/` is that of all below it), and what its requests are. */
+export interface WayIn {
+  readonly path: string;
+  readonly signal: SentSignal;
+}
+
+/** A server that takes evidence. */
+export interface Receiving extends Listening {
+  /** All that it serves. */
+  readonly waysIn: readonly WayIn[];
 }
 
 /** How long a client may take. Over it, it is cut, so that slow, stalled and vanished clients do not pile up. */

@@ -1,6 +1,7 @@
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:http2';
 import protobuf from 'protobufjs';
+import type { Tls } from '../../src/auth/tls.ts';
 import { Counters } from '../../src/core/metrics.ts';
 import { compileMask } from '../../src/otlp/mask.ts';
 import { createAccessService } from '../../src/receive/access-service.ts';
@@ -11,6 +12,7 @@ import { startHttpServer } from '../../src/receive/http-server.ts';
 import { createInFlight, type InFlight, type Reservation } from '../../src/receive/in-flight.ts';
 import { createInspect } from '../../src/receive/inspect.ts';
 import { CLIENT_TIMES, type ClientTimes } from '../../src/receive/listen.ts';
+import type { Gate } from '../../src/receive/senders.ts';
 import type { Frame } from '../../src/wal/frame.ts';
 
 export const REQUEST_BYTES_MAX = 256 * 1024;
@@ -31,6 +33,8 @@ export interface HarnessOptions {
   readonly connectionsMax?: number;
   readonly times?: Partial<ClientTimes>;
   readonly signatures?: EventsServiceOptions['signatures'];
+  readonly gate?: Gate;
+  readonly tls?: { readonly grpc: Tls; readonly http: Tls };
 }
 
 /** What the receivers take for the present. */
@@ -85,13 +89,17 @@ export async function startHarness(options: HarnessOptions = {}) {
     counters,
     requestBytesMax: options.requestBytesMax ?? REQUEST_BYTES_MAX,
     onFault,
+    ...(options.gate && { gate: options.gate }),
   };
   const access = createAccessService({ admit, counters, clock });
   const presets = ['kubernetes', 'opa', 'hoop'];
   const events = createEventsRoute({ admit, counters, clock, presets, signatures: options.signatures ?? new Map() });
-  const grpc = await startGrpcServer({ ...shared, methods: [access.method] });
+  const grpc = await startGrpcServer({ ...shared, tls: options.tls?.grpc, methods: [access.method] });
   const routes = [access.route, events];
-  const http = await startHttpServer({ ...shared, corsOrigins: options.corsOrigins ?? [], routes });
+  const http = await startHttpServer({
+    ...{ ...shared, tls: options.tls?.http, routes },
+    corsOrigins: options.corsOrigins ?? [],
+  });
   return {
     grpc,
     http,
