@@ -6,6 +6,7 @@ import type { QueryValue } from '../query/ast.ts';
 import { comparable, evaluate } from '../query/evaluate.ts';
 import { compareText } from '../query/text.ts';
 import { aggregateRecords, compareValues } from './memory-aggregate.ts';
+import { createMemoryAlerts } from './memory-alerts.ts';
 import {
   checkGroupLimit,
   checkPageLimit,
@@ -39,6 +40,7 @@ interface Entry {
 /** Everything in plain maps: for tests, and the oracle that the other stores are compared with. Nothing outlives it. */
 export class MemoryStore implements Store {
   readonly capabilities: Capabilities = { name: 'memory', searchableAfterMs: 0, exactAggregations: true };
+  readonly alerts = createMemoryAlerts();
   readonly #entries = new Map<string, Entry>();
 
   async setUp(): Promise<void> {}

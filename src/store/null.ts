@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import { documentText } from './document.ts';
+import { createMemoryAlerts } from './memory-alerts.ts';
 import type {
   AggregationRow,
   Capabilities,
@@ -19,6 +20,8 @@ import type {
  */
 export class NullStore implements Store {
   readonly capabilities: Capabilities = { name: 'null', searchableAfterMs: 0, exactAggregations: true };
+  /** Few enough to keep them: rules can be looked at without a store. */
+  readonly alerts = createMemoryAlerts();
   #checksum = 0;
   #bytes = 0;
 

@@ -1,3 +1,4 @@
+import type { Alert, AlertState, Severity } from '../core/alert.ts';
 import type { FieldValue } from '../core/fields.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
@@ -136,6 +137,68 @@ export interface RankRequest extends GetHint {
   readonly id: string;
 }
 
+/** An alert, and what tells its state from a later one. */
+export interface StoredAlert {
+  readonly alert: Alert;
+  /** Opaque. */
+  readonly version: string;
+}
+
+export interface AlertWrite {
+  readonly alert: Alert;
+  /** Of the state that it replaces; absent when there must be none yet. */
+  readonly version?: string;
+}
+
+/** Which alerts a read looks at: those that fit all that is given. */
+export interface AlertSelection {
+  readonly states?: readonly AlertState[];
+  readonly severities?: readonly Severity[];
+  /** Id of the rule. */
+  readonly rule?: string;
+  readonly namespace?: string;
+  /** As in `AlertGroup`. */
+  readonly group?: string;
+  /** Alerts with accesses in this time, epoch nanoseconds, upper bound exclusive: by their first and last one. */
+  readonly fromNs?: bigint;
+  readonly toNs?: bigint;
+  /** That name one of these records, or traces, as evidence. */
+  readonly records?: readonly string[];
+  readonly traces?: readonly string[];
+}
+
+export interface AlertPage {
+  /** The one that was raised last first; ties by id. */
+  readonly alerts: readonly Alert[];
+  /** Opaque; absent on the last page. */
+  readonly next?: string;
+}
+
+/** The alerts of one rule, namespace and group. */
+export interface AlertGroup {
+  /** Names the group in a selection. */
+  readonly key: string;
+  readonly alerts: number;
+  readonly open: number;
+  /** Accesses of all of them. */
+  readonly count: number;
+  readonly newest: Alert;
+}
+
+/** Where alerts live, beside the records. What was written is there for the next read. */
+export interface AlertStore {
+  /** In the order of the ids; undefined where there is none. */
+  read(ids: readonly string[]): Promise<readonly (StoredAlert | undefined)[]>;
+  /**
+   * Resolves when those that were taken are durable; false for one that somebody has changed, or made, since it was read. Each id
+   * at most once. Throws as the writes of records do.
+   */
+  write(writes: readonly AlertWrite[]): Promise<readonly boolean[]>;
+  search(selection: AlertSelection, limit: number, cursor?: string): Promise<AlertPage>;
+  /** The one with the newest alert first. */
+  groups(selection: AlertSelection, limit: number): Promise<readonly AlertGroup[]>;
+}
+
 export interface StoreSetUp {
   /** Also what somebody changed by hand; without it that is left alone. */
   readonly overwrite?: boolean;
@@ -151,6 +214,7 @@ export interface StoreSetUp {
  */
 export interface Store {
   readonly capabilities: Capabilities;
+  readonly alerts: AlertStore;
   /** Creates or upgrades tables, templates and aliases. May be called on every start. */
   setUp(options?: StoreSetUp): Promise<void>;
   /** Present where somebody has to look after the place in which the records are. */

@@ -4,6 +4,7 @@ import type { AuditRecord } from '../../src/core/record.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';
 import type { Store } from '../../src/store/port.ts';
 import { toWrite } from '../fixtures/records.ts';
+import { describeAlerts } from './alerts.ts';
 import { describeReads } from './reads.ts';
 import { collect, DAY_NS, NOON_NS, SECOND_NS, Space } from './space.ts';
 
@@ -30,6 +31,7 @@ export function describeStore(name: string, open: () => Promise<OpenedStore>, op
     describeWrites(newSpace);
     describeRevisions(newSpace);
     describeReads(newSpace);
+    describeAlerts(newSpace);
     const { poison } = options;
     if (poison) {
       it('rejects a document with a reason and stores its neighbours', async () => {

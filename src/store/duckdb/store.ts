@@ -20,6 +20,7 @@ import type {
   WriteResult,
 } from '../port.ts';
 import { aggregate, facets } from './aggregate.ts';
+import { CREATE_ALERTS, createDuckDbAlerts } from './alerts.ts';
 import { asOpenFailure, asWorkFailure, firstLine, isFatal, isOutOfMemory } from './failures.ts';
 import { ranks } from './ranks.ts';
 import { documents, histogram, query, search } from './reads.ts';
@@ -60,6 +61,10 @@ interface Connections {
 /** The embedded store: one DuckDB file. Only one process may have it open. */
 export class DuckDbStore implements Store {
   readonly capabilities: Capabilities = { name: 'duckdb', searchableAfterMs: 0, exactAggregations: true };
+  readonly alerts = createDuckDbAlerts({
+    read: (work) => this.#read(work),
+    write: (work) => this.#write(work),
+  });
   readonly #settings: DuckDbSettings;
   /** Absent after a fatal error, until the next call opens the file again. */
   #connections: Connections | undefined;
@@ -94,10 +99,14 @@ export class DuckDbStore implements Store {
   }
 
   write(batch: readonly RecordWrite[]): Promise<WriteResult> {
+    return this.#write((connection) => this.#writeParts(connection, batch));
+  }
+
+  #write<T>(work: (connection: DuckDBConnection) => Promise<T>): Promise<T> {
     return this.#inTurn(async () => {
       const connections = await this.#connected();
       try {
-        return await use(connections, connections.writes, (connection) => this.#writeParts(connection, batch));
+        return await use(connections, connections.writes, work);
       } catch (error) {
         if (isFatal(error)) this.#abandon(connections);
         throw asWorkFailure(this.#settings.file, 'did not take the batch', error);
@@ -342,6 +351,6 @@ async function setUpTables(connection: DuckDBConnection, file: string): Promise<
       );
     }
   }
-  for (const statement of CREATE_TABLES) await connection.run(statement);
+  for (const statement of [...CREATE_TABLES, CREATE_ALERTS]) await connection.run(statement);
   await connection.run(`INSERT OR REPLACE INTO meta VALUES ('tables_version', '${TABLES_VERSION}')`);
 }

@@ -1,8 +1,9 @@
 import { errors } from '@elastic/elasticsearch';
 import { AppError } from '../../core/errors.ts';
 import type { Store } from '../port.ts';
+import { createElasticsearchAlerts, setUpAlerts } from './alerts.ts';
 import { aggregate, facets, histogram } from './aggregations.ts';
-import { connect, type ElasticsearchSettings } from './connection.ts';
+import { connect, type ElasticsearchSettings, isForbidden } from './connection.ts';
 import { ALL_INDICES } from './indices.ts';
 import { inspectCluster } from './inspect.ts';
 import { count, get, iterate, ranks, revisions, search, trace } from './reader.ts';
@@ -25,7 +26,12 @@ export async function openElasticsearchStore(settings: ElasticsearchSettings): P
       searchableAfterMs: settings.refreshIntervalMs,
       exactAggregations: false,
     },
-    setUp: (options) => setUpIndices(connection, settings, options).catch(refuseOthers),
+    alerts: createElasticsearchAlerts(connection, settings),
+    setUp: async (options) => {
+      await setUpIndices(connection, settings, options).catch(refuseOthers);
+      // A user who may not install it writes records all the same; alerts wait, and say so.
+      await setUpAlerts(connection, settings).catch(unlessForbidden);
+    },
     care: {
       inspect: () => inspectCluster(connection, settings),
       ...(retentionMs !== undefined && {
@@ -50,6 +56,10 @@ export async function openElasticsearchStore(settings: ElasticsearchSettings): P
     },
     close: () => connection.client.close(),
   };
+}
+
+function unlessForbidden(error: unknown): void {
+  if (!isForbidden(error instanceof AppError ? error.cause : error)) throw error;
 }
 
 /** What answers, but is no Elasticsearch, or too old a one, is named wrongly in the settings: no wait mends that. */
