@@ -4,9 +4,11 @@ import { dirname, resolve } from 'node:path';
 import type { PipelineAnswer, Sum } from '../api/contract.ts';
 import type { Refusal } from '../api/readiness.ts';
 import type { Settings } from '../config/schema.ts';
-import { describeError } from '../core/errors.ts';
+import { systemClock } from '../core/clock.ts';
+import { AppError, describeError } from '../core/errors.ts';
+import { checkDoors, describeDoors } from './doctor-doors.ts';
 
-interface Finding {
+export interface Finding {
   readonly state: 'ok' | 'note' | 'bad';
   readonly text: string;
 }
@@ -15,19 +17,26 @@ export interface DoctorOptions {
   readonly settings: Settings;
   /** The running Spantrail to ask; its address follows from the settings when absent. */
   readonly url: string | undefined;
+  /** Asks the Spantrail at this address how it is; throws AppError. */
+  readonly ask: (url: string, signal: AbortSignal) => Promise<PipelineAnswer>;
   readonly terminal: { write(text: string): void; readonly environment: Readonly<Record<string, string | undefined>> };
 }
 
 const PROBE_TIMEOUT_MS = 2000;
 
 /** Looks at everything that a running Spantrail needs and prints a line for each. True when nothing is bad. */
-export async function runDoctor({ settings, url, terminal }: DoctorOptions): Promise<boolean> {
-  const { host, port } = settings.api;
-  const pipeline = await askPipeline(url ?? `http://${host.includes(':') ? `[${host}]` : host}:${port}`);
+export async function runDoctor({ settings, url, ask, terminal }: DoctorOptions): Promise<boolean> {
+  const { host, port, tls } = settings.api;
+  const scheme = tls ? 'https' : 'http';
+  const found = await askPipeline(url ?? `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`, ask);
+  const pipeline = typeof found === 'string' ? undefined : found;
   const findings: Finding[] = [
     { state: 'ok', text: `Node ${process.versions.node}` },
     ...(await checkFolder(settings)),
-    ...(pipeline ? describePipeline(pipeline) : await checkStopped(settings, url)),
+    ...(await checkDoors(settings, systemClock.nowMs())),
+    ...(pipeline ? describePipeline(pipeline) : []),
+    ...(typeof found === 'string' ? [{ state: 'bad' as const, text: found }] : []),
+    ...(found ? [] : await checkStopped(settings, url)),
     ...(pipeline ? await checkCluster(pipeline, url === undefined ? settings : undefined) : []),
   ];
   const marks = { ok: 'ok  ', note: 'note', bad: 'BAD ' };
@@ -72,12 +81,14 @@ function describeSpace(free: number, wanted: number): Finding {
   return { state: 'note', text };
 }
 
-async function askPipeline(base: string): Promise<PipelineAnswer | undefined> {
+/** How it is; why it does not tell; nothing when none runs there. */
+async function askPipeline(base: string, ask: DoctorOptions['ask']): Promise<PipelineAnswer | string | undefined> {
   try {
-    const response = await fetch(new URL('/api/v1/pipeline', base), { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) });
-    return response.ok ? ((await response.json()) as PipelineAnswer) : undefined;
-  } catch {
-    return undefined;
+    return await ask(base, AbortSignal.timeout(PROBE_TIMEOUT_MS));
+  } catch (error) {
+    if (!(error instanceof AppError)) return undefined;
+    if (error.code !== 'unauthenticated' && error.code !== 'forbidden') return undefined;
+    return `a Spantrail runs and does not tell how it is: ${error.message}`;
   }
 }
 
@@ -119,6 +130,7 @@ function describePipeline(pipeline: PipelineAnswer): Finding[] {
       : []),
     ...describeForwarding(pipeline),
     ...describeCredentials(pipeline),
+    ...describeDoors(pipeline),
     ...describeCoverage(pipeline),
   ];
 }

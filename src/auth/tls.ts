@@ -66,6 +66,11 @@ interface Material {
   readonly clients: string;
 }
 
+/** When the certificate ends, in epoch milliseconds. Throws AppError('config') with one line, as `openTls` does. */
+export async function inspectTls(settings: TlsSettings, setting: string, nowMs: number): Promise<number> {
+  return (await readMaterial(settings, setting, nowMs)).endsAtMs;
+}
+
 /** Reads and checks the files. Throws AppError('config') with one line: which file, and what is wrong with it. */
 export async function openTls(settings: TlsSettings, options: TlsOptionsGiven): Promise<Tls> {
   const { setting, counters, log } = options;
