@@ -7,6 +7,8 @@ import { join } from 'node:path';
 export interface Authority {
   readonly folder: string;
   readonly caFile: string;
+  /** What is in it. */
+  readonly ca: string;
   /** For 127.0.0.1 and localhost. */
   server(name?: string, life?: Life): Pair;
   client(name: string, more?: { readonly san?: string } & Life): Pair;
@@ -96,6 +98,7 @@ export function createAuthority(name = 'test authority'): Authority {
   return {
     folder,
     caFile: path('ca.pem'),
+    ca: readFileSync(path('ca.pem'), 'utf8'),
     server: (common = 'localhost', life = {}) =>
       sign(common, 'extendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost,IP:127.0.0.1\n', life),
     client: (common, { san = `DNS:${common}.example`, ...life } = {}) =>
