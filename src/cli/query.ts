@@ -173,10 +173,20 @@ async function whyNothing(client: Client, q: string, options: SelectionOptions):
   if (!options.inner && (await holds(parameters(q, options))))
     return 'no entry fits, but inner accesses do: add --inner';
   if (await holds({})) return 'nothing fits';
-  const { pending } = await client.get<PipelineAnswer>('/api/v1/pipeline');
-  return pending.evidence > 0
-    ? `no record yet, but ${pending.evidence} pieces of evidence are being joined: try again in some seconds`
+  const evidence = await pendingEvidence(client);
+  return evidence > 0
+    ? `no record yet, but ${evidence} pieces of evidence are being joined: try again in some seconds`
     : 'no record yet: point a Collector or SDK at OTLP port 4317 (gRPC) or 4318 (HTTP), or see "spantrail demo"';
+}
+
+/** Who may read need not be allowed to see how the server is. */
+async function pendingEvidence(client: Client): Promise<number> {
+  try {
+    return (await client.get<PipelineAnswer>('/api/v1/pipeline')).pending.evidence;
+  } catch (error) {
+    if (error instanceof AppError && error.code === 'forbidden') return 0;
+    throw error;
+  }
 }
 
 function toCount(text: string): number {

@@ -2,6 +2,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { loadSettings } from '../config/load.ts';
 import type { Settings } from '../config/schema.ts';
 import { AppError } from '../core/errors.ts';
+import { type Connection, connect, provingItself } from './connection.ts';
 import type { Terminal } from './main.ts';
 
 interface ServeOptions {
@@ -66,14 +67,15 @@ export function addServerCommands(program: Command, terminal: Terminal): void {
       terminal.write(`${settings.store.type} is set up\n`);
     });
 
-  configured(program.command('doctor'))
+  provingItself(configured(program.command('doctor')))
     .description('Check settings, folder, ports, store and the running Spantrail')
     .option('--url <url>', 'a running Spantrail (or SPANTRAIL_URL)')
-    .action(async (options: ServeOptions & { url?: string }) => {
+    .action(async (options: ServeOptions & Connection) => {
       const { runDoctor } = await import('../app/doctor.ts');
       const healthy = await runDoctor({
         settings: toSettings(options, terminal),
         url: options.url ?? (terminal.environment['SPANTRAIL_URL'] || undefined),
+        ask: (url, signal) => connect({ ...options, url }, terminal).get('/api/v1/pipeline', {}, signal),
         terminal,
       });
       if (!healthy) throw new AppError('internal', 'something needs attention, see above');
