@@ -76,6 +76,8 @@ export interface PumpOptions {
   readonly coverage?: { add(notes: readonly CoverageNote[]): void };
   /** Adds to records what is known from beyond their traces; in place, right before they are written. */
   readonly annotate?: (writes: readonly RecordWrite[]) => void;
+  /** Looks at what the store has taken, before the journal says so: the same may be shown again. */
+  readonly detect?: { observe(writes: readonly RecordWrite[]): Promise<void> };
   readonly counters: Counters;
   /** Over `counters`, restored from the journal; frames are counted as they become durable. */
   readonly sums: Sums;
@@ -279,7 +281,9 @@ class RunningPump implements Pump {
       others: () => this.#others(),
     });
     const refused = new Set(result.rejected.map(({ id }) => id));
-    this.#stored = writes.find(({ id }) => !refused.has(id)) ?? this.#stored;
+    const taken = writes.filter(({ id }) => !refused.has(id));
+    this.#stored = taken[0] ?? this.#stored;
+    await this.#retry('the rules', async () => this.#options.detect?.observe(taken));
     const byId = new Map(writes.map((write) => [write.id, write]));
     const rejected = result.rejected.map(({ id, reason }) => ({ stage: 'store', reason, id, body: byId.get(id) }));
     const aside = [...batches.flatMap((batch) => batch.quarantined), ...rejected];

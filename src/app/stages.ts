@@ -37,6 +37,7 @@ export interface StageOptions {
   readonly store: Pick<Store, 'write' | 'get'>;
   readonly counters: Counters;
   readonly coverage?: PumpOptions['coverage'];
+  readonly detect?: PumpOptions['detect'];
   /** Default: secrets are masked, and nothing is added to requests and records. */
   readonly sources?: Sources;
   readonly log: StageLog;
@@ -224,7 +225,7 @@ function admissionOf(
 }
 
 async function startJoining(
-  { settings, store, counters, coverage, sources, clock, scheduler = systemScheduler, log }: StageOptions,
+  { settings, store, counters, coverage, detect, sources, clock, scheduler = systemScheduler, log }: StageOptions,
   parts: Files & { readonly shards: readonly ShardHandle[]; readonly sums: Sums },
   state: StageState,
 ): Promise<void> {
@@ -241,6 +242,7 @@ async function startJoining(
     store,
     counters,
     ...(coverage ? { coverage } : {}),
+    ...(detect ? { detect } : {}),
     ...(sources ? { annotate: sources.annotate } : {}),
     clock,
     scheduler,

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { auth } from './auth.ts';
 import { checks, purpose } from './checks.ts';
+import { detect } from './detect.ts';
 import { elasticsearch } from './elasticsearch.ts';
 import { events } from './events.ts';
 import { forward } from './forward.ts';
@@ -296,6 +297,7 @@ export const settingsSchema = z.strictObject({
   access,
   mappings,
   presets,
+  detect,
   identity,
   checks,
   purpose,

@@ -45,7 +45,7 @@ export interface ThresholdRule extends RuleBase {
   /** It is reached when so many matches, or distinct values of the field, lie within the window. */
   readonly threshold: { readonly value: number; readonly distinct?: Field };
   /** It fires when, after the threshold was reached, a match of this comes for the same group within the window. */
-  readonly then?: Query;
+  readonly followedBy?: Query;
 }
 
 export interface NewTermsRule extends RuleBase {

@@ -1,0 +1,340 @@
+import { addEvidence, extendIncident, findIncident, type Incident, type Match, startIncident } from './incident.ts';
+import type { QueryRule, ThresholdRule } from './rule.ts';
+import {
+  type Change,
+  firstAfter,
+  groupKey,
+  matchOf,
+  type Raise,
+  type Sight,
+  type Tracker,
+  type TrackerCounts,
+  type TrackerLimits,
+} from './tracker.ts';
+
+/** Matches kept of one group, if its threshold does not need more: the window of a busy group is known by its end. */
+const GROUP_ENTRIES_MAX = 2_000;
+/** Groups whose time is over that are let go after each change: faster than they can come. */
+const GROUPS_SWEPT = 2;
+
+interface Entry extends Match {
+  readonly kind: 'm' | 't';
+  readonly group: Group;
+  readonly value: string;
+  /** Counted in an incident. */
+  isTold: boolean;
+  /** The threshold was reached at its time. */
+  isHot: boolean;
+}
+
+interface Group {
+  readonly key: string;
+  readonly namespace: string;
+  readonly values: readonly string[];
+  /** By time. */
+  matches: Entry[];
+  followers: Entry[];
+  newestMs: number;
+  /** Some had to go for want of room. */
+  isShort: boolean;
+  incidents: Incident[];
+}
+
+/**
+ * Counts matches, or distinct values of a field, in windows that end at each match: (time - window, time]. In order or not,
+ * within the lateness the same times come out as abnormal; `query` rules that suppress are those with a threshold of one.
+ */
+export class WindowTracker implements Tracker {
+  readonly counts: TrackerCounts = { groups: 0, entries: 0, evicted: 0, late: 0 };
+  readonly #rule: QueryRule | ThresholdRule;
+  readonly #raise: Raise;
+  readonly #limits: TrackerLimits;
+  readonly #windowMs: number;
+  readonly #wanted: number;
+  readonly #isDistinct: boolean;
+  readonly #hasFollower: boolean;
+  readonly #keepMs: number;
+  readonly #groupEntriesMax: number;
+  /** In the order in which they were last touched. */
+  readonly #groups = new Map<string, Group>();
+  readonly #seen = new Map<string, Entry[]>();
+  #newestMs = Number.NEGATIVE_INFINITY;
+
+  constructor(rule: QueryRule | ThresholdRule, limits: TrackerLimits, raise: Raise) {
+    this.#rule = rule;
+    this.#raise = raise;
+    this.#limits = limits;
+    this.#windowMs = rule.type === 'threshold' ? rule.windowMs : rule.suppressMs;
+    this.#wanted = rule.type === 'threshold' ? rule.threshold.value : 1;
+    this.#isDistinct = rule.type === 'threshold' && rule.threshold.distinct !== undefined;
+    this.#hasFollower = rule.type === 'threshold' && rule.followedBy !== undefined;
+    this.#keepMs = this.#windowMs + limits.latenessMs;
+    this.#groupEntriesMax = Math.max(GROUP_ENTRIES_MAX, 2 * this.#wanted);
+  }
+
+  changesOf(sight: Sight): Change[] {
+    const { record, trace, namespace, timeMs, isRevision } = sight;
+    const known = this.#seen.get(record);
+    const matches = sight.matches.filter((match) => {
+      // Nobody could have been waiting for it.
+      return match.kind === 'm' || this.#groups.has(groupKey(namespace, match.group));
+    });
+    if (known !== undefined && isSame(known, matches, sight)) return [];
+    const changes: Change[] = known === undefined ? [] : [['x', record]];
+    for (const { kind, group, value, shown } of matches) {
+      if (known === undefined && this.#isTooLate(groupKey(namespace, group), timeMs, isRevision)) this.counts.late++;
+      else changes.push([kind, namespace, group, record, trace, timeMs, value, shown]);
+    }
+    return changes;
+  }
+
+  /** Whether it was counted before cannot be told any more. */
+  #isTooLate(key: string, timeMs: number, isRevision: boolean): boolean {
+    const group = this.#groups.get(key);
+    if (group === undefined) return isRevision && (this.counts.evicted > 0 || timeMs <= this.#newestMs - this.#keepMs);
+    return timeMs <= group.newestMs - this.#keepMs || (isRevision && group.isShort);
+  }
+
+  apply(change: Change): void {
+    if (change[0] === 'x') {
+      this.#remove(change[1]);
+      return;
+    }
+    const [kind, namespace, values, , , timeMs, value] = change;
+    const group = this.#touch(namespace, values);
+    const entry: Entry = { ...matchOf(change), kind, group, value: String(value), isTold: false, isHot: false };
+    const seen = this.#seen.get(entry.record);
+    if (seen === undefined) this.#seen.set(entry.record, [entry]);
+    else seen.push(entry);
+    this.counts.entries++;
+    group.newestMs = Math.max(group.newestMs, timeMs);
+    this.#newestMs = Math.max(this.#newestMs, timeMs);
+    const list = kind === 'm' ? group.matches : group.followers;
+    const at = insert(list, entry);
+    if (kind === 't') this.#follow(group, entry);
+    else this.#look(group, at, timeMs);
+    this.#forget(group);
+    this.#sweep();
+    this.counts.groups = this.#groups.size;
+  }
+
+  /** Windows that end at this match or up to a window's length later have one more in them. */
+  #look(group: Group, from: number, timeMs: number): void {
+    for (let at = from; at < group.matches.length; at++) {
+      const entry = group.matches[at];
+      if (entry === undefined || entry.timeMs >= timeMs + this.#windowMs) break;
+      if (entry.isHot) {
+        // It came late: counted with what it explains.
+        const late = group.matches[from];
+        if (entry.isTold && late !== undefined && !late.isTold) this.#tell(group, entry.timeMs, late, entry.timeMs);
+        continue;
+      }
+      if (!this.#isReached(group, at)) continue;
+      entry.isHot = true;
+      if (!this.#hasFollower) this.#tell(group, entry.timeMs, entry, entry.timeMs);
+    }
+    if (!this.#hasFollower) return;
+    for (const follower of group.followers) if (!follower.isTold) this.#follow(group, follower);
+  }
+
+  #follow(group: Group, follower: Entry): void {
+    for (let at = firstAfter(group.matches, follower.timeMs) - 1; at >= 0; at--) {
+      const entry = group.matches[at];
+      if (entry === undefined || entry.timeMs < follower.timeMs - this.#windowMs) return;
+      if (!entry.isHot) continue;
+      this.#tell(group, follower.timeMs, follower, entry.timeMs);
+      return;
+    }
+  }
+
+  #isReached(group: Group, at: number): boolean {
+    const end = group.matches[at]?.timeMs ?? 0;
+    if (!this.#isDistinct) {
+      const first = group.matches[at - this.#wanted + 1];
+      return first !== undefined && first.timeMs > end - this.#windowMs;
+    }
+    return this.#distinct(group, at, this.#wanted) >= this.#wanted;
+  }
+
+  /** Distinct values in the window that ends at this match, counted up to so many. */
+  #distinct(group: Group, at: number, enough: number): number {
+    const end = group.matches[at]?.timeMs ?? 0;
+    const values = new Set<string>();
+    for (let index = at; index >= 0 && values.size < enough; index--) {
+      const entry = group.matches[index];
+      if (entry === undefined || entry.timeMs <= end - this.#windowMs) break;
+      values.add(entry.value);
+    }
+    return values.size;
+  }
+
+  /** The group was abnormal at `timeMs`: what lies in the window before `windowEndMs`, and up to it, is why. */
+  #tell(group: Group, timeMs: number, by: Entry, windowEndMs: number): void {
+    const { suppressMs } = this.#rule;
+    let incident = findIncident(group.incidents, timeMs, suppressMs);
+    if (incident === undefined) {
+      const { namespace, values } = group;
+      const { shown } = by;
+      incident = startIncident({ rule: this.#rule, namespace, group: values, shown, timeMs, cellMs: suppressMs });
+      group.incidents.push(incident);
+    }
+    extendIncident(incident, timeMs);
+    for (const entry of this.#untold(group, timeMs, windowEndMs)) addEntry(incident, entry);
+    addEntry(incident, by);
+    if (this.#rule.type === 'threshold') {
+      incident.value = Math.max(incident.value, this.#valueAt(group, windowEndMs));
+      incident.threshold = this.#wanted;
+    }
+    if (group.isShort) incident.atLeast = true;
+    this.#raise(incident);
+  }
+
+  /** What lies in the window and up to the time and is not counted yet, oldest first. */
+  #untold(group: Group, timeMs: number, windowEndMs: number): Entry[] {
+    const found: Entry[] = [];
+    for (let at = firstAfter(group.matches, timeMs) - 1; at >= 0; at--) {
+      const entry = group.matches[at];
+      // Whatever lies in the window before one that was told as abnormal was told with it.
+      if (entry === undefined || entry.timeMs <= windowEndMs - this.#windowMs || (entry.isHot && entry.isTold)) break;
+      if (!entry.isTold) found.push(entry);
+    }
+    return found.reverse();
+  }
+
+  #valueAt(group: Group, endMs: number): number {
+    const end = firstAfter(group.matches, endMs);
+    if (this.#isDistinct) return this.#distinct(group, end - 1, Number.POSITIVE_INFINITY);
+    return end - firstAfter(group.matches, endMs - this.#windowMs);
+  }
+
+  #touch(namespace: string, values: readonly string[]): Group {
+    const key = groupKey(namespace, values);
+    const known = this.#groups.get(key);
+    const group = known ?? {
+      ...{ key, namespace, values, matches: [], followers: [], incidents: [] },
+      ...{ newestMs: Number.NEGATIVE_INFINITY, isShort: false },
+    };
+    this.#groups.delete(key);
+    this.#groups.set(key, group);
+    return group;
+  }
+
+  #remove(record: string): void {
+    for (const entry of this.#seen.get(record) ?? []) {
+      const list = entry.kind === 'm' ? entry.group.matches : entry.group.followers;
+      const at = list.indexOf(entry);
+      if (at >= 0) list.splice(at, 1);
+      this.counts.entries--;
+    }
+    this.#seen.delete(record);
+  }
+
+  #drop(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      const rest = (this.#seen.get(entry.record) ?? []).filter((other) => other !== entry);
+      if (rest.length === 0) this.#seen.delete(entry.record);
+      else this.#seen.set(entry.record, rest);
+    }
+    this.counts.entries -= entries.length;
+  }
+
+  #forget(group: Group): void {
+    const oldest = group.newestMs - this.#keepMs;
+    for (const list of [group.matches, group.followers]) {
+      const over = list.length - this.#groupEntriesMax;
+      const expired = (list[0]?.timeMs ?? oldest + 1) <= oldest ? firstAfter(list, oldest) : 0;
+      if (over > expired) {
+        this.counts.evicted += over - expired;
+        group.isShort = true;
+      }
+      if (Math.max(over, expired) > 0) this.#drop(list.splice(0, Math.max(over, expired)));
+    }
+    const { suppressMs } = this.#rule;
+    if (group.incidents.length > 0) {
+      group.incidents = group.incidents.filter(({ lastMs }) => lastMs + suppressMs > oldest);
+    }
+  }
+
+  #sweep(): void {
+    const oldest = this.#newestMs - this.#keepMs - this.#rule.suppressMs;
+    let looked = 0;
+    for (const group of this.#groups.values()) {
+      const isOver = this.#groups.size > this.#limits.groupsMax || this.counts.entries > this.#limits.entriesMax;
+      if (!isOver && (group.newestMs > oldest || looked >= GROUPS_SWEPT)) return;
+      // The one that was touched right now is the last.
+      if (this.#groups.size === 1) return;
+      looked++;
+      if (group.newestMs > oldest) this.counts.evicted++;
+      this.#groups.delete(group.key);
+      this.#drop([...group.matches, ...group.followers]);
+    }
+  }
+
+  *snapshot(): Iterable<unknown> {
+    yield { newestMs: finite(this.#newestMs), evicted: this.counts.evicted, late: this.counts.late };
+    for (const { namespace, values, matches, followers, newestMs, isShort, incidents } of this.#groups.values()) {
+      const entries = [...matches, ...followers].map((entry) => {
+        const { kind, record, trace, timeMs, value, isTold, isHot, shown } = entry;
+        return [kind, record, trace, timeMs, value, isTold, isHot, shown];
+      });
+      yield [namespace, values, newestMs, isShort, entries, incidents];
+    }
+  }
+
+  restore(line: unknown): void {
+    if (!Array.isArray(line)) {
+      const { newestMs, evicted, late } = line as { newestMs: number | null; evicted: number; late: number };
+      this.#newestMs = newestMs ?? Number.NEGATIVE_INFINITY;
+      Object.assign(this.counts, { evicted, late });
+      return;
+    }
+    const [namespace, values, newestMs, isShort, entries, incidents] = line as SavedGroup;
+    const group = Object.assign(this.#touch(namespace, values), { newestMs, isShort, incidents });
+    for (const [kind, record, trace, timeMs, value, isTold, isHot, shown] of entries) {
+      const entry: Entry = { kind, record, trace, timeMs, value, isTold, isHot, shown, group };
+      (kind === 'm' ? group.matches : group.followers).push(entry);
+      this.#seen.set(record, [...(this.#seen.get(record) ?? []), entry]);
+      this.counts.entries++;
+    }
+    this.counts.groups = this.#groups.size;
+  }
+}
+
+type SavedEntry = ['m' | 't', string, string, number, string, boolean, boolean, string[]];
+type SavedGroup = [string, string[], number, boolean, SavedEntry[], Incident[]];
+
+/** JSON has no infinity. */
+function finite(value: number): number | null {
+  return Number.isFinite(value) ? value : null;
+}
+
+function addEntry(incident: Incident, entry: Entry): void {
+  if (!entry.isTold) addEvidence(incident, entry);
+  entry.isTold = true;
+}
+
+/** Keeps the list by time, then by record; returns where the entry is. */
+function insert(list: Entry[], entry: Entry): number {
+  let at = list.length;
+  for (let before = list[at - 1]; before !== undefined && isAfter(before, entry); before = list[at - 1]) at--;
+  list.splice(at, 0, entry);
+  return at;
+}
+
+function isAfter(left: Entry, right: Entry): boolean {
+  return left.timeMs > right.timeMs || (left.timeMs === right.timeMs && left.record > right.record);
+}
+
+function isSame(known: readonly Entry[], matches: Sight['matches'], { namespace, timeMs, isClamped }: Sight): boolean {
+  if (known.length !== matches.length) return false;
+  return matches.every(({ kind, group, value }) => {
+    const key = groupKey(namespace, group);
+    return known.some(
+      (entry) =>
+        entry.kind === kind &&
+        entry.group.key === key &&
+        entry.value === String(value) &&
+        (isClamped || entry.timeMs === timeMs),
+    );
+  });
+}
