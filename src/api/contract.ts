@@ -3,6 +3,7 @@ import type { Permission } from '../auth/principal.ts';
 import type { CoverageSummary } from '../core/coverage.ts';
 import type { Sample } from '../core/metrics.ts';
 import type { AuditRecord, PathStep } from '../core/record.ts';
+import { ALERT_ROUTES, type AlertMark } from './alert-contract.ts';
 import { INSIGHT_ROUTES } from './insight-contract.ts';
 
 /** The HTTP API's contract: one table from which checks, the OpenAPI page and the clients' types come. */
@@ -207,6 +208,8 @@ export interface TraceAnswer {
   readonly drawn_from: 'evidence' | 'records';
   readonly spans: readonly TraceSpan[];
   readonly records: readonly AuditRecord[];
+  /** What rests on its records; absent when nothing does. */
+  readonly alerts?: readonly AlertMark[];
 }
 
 export interface FacetsAnswer {
@@ -436,6 +439,7 @@ export const ROUTES: readonly Route[] = [
   },
   { path: '/api/v1/openapi.json', summary: 'This page: what can be asked', answers: 'json', needs: 'read' },
   ...INSIGHT_ROUTES,
+  ...ALERT_ROUTES,
   { path: '/healthz', summary: 'The process answers', answers: 'text' },
   {
     path: '/readyz',

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify';
 import { AppError } from '../core/errors.ts';
 import type { Span } from '../core/evidence.ts';
 import type { AuditRecord } from '../core/record.ts';
+import type { AlertMark, MarkedRecord } from './alert-contract.ts';
 import {
   type FacetsAnswer,
   facetsQuery,
@@ -18,7 +19,10 @@ import type { ApiDependencies } from './server.ts';
 /** Most fields of one facets request: what a sidebar shows. */
 const FACET_FIELDS_MAX = 20;
 
-export function addRecordRoutes(server: FastifyInstance, { store, clock, readTrace, coverage }: ApiDependencies): void {
+export function addRecordRoutes(
+  server: FastifyInstance,
+  { store, clock, readTrace, coverage, alerts }: ApiDependencies,
+): void {
   server.get('/api/v1/records', async (request): Promise<RecordsAnswer> => {
     const parameters = checkParameters(recordsQuery, request.query);
     const selection = toSelection(parameters, clock.nowMs());
@@ -30,11 +34,11 @@ export function addRecordRoutes(server: FastifyInstance, { store, clock, readTra
     };
   });
 
-  server.get('/api/v1/records/:id', async (request): Promise<AuditRecord> => {
+  server.get('/api/v1/records/:id', async (request): Promise<MarkedRecord> => {
     const { id } = request.params as { id: string };
     const record = await store.get(id);
     if (!record) throw new AppError('not_found', `no record with id ${id}`);
-    return record;
+    return { ...record, ...marked(await alerts.marks([record.event.id])) };
   });
 
   server.get('/api/v1/records/:id/revisions', async (request): Promise<RevisionsAnswer> => {
@@ -48,12 +52,13 @@ export function addRecordRoutes(server: FastifyInstance, { store, clock, readTra
     const traceId = (request.params as { traceId: string }).traceId.toLowerCase();
     if (!/^[0-9a-f]{32}$/.test(traceId)) throw new AppError('bad_request', 'the trace id must be 32 hex digits');
     const [spans, records] = await Promise.all([readTrace(traceId), store.trace(traceId)]);
+    const marks = await alerts.marks(records.map((record) => record.event.id));
     if (spans.length > 0) {
-      return { trace_id: traceId, drawn_from: 'evidence', spans: barsOfSpans(spans), records };
+      return { trace_id: traceId, drawn_from: 'evidence', spans: barsOfSpans(spans), records, ...marked(marks) };
     }
     if (records.length === 0)
       throw new AppError('not_found', `no record of trace ${traceId}, and no evidence of it is held`);
-    return { trace_id: traceId, drawn_from: 'records', spans: barsOfPaths(records), records };
+    return { trace_id: traceId, drawn_from: 'records', spans: barsOfPaths(records), records, ...marked(marks) };
   });
 
   server.get('/api/v1/facets', async (request): Promise<FacetsAnswer> => {
@@ -68,6 +73,11 @@ export function addRecordRoutes(server: FastifyInstance, { store, clock, readTra
     const facets = await store.facets(toSelection(parameters, clock.nowMs()), names, parameters.limit);
     return { facets: facets.map(({ field, buckets }) => ({ field, values: buckets })) };
   });
+}
+
+/** Beside what is stored; nothing when nothing rests on it. */
+function marked(alerts: readonly AlertMark[]): { readonly alerts?: readonly AlertMark[] } {
+  return alerts.length === 0 ? {} : { alerts };
 }
 
 const KINDS = ['unspecified', 'internal', 'server', 'client', 'producer', 'consumer'] as const;

@@ -8,6 +8,7 @@ import type { Span } from '../core/evidence.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { Store } from '../store/port.ts';
 import { type AccessControl, addAccessControl } from './access.ts';
+import { type AlertDesk, addAlertRoutes } from './alerts.ts';
 import type { ErrorAnswer, PipelineAnswer } from './contract.ts';
 import { addCoverageRoute, type CoverageSource } from './coverage.ts';
 import { addHistogramRoute } from './histogram.ts';
@@ -41,6 +42,7 @@ export interface ApiDependencies {
   readonly quarantine: QuarantineDesk;
   readonly reconcile: ReconcileDesk;
   readonly insights: InsightSettings;
+  readonly alerts: AlertDesk;
   readiness(): Readiness;
   metricsText(): Promise<string>;
   reportFailure(error: unknown): void;
@@ -116,6 +118,7 @@ function buildApi(needs: ApiDependencies): { readonly server: FastifyInstance; r
   addHistogramRoute(server, needs);
   addCoverageRoute(server, needs);
   addInsightRoutes(server, needs);
+  addAlertRoutes(server, needs);
   addStreamRoutes(server, needs, control);
   addQuarantineRoutes(server, needs.quarantine);
   addReconcileRoute(server, needs, control);
@@ -173,8 +176,6 @@ function sendError(
     },
   };
   control.noteFailure(request, body.error.message);
-  // Those of an answer that was begun already.
-  reply.removeHeader('content-disposition');
   return reply
     .code(known ? ERROR_CODES[code].http : (status ?? 500))
     .type('application/json; charset=utf-8')

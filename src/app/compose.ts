@@ -14,6 +14,7 @@ import { createGate } from '../receive/senders.ts';
 import type { Store } from '../store/port.ts';
 import { lockDataFolder, openDataFolder } from '../wal/data-folder.ts';
 import { nodeDisk } from '../wal/disk.ts';
+import { openAlertDesk, type RunningAlertDesk } from './alerts.ts';
 import { type Coverage, startCoverage } from './coverage.ts';
 import { type Doors, openDoors } from './doors.ts';
 import { openEventReceivers } from './event-receivers.ts';
@@ -100,6 +101,7 @@ interface House extends Surroundings {
   readonly stages: Stages;
   readonly coverage: Coverage;
   readonly observers: ReturnType<typeof createObservers>;
+  readonly alerts: RunningAlertDesk;
   readonly readiness: () => Readiness;
 }
 
@@ -129,6 +131,11 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
     lagMs: () => opened?.state.pump?.status().lagMs ?? Number.POSITIVE_INFINITY,
   });
   teardown.add(() => coverage.close());
+  const alerts = await openAlertDesk({
+    ...{ settings: settings.notify, folder, disk: nodeDisk, clock, scheduler: systemScheduler, counters, log },
+    ...{ store: store.alerts, notReady: () => setUp.failure(), version: surroundings.version },
+  });
+  teardown.add(() => alerts.close());
   const sources = await openSources({ settings, folder, clock, counters, log });
   teardown.add(() => sources.close());
   const observers = createObservers();
@@ -140,7 +147,7 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const { unsettledBytesMax } = settings.wal;
   const readiness = createReadiness({ stages, setUp, unsettledBytesMax, counters });
   const house: House = {
-    ...{ ...surroundings, settings, teardown, counters, doors, store, setUp, stages, coverage, observers },
+    ...{ ...surroundings, settings, teardown, counters, doors, store, setUp, stages, coverage, observers, alerts },
     readiness,
   };
 
@@ -260,6 +267,7 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       wake: () => state.pump?.wake(),
     }),
     coverage: house.coverage,
+    alerts: house.alerts,
     insights: { ...settings.insights, sensitive: undefined },
     readiness: house.readiness,
     metricsText: async () => (await telemetry).metricsText(),

@@ -1,18 +1,19 @@
+import type { AlertMark, MarkedRecord } from '../api/alert-contract.ts';
 import type { RecordsAnswer, RevisionsAnswer } from '../api/contract.ts';
 import { AppError } from '../core/errors.ts';
 import type { AuditRecord, Check } from '../core/record.ts';
 import type { Client } from './client.ts';
-import { formatDuration, type Paint, printable, sentenceLine } from './format.ts';
+import { formatDuration, type Paint, printable, SHORT_ID_LENGTH, sentenceLine } from './format.ts';
 
 /** Fewer digits of an id would fit by chance. */
 const PREFIX_LENGTH_MIN = 6;
 
 /** The record with this id, or with the id that alone starts like this. */
-export async function findRecord(client: Client, text: string): Promise<AuditRecord> {
+export async function findRecord(client: Client, text: string): Promise<MarkedRecord> {
   const id = text.toLowerCase();
   if (!/^[0-9a-f]{1,32}$/.test(id))
     throw new AppError('not_found', `"${text}" is no record id: those are 32 hex digits`);
-  if (id.length === 32) return client.get<AuditRecord>(`/api/v1/records/${id}`);
+  if (id.length === 32) return client.get<MarkedRecord>(`/api/v1/records/${id}`);
   if (id.length < PREFIX_LENGTH_MIN) {
     throw new AppError('usage', `"${text}" is too short; give at least ${PREFIX_LENGTH_MIN} digits of the record id`);
   }
@@ -24,7 +25,8 @@ export async function findRecord(client: Client, text: string): Promise<AuditRec
   const [record, other] = records;
   if (!record) throw new AppError('not_found', `no record with an id that starts with ${id}`);
   if (other) throw new AppError('usage', `several records have an id that starts with ${id}; give more of it`);
-  return record;
+  // A search does not tell what rests on it.
+  return client.get<MarkedRecord>(`/api/v1/records/${record.event.id}`);
 }
 
 export async function findRevisions(client: Client, id: string): Promise<readonly AuditRecord[]> {
@@ -34,7 +36,7 @@ export async function findRevisions(client: Client, id: string): Promise<readonl
 }
 
 /** The record in the order in which a person asks: what happened, who, what, outcome and why, from where, where, how long. */
-export function recordText(record: AuditRecord, paint: Paint): string {
+export function recordText(record: MarkedRecord, paint: Paint): string {
   const rows: (readonly [string, string | undefined])[] = [
     ['when', `${record['@timestamp']}, took ${formatDuration(record.event.duration)}`],
     ['who', who(record)],
@@ -61,6 +63,7 @@ export function recordText(record: AuditRecord, paint: Paint): string {
     ['request', record.audit.trace && traceText(record)],
     ['trace', record.trace?.id],
     ['join', joinText(record)],
+    ...(record.alerts ?? []).map((alert) => ['alert', markText(alert)] as const),
     ['evidence', record.audit.evidence.map((piece) => `${piece.source} ${piece.id} (${piece.sender})`).join(', ')],
     ['record', `${record.event.id}, revision ${record.audit.revision}${revised(record)}`],
     ['superseded', record.audit.superseded_by && `by ${record.audit.superseded_by}`],
@@ -69,6 +72,11 @@ export function recordText(record: AuditRecord, paint: Paint): string {
     .filter((row): row is readonly [string, string] => row[1] !== undefined && row[1] !== '')
     .map(([name, text]) => `${paint.dim(name.padStart(12))}  ${printable(text)}`);
   return [sentenceLine(record, paint), '', ...lines, ...pathLines(record, paint), ''].join('\n');
+}
+
+/** `high, open: alice failed to log in 5 times (3f2a9c01d4e5)` */
+export function markText({ id, severity, state, reason }: AlertMark): string {
+  return `${severity}, ${state}: ${reason} (${id.slice(0, SHORT_ID_LENGTH)})`;
 }
 
 /** `orders:read on order/7: refused by opa orders/allow, 41 ms`. */

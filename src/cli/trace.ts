@@ -1,6 +1,7 @@
 import type { TraceAnswer, TraceSpan } from '../api/contract.ts';
 import type { AuditRecord } from '../core/record.ts';
 import { formatDuration, type Paint, printable } from './format.ts';
+import { markText } from './show.ts';
 
 /** Bars printed: more than a person reads. Of a bigger trace the accesses, failures and what leads to them come first. */
 const BARS_MAX = 300;
@@ -39,6 +40,7 @@ export function traceText(answer: TraceAnswer, paint: Paint, columns = 1000): st
   if (answer.drawn_from === 'records') {
     lines.push(paint.yellow('the spans are beyond the horizon; drawn from the paths stored with the accesses'));
   }
+  for (const alert of answer.alerts ?? []) lines.push(paint.red(printable(`alert: ${markText(alert)}`)));
   let left = 0;
   const countLeft = () => {
     if (left > 0) lines.push(paint.dim(`  … ${left} spans left out`));

@@ -21,6 +21,7 @@ interface Node {
   readonly enum?: readonly unknown[];
   readonly properties?: Readonly<Record<string, Node>>;
   readonly anyOf?: readonly Node[];
+  readonly oneOf?: readonly Node[];
   readonly items?: Node;
 }
 
@@ -60,7 +61,7 @@ function upperSnake(key: string): string {
 function typeName(node: Node): string {
   if (node.enum) return node.enum.map(String).join(' \\| ');
   if (node.anyOf) return node.anyOf.some((branch) => branch.type === 'string') ? 'number with unit' : 'value';
-  if (node.type === 'array') return `list of ${node.items?.type === 'object' ? 'rules' : 'texts'}`;
+  if (node.type === 'array') return `list of ${node.items?.type === 'object' || node.items?.oneOf ? 'rules' : 'texts'}`;
   return node.type ?? 'value';
 }
 

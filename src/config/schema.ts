@@ -8,6 +8,7 @@ import { forward } from './forward.ts';
 import { identity } from './identity.ts';
 import { insights } from './insights.ts';
 import { mappings, presets } from './mappings.ts';
+import { notify } from './notify.ts';
 import { origin } from './origin.ts';
 import { pressure } from './pressure.ts';
 import { redact } from './redact.ts';
@@ -304,6 +305,7 @@ export const settingsSchema = z.strictObject({
   origin,
   pressure,
   redact,
+  notify,
   insights,
   enrich: z
     .strictObject({

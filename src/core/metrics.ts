@@ -233,6 +233,25 @@ export const METRICS = {
   wal_lag_ms: { unit: 'ms', kind: 'gauge', text: 'Age of the oldest evidence that is not stored yet.' },
   horizon_ms: { unit: 'ms', kind: 'gauge', text: 'Age of the oldest evidence that late evidence can still join.' },
   coverage_gaps: { unit: '{gap}', kind: 'gauge', text: 'Gaps in coverage of the last 24 hours, by kind.' },
+  alerts: { unit: '{alert}', kind: 'counter', text: 'Alerts raised, by severity; those raised again are not counted.' },
+  alerts_unstored: { unit: '{alert}', kind: 'gauge', text: 'Alerts that wait for the store.' },
+  alerts_refused: {
+    unit: '{alert}',
+    kind: 'counter',
+    text: 'Alerts that the store does not take; they stand in the log.',
+  },
+  notices: {
+    unit: '{notice}',
+    kind: 'counter',
+    text: 'Attempts to tell somebody of an alert, by channel and outcome: delivered, failed (tried again), dead (given up).',
+  },
+  notices_lost: {
+    unit: '{notice}',
+    kind: 'counter',
+    text: 'Notices that were not made, or dead letters that had to go, because notify.noticesMax were there, by channel.',
+  },
+  notices_waiting: { unit: '{notice}', kind: 'gauge', text: 'Notices that are not delivered yet.' },
+  notices_dead: { unit: '{notice}', kind: 'gauge', text: 'Notices that were given up and wait for a person.' },
 } as const satisfies Record<string, { unit: string; kind: 'counter' | 'gauge'; text: string }>;
 
 export type MetricName = keyof typeof METRICS;

@@ -34,6 +34,7 @@ const needs = {
   },
   quarantine: apiNeeds({}).quarantine,
   reconcile: apiNeeds({}).reconcile,
+  alerts: apiNeeds({}).alerts,
   insights: apiNeeds({}).insights,
   readiness: apiNeeds({}).readiness,
   metricsText: async () => 'spantrail_accepted_total 1\n',

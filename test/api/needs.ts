@@ -13,6 +13,22 @@ export const IDLE: PipelineAnswer = {
   counters: [],
 };
 
+/** Nothing was ever raised. */
+export function noAlerts(): ApiDependencies['alerts'] {
+  return {
+    ...new MemoryStore().alerts,
+    show: async () => undefined,
+    setState: async () => {
+      throw new Error('no alerts');
+    },
+    marks: async () => [],
+    notices: () => [],
+    retryNotices: async () => [],
+    dropNotices: async () => [],
+    testChannel: async () => ({ kind: 'delivered', answer: '200' }),
+  };
+}
+
 /** What the API needs, with nothing in it, but for what a test gives. */
 export function apiNeeds(given: Partial<ApiDependencies>): ApiDependencies {
   return {
@@ -37,6 +53,7 @@ export function apiNeeds(given: Partial<ApiDependencies>): ApiDependencies {
       drop: async () => ({ results: [] }),
     },
     reconcile: { run: async () => undefined },
+    alerts: noAlerts(),
     insights: { sensitive: undefined, granted: [] },
     readiness: () => ({ stopping: false, refusing: [], bufferingShare: undefined, replaying: false }),
     metricsText: async () => '',

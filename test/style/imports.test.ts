@@ -19,7 +19,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   api: ['auth', 'insights', 'query', 'store/port.ts'],
   coverage: ['wal/disk.ts'],
   detect: ['query'],
-  cli: ['api/contract.ts', 'auth', 'config', 'app', 'query', 'store/port.ts', 'wal'],
+  notify: ['access/glob.ts', 'detect/hours.ts', 'wal/disk.ts'],
+  cli: ['api/alert-contract.ts', 'api/contract.ts', 'auth', 'config', 'app', 'query', 'store/port.ts', 'wal'],
   app: [
     'access',
     'api',
@@ -30,6 +31,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'enrich',
     'insights',
     'join',
+    'notify',
     'otlp',
     'query',
     'receive',
