@@ -93,9 +93,7 @@ export function describeAlerts(newSpace: () => Space): void {
 
   it('gives pages that neither overlap nor skip, also of alerts that were raised together', async () => {
     const { alerts, namespace, make } = open();
-    const all = Array.from({ length: 25 }, (_, number) =>
-      make(number, { raisedAt: at(Math.floor(number / 10)) }),
-    );
+    const all = Array.from({ length: 25 }, (_, number) => make(number, { raisedAt: at(Math.floor(number / 10)) }));
     await alerts.write(all.map((alert) => ({ alert })));
     const seen: string[] = [];
     let cursor: string | undefined;
