@@ -1,3 +1,4 @@
+import { byContent } from '../core/by-content.ts';
 import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { Attribution } from '../core/record.ts';
 import type { Access, AccessSections, Actor } from './access.ts';
@@ -146,8 +147,7 @@ function inherit(
     known.onBehalfOf.push(said.onBehalfOf ?? known.onBehalfOf[above]);
     known.server.push(span.kind === SPAN_KIND.server ? index : known.server[above]);
     known.source.push(known.source[above] ?? sourceOn(span, rules));
-    const session = span.note.trusted ? sessionOf(span.attributes, rules.sessionAttributes) : undefined;
-    known.session.push(session ?? known.session[above]);
+    known.session.push(sessionIdOn(span, rules) ?? known.session[above]);
   });
   return known;
 }
@@ -234,11 +234,15 @@ function callerOf({ spans, parent }: TraceView, known: Inherited, access: Access
   return serviceOn(caller);
 }
 
-function sourceOn(span: Span, { origin }: AccessRules): Source | undefined {
+const sourceOn = byContent((span: Span, { origin }: AccessRules): Source | undefined => {
   if (span.kind !== SPAN_KIND.server || !span.note.trusted) return undefined;
   const seen = clientSections(span, origin);
   return seen.source === undefined ? undefined : seen;
-}
+});
+
+const sessionIdOn = byContent((span: Span, rules: AccessRules) =>
+  span.note.trusted ? sessionOf(span.attributes, rules.sessionAttributes) : undefined,
+);
 
 function surroundingsOf(access: Access, known: Inherited, index: number, rules: AccessRules): Surroundings {
   const { from } = access;

@@ -1,3 +1,4 @@
+import { byContent } from '../core/by-content.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import type { Attribution } from '../core/record.ts';
 import type { Identity, Naming } from './access.ts';
@@ -58,11 +59,19 @@ export function withMore(stated: Found, inTrace: Found | undefined): Found {
   };
 }
 
+/** Who stands on a span. */
+const namesOn = byContent(({ attributes, note }: Span, rules: AccessRules) => {
+  const stated = identityOfAttributes(attributes);
+  const headers = identityOfHeaders(attributes, rules.identityHeaders, note);
+  return stated === undefined && headers === undefined ? undefined : { stated, headers };
+});
+
 /** Whom a span names: in attributes, else in the headers of its request. Senders that are not trusted name nobody. */
 export function saidOn(span: Span, rules: AccessRules): SaidOnSpan {
   if (!span.note.trusted || span.attributes.size === 0) return NOTHING;
-  const stated = identityOfAttributes(span.attributes);
-  const headers = identityOfHeaders(span.attributes, rules.identityHeaders, span.note);
+  const names = namesOn(span, rules);
+  if (names === undefined) return NOTHING;
+  const { stated, headers } = names;
   if (headers === undefined) return stated === undefined ? NOTHING : { person: found(stated, 'span', span) };
   const inHeaders = headers.identity && found(headers.identity, 'header', span, headers.by === 'credentials');
   // What a key proves stands whatever the answer was.
@@ -73,20 +82,25 @@ export function saidOn(span: Span, rules: AccessRules): SaidOnSpan {
 
 /** The AI agent that evidence names: it is what acts, on behalf of whoever is above it. */
 export function agentOn(evidence: Span | LogRecord): Found | undefined {
-  if (!evidence.note.trusted || evidence.attributes.size === 0) return undefined;
-  const name = textOf(evidence.attributes, NAMES.agentName);
-  const id = textOf(evidence.attributes, NAMES.agentId) ?? name;
+  const { attributes } = evidence;
+  if (!evidence.note.trusted || attributes.size === 0) return undefined;
+  const name = textOf(attributes, NAMES.agentName);
+  const id = textOf(attributes, NAMES.agentId) ?? name;
   return id === undefined ? undefined : found(compact({ id, name, type: 'agent' as const }), 'agent', evidence);
 }
 
-/** Whom the baggage of a request names. It came from whoever called, so that no sender's word makes it a proof. */
-export function baggageOn(span: Span, rules: AccessRules): Found | undefined {
-  if (!span.note.trusted) return undefined;
-  const baggage = baggageOf(span.attributes);
+const inBaggage = byContent(({ attributes }: Span, rules: AccessRules): Identity | undefined => {
+  const baggage = baggageOf(attributes);
   if (baggage === undefined) return undefined;
   const stated = identityOfAttributes(baggage);
   const id = textOf(baggage, rules.baggageUsers) ?? stated?.id;
-  return id === undefined ? undefined : { ...found({ ...stated, id }, 'baggage', span), isVerified: false };
+  return id === undefined ? undefined : { ...stated, id };
+});
+
+/** Whom the baggage of a request names. It came from whoever called, so that no sender's word makes it a proof. */
+export function baggageOn(span: Span, rules: AccessRules): Found | undefined {
+  const identity = span.note.trusted ? inBaggage(span, rules) : undefined;
+  return identity && { ...found(identity, 'baggage', span), isVerified: false };
 }
 
 /** Whose session evidence names, as was known when it came. */

@@ -1,3 +1,4 @@
+import { byContent } from '../core/by-content.ts';
 import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { Access, AccessTarget, Verdict } from './access.ts';
 import { clip, compact, NAMES, serviceOf, textOf } from './attributes.ts';
@@ -17,24 +18,38 @@ import { readRpcServer } from './rpc.ts';
 import { type AccessRules, eventNameOf, fillTemplate, findRule, fitsRule, type Subject } from './rules.ts';
 import type { AddRule } from './settings.ts';
 
-const CONTEXT: Verdict = { kind: 'context' };
+const CONTEXT: DraftVerdict & Verdict = { kind: 'context' };
+
+/** What the rules say of what a span says: an access with all but whose span it is. */
+export type DraftVerdict = { readonly kind: 'access'; readonly draft: Draft } | Exclude<Verdict, { kind: 'access' }>;
 
 /** Decides whether a span is an access, and makes the draft of it. Pure: the same span and rules give the same verdict. */
 export function recogniseSpan(span: Span, rules: AccessRules): Verdict {
+  const verdict = judgeSpan(span, rules);
+  return verdict.kind === 'access' ? { kind: 'access', access: accessOf(verdict.draft, span) } : verdict;
+}
+
+/** The same, without what only this span says: ids, times, its sender's name. */
+export const judgeSpan = byContent((span: Span, rules: AccessRules): DraftVerdict => {
   if (isAnswerOfEngine(span, rules)) return CONTEXT;
   const subject = { evidence: span, span, headers: rules.identityHeaders, present: rules.presenceIn(span) };
   const draft = authenticated(subject, readSpan(span, rules), rules) ?? added(subject, rules);
   if (draft === undefined) return CONTEXT;
-  return judge({ ...subject, draft }, draft, rules, (ruled) => ({
-    ...ruled,
+  return judge({ ...subject, draft }, draft, rules);
+});
+
+/** The access that a span with this draft is. */
+export function accessOf(draft: Draft, span: Span): Access {
+  return {
+    ...draft,
     source: 'span',
     from: span,
     spanId: span.spanId,
     ownId: '',
-    evidence: { signal: 'traces', source: ruled.preset, sender: span.note.sender, id: span.spanId },
+    evidence: { signal: 'traces', source: draft.preset, sender: span.note.sender, id: span.spanId },
     startNs: span.startNs,
     endNs: span.endNs,
-  }));
+  };
 }
 
 /** That a policy engine was asked by somebody who is known is a check of their access, not an access. */
@@ -53,7 +68,10 @@ export function recogniseLog(log: LogRecord, rules: AccessRules): Verdict {
   if (draft === undefined) return CONTEXT;
   const ownId = textOf(evidence.attributes, NAMES.eventId) ?? '';
   const signal = textOf(log.attributes, ['spantrail.via']) === 'access_api' ? 'access' : 'logs';
-  return judge({ ...subject, draft }, draft, rules, (ruled) => ({
+  const verdict = judge({ ...subject, draft }, draft, rules);
+  if (verdict.kind !== 'access') return verdict;
+  const ruled = verdict.draft;
+  const access: Access = {
     ...ruled,
     source: 'event',
     from: log,
@@ -61,16 +79,17 @@ export function recogniseLog(log: LogRecord, rules: AccessRules): Verdict {
     ownId,
     evidence: { signal, source: ruled.preset, sender: log.note.sender, id: ownId },
     ...timesOfEvent(evidence),
-  }));
+  };
+  return { kind: 'access', access };
 }
 
-function judge(subject: Subject, draft: Draft, rules: AccessRules, complete: (ruled: Draft) => Access): Verdict {
+function judge(subject: Subject, draft: Draft, rules: AccessRules): DraftVerdict {
   const excluded = findRule(rules.exclude, subject);
   if (excluded !== undefined && findRule(rules.include, subject) === undefined) {
     return { kind: 'excluded', rule: excluded.name };
   }
   const renamed = rename(subject, draft, rules);
-  return { kind: 'access', access: complete(subject.evidence.note.trusted ? renamed : withoutClaims(renamed)) };
+  return { kind: 'access', draft: subject.evidence.note.trusted ? renamed : withoutClaims(renamed) };
 }
 
 /** Server spans can carry HTTP and RPC attributes at once: the narrower reading comes first. */

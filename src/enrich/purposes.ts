@@ -1,4 +1,4 @@
-import type { Attributes } from '../core/evidence.ts';
+import type { LogRecord, Span } from '../core/evidence.ts';
 import type { Finding } from './findings.ts';
 import { NONE, type TraceTree } from './trace-tree.ts';
 
@@ -8,12 +8,12 @@ import { NONE, type TraceTree } from './trace-tree.ts';
  */
 export function gatherPurposes(
   { spans, parent }: TraceTree,
-  purposeOf: (attributes: Attributes) => string | undefined,
+  purposeOf: (piece: Span | LogRecord) => string | undefined,
 ): (finding: Finding) => string | undefined {
   const told: (string | undefined)[] = [];
   let isAny = false;
   spans.forEach((span, index) => {
-    told[index] = span.note.trusted ? purposeOf(span.attributes) : undefined;
+    told[index] = purposeOf(span);
     isAny ||= told[index] !== undefined;
   });
   const below = isAny ? [...told] : [];
@@ -29,7 +29,7 @@ export function gatherPurposes(
   }
   return ({ access, index, trusted }) => {
     if (!trusted) return undefined;
-    const own = access.purpose ?? (access.source === 'event' ? purposeOf(access.from.attributes) : undefined);
+    const own = access.purpose ?? (access.source === 'event' ? purposeOf(access.from) : undefined);
     return own ?? told[index] ?? below[index];
   };
 }

@@ -175,24 +175,66 @@ const NEEDED =
 
 type Node = Record<string, unknown>;
 
-interface Place {
-  readonly name: string;
-  readonly keys: readonly string[];
-  readonly last: string;
+/** Names of places as a tree, so that each part of a record is looked at once. */
+interface Places {
+  /** Texts, or lists of texts. */
+  readonly texts: string[];
+  readonly parts: Map<string, Places>;
 }
 
-function placeOf(name: string): Place {
-  const keys = name.split('.');
-  return { name, keys: keys.slice(0, -1), last: keys.at(-1) ?? '' };
+function treeOf(names: readonly string[]): Places {
+  const root: Places = { texts: [], parts: new Map() };
+  for (const name of names) {
+    const keys = name.split('.');
+    let at = root;
+    for (const key of keys.slice(0, -1)) {
+      const next = at.parts.get(key) ?? { texts: [], parts: new Map() };
+      at.parts.set(key, next);
+      at = next;
+    }
+    at.texts.push(keys.at(-1) ?? '');
+  }
+  return root;
 }
 
-/** The objects that hold the place's last name, through lists. */
-function visit(node: unknown, keys: readonly string[], depth: number, act: (holder: Node) => void): void {
-  if (typeof node !== 'object' || node === null) return;
-  if (Array.isArray(node)) {
-    for (const item of node) visit(item, keys, depth, act);
-  } else if (depth === keys.length) act(node as Node);
-  else visit((node as Node)[keys[depth] ?? ''], keys, depth + 1, act);
+/** The node with its texts changed, through lists; the node itself when none was. Parts are shared with other records. */
+function withTexts(node: unknown, { texts, parts }: Places, change: (text: string) => string): unknown {
+  if (typeof node !== 'object' || node === null) return node;
+  if (Array.isArray(node)) return eachOf(node, (item) => withTexts(item, { texts, parts }, change));
+  let changed: Node | undefined;
+  const set = (key: string, before: unknown, after: unknown): void => {
+    if (after === before) return;
+    changed ??= { ...(node as Node) };
+    changed[key] = after;
+  };
+  for (const key of texts) {
+    const value = (node as Node)[key];
+    if (typeof value === 'string') set(key, value, change(value));
+    else if (Array.isArray(value)) {
+      set(
+        key,
+        value,
+        eachOf(value, (item) => (typeof item === 'string' ? change(item) : item)),
+      );
+    }
+  }
+  for (const [key, places] of parts) {
+    const part = (node as Node)[key];
+    if (part !== undefined) set(key, part, withTexts(part, places, change));
+  }
+  return changed ?? node;
+}
+
+/** The list with each item changed; the list itself when none was. */
+function eachOf(list: readonly unknown[], change: (item: unknown) => unknown): readonly unknown[] {
+  let changed: unknown[] | undefined;
+  for (let at = 0; at < list.length; at++) {
+    const item = change(list[at]);
+    if (item === list[at]) continue;
+    changed ??= [...list];
+    changed[at] = item;
+  }
+  return changed ?? list;
 }
 
 /** The node without what lies at the path, through lists; the node itself when nothing does. */
@@ -233,9 +275,17 @@ export function redactText(text: string, redactors: readonly Redactor[], onRedac
  */
 export function createRecordRedaction(settings: RedactSettings, onRedacted: OnRedacted): (record: AuditRecord) => void {
   const redactors = compileRedactors(settings);
-  const texts = redactors.length === 0 ? [] : TEXTS.map(placeOf);
+  const places = treeOf(redactors.length === 0 ? [] : TEXTS);
   const hints = settings.kinds.map((kind) => KINDS[kind].hint.source);
   const hint = settings.patterns.length > 0 ? ANYTHING : new RegExp(hints.join('|'), 'i');
+  const plain = new Set<string>();
+  const change = (text: string): string => {
+    if (plain.has(text)) return text;
+    if (hint.test(text)) return redactText(text, redactors, onRedacted);
+    if (plain.size >= PLAIN_TEXTS_MAX) plain.clear();
+    if (text.length <= PLAIN_CHARS_MAX) plain.add(text);
+    return text;
+  };
   const dropped = settings.fields.map((name) => ({ name, path: checkedField(name).split('.') }));
   return (record) => {
     for (const { name, path } of dropped) {
@@ -246,27 +296,17 @@ export function createRecordRedaction(settings: RedactSettings, onRedacted: OnRe
       Object.assign(record, less);
       for (const key of Object.keys(record)) if (!(key in (less as object))) Reflect.deleteProperty(record, key);
     }
-    for (const { keys, last } of texts) {
-      visit(record, keys, 0, (holder) =>
-        redactAt(holder, last, hint, (text) => redactText(text, redactors, onRedacted)),
-      );
-    }
+    const changed = withTexts(record, places, change);
+    if (changed !== record) Object.assign(record, changed);
   };
 }
 
+/** Texts that were looked at and hold nothing: most are said again and again. */
+const PLAIN_TEXTS_MAX = 8192;
+const PLAIN_CHARS_MAX = 256;
+
 /** Fits every text: nobody knows what patterns of the settings look for. */
 const ANYTHING = /^/;
-
-function redactAt(holder: Node, key: string, hint: RegExp, redact: (text: string) => string): void {
-  const value = holder[key];
-  if (typeof value === 'string') {
-    if (hint.test(value)) holder[key] = redact(value);
-  } else if (Array.isArray(value)) {
-    for (const [at, item] of value.entries()) {
-      if (typeof item === 'string' && hint.test(item)) value[at] = redact(item);
-    }
-  }
-}
 
 function checkedField(name: string): string {
   const isKnown = findField(name) !== undefined || FIELDS.some((field) => field.name.startsWith(`${name}.`));

@@ -1,5 +1,6 @@
 import type { Access } from '../access/access.ts';
 import { type ErrorText, NAMES, textOf } from '../access/attributes.ts';
+import type { Draft } from '../access/draft.ts';
 import { redactAddresses, redactErrorText } from '../access/error-text.ts';
 import type { Span } from '../core/evidence.ts';
 
@@ -44,7 +45,11 @@ function withoutValues(access: Access): Access {
 
 /** An access whose target, reason and error hold neither secrets in addresses nor values that a database quoted. */
 export function redactAccess(given: Access, isSecret: IsSecret): Access {
-  const access = withoutValues(given);
+  return redactDraft(withoutValues(given), isSecret);
+}
+
+/** The same of what a span says: its errors hold no values any more. */
+export function redactDraft<T extends Draft>(access: T, isSecret: IsSecret): T {
   const { target, reason, error, checks } = access;
   const isPlain = !mayHold(target.id) && !mayHold(target.name) && !mayHold(reason);
   if (isPlain && error === undefined && checks === undefined) return access;
@@ -83,5 +88,6 @@ export function redactName(span: Span, isSecret: IsSecret): Span {
   const { name } = span;
   if (!ADDRESS_OR_QUOTE.test(name)) return span;
   const system = textOf(span.attributes, NAMES.dbSystem);
-  return { ...span, name: redactAddresses(redactErrorText(name, system), isSecret) };
+  // It says less than others of the same content.
+  return { ...span, name: redactAddresses(redactErrorText(name, system), isSecret), content: undefined };
 }

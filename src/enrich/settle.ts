@@ -1,10 +1,11 @@
-import type { Access, Verdict } from '../access/access.ts';
+import type { Access } from '../access/access.ts';
 import { attributeTrace } from '../access/actor.ts';
-import { recogniseCheck } from '../access/checks.ts';
+import { type CheckDraft, recogniseCheck } from '../access/checks.ts';
 import { logEventOf } from '../access/mapped-event.ts';
 import { purposeOf } from '../access/purpose.ts';
-import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
+import { accessOf, type DraftVerdict, judgeSpan, recogniseLog } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
+import { byContent } from '../core/by-content.ts';
 import type { BeyondCounts, LogRecord, Span } from '../core/evidence.ts';
 import type { EvidenceCounts, Settle, SettledRecord, SettleSteps } from '../core/settlement.ts';
 import { absorbAccesses } from './absorb.ts';
@@ -14,7 +15,7 @@ import { type EventAccess, identify } from './findings.ts';
 import { rankOf } from './identity.ts';
 import { ascending, sorted } from './order.ts';
 import { buildRecord, type EnrichSettings } from './record-builder.ts';
-import { redactAccess, redactName, redactTexts } from './redact.ts';
+import { redactAccess, redactDraft, redactName, redactTexts } from './redact.ts';
 import { actorOrLogin, placeTestimony, withRefusals } from './testimony.ts';
 import { gatherFacts } from './trace-facts.ts';
 import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
@@ -27,15 +28,31 @@ interface Judged {
   readonly excluded: ReadonlySet<Span | LogRecord>;
 }
 
+const verdictOn = byContent((span: Span, rules: AccessRules): DraftVerdict => {
+  const verdict = judgeSpan(span, rules);
+  return verdict.kind === 'access' ? { ...verdict, draft: redactDraft(verdict.draft, rules.isSecret) } : verdict;
+});
+
+const checkOn = byContent((span: Span, rules: AccessRules): CheckDraft | undefined => {
+  const draft = recogniseCheck(span, rules);
+  return draft && redactTexts(draft, rules.isSecret);
+});
+
+const purposeOn = byContent((span: Span, rules: AccessRules) =>
+  span.note.trusted ? purposeOf(span.attributes, rules.purposes) : undefined,
+);
+
 function judge(rules: AccessRules, tree: TraceTree, distinct: DistinctEvidence): Judged {
   const excluded = new Set<Span | LogRecord>();
-  const accessOf = (piece: Span | LogRecord, verdict: Verdict): Access | undefined => {
-    if (verdict.kind === 'excluded') excluded.add(piece);
-    return verdict.kind === 'access' ? redactAccess(verdict.access, rules.isSecret) : undefined;
-  };
-  const spanAccesses = tree.spans.map((span) => accessOf(span, recogniseSpan(span, rules)));
+  const spanAccesses = tree.spans.map((span) => {
+    const verdict = verdictOn(span, rules);
+    if (verdict.kind === 'excluded') excluded.add(span);
+    return verdict.kind === 'access' ? accessOf(verdict.draft, span) : undefined;
+  });
   const eventAccesses = distinct.logs.flatMap((piece) => {
-    const access = accessOf(piece.log, recogniseLog(piece.log, rules));
+    const verdict = recogniseLog(piece.log, rules);
+    if (verdict.kind === 'excluded') excluded.add(piece.log);
+    const access = verdict.kind === 'access' ? redactAccess(verdict.access, rules.isSecret) : undefined;
     return access?.source === 'event' ? [{ access, piece }] : [];
   });
   return { spanAccesses, eventAccesses, excluded };
@@ -76,8 +93,8 @@ function countUse(
 function checkPiecesOf(rules: AccessRules, { spans, indexOf }: TraceTree, logs: readonly LogRecord[]): CheckPiece[] {
   const pieces: CheckPiece[] = [];
   spans.forEach((span, index) => {
-    const draft = recogniseCheck(span, rules);
-    if (draft !== undefined) pieces.push({ evidence: span, index, draft: redactTexts(draft, rules.isSecret) });
+    const draft = checkOn(span, rules);
+    if (draft !== undefined) pieces.push({ evidence: span, index, draft });
   });
   for (const log of logs) {
     const draft = recogniseCheck(logEventOf(log, rules.mappings).evidence, rules);
@@ -122,7 +139,7 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
  * records keeps nobody waiting.
  */
 export function createSettleSteps(rules: AccessRules, settings: EnrichSettings): SettleSteps {
-  const isAccess = (span: Span): boolean => recogniseSpan(span, rules).kind === 'access';
+  const isAccess = (span: Span): boolean => judgeSpan(span, rules).kind === 'access';
   return function* (evidence) {
     const { beyond } = evidence;
     const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
@@ -147,7 +164,7 @@ export function createSettleSteps(rules: AccessRules, settings: EnrichSettings):
     for (const { access } of eventAccesses) if (access.ownId !== '') logIds.set(access.from, access.ownId);
     const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, {
       ...{ logsBySpan, logIds, isSecret: rules.isSecret, beyond, checkPieces },
-      purposeIn: (attributes) => purposeOf(attributes, rules.purposes),
+      purposeIn: (piece) => ('kind' in piece ? purposeOn(piece, rules) : purposeOf(piece.attributes, rules.purposes)),
     });
     yield;
     const accesses = list.map((finding) => finding.access);

@@ -1,5 +1,5 @@
 import { clip, exceptionOf } from '../access/attributes.ts';
-import { type Attributes, type EvidenceBeyond, type LogRecord, SPAN_KIND, STATUS_CODE } from '../core/evidence.ts';
+import { type EvidenceBeyond, type LogRecord, SPAN_KIND, type Span, STATUS_CODE } from '../core/evidence.ts';
 import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import type { PathStep } from '../core/record.ts';
 import { type CheckPiece, gatherChecks, type TraceChecks } from './checks.ts';
@@ -185,7 +185,7 @@ function checkedStep(step: PathStep, isRefused: boolean): PathStep {
 /** What is known of a trace before its facts are gathered; `checkPieces` in an order that depends on the set of evidence alone. */
 interface Given extends Pick<TraceFacts, 'logsBySpan' | 'logIds' | 'isSecret' | 'beyond'> {
   readonly checkPieces: readonly CheckPiece[];
-  readonly purposeIn: (attributes: Attributes) => string | undefined;
+  readonly purposeIn: (piece: Span | LogRecord) => string | undefined;
 }
 
 export function gatherFacts(

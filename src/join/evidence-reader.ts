@@ -1,6 +1,6 @@
 import { AppError, describeError } from '../core/errors.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
-import { type KeySet, PayloadReader } from '../otlp/decode.ts';
+import { type KeySet, PayloadReader, SpanContents } from '../otlp/decode.ts';
 import { isShortage } from '../wal/disk.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { type FramePosition, positionKey } from '../wal/segment-format.ts';
@@ -45,6 +45,7 @@ interface OpenFrame {
 export class EvidenceReader {
   readonly #readFrame: (position: FramePosition) => StoredFrame;
   readonly #keys: KeySet;
+  readonly #contents = new SpanContents();
   readonly #open = new Map<number, OpenFrame>();
   #cachedBytes = 0;
 
@@ -139,7 +140,7 @@ export class EvidenceReader {
     if (known !== undefined) return known;
     const frame = this.#readFrame({ segment: position.segment, offset: position.offset });
     const signal = frame.signal === 'logs' ? 'logs' : 'traces';
-    const opened = { frame, reader: new PayloadReader(frame.payload, signal, frame.note, this.#keys) };
+    const opened = { frame, reader: new PayloadReader(frame.payload, signal, frame.note, this.#keys, this.#contents) };
     this.#cachedBytes += frame.payload.length + READER_BYTES;
     for (const [oldKey, old] of this.#open) {
       if (this.#cachedBytes <= CACHED_BYTES_MAX) break;

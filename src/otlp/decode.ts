@@ -1,28 +1,19 @@
 import { assert } from '../core/assert.ts';
 import { AppError } from '../core/errors.ts';
-import type {
-  AttributeValue,
-  FrameNote,
-  LogRecord,
-  Resource,
-  Scope,
-  Signal,
-  Span,
-  SpanEvent,
-} from '../core/evidence.ts';
+import type { AttributeValue, FrameNote, LogRecord, Signal, Span, SpanEvent } from '../core/evidence.ts';
+import { BlockHeads } from './block-heads.ts';
 import type { KeySet } from './key-set.ts';
 import { Layout } from './layout.ts';
+import { areSameBytes, isPlain, type SpanContent, type SpanContents, sayTheSame, seedOf } from './span-contents.ts';
 import { EMPTY_VALUE, ValueReader } from './value.ts';
 import { SPAN_ID_BYTES, TRACE_ID_BYTES, WIRE, WireError } from './wire.ts';
 
 export { compileKeys, type KeySet } from './key-set.ts';
+export { SpanContents } from './span-contents.ts';
 
 const { varint, fixed64, fixed32, delimited } = WIRE;
 
-/** Tags of opentelemetry-proto 1.x: the first field of a block is its resource or scope, see Layout. */
-const BLOCK_HEAD = (1 << 3) | delimited;
-const RESOURCE = { attributes: (1 << 3) | delimited } as const;
-const SCOPE = { name: (1 << 3) | delimited, version: (2 << 3) | delimited } as const;
+/** Tags of opentelemetry-proto 1.x. */
 const SPAN = {
   traceId: (1 << 3) | delimited,
   spanId: (2 << 3) | delimited,
@@ -69,15 +60,24 @@ export class PayloadReader {
   readonly #keys: KeySet;
   readonly #values: ValueReader;
   #layout: Layout | undefined;
-  readonly #resources: (Resource | undefined)[] = [];
-  /** Attributes that could not be decoded: of each resource, and of what is being read. */
-  readonly #resourceUnreadable: number[] = [];
+  #heads: BlockHeads | undefined;
+  /** Parts of what is being read that could not be decoded. */
   #unreadable = 0;
-  readonly #scopes: (Scope | undefined)[] = [];
   /** What the body of the log record being read holds so far: it may be given in parts. */
   #bodyKind = 0;
+  readonly #contents: SpanContents | undefined;
+  #lastTraceId = '';
+  #lastTraceIdAt = -1;
 
-  constructor(payload: Uint8Array, signal: 'traces' | 'logs', note: FrameNote, keys: KeySet) {
+  /** `contents` is shared by readers with the same keys. */
+  constructor(
+    payload: Uint8Array,
+    signal: 'traces' | 'logs',
+    note: FrameNote,
+    keys: KeySet,
+    contents?: SpanContents | undefined,
+  ) {
+    this.#contents = isPlain(note) ? contents : undefined;
     this.#payload = payload;
     this.#signal = signal;
     this.#note = note;
@@ -108,6 +108,7 @@ export class PayloadReader {
   #span(itemStart: number): Span {
     const end = this.#itemEnd(itemStart);
     const scope = this.#layoutOf().scopeAt(itemStart);
+    const heads = this.#headsOf();
     const span: SpanDraft = {
       traceId: '',
       spanId: '',
@@ -118,29 +119,82 @@ export class PayloadReader {
       kind: 0,
       startNs: 0n,
       endNs: 0n,
-      attributes: new Map(),
+      attributes: NOTHING,
       attributeCount: 0,
-      events: [],
+      events: NONE,
       statusCode: 0,
       statusMessage: '',
-      resource: this.#resourceOf(scope),
-      scope: this.#scopeOf(scope),
+      resource: heads.resourceOf(scope),
+      scope: heads.scopeOf(scope),
       note: this.#note,
       raw: this.#payload.subarray(itemStart, end),
+      content: undefined,
     };
+    this.#unreadable = heads.unreadableOf(scope);
+    const isKeyed = heads.areShared(scope) && this.#key(span, itemStart, end);
+    const known = isKeyed ? this.#contents?.find(span.resource, span.scope, seedOf(span)) : undefined;
+    if (known !== undefined) return sayTheSame(span, known);
+    span.attributes = new Map();
+    span.events = [];
+    span.attributeCount = 0;
     this.#values.cursor.position = itemStart;
-    this.#unreadable = this.#unreadableOf(scope);
     while (this.#values.cursor.position < end) this.#spanField(span, end);
     if (this.#unreadable > 0) span.unreadable = this.#unreadable;
+    else if (isKeyed) {
+      const { name, kind, attributes, events, statusCode, statusMessage, resource, scope: of } = span;
+      span.content = { name, kind, attributes, events, statusCode, statusMessage, resource, scope: of };
+      this.#contents?.keep(span.content as SpanContent);
+    }
     return span;
   }
 
-  #spanField(span: SpanDraft, end: number): void {
+  /**
+   * Reads ids and times, and puts the key of the rest together. False where the span has what seldom repeats (events), is too large,
+   * or is not written in the usual way.
+   */
+  #key(span: SpanDraft, itemStart: number, end: number): boolean {
+    const contents = this.#contents;
+    if (contents === undefined) return false;
     const values = this.#values;
-    const tag = values.cursor.tag(end);
+    const { cursor } = values;
+    contents.begin(values.view);
+    cursor.position = itemStart;
+    while (cursor.position < end) {
+      const tag = cursor.tag(end);
+      const start = cursor.position;
+      switch (tag) {
+        case SPAN.attributes: {
+          span.attributeCount++;
+          const wanted = values.peekAttribute(end, this.#keys);
+          if (wanted < 0) return false;
+          if (wanted > 0 && !contents.add(tag, values.attributeStart, cursor.position)) return false;
+          break;
+        }
+        case SPAN.name:
+        case SPAN.kind:
+        case SPAN.status:
+          cursor.skip(tag, end);
+          if (!contents.add(tag, start, cursor.position)) return false;
+          break;
+        case SPAN.events:
+          return false;
+        default:
+          cursor.position = start;
+          this.#fieldAfterTag(tag, span, end);
+      }
+    }
+    return true;
+  }
+
+  #spanField(span: SpanDraft, end: number): void {
+    this.#fieldAfterTag(this.#values.cursor.tag(end), span, end);
+  }
+
+  #fieldAfterTag(tag: number, span: SpanDraft, end: number): void {
+    const values = this.#values;
     switch (tag) {
       case SPAN.traceId:
-        span.traceId = values.id(TRACE_ID_BYTES, end);
+        span.traceId = this.#traceId(end);
         break;
       case SPAN.spanId:
         span.spanId = values.id(SPAN_ID_BYTES, end);
@@ -179,6 +233,18 @@ export class PayloadReader {
       default:
         values.cursor.skip(tag, end);
     }
+  }
+
+  /** Spans of one trace often follow each other: the same bytes as before need not be written in hex again. */
+  #traceId(end: number): string {
+    const { cursor, view } = this.#values;
+    const at = cursor.validId(TRACE_ID_BYTES, end);
+    if (at < 0) return '';
+    const last = this.#lastTraceIdAt;
+    if (last >= 0 && areSameBytes(view, at, view, last, TRACE_ID_BYTES)) return this.#lastTraceId;
+    this.#lastTraceIdAt = at;
+    this.#lastTraceId = this.#values.hex(at, TRACE_ID_BYTES);
+    return this.#lastTraceId;
   }
 
   /** Reads the delimited part at the cursor; one that cannot be decoded costs only itself. Its length must be right. */
@@ -221,6 +287,7 @@ export class PayloadReader {
   #logRecord(itemStart: number): LogRecord {
     const end = this.#itemEnd(itemStart);
     const scope = this.#layoutOf().scopeAt(itemStart);
+    const heads = this.#headsOf();
     const log: Draft<LogRecord> = {
       traceId: '',
       spanId: '',
@@ -231,14 +298,14 @@ export class PayloadReader {
       eventName: '',
       body: undefined,
       attributes: new Map(),
-      resource: this.#resourceOf(scope),
-      scope: this.#scopeOf(scope),
+      resource: heads.resourceOf(scope),
+      scope: heads.scopeOf(scope),
       note: this.#note,
       raw: this.#payload.subarray(itemStart, end),
     };
     this.#bodyKind = 0;
     this.#values.cursor.position = itemStart;
-    this.#unreadable = this.#unreadableOf(scope);
+    this.#unreadable = heads.unreadableOf(scope);
     while (this.#values.cursor.position < end) this.#logField(log, end);
     if (this.#unreadable > 0) log.unreadable = this.#unreadable;
     if (log.traceId === '') log.spanId = '';
@@ -302,62 +369,19 @@ export class PayloadReader {
     return end;
   }
 
+  #headsOf(): BlockHeads {
+    this.#heads ??= new BlockHeads(this.#values, this.#layoutOf(), this.#keys, this.#contents);
+    return this.#heads;
+  }
+
   #layoutOf(): Layout {
     this.#layout ??= new Layout(this.#payload);
     return this.#layout;
   }
-
-  #resourceOf(scope: number): Resource {
-    const layout = this.#layoutOf();
-    const index = layout.resourceOf(scope);
-    const known = this.#resources[index];
-    if (known !== undefined) return known;
-    const attributes = new Map<string, AttributeValue>();
-    let unreadable = 0;
-    this.#heads(layout.resourceStart(index), layout.resourceEnd(index), (tag, end) => {
-      if (tag !== RESOURCE.attributes) this.#values.cursor.skip(tag, end);
-      else if (!this.#values.attribute(end, this.#keys, attributes)) unreadable++;
-    });
-    const resource = { attributes };
-    this.#resources[index] = resource;
-    this.#resourceUnreadable[index] = unreadable;
-    return resource;
-  }
-
-  /** Attributes left out of the resource of this scope, which was read before. */
-  #unreadableOf(scope: number): number {
-    return this.#resourceUnreadable[this.#layoutOf().resourceOf(scope)] ?? 0;
-  }
-
-  #scopeOf(index: number): Scope {
-    const known = this.#scopes[index];
-    if (known !== undefined) return known;
-    const scope = { name: '', version: '' };
-    const layout = this.#layoutOf();
-    this.#heads(layout.scopeStart(index), layout.scopeEnd(index), (tag, end) => {
-      if (tag === SCOPE.name) scope.name = this.#values.text(end);
-      else if (tag === SCOPE.version) scope.version = this.#values.text(end);
-      else this.#values.cursor.skip(tag, end);
-    });
-    this.#scopes[index] = scope;
-    return scope;
-  }
-
-  /** Visits the fields of a block's resource or scope. It may be given in several parts, which count as one message. */
-  #heads(start: number, end: number, visit: (tag: number, end: number) => void): void {
-    const cursor = this.#values.cursor;
-    cursor.position = start;
-    while (cursor.position < end) {
-      const tag = cursor.tag(end);
-      if (tag !== BLOCK_HEAD) {
-        cursor.skip(tag, end);
-        continue;
-      }
-      const headEnd = cursor.delimitedEnd(end);
-      while (cursor.position < headEnd) visit(cursor.tag(headEnd), headEnd);
-    }
-  }
 }
+
+const NOTHING: Map<string, AttributeValue> = new Map();
+const NONE: SpanEvent[] = [];
 
 function undecodable(noun: string, itemStart: number, thrown: unknown): unknown {
   if (!(thrown instanceof WireError)) return thrown;

@@ -29,7 +29,7 @@ export const EMPTY_VALUE = '';
 export class ValueReader {
   readonly cursor: WireCursor;
   readonly #buffer: Buffer;
-  readonly #view: DataView;
+  readonly view: DataView;
   /** The KeyValue that was located last. */
   #keyStart = 0;
   #keyEnd = 0;
@@ -38,12 +38,13 @@ export class ValueReader {
   #valueCount = 0;
   /** Tag of the oneof member that the value read last holds. */
   kind = 0;
+  attributeStart = 0;
 
   constructor(payload: Uint8Array) {
     const { buffer, byteOffset, byteLength } = payload;
     this.cursor = new WireCursor(payload);
     this.#buffer = Buffer.from(buffer, byteOffset, byteLength);
-    this.#view = new DataView(buffer, byteOffset, byteLength);
+    this.view = new DataView(buffer, byteOffset, byteLength);
   }
 
   /** Reads the delimited field at the cursor as text. */
@@ -57,15 +58,24 @@ export class ValueReader {
   /** Reads the delimited field at the cursor as an id in hex; empty when its length is wrong or it is all zero. */
   id(size: number, end: number): string {
     const at = this.cursor.validId(size, end);
-    return at < 0 ? '' : this.#buffer.toString('hex', at, at + size);
+    return at < 0 ? '' : this.hex(at, size);
+  }
+
+  hex(start: number, size: number): string {
+    return this.#buffer.toString('hex', start, start + size);
+  }
+
+  /** The bytes themselves, not a copy. */
+  bytes(start: number, end: number): Buffer {
+    return this.#buffer.subarray(start, end);
   }
 
   fixed64(end: number): bigint {
-    return this.#view.getBigUint64(this.cursor.fixed(8, end), true);
+    return this.view.getBigUint64(this.cursor.fixed(8, end), true);
   }
 
   fixed32(end: number): number {
-    return this.#view.getUint32(this.cursor.fixed(4, end), true);
+    return this.view.getUint32(this.cursor.fixed(4, end), true);
   }
 
   /**
@@ -87,6 +97,18 @@ export class ValueReader {
     }
     cursor.position = contentEnd;
     return true;
+  }
+
+  /**
+   * Steps over the KeyValue field at the cursor: 1 when its key is wanted, 0 when not, -1 when it is not written in the usual way.
+   * Its content is from `attributeStart` to the cursor.
+   */
+  peekAttribute(end: number, keys: KeySet): -1 | 0 | 1 {
+    const contentEnd = this.cursor.delimitedEnd(end);
+    this.attributeStart = this.cursor.position;
+    if (!this.#locateUsual(contentEnd)) return -1;
+    this.cursor.position = contentEnd;
+    return keys.match(this.#buffer, this.#keyStart, this.#keyEnd) === undefined ? 0 : 1;
   }
 
   /** Reads the AnyValue from the cursor to `end`. `depth` counts the lists around it. */
@@ -119,7 +141,7 @@ export class ValueReader {
           value = cursor.int64(end);
           break;
         case VALUE_TAG.double:
-          value = finite(this.#view.getFloat64(cursor.fixed(8, end), true));
+          value = finite(this.view.getFloat64(cursor.fixed(8, end), true));
           break;
         case VALUE_TAG.array:
           value = this.#array(cursor.delimitedEnd(end), depth + 1, kind === tag ? (value as AttributeValue[]) : []);

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AppError } from '../../src/core/errors.ts';
 import type { AttributeValue, FrameNote, LogRecord, Span } from '../../src/core/evidence.ts';
-import { compileKeys, PayloadReader } from '../../src/otlp/decode.ts';
+import { compileKeys, type KeySet, PayloadReader, SpanContents } from '../../src/otlp/decode.ts';
 import { scanLogs, scanTraces } from '../../src/otlp/scan.ts';
 import {
   anyValue,
@@ -31,11 +31,25 @@ const ALL = compileKeys(['*']);
 const TRACE_ID = 'a1'.repeat(16);
 const SPAN_ID = 'b2'.repeat(8);
 
-function readSpans(payload: Uint8Array, keys = ALL): Span[] {
-  const reader = new PayloadReader(payload, 'traces', NOTE, keys);
+/** All readings with the same keys share them, as those of one process do. */
+const CONTENTS = new Map<KeySet, SpanContents>();
+
+function readOnce(payload: Uint8Array, keys: KeySet, contents?: SpanContents): Span[] {
+  const reader = new PayloadReader(payload, 'traces', NOTE, keys, contents);
   const spans: Span[] = [];
   const result = scanTraces(payload, (item) => spans.push(reader.span(item.itemStart)));
   expect(result).toMatchObject({ ok: true });
+  return spans;
+}
+
+/** As they are decoded, which is the same when what spans said before is known. */
+function readSpans(payload: Uint8Array, keys = ALL): Span[] {
+  const spans = readOnce(payload, keys);
+  const contents = CONTENTS.get(keys) ?? new SpanContents();
+  CONTENTS.set(keys, contents);
+  for (let time = 0; time < 2; time++) {
+    expect(readOnce(payload, keys, contents).map((span) => ({ ...span, content: undefined }))).toEqual(spans);
+  }
   return spans;
 }
 

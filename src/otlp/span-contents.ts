@@ -1,0 +1,183 @@
+import type { FrameNote, Resource, Scope, Span } from '../core/evidence.ts';
+
+/** What a span says but for ids, times and how many attributes nobody asked for. Shared by all spans that say the same. */
+export type SpanContent = Pick<
+  Span,
+  'name' | 'kind' | 'attributes' | 'events' | 'statusCode' | 'statusMessage' | 'resource' | 'scope'
+>;
+
+/** Slots, a power of two: what the services of one Collector say in a moment, with room for values that vary. */
+const SLOTS = 8192;
+
+/** Wanted parts of one span, and their bytes: more seldom says the same twice. */
+const PARTS_MAX = 96;
+const PART_BYTES_MAX = 2048;
+
+/** Bytes of all that is kept; decoded, and with what is remembered by them, contents take about ten times as much. */
+const KEPT_BYTES_MAX = 4 * 1024 * 1024;
+
+/** Resources and scopes that are kept; those of one moment are few. */
+const HEADS_MAX = 1024;
+const HEAD_BYTES_MAX = 16_384;
+
+/** Start, end and field of each part. */
+const WORDS_A_PART = 3;
+
+const PRIME = 0x9e3779b1;
+
+interface Entry {
+  readonly hash: number;
+  readonly content: SpanContent;
+  /** Length and field of each part, and the parts' bytes one behind the other. */
+  readonly parts: Int32Array;
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly seed: number;
+}
+
+/**
+ * Contents of spans by their bytes: most spans of a service say what others said before, so that they need neither be decoded
+ * nor judged again. Exact: what is found has the very same bytes in every part. Of bounded size; a new content takes the place of
+ * an older one.
+ */
+export class SpanContents {
+  readonly #slots: (Entry | undefined)[] = new Array(SLOTS).fill(undefined);
+  #keptBytes = 0;
+  readonly #heads = new Map<string, Resource | Scope>();
+  /** The key that is being put together. */
+  readonly #words = new Int32Array(PARTS_MAX * WORDS_A_PART);
+  #count = 0;
+  #bytes = 0;
+  #hash = 0;
+  #seed = 0;
+  #view: DataView = new DataView(new ArrayBuffer(0));
+
+  /** The object that stands for all resources, or scopes, with these bytes, given as latin1. */
+  head<Head extends Resource | Scope>(kind: 'resource' | 'scope', bytes: string): Head | undefined {
+    return this.#heads.get(kind + bytes) as Head | undefined;
+  }
+
+  /** Makes it the one that stands for them; false when it is too large to be kept. */
+  keepHead(kind: 'resource' | 'scope', bytes: string, head: Resource | Scope): boolean {
+    if (bytes.length > HEAD_BYTES_MAX) return false;
+    if (this.#heads.size >= HEADS_MAX) this.#heads.clear();
+    this.#heads.set(kind + bytes, head);
+    return true;
+  }
+
+  /** Begins the key of another span. */
+  begin(view: DataView): void {
+    this.#view = view;
+    this.#hash = 0;
+    this.#count = 0;
+    this.#bytes = 0;
+  }
+
+  /** Adds a part in its order. False when it is too much to be kept. */
+  add(field: number, start: number, end: number): boolean {
+    const at = this.#count * WORDS_A_PART;
+    this.#bytes += end - start;
+    if (at === this.#words.length || this.#bytes > PART_BYTES_MAX) return false;
+    this.#words[at] = start;
+    this.#words[at + 1] = end;
+    this.#words[at + 2] = field;
+    this.#count++;
+    this.#hash = hashOf(this.#view, start, end, this.#hash ^ field);
+    return true;
+  }
+
+  /** What a span with this key, resource and scope said before. `seed` holds what is no part of its bytes and matters all the same. */
+  find(resource: Resource, scope: Scope, seed: number): SpanContent | undefined {
+    this.#seed = seed;
+    this.#hash ^= Math.imul(seed + 1, PRIME);
+    const entry = this.#slots[this.#hash & (SLOTS - 1)];
+    if (entry === undefined || entry.hash !== this.#hash || entry.seed !== this.#seed) return undefined;
+    const { content, parts, bytes, view } = entry;
+    if (content.resource !== resource || content.scope !== scope) return undefined;
+    if (bytes.length !== this.#bytes || parts.length !== 2 * this.#count) return undefined;
+    let offset = 0;
+    for (let index = 0; index < this.#count; index++) {
+      const start = this.#words[index * WORDS_A_PART] as number;
+      const length = (this.#words[index * WORDS_A_PART + 1] as number) - start;
+      if (parts[2 * index] !== length || parts[2 * index + 1] !== this.#words[index * WORDS_A_PART + 2])
+        return undefined;
+      if (!areSameBytes(this.#view, start, view, offset, length)) return undefined;
+      offset += length;
+    }
+    return content;
+  }
+
+  /** Keeps what the span says whose key was looked for last. */
+  keep(content: SpanContent): void {
+    if (this.#keptBytes > KEPT_BYTES_MAX) {
+      this.#slots.fill(undefined);
+      this.#keptBytes = 0;
+    }
+    const parts = new Int32Array(2 * this.#count);
+    const bytes = new Uint8Array(this.#bytes);
+    let offset = 0;
+    for (let index = 0; index < this.#count; index++) {
+      const start = this.#words[index * WORDS_A_PART] as number;
+      const end = this.#words[index * WORDS_A_PART + 1] as number;
+      parts[2 * index] = end - start;
+      parts[2 * index + 1] = this.#words[index * WORDS_A_PART + 2] as number;
+      for (let at = start; at < end; at++) bytes[offset++] = this.#view.getUint8(at);
+    }
+    const view = new DataView(bytes.buffer);
+    const slot = this.#hash & (SLOTS - 1);
+    this.#keptBytes += this.#bytes - (this.#slots[slot]?.bytes.length ?? 0);
+    this.#slots[slot] = { hash: this.#hash, content, parts, bytes, view, seed: this.#seed };
+  }
+}
+
+/** Of no use against an attacker, who could only make contents displace each other. */
+function hashOf(view: DataView, start: number, end: number, seed: number): number {
+  let hash = seed | 0;
+  let at = start;
+  for (; at + 4 <= end; at += 4) {
+    hash = Math.imul(hash ^ view.getInt32(at, true), PRIME);
+    hash ^= hash >>> 15;
+  }
+  for (; at < end; at++) hash = Math.imul(hash ^ view.getUint8(at), PRIME);
+  return hash ^ (hash >>> 16);
+}
+
+export function areSameBytes(
+  left: DataView,
+  leftStart: number,
+  right: DataView,
+  rightStart: number,
+  length: number,
+): boolean {
+  let at = 0;
+  for (; at + 4 <= length; at += 4) {
+    if (left.getInt32(leftStart + at, true) !== right.getInt32(rightStart + at, true)) return false;
+  }
+  for (; at < length; at++) if (left.getUint8(leftStart + at) !== right.getUint8(rightStart + at)) return false;
+  return true;
+}
+
+/** Where admission found no more than who sent it, equal bytes say the same. */
+export function isPlain({ tokens, sessions }: FrameNote): boolean {
+  return sessions === undefined && (tokens === undefined || Object.keys(tokens).length === 0);
+}
+
+/** What a judgement of a span goes by besides its bytes: whom it comes from, and whether it is a root. */
+export function seedOf({ note, parentSpanId }: Span): number {
+  const { trusted, vouches, tokens } = note;
+  return (
+    Number(trusted) | (Number(vouches) << 1) | (Number(tokens !== undefined) << 2) | (Number(parentSpanId === '') << 3)
+  );
+}
+
+/** Gives the span the content: one field after the other, because this is done for nearly every span. */
+export function sayTheSame(span: { -readonly [Key in keyof Span]: Span[Key] }, content: SpanContent): Span {
+  span.name = content.name;
+  span.kind = content.kind;
+  span.attributes = content.attributes;
+  span.events = content.events;
+  span.statusCode = content.statusCode;
+  span.statusMessage = content.statusMessage;
+  span.content = content;
+  return span;
+}

@@ -1,0 +1,105 @@
+import { describe, expect, it } from 'vitest';
+import { byContent } from '../../src/core/by-content.ts';
+import type { FrameNote, Span } from '../../src/core/evidence.ts';
+import { compileKeys, PayloadReader, SpanContents } from '../../src/otlp/decode.ts';
+import { scanTraces } from '../../src/otlp/scan.ts';
+import { encodeTraces, type TestSpan } from './encode.ts';
+
+const NOTE: FrameNote = {
+  ...{ receivedNs: 5n, namespace: 'default', sender: 'grpc', trusted: true, vouches: false, peer: '10.0.0.7' },
+};
+const KEYS = compileKeys(['http.route', 'user.id']);
+const SPAN: TestSpan = {
+  ...{ traceId: 'a1'.repeat(16), spanId: 'b2'.repeat(8), parentSpanId: 'c3'.repeat(8), name: 'GET', kind: 2 },
+  ...{ startNs: 1n, endNs: 2n, attributes: { 'http.route': '/a', 'user.id': 'alice', 'thread.id': 7 } },
+};
+const RESOURCE = { 'service.name': 'shop', 'user.id': 'nobody' };
+
+function read(
+  contents: SpanContents,
+  span: Partial<TestSpan>,
+  note: Partial<FrameNote> = {},
+  resource = RESOURCE,
+): Span {
+  const payload = encodeTraces([{ attributes: resource, spans: [{ ...SPAN, ...span }] }]);
+  const reader = new PayloadReader(payload, 'traces', { ...NOTE, ...note }, KEYS, contents);
+  let found: Span | undefined;
+  scanTraces(payload, ({ itemStart }) => {
+    found = reader.span(itemStart);
+  });
+  if (found === undefined) throw new Error('there is no span in it');
+  return found;
+}
+
+const OTHER_ID = 'd4'.repeat(8);
+
+describe('contents of spans', () => {
+  it.each<[string, Partial<TestSpan>, Partial<FrameNote>?]>([
+    ['ids', { traceId: 'e5'.repeat(16), spanId: OTHER_ID, parentSpanId: OTHER_ID }],
+    ['times', { startNs: 7n, endNs: 9n }],
+    ['attributes that nobody asks for', { attributes: { ...SPAN.attributes, 'thread.id': 8, 'thread.name': 'x' } }],
+    ['where it came from', {}, { peer: '10.9.9.9', sender: 'http', receivedNs: 9n, namespace: 'other' }],
+  ])('are one object where only %s differ', (_what, span, note) => {
+    const contents = new SpanContents();
+    const first = read(contents, {});
+    const second = read(contents, span, note);
+    expect(first.content).toBeDefined();
+    expect(second.content).toBe(first.content);
+    expect(second.attributes).toBe(first.attributes);
+    expect(second.resource).toBe(first.resource);
+  });
+
+  it.each<[string, Partial<TestSpan>, Partial<FrameNote>?, typeof RESOURCE?]>([
+    ['a wanted attribute', { attributes: { ...SPAN.attributes, 'user.id': 'bobby' } }],
+    ['the name', { name: 'PUT' }],
+    ['the kind', { kind: 3 }],
+    ['the status', { statusCode: 2, statusMessage: 'x' }],
+    ['that it is a root', { parentSpanId: '' }],
+    ['trust', {}, { trusted: false }],
+    ['vouching', {}, { vouches: true }],
+    ['that tokens are checked', {}, { tokens: {} }],
+    ['the resource', {}, {}, { ...RESOURCE, 'user.id': 'someone' }],
+  ])('are two where %s differs', (_what, span, note, resource) => {
+    const contents = new SpanContents();
+    const first = read(contents, {});
+    const second = read(contents, span, note, resource);
+    expect(second.content).toBeDefined();
+    expect(second.content).not.toBe(first.content);
+  });
+
+  it.each<[string, Partial<TestSpan>, Partial<FrameNote>?]>([
+    ['with events', { events: [{ name: 'exception' }] }],
+    ['whose tokens were looked at', {}, { tokens: { x: 'verified' } }],
+    ['whose sessions are known', {}, { sessions: { x: { id: 'alice' } } }],
+    ['that are large', { attributes: { 'user.id': 'x'.repeat(5000) } }],
+  ])('are not looked for in spans %s', (_what, span, note) => {
+    const contents = new SpanContents();
+    expect(read(contents, span, note).content).toBeUndefined();
+    expect(read(contents, span, note).content).toBeUndefined();
+  });
+
+  it('are kept within bounds and stay right when others take their place', () => {
+    const contents = new SpanContents();
+    for (let index = 0; index < 2_500; index++) {
+      const route = `/${index}/${'r'.repeat(1_900)}`;
+      expect(read(contents, { attributes: { 'http.route': route } }).attributes.get('http.route')).toBe(route);
+    }
+  });
+});
+
+describe('what is remembered by content', () => {
+  it('is asked once for each content and set of rules, and cannot be changed', () => {
+    const contents = new SpanContents();
+    let asked = 0;
+    const compute = byContent((span: Span, rules: { readonly prefix: string }) => {
+      asked++;
+      return { route: `${rules.prefix}${span.attributes.get('http.route')}`, list: [{ deep: 1 }] };
+    });
+    const rules = { prefix: 'r:' };
+    const first = compute(read(contents, {}), rules);
+    expect(compute(read(contents, { spanId: OTHER_ID }), rules)).toBe(first);
+    expect(asked).toBe(1);
+    expect(compute(read(contents, {}), { prefix: 's:' }).route).toBe('s:/a');
+    expect(() => Object.assign(first.list[0] ?? {}, { deep: 2 })).toThrow(TypeError);
+  });
+});
