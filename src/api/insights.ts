@@ -4,9 +4,14 @@ import { AppError } from '../core/errors.ts';
 import { INSIGHTS, type Insight, type InsightName } from '../core/insight.ts';
 import { askInsight } from '../insights/insights.ts';
 import type { Granted, Question } from '../insights/question.ts';
-import type { Query } from '../query/ast.ts';
+import { buildReport } from '../insights/report.ts';
+import { reportHtml } from '../insights/report-html.ts';
+import { reportMarkdown } from '../insights/report-markdown.ts';
+import { EVERYTHING, type Query } from '../query/ast.ts';
 import type { Store } from '../store/port.ts';
-import { insightQuery } from './insight-contract.ts';
+import type { PipelineAnswer, Sum } from './contract.ts';
+import type { CoverageSource } from './coverage.ts';
+import { insightQuery, reportQuery } from './insight-contract.ts';
 import { checkParameters, parseInstant, parseQueryText, QueryTextError, toRange } from './selection.ts';
 
 /** What the settings say for insights. */
@@ -20,12 +25,17 @@ interface Needs {
   readonly store: Store;
   readonly clock: Clock;
   readonly insights: InsightSettings;
+  readonly coverage: CoverageSource;
+  pipeline(): Promise<PipelineAnswer>;
 }
 
 /** What is known of roles without `known_from`: this long before the range. */
 const KNOWN_NS = 90n * 86_400n * 1_000_000_000n;
 
-export function addInsightRoutes(server: FastifyInstance, { store, clock, insights }: Needs): void {
+export function addInsightRoutes(server: FastifyInstance, needs: Needs): void {
+  const { store, clock, insights } = needs;
+  addReportRoute(server, needs);
+
   server.get('/api/v1/insights', async () => ({
     insights: Object.entries(INSIGHTS).map(([name, title]) => ({ name, title })),
   }));
@@ -53,6 +63,32 @@ export function addInsightRoutes(server: FastifyInstance, { store, clock, insigh
     };
     return askInsight(name, store, question);
   });
+}
+
+function addReportRoute(server: FastifyInstance, { store, clock, insights, coverage, pipeline }: Needs): void {
+  const differences = async () => (await pipeline()).sums.filter(({ difference }) => difference !== 0).map(lossText);
+  server.get('/api/v1/report', async (request, reply) => {
+    const { from, to, namespace, sensitive, format } = checkParameters(reportQuery, request.query);
+    const nowMs = clock.nowMs();
+    const { fromNs = 0n, toNs = 0n } = toRange({ from, to }, nowMs);
+    const selection = {
+      ...{ query: EVERYTHING, inner: false, fromNs, toNs },
+      ...(namespace === undefined ? {} : { namespace }),
+    };
+    const question = { selection, sensitive: parseSensitive(sensitive, insights, nowMs) };
+    const report = await buildReport({ store, coverage, differences }, question);
+    if (format === 'json') return report;
+    const isPage = format === 'html';
+    const name = `spantrail-report-${report.from.slice(0, 10)}-${report.to.slice(0, 10)}.${format}`;
+    return reply
+      .type(isPage ? 'text/html; charset=utf-8' : 'text/markdown; charset=utf-8')
+      .header('content-disposition', `inline; filename="${name}"`)
+      .send(isPage ? reportHtml(report) : reportMarkdown(report));
+  });
+}
+
+function lossText({ of, difference }: Sum): string {
+  return `${difference} of all ${of} ever accepted are not accounted for: see "spantrail doctor"`;
 }
 
 function isInsight(name: string): name is InsightName {

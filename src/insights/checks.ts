@@ -50,7 +50,7 @@ export async function checks(store: Store, question: Question): Promise<Answer> 
   });
   const pairs = rows.flatMap((row) => (row.latency === null ? [] : [[row.checks, row.latency] as const]));
   const total = asked.reduce((sum, row) => sum + (row.measures?.[GRANTED]?.count ?? 0), 0);
-  const unit = minutes === 1 ? 'minute' : `${minutes} minutes`;
+  const unit = minutes === 1 ? 'a minute' : `${minutes} minutes`;
   return {
     findings: [
       ...correlationText(correlate(pairs), total, unit),

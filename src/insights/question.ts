@@ -116,6 +116,19 @@ export function isTarget(text: string): Query {
   return { kind: 'or', parts: [named, unnamed, ...account] };
 }
 
+/** Questions that one insight asks of the store at the same time. */
+const AT_ONCE = 4;
+
+/** The answers for all of them, in their order. */
+export async function forEach<T, R>(items: readonly T[], ask: (item: T, at: number) => Promise<R>): Promise<R[]> {
+  const answers: R[] = [];
+  for (let at = 0; at < items.length; at += AT_ONCE) {
+    const part = items.slice(at, at + AT_ONCE);
+    answers.push(...(await Promise.all(part.map((item, index) => ask(item, at + index)))));
+  }
+  return answers;
+}
+
 export function column(name: string, title: string, type: ColumnType = 'text'): Column {
   return { name, title, type };
 }

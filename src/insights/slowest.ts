@@ -4,6 +4,7 @@ import {
   type Answer,
   aggregateTargets,
   column,
+  forEach,
   isTarget,
   meanOf,
   NOBODY,
@@ -32,15 +33,14 @@ export async function slowest(store: Store, question: Question): Promise<Answer>
     countMin,
     limit: limit + 1,
   });
-  const targets: ReturnType<typeof toRow>[] = [];
-  const waiting: ReturnType<typeof waitingRows> = [];
-  for (const row of found.slice(0, limit)) {
+  const answers = await forEach(found.slice(0, limit), async (row) => {
     const target = String(row.group[0]);
     const own = only(selection, isTarget(target));
     const [bands, actors] = await Promise.all([bandsOf(store, own), actorsOf(store, own)]);
-    targets.push(toRow(target, row, bands));
-    waiting.push(...waitingRows(target, row, actors));
-  }
+    return { target: toRow(target, row, bands), waiting: waitingRows(target, row, actors) };
+  });
+  const targets = answers.map(({ target }) => target);
+  const waiting = answers.flatMap((answer) => answer.waiting);
   const few = countMin > 1 ? `; targets with fewer than ${numbered(countMin, 'access', 'accesses')} are left out` : '';
   const first = targets[0];
   return {

@@ -1,5 +1,17 @@
 import type { AggregationRow, Store } from '../store/port.ts';
-import { type Answer, column, equals, exists, meanOf, NOBODY, only, type Question, table, textOf } from './question.ts';
+import {
+  type Answer,
+  column,
+  equals,
+  exists,
+  forEach,
+  meanOf,
+  NOBODY,
+  only,
+  type Question,
+  table,
+  textOf,
+} from './question.ts';
 
 const DURATION = 'event.duration';
 
@@ -17,8 +29,7 @@ export async function statements(store: Store, question: Question): Promise<Answ
     countMin,
     limit: limit + 1,
   });
-  const behind: ReturnType<typeof behindRow>[] = [];
-  for (const [at, row] of found.slice(0, limit).entries()) {
+  const behind = await forEach(found.slice(0, limit), async (row, at) => {
     const rows = await store.aggregate(only(selection, equals('db.statement', String(row.group[0]))), {
       groupBy: ['user.id', 'audit.entry_action', 'audit.entry_target'],
       withMissing: true,
@@ -26,15 +37,15 @@ export async function statements(store: Store, question: Question): Promise<Answ
       orderBy: { field: DURATION, by: 'sum' },
       limit: BEHIND,
     });
-    behind.push(...rows.map((access) => behindRow(at + 1, access)));
-  }
+    return rows.map((access) => behindRow(at + 1, access));
+  });
   const empty = `no statement was run ${countMin > 1 ? `${countMin} times ` : ''}in that time`;
   const rows = found.slice(0, limit).map((row, at) => toRow(at + 1, row));
   return {
     findings: rows[0] ? [`the slowest is ${rows[0].statement}`] : [empty],
     tables: [
       { ...table('Slowest statements', STATEMENT_COLUMNS, rows, { empty }), more: found.length > limit },
-      table('Accesses behind them', BEHIND_COLUMNS, behind, { empty }),
+      table('Accesses behind them', BEHIND_COLUMNS, behind.flat(), { empty }),
     ],
   };
 }
