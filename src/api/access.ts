@@ -1,8 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import { clientCertificateOf } from '../auth/client-certificate.ts';
 import type { Credentials, Permission, Principal, Verdict } from '../auth/principal.ts';
-import { AppError } from '../core/errors.ts';
-import { ROUTES, type Route, SESSION_ROUTES } from './contract.ts';
+import { AppError, ERROR_CODES } from '../core/errors.ts';
+import { type ErrorAnswer, ROUTES } from './contract.ts';
+import { type Route, SESSION_ROUTES } from './route.ts';
 import type { Sessions } from './session.ts';
 import { type ApiAccess, Teller, type TellerOptions, type Visit } from './teller.ts';
 
@@ -74,8 +75,14 @@ export function addAccessControl(server: FastifyInstance, options: AccessOptions
   });
   server.addHook('onSend', async (request, reply, payload) => {
     const visit = visits.get(request);
-    if (visit?.route.record && !visit.isTold) await teller.answer(request, reply, visit, payload);
-    return payload;
+    if (!visit?.route.record || visit.isTold) return payload;
+    try {
+      await teller.answer(request, reply, visit, payload);
+      return payload;
+    } catch (error) {
+      // Thrown on, it would not find its way from inside of another error's answer.
+      return withheld(reply, error, options);
+    }
   });
   return {
     doorOf: (request) => keeper.doorOf(request),
@@ -183,6 +190,16 @@ function rowsOf(payload: unknown): number | undefined {
     if (Array.isArray(list)) return list.length;
   }
   return '@timestamp' in payload ? 1 : undefined;
+}
+
+/** What is answered in place of what could not be recorded. */
+function withheld(reply: FastifyReply, error: unknown, { reportFailure }: AccessOptions): string {
+  if (!(error instanceof AppError)) reportFailure(error);
+  const code = error instanceof AppError ? error.code : 'internal';
+  const message = error instanceof AppError ? error.message : 'internal error; the log of the server says more';
+  reply.code(ERROR_CODES[code].http).type('application/json; charset=utf-8');
+  for (const name of ['content-disposition', 'content-length']) reply.removeHeader(name);
+  return JSON.stringify({ error: { code, message } } satisfies ErrorAnswer);
 }
 
 function unauthenticated(reply: FastifyReply, message: string): AppError {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { type Alert, type AlertState, SEVERITIES, type Severity } from '../core/alert.ts';
 import type { AuditRecord } from '../core/record.ts';
-import type { Route } from './contract.ts';
+import type { Route } from './route.ts';
 
 /** Of alerts and notices: parameters, answers and routes. */
 

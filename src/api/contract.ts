@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import type { Permission } from '../auth/principal.ts';
 import type { CoverageSummary } from '../core/coverage.ts';
 import type { Sample } from '../core/metrics.ts';
 import type { AuditRecord, PathStep } from '../core/record.ts';
 import { ALERT_ROUTES, type AlertMark } from './alert-contract.ts';
 import { INSIGHT_ROUTES } from './insight-contract.ts';
+import type { Route } from './route.ts';
 
 /** The HTTP API's contract: one table from which checks, the OpenAPI page and the clients' types come. */
 
@@ -89,48 +89,6 @@ export const quarantineDropQuery = z.strictObject({
 export const reconcileQuery = z.strictObject({
   restore: flag.describe('true settles the traces of what is missing again, and looks once more'),
 });
-
-/** What the store has otherwise than the settle journal says. */
-export interface ReconcileDifference {
-  readonly type: 'difference';
-  /**
-   * `missing`: stored once, and not there; `older`: there in an earlier state; `unknown`: there, of a time that is known, and
-   * of no trace that was settled here.
-   */
-  readonly kind: 'missing' | 'older' | 'unknown';
-  readonly id: string;
-  readonly namespace: string;
-  readonly trace_id: string;
-  readonly timestamp: string;
-}
-
-export interface ReconcileSummary {
-  readonly type: 'summary';
-  /** Records that the journal says are stored. */
-  readonly compared: number;
-  readonly missing: number;
-  readonly older: number;
-  readonly unknown: number;
-  /** Missing, but in quarantine or dropped from there: no difference. */
-  readonly quarantined: number;
-  /** Missing, but another record stands for them: no read shows them, and they cannot be restored. No difference. */
-  readonly superseded_missing: number;
-  readonly restored: number;
-  /** Differences that are left. */
-  readonly left: number;
-  /** Unknown records were looked for from here on. */
-  readonly since: string;
-  /** Of the journal: what they said could not be compared. */
-  readonly damaged_bytes: number;
-}
-
-/** The lines of a reconciliation's answer; the last is the summary, or an error. */
-export type ReconcileEvent =
-  | { readonly type: 'progress'; readonly step: string; readonly records: number }
-  | ReconcileDifference
-  | { readonly type: 'unrestored'; readonly id: string; readonly kind: 'missing' | 'older'; readonly reason: string }
-  | ReconcileSummary
-  | { readonly type: 'error'; readonly message: string };
 
 /** Something that was acknowledged and could be neither stored nor read. */
 export interface QuarantineItem {
@@ -279,49 +237,6 @@ export interface PipelineAnswer {
 export interface ErrorAnswer {
   readonly error: { readonly code: string; readonly message: string; readonly column?: number };
 }
-
-/** How asking for something is told in the record of it. */
-export interface ReadName {
-  /** `event.action` of the record. */
-  readonly action: string;
-  /** `audit.target.type`; its id is the path's parameter, else the query. */
-  readonly target: string;
-}
-
-export interface Route {
-  /** GET when absent. */
-  readonly method?: 'POST' | 'DELETE';
-  readonly path: string;
-  readonly summary: string;
-  readonly query?: z.ZodObject;
-  readonly answers: 'json' | 'ndjson' | 'sse' | 'text' | 'html';
-  /** What one must be allowed to do; where nothing is named, anybody is answered. */
-  readonly needs?: Permission;
-  /** Asking makes a record, where it is known who asks. */
-  readonly record?: ReadName;
-  /** Whoever may not see it is answered with the page that asks for a token. */
-  readonly shell?: true;
-}
-
-/** What the browser's page lives on: not for programs. */
-export const SESSION_ROUTES: readonly Route[] = [
-  {
-    path: '/',
-    summary: 'The newest accesses, for people',
-    answers: 'html',
-    needs: 'read',
-    record: { action: 'search', target: 'audit_records' },
-    shell: true,
-  },
-  {
-    method: 'POST',
-    path: '/login',
-    summary: 'Begins a session of the page with a token',
-    answers: 'html',
-    record: { action: 'login', target: 'session' },
-  },
-  { method: 'POST', path: '/logout', summary: 'Ends a session of the page', answers: 'html' },
-];
 
 /** Every route, for the OpenAPI page. Paths in OpenAPI's writing. */
 export const ROUTES: readonly Route[] = [

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { FIELDS, type Field } from '../core/fields.ts';
-import { ROUTES, type Route } from './contract.ts';
+import { ROUTES } from './contract.ts';
+import type { Route } from './route.ts';
 
 interface Schema {
   type: string;

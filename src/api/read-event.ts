@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import type { Principal } from '../auth/principal.ts';
-import type { ReadName } from './contract.ts';
+import type { ReadName } from './route.ts';
 
 /** One question to the API, as it is kept: who asked for what, and what came of it. */
 export interface ReadEvent {

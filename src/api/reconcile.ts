@@ -3,7 +3,8 @@ import { PassThrough } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { AppError, describeError } from '../core/errors.ts';
 import type { AccessControl } from './access.ts';
-import { type ReconcileEvent, reconcileQuery } from './contract.ts';
+import { reconcileQuery } from './contract.ts';
+import type { ReconcileEvent } from './reconcile-contract.ts';
 import { checkParameters } from './selection.ts';
 
 /** Compares the store with what is known to be stored. */

@@ -4,8 +4,8 @@ import type { Authenticator, Principal } from '../auth/principal.ts';
 import type { Clock } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
-import type { Route } from './contract.ts';
 import { type AskedParameters, cutAsked, type ReadEvent, targetOf } from './read-event.ts';
+import type { Route } from './route.ts';
 
 /** Who may ask, and where it is kept who asked. */
 export interface ApiAccess {

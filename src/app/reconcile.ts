@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ReconcileDifference, ReconcileSummary } from '../api/contract.ts';
 import type { ReconcileDesk } from '../api/reconcile.ts';
+import type { ReconcileDifference, ReconcileSummary } from '../api/reconcile-contract.ts';
 import { type Clock, formatTimestamp, msToNs, nsToMs } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { ReconcileEvent, ReconcileSummary } from '../api/contract.ts';
+import type { ReconcileEvent, ReconcileSummary } from '../api/reconcile-contract.ts';
 import { AppError } from '../core/errors.ts';
 import { asking, type Connection, connect } from './connection.ts';
 import { createPaint, jsonLine, type Paint, printable } from './format.ts';

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { ReconcileEvent } from '../../src/api/contract.ts';
 import type { ReconcileDesk } from '../../src/api/reconcile.ts';
+import type { ReconcileEvent } from '../../src/api/reconcile-contract.ts';
 import { type RunningApi, startApi } from '../../src/api/server.ts';
 import { AppError } from '../../src/core/errors.ts';
 import { apiNeeds } from './needs.ts';

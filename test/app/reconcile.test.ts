@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest';
-import type { ReconcileEvent } from '../../src/api/contract.ts';
+import type { ReconcileEvent } from '../../src/api/reconcile-contract.ts';
 import { createReconcileDesk } from '../../src/app/reconcile.ts';
 import { formatTimestamp, msToNs } from '../../src/core/clock.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';

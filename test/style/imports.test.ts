@@ -20,7 +20,17 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   coverage: ['wal/disk.ts'],
   detect: ['query'],
   notify: ['access/glob.ts', 'detect/hours.ts', 'wal/disk.ts'],
-  cli: ['api/alert-contract.ts', 'api/contract.ts', 'auth', 'config', 'app', 'query', 'store/port.ts', 'wal'],
+  cli: [
+    'api/alert-contract.ts',
+    'api/contract.ts',
+    'api/reconcile-contract.ts',
+    'auth',
+    'config',
+    'app',
+    'query',
+    'store/port.ts',
+    'wal',
+  ],
   app: [
     'access',
     'api',
