@@ -5,6 +5,7 @@ import { type BrowserBinary, provideBrowser } from './browser.ts';
 import { type CollectorBinary, provideCollector } from './collector.ts';
 import { ELASTICSEARCH_VERSIONS, type ElasticsearchVersion, startElasticsearch } from './elasticsearch.ts';
 import { type SecureElasticsearch, startSecureElasticsearch } from './elasticsearch-secure.ts';
+import { type PackageTools, providePackageTools } from './package-tools.ts';
 import { type PackedPackage, packPackage } from './packed.ts';
 import { type PolicyEngineBinary, providePolicyEngine } from './policy-engine.ts';
 import { findPostgres, type PostgresBinaries } from './postgres.ts';
@@ -24,6 +25,7 @@ declare module 'vitest' {
     policyEngine: PolicyEngineBinary | Skipped;
     promtool: PromtoolBinary | Skipped;
     packed: PackedPackage;
+    packageTools: PackageTools | Skipped;
   }
 }
 
@@ -34,7 +36,7 @@ const skips = new Map<RequirementName, string>();
 export async function setup(project: TestProject): Promise<void> {
   const texts = await Promise.all(project.vitest.state.getPaths().map((path) => readFile(path, 'utf8')));
   const isAskedFor = (
-    name: RequirementName | 'agents' | 'policyEngine' | 'promtool' | 'packed' | 'secureElasticsearch',
+    name: RequirementName | 'agents' | 'policyEngine' | 'promtool' | 'packed' | 'packageTools' | 'secureElasticsearch',
   ) => texts.some((text) => text.includes(`inject('${name}')`));
   try {
     if (isAskedFor('collector')) {
@@ -61,6 +63,11 @@ export async function setup(project: TestProject): Promise<void> {
       const promtool = await providePromtool();
       if ('skipped' in promtool) skips.set('prometheus', promtool.skipped);
       project.provide('promtool', promtool);
+    }
+    if (isAskedFor('packageTools')) {
+      const packageTools = await providePackageTools();
+      if ('skipped' in packageTools) skips.set('packages', packageTools.skipped);
+      project.provide('packageTools', packageTools);
     }
     if (isAskedFor('packed')) {
       const packed = await packPackage();

@@ -1,10 +1,10 @@
 /**
  * Tests against real servers need things that a machine may lack. By default they run when everything is already there and
  * are skipped, with a line that says how to have them, when it is not: `npm test` downloads and builds nothing by itself.
- * `SPANTRAIL_REQUIRE=elasticsearch,collector,browser,postgres,prometheus` makes them mandatory: what is missing is fetched, and a server
+ * `SPANTRAIL_REQUIRE=elasticsearch,collector,browser,postgres,prometheus,packages` makes them mandatory: what is missing is fetched, and a server
  * that cannot be had is a failure.
  */
-const REQUIREMENTS = ['elasticsearch', 'collector', 'browser', 'postgres', 'prometheus'] as const;
+const REQUIREMENTS = ['elasticsearch', 'collector', 'browser', 'postgres', 'prometheus', 'packages'] as const;
 
 export type RequirementName = (typeof REQUIREMENTS)[number];
 
