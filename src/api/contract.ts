@@ -5,6 +5,7 @@ import type { AuditRecord, PathStep } from '../core/record.ts';
 import { ALERT_ROUTES, type AlertMark } from './alert-contract.ts';
 import { INSIGHT_ROUTES } from './insight-contract.ts';
 import type { Route } from './route.ts';
+import { RULE_ROUTES } from './rule-contract.ts';
 
 /** The HTTP API's contract: one table from which checks, the OpenAPI page and the clients' types come. */
 
@@ -355,6 +356,7 @@ export const ROUTES: readonly Route[] = [
   { path: '/api/v1/openapi.json', summary: 'This page: what can be asked', answers: 'json', needs: 'read' },
   ...INSIGHT_ROUTES,
   ...ALERT_ROUTES,
+  ...RULE_ROUTES,
   { path: '/healthz', summary: 'The process answers', answers: 'text' },
   {
     path: '/readyz',

@@ -20,6 +20,7 @@ import { addQuarantineRoutes, type QuarantineDesk } from './quarantine.ts';
 import { addReadinessRoute, type Readiness } from './readiness.ts';
 import { addReconcileRoute, type ReconcileDesk } from './reconcile.ts';
 import { addRecordRoutes } from './records.ts';
+import { addRuleRoutes, type RuleDesk } from './rules.ts';
 import { QueryTextError } from './selection.ts';
 import { createSessions } from './session.ts';
 import { addStreamRoutes } from './streams.ts';
@@ -43,6 +44,8 @@ export interface ApiDependencies {
   readonly reconcile: ReconcileDesk;
   readonly insights: InsightSettings;
   readonly alerts: AlertDesk;
+  /** Absent when rules are switched off. */
+  readonly rules?: RuleDesk;
   readiness(): Readiness;
   metricsText(): Promise<string>;
   reportFailure(error: unknown): void;
@@ -119,6 +122,7 @@ function buildApi(needs: ApiDependencies): { readonly server: FastifyInstance; r
   addCoverageRoute(server, needs);
   addInsightRoutes(server, needs);
   addAlertRoutes(server, needs);
+  addRuleRoutes(server, needs.rules);
   addStreamRoutes(server, needs, control);
   addQuarantineRoutes(server, needs.quarantine);
   addReconcileRoute(server, needs, control);

@@ -16,6 +16,8 @@ import { lockDataFolder, openDataFolder } from '../wal/data-folder.ts';
 import { nodeDisk } from '../wal/disk.ts';
 import { openAlertDesk, type RunningAlertDesk } from './alerts.ts';
 import { type Coverage, startCoverage } from './coverage.ts';
+import { type Detect, type DetectOptions, openDetect } from './detect.ts';
+import { watchPipeline } from './detect-watch.ts';
 import { type Doors, openDoors } from './doors.ts';
 import { openEventReceivers } from './event-receivers.ts';
 import { createObservers } from './observers.ts';
@@ -27,6 +29,7 @@ import { createReadRecorder } from './read-records.ts';
 import { createReadiness } from './readiness.ts';
 import { createReconcileDesk } from './reconcile.ts';
 import { createSpanRedaction } from './redaction.ts';
+import { definitionText } from './rule-files.ts';
 import { type SetUp, startSetUp } from './set-up.ts';
 import { openSources } from './sources.ts';
 import { openStages, type Stages } from './stages.ts';
@@ -102,6 +105,8 @@ interface House extends Surroundings {
   readonly coverage: Coverage;
   readonly observers: ReturnType<typeof createObservers>;
   readonly alerts: RunningAlertDesk;
+  /** Undefined when rules are switched off. */
+  readonly detect: Detect | undefined;
   readonly readiness: () => Readiness;
 }
 
@@ -136,21 +141,25 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
     ...{ store: store.alerts, notReady: () => setUp.failure(), version: surroundings.version },
   });
   teardown.add(() => alerts.close());
+  const detect = await startRules(settings, { folder, counters, desk: alerts, log });
+  teardown.add(async () => detect?.close());
   const sources = await openSources({ settings, folder, clock, counters, log });
   teardown.add(() => sources.close());
   const observers = createObservers();
   observers.subscribe(sources.learn);
   const watched = observers.watch(traced(setUp.store));
-  const stages = await openStages({ settings, folder, clock, store: watched, counters, coverage, sources, log });
+  const flow = { coverage, sources, ...(detect ? { detect } : {}) };
+  const stages = await openStages({ settings, folder, clock, store: watched, counters, log, ...flow });
   opened = stages;
   teardown.add(() => stages.close());
   const { unsettledBytesMax } = settings.wal;
   const readiness = createReadiness({ stages, setUp, unsettledBytesMax, counters });
   const house: House = {
-    ...{ ...surroundings, settings, teardown, counters, doors, store, setUp, stages, coverage, observers, alerts },
-    readiness,
+    ...{ ...surroundings, settings, teardown, counters, doors, store, setUp, stages, coverage, observers },
+    ...{ alerts, detect, readiness },
   };
 
+  watchHouse(house);
   const { grpc, http, inFlight } = await startReceivers(house);
   const telemetry = loadTelemetry(house, inFlight, [grpc, http]);
   const api = await startHouseApi(house, telemetry);
@@ -163,6 +172,33 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const ports = { grpc, http, api };
   log.info({ ...ports, store: settings.store.type, dataDir: settings.dataDir }, 'ready');
   return { ports, replayed, close: () => teardown.run(log) };
+}
+
+async function startRules(
+  settings: Settings,
+  parts: Pick<DetectOptions, 'folder' | 'counters' | 'desk' | 'log'>,
+): Promise<Detect | undefined> {
+  if (!settings.detect.enabled) return undefined;
+  return openDetect({ settings, disk: nodeDisk, clock, scheduler: systemScheduler, ...parts });
+}
+
+/** Gaps that began in this time are told when rules begin to watch. */
+const GAPS_MS = 3_600_000;
+
+function watchHouse({ stages, setUp, coverage, counters, detect, teardown }: House): void {
+  if (detect === undefined) return;
+  const view = {
+    counters,
+    storeFailure: () => stages.state.pump?.status().storeFailure ?? setUp.failure(),
+    refusing: () => {
+      const { refuse, reasons } = stages.budget();
+      return refuse ? `evidence is refused: ${reasons.join(', ')}` : undefined;
+    },
+    diskShort: () => (stages.diskSpace.status().isShort ? 'the disk of the data folder is nearly full' : undefined),
+    gaps: () => coverage.summary({ fromMs: clock.nowMs() - GAPS_MS }).gaps,
+  };
+  const stop = watchPipeline(view, systemScheduler, (news) => detect.tell(news));
+  teardown.add(async () => stop());
 }
 
 /** Only a cluster can be away; what a file says against it is for the person who starts it. */
@@ -268,7 +304,8 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
     }),
     coverage: house.coverage,
     alerts: house.alerts,
-    insights: { ...settings.insights, sensitive: undefined },
+    ...(house.detect ? { rules: house.detect } : {}),
+    insights: { ...settings.insights, sensitive: await definitionText(settings.detect, 'sensitive') },
     readiness: house.readiness,
     metricsText: async () => (await telemetry).metricsText(),
     reportFailure: (error) => log.error({ error }, 'request failed'),

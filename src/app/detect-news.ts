@@ -1,21 +1,18 @@
 import { createHash } from 'node:crypto';
 import type { Alert, Severity } from '../core/alert.ts';
-import { formatTimestamp, msToNs } from '../core/clock.ts';
+import { formatTimestamp, msToNs, nsToMs, parseTimestamp } from '../core/clock.ts';
 import type { Subject } from '../detect/engine.ts';
 
 /** What rules with `source: pipeline` look at: `event.action` of the documents. docs/rules.md lists them. */
 export type PipelineAction =
   | 'pipeline.store_failing'
-  | 'pipeline.store_problem'
   | 'pipeline.refusing'
   | 'pipeline.disk_short'
   | 'pipeline.quarantined'
-  | 'pipeline.unaccounted'
   | 'pipeline.coverage_gap'
   | 'pipeline.rules_broken'
   | 'pipeline.tls_reload_failed'
-  | 'pipeline.notice_dead'
-  | 'pipeline.forward_failing';
+  | 'pipeline.notice_dead';
 
 export interface PipelineNews {
   readonly action: PipelineAction;
@@ -25,17 +22,20 @@ export interface PipelineNews {
   readonly of: string;
   readonly service?: string;
   readonly namespace?: string;
+  /** RFC 3339; now when absent. What is told again with the same time is the same. */
+  readonly at?: string;
 }
 
 /** News in the shape of a record, so that the same query language speaks of them. They are stored nowhere. */
 export function subjectOfNews(news: PipelineNews, ownNamespace: string, nowMs: number): Subject {
   const { action, reason, of, service = 'spantrail', namespace = ownNamespace } = news;
-  const at = formatTimestamp(msToNs(nowMs));
+  const at = news.at ?? formatTimestamp(msToNs(nowMs));
+  const timeMs = nsToMs(parseTimestamp(at) ?? msToNs(nowMs));
   const id = createHash('sha256')
-    .update(JSON.stringify([action, of, service, namespace, nowMs]))
+    .update(JSON.stringify([action, of, service, namespace, at]))
     .digest('hex');
   return {
-    ...{ id: id.slice(0, 32), trace: '', namespace, timeMs: nowMs, ingestedMs: nowMs, isRevision: false },
+    ...{ id: id.slice(0, 32), trace: '', namespace, timeMs, ingestedMs: nowMs, isRevision: false },
     source: 'pipeline',
     document: {
       '@timestamp': at,

@@ -1,11 +1,11 @@
 import type { Settings } from '../config/schema.ts';
-import type { Alert, AlertDesk } from '../core/alert.ts';
+import type { Alert, AlertDesk, RuleStatus } from '../core/alert.ts';
 import type { Clock, Scheduler } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import { type BatchChanges, Engine, type Subject } from '../detect/engine.ts';
-import type { Rule, RuleStatus } from '../detect/rule.ts';
+import type { Rule } from '../detect/rule.ts';
 import { describeProblem, type RuleProblem } from '../detect/rule-file.ts';
 import { subjectOf } from '../detect/subject.ts';
 import type { Disk } from '../wal/disk.ts';

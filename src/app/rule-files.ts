@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import type { Settings } from '../config/schema.ts';
 import { describeError } from '../core/errors.ts';
-import type { Definitions } from '../detect/definitions.ts';
+import { type Definitions, expandDefinitions } from '../detect/definitions.ts';
 import type { Rule } from '../detect/rule.ts';
 import { parseRuleFile, type RuleProblem } from '../detect/rule-file.ts';
 
@@ -86,11 +86,19 @@ async function ruleFiles({ shippedRules, rules }: RuleSettings, files?: readonly
       const names = isFolder ? (await readdir(path)).filter((name) => YAML.test(name) && name !== DEFINITIONS) : [];
       paths.push(...(isFolder ? names.sort().map((name) => join(path, name)) : [path]));
     } catch (error) {
-      unreadable.push({ path, reason: describeError(error) });
+      // A package may come without any.
+      if (path !== SHIPPED) unreadable.push({ path, reason: describeError(error) });
     }
   };
   for (const path of files ?? [...(shippedRules ? [SHIPPED] : []), ...rules.files]) await add(path);
   return { paths, unreadable };
+}
+
+/** A definition as query text, others that it uses written out; undefined when there is none that can be used. */
+export async function definitionText(settings: RuleSettings, name: string): Promise<string | undefined> {
+  const definitions = await definitionsOf(settings, () => undefined);
+  const expanded = Object.hasOwn(definitions, name) ? expandDefinitions(`$${name}`, definitions) : undefined;
+  return expanded?.ok ? expanded.text : undefined;
 }
 
 /** Those that come with Spantrail; what the settings say stands above them. */

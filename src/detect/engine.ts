@@ -1,11 +1,11 @@
-import type { Alert } from '../core/alert.ts';
+import type { Alert, RuleStatus } from '../core/alert.ts';
 import { describeError } from '../core/errors.ts';
 import { type Field, findField } from '../core/fields.ts';
 import { BaselineTracker } from './baseline-tracker.ts';
 import { compileHours } from './hours.ts';
 import { addEvidence, alertOf, type Incident, startIncident } from './incident.ts';
 import { compileField, compileMatch, Reading } from './predicate.ts';
-import type { Rule, RuleStatus } from './rule.ts';
+import type { Rule } from './rule.ts';
 import { templateFields } from './template.ts';
 import { TermsTracker } from './terms-tracker.ts';
 import type { Change, Raise, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';

@@ -70,26 +70,3 @@ export interface BaselineRule extends RuleBase {
 }
 
 export type Rule = QueryRule | ThresholdRule | NewTermsRule | BaselineRule;
-
-/** How a rule is doing: for the API and `spantrail rules`. */
-export interface RuleStatus {
-  readonly id: string;
-  readonly name: string;
-  readonly type: RuleType;
-  readonly severity: Severity;
-  readonly place: string;
-  /** `failed`: it threw, and is off until rules are read again. */
-  readonly state: 'on' | 'off' | 'failed';
-  /** Why it is off or failed. */
-  readonly because?: string;
-  readonly query: string;
-  /** Since the start. */
-  readonly matches: number;
-  readonly alerts: number;
-  /** Kept now. */
-  readonly groups: number;
-  readonly entries: number;
-  /** Since the start: groups, values and matches that had to make room, and matches too late to tell whether they were seen before. */
-  readonly evicted: number;
-  readonly late: number;
-}
