@@ -12,7 +12,7 @@ import { makeNotice, type Notice, type NoticeChange } from '../notify/notice.ts'
 import type { AlertStore } from '../store/port.ts';
 import type { Disk } from '../wal/disk.ts';
 import { type AlertStorerOptions, startAlertStorer } from './alert-storer.ts';
-import { openNotifiers, testChannel } from './notices.ts';
+import { type Notifiers, openNotifiers, testChannel } from './notices.ts';
 
 /** While the store is away, so many alerts wait in the data folder; then who raises more waits, too. */
 const UNSTORED_MAX = 10_000;
@@ -32,6 +32,8 @@ export interface AlertDeskOptions extends Pick<AlertStorerOptions, 'store' | 'no
   readonly scheduler: Scheduler;
   readonly counters: Counters;
   readonly version: string;
+  /** Default: those of the settings. */
+  readonly notifiers?: Notifiers;
   /** A notice was given up. */
   onDead?(notice: Notice): void;
 }
@@ -46,7 +48,7 @@ export interface RunningAlertDesk extends AlertDesk, ApiAlertDesk {
  */
 export async function openAlertDesk(options: AlertDeskOptions): Promise<RunningAlertDesk> {
   const { settings, store, clock, scheduler, counters, log } = options;
-  const notifiers = await openNotifiers(settings, options);
+  const notifiers = options.notifiers ?? (await openNotifiers(settings, options));
   const report = (words: string) => log.error({}, words);
   const file = await DeskFile.open({ path: join(options.folder, 'alerts'), disk: options.disk, report });
   const storer = startAlertStorer({ ...options, file });

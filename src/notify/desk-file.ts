@@ -11,20 +11,18 @@ const FORMAT = 'spantrail-alerts 1';
 
 /** One line of the file. */
 type Line =
-  /** An alert as it is now; it waits for the store. */
-  | readonly ['alert', Alert]
+  /** Alerts as they are now, which wait for the store, and notices as they are now: both or neither. */
+  | readonly ['now', readonly Alert[], readonly Notice[]]
   /** The store has them as they were. */
   | readonly ['stored', readonly string[]]
   /** Alerts that were raised before. */
   | readonly ['known', readonly string[]]
-  /** A notice as it is now. */
-  | readonly ['notice', Notice]
   /** Notices that were delivered, or given up by a person. */
   | readonly ['gone', readonly string[]];
 
 /**
  * The file `alerts` of the data folder: alerts that the store does not have yet, and notices that wait. Alert and notices are one
- * append, so that a crash leaves both or neither. What it holds is in memory; it changes there first and is durable when the
+ * line, so that a crash leaves both or neither. What it holds is in memory; it changes there first and is durable when the
  * call's promise resolves.
  */
 export class DeskFile {
@@ -37,7 +35,12 @@ export class DeskFile {
 
   static async open(options: Pick<DurableLinesOptions, 'path' | 'disk' | 'report'>): Promise<DeskFile> {
     const desk = new DeskFile();
-    const opened = await DurableLines.open({ ...options, format: FORMAT, snapshot: () => desk.#snapshot() });
+    const opened = await DurableLines.open({
+      ...options,
+      format: FORMAT,
+      snapshot: () => desk.#snapshot(),
+      size: () => desk.#size,
+    });
     for (const line of opened.lines) desk.#fold(line as Line);
     desk.#file = opened.file;
     return desk;
@@ -49,10 +52,7 @@ export class DeskFile {
   }
 
   add(alerts: readonly Alert[], notices: readonly Notice[]): Promise<void> {
-    return this.#append([
-      ...alerts.map((alert) => ['alert', alert] as const),
-      ...notices.map((notice) => ['notice', notice] as const),
-    ]);
+    return this.#append(alerts.length + notices.length === 0 ? [] : [['now', alerts, notices]]);
   }
 
   /** Of these only those count that are still what waits: an alert that got more evidence meanwhile waits on. */
@@ -76,18 +76,18 @@ export class DeskFile {
 
   #fold(line: Line): void {
     switch (line[0]) {
-      case 'alert':
-        this.unstored.set(line[1].id, line[1]);
-        this.#know(line[1].id);
+      case 'now':
+        for (const alert of line[1]) {
+          this.unstored.set(alert.id, alert);
+          this.#know(alert.id);
+        }
+        for (const notice of line[2]) this.notices.set(notice.id, notice);
         return;
       case 'stored':
         for (const id of line[1]) this.unstored.delete(id);
         return;
       case 'known':
         for (const id of line[1]) this.#know(id);
-        return;
-      case 'notice':
-        this.notices.set(line[1].id, line[1]);
         return;
       case 'gone':
         for (const id of line[1]) this.notices.delete(id);
@@ -105,12 +105,16 @@ export class DeskFile {
     }
   }
 
+  get #size(): number {
+    return this.unstored.size + this.notices.size + this.#known.size / IDS_A_LINE;
+  }
+
   #snapshot(): Line[] {
     const known = [...this.#known];
     const lines: Line[] = [];
     for (let at = 0; at < known.length; at += IDS_A_LINE) lines.push(['known', known.slice(at, at + IDS_A_LINE)]);
-    for (const alert of this.unstored.values()) lines.push(['alert', alert]);
-    for (const notice of this.notices.values()) lines.push(['notice', notice]);
+    for (const alert of this.unstored.values()) lines.push(['now', [alert], []]);
+    for (const notice of this.notices.values()) lines.push(['now', [], [notice]]);
     return lines;
   }
 }

@@ -13,6 +13,8 @@ export interface DurableLinesOptions {
   readonly disk: Disk;
   /** Everything that the lines so far come to, as lines: what the file is begun anew with. */
   snapshot(): readonly unknown[];
+  /** Lines that it would have, about. */
+  size(): number;
   report(words: string): void;
 }
 
@@ -20,7 +22,8 @@ export interface DurableLinesOptions {
  * A file of JSON values, one a line, each after its checksum; what was appended is on the medium when `append` resolves. Appends
  * that wait share one fsync. When one fails nobody knows what is on the medium: then the file is begun anew from the snapshot
  * before the next one, and likewise when most of its lines are outdated. So whoever appends has what the lines say in memory
- * first: it is in the snapshot then.
+ * first: it is in the snapshot then. After a crash a line is there or not, but of several lines of one append only the first
+ * may be.
  */
 export class DurableLines {
   readonly #options: DurableLinesOptions;
@@ -78,10 +81,7 @@ export class DurableLines {
 
   async #write(lines: readonly unknown[]): Promise<void> {
     if (this.#mustRewrite || this.#file === undefined) return this.#rewrite();
-    if (this.#lines > OUTDATED_LINES_MIN) {
-      const snapshot = this.#options.snapshot();
-      if (this.#lines > OUTDATED_LINES_MIN + 2 * snapshot.length) return this.#rewrite(snapshot);
-    }
+    if (this.#lines > OUTDATED_LINES_MIN + 2 * this.#options.size()) return this.#rewrite();
     const bytes = Buffer.from(lines.map(lineOf).join(''));
     await this.#file.write([bytes], this.#bytes);
     await this.#file.fdatasync();
@@ -90,8 +90,9 @@ export class DurableLines {
   }
 
   /** The new file is durable under another name before it takes the old one's place. */
-  async #rewrite(lines = this.#options.snapshot()): Promise<void> {
-    const { disk, path, format } = this.#options;
+  async #rewrite(): Promise<void> {
+    const { disk, path, format, snapshot } = this.#options;
+    const lines = snapshot();
     const temporary = `${path}.new`;
     await disk.unlink(temporary).catch((error: unknown) => {
       if (errnoOf(error) !== 'ENOENT') throw error;

@@ -28,7 +28,12 @@ export function compileQuiet(settings: readonly QuietSettings[]): Quiet {
     }
     return { ...rest, isOutside: compileHours({ text, timezone, inside }) };
   });
+  // Of many notices that wait the answer is the same until the time is over.
+  const known = new Map<string, { readonly fromMs: number; readonly endMs: number }>();
   return (channel, severity, nowMs) => {
+    const key = `${channel} ${severity}`;
+    const last = known.get(key);
+    if (last && nowMs >= last.fromMs && nowMs < last.endMs) return last.endMs;
     const holding = compiled.filter(
       ({ channels, except }) => (channels?.includes(channel) ?? true) && !isAtLeast(severity, except),
     );
@@ -37,6 +42,7 @@ export function compileQuiet(settings: readonly QuietSettings[]): Quiet {
     // Minute by minute of real time, so that changes of the clocks are in it. What is quiet all week is looked at again later.
     let endMs = nowMs - (nowMs % MINUTE_MS);
     for (let step = 0; step < WEEK_MINUTES && isQuiet(endMs); step++) endMs += MINUTE_MS;
+    known.set(key, { fromMs: nowMs, endMs });
     return endMs;
   };
 }
