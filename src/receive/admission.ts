@@ -164,7 +164,7 @@ function annotate(
   const peerIs = options.trust(peer, browser);
   // A token that is used from elsewhere than it should be is no more than what comes from there.
   const trusted = isProven || (peerIs.trusted && pass?.trusted !== false);
-  const vouches = peerIs.vouches || (trusted && pass?.vouches === true && !browser);
+  const vouches = pass?.trusted !== false && (peerIs.vouches || (trusted && pass?.vouches === true && !browser));
   const receivedNs = msToNs(options.clock.nowMs());
   return { receivedNs, namespace, sender: nameOf(source, trusted), trusted, vouches, peer, ...found };
 }

@@ -204,6 +204,27 @@ const CASES: readonly Case[] = [
     silent: '300m',
   },
   {
+    alert: 'SpantrailSendersRefused',
+    series: {
+      'spantrail_unauthenticated_total{reason="expired"}': '0x10 1+1x30',
+      'spantrail_unauthenticated_total{reason="missing"}': '0+9x60',
+    },
+    fires: '14m',
+    silent: '10m',
+  },
+  {
+    alert: 'SpantrailCertificateEnds',
+    series: { [`spantrail_tls_certificate_ends{listener="api.tls"}`]: `${14 * 86_400 + 1800}x90` },
+    fires: '60m',
+    silent: '30m',
+  },
+  {
+    alert: 'SpantrailReloadFailing',
+    series: { 'spantrail_reload_failing{file="auth.tokensFile"}': '0x5 1x30' },
+    fires: '20m',
+    silent: '10m',
+  },
+  {
     alert: 'SpantrailTokenKeysUnread',
     series: { 'spantrail_token_keys{state="stale"}': '0x5 2x60', 'spantrail_token_keys{state="ready"}': '3x60' },
     fires: '40m',
