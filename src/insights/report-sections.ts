@@ -102,6 +102,12 @@ async function targetsTable(
   return table(title, columns, rows.map(toRow), { empty, limit: ROWS_MAX });
 }
 
+/** The day alone where steps are days. */
+function stepText(startMs: number | undefined, everyMs: number): string | null {
+  const text = timeText(startMs);
+  return everyMs < DAY_MS ? text : (text?.slice(0, 10) ?? null);
+}
+
 export const volumeSection: ReportPart = async (sources, { selection }) => {
   const { store } = sources;
   const { fromMs, toMs } = rangeMs(selection);
@@ -125,8 +131,8 @@ export const volumeSection: ReportPart = async (sources, { selection }) => {
     tables: [
       table(
         'Over time',
-        [column('start', step, 'time'), ...COUNT_COLUMNS],
-        steps.map((row) => ({ start: timeText(row.startMs), ...countsOf(row) })),
+        [column('start', step, everyMs < DAY_MS ? 'time' : 'text'), ...COUNT_COLUMNS],
+        steps.map((row) => ({ start: stepText(row.startMs, everyMs), ...countsOf(row) })),
         { empty },
       ),
       await groupsTable(

@@ -1,3 +1,4 @@
+import type { Alert } from '../../src/core/alert.ts';
 import { formatTimestamp, msToNs } from '../../src/core/clock.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';
@@ -165,3 +166,30 @@ function aside(): Part {
     },
   };
 }
+
+const BASE_ALERT = {
+  ...{ namespace: HOSPITAL, group: { 'user.id': 'nina' }, records: ['1'], traces: [], count: 6, history: [] },
+  ...{ firstAt: '2026-03-10T07:00:00Z', lastAt: '2026-03-10T07:05:00Z', raisedAt: '2026-03-10T07:05:01Z' },
+};
+
+/** Two of the two days, the first of them closed, and one of before. */
+export const ALERTS: readonly Alert[] = [
+  {
+    ...{ ...BASE_ALERT, id: 'a1', state: 'closed', reason: '6 failed logins as nina in 5 minutes' },
+    rule: { id: 'failed-logins', name: 'Repeated failed logins', type: 'threshold', severity: 'high' },
+    history: [
+      { at: '2026-03-10T07:17:01Z', by: 'sam', state: 'acknowledged' },
+      { at: '2026-03-10T08:00:00Z', by: 'sam', state: 'closed', note: 'nina had forgotten her password' },
+    ],
+  },
+  {
+    ...{ ...BASE_ALERT, id: 'a2', state: 'open', reason: 'dora read 40 patients', raisedAt: '2026-03-11T09:00:00Z' },
+    ...{ firstAt: '2026-03-11T08:00:00Z', lastAt: '2026-03-11T08:59:00Z' },
+    rule: { id: 'mass-read', name: 'Mass read', type: 'threshold', severity: 'medium' },
+  },
+  {
+    ...{ ...BASE_ALERT, id: 'a0', state: 'open', reason: 'long ago', raisedAt: '2026-02-01T00:00:00Z' },
+    ...{ firstAt: '2026-02-01T00:00:00Z', lastAt: '2026-02-01T00:00:00Z' },
+    rule: { id: 'mass-read', name: 'Mass read', type: 'threshold', severity: 'medium' },
+  },
+];

@@ -7,6 +7,7 @@ import { msToNs } from '../../src/core/clock.ts';
 import { INSIGHTS, type InsightName } from '../../src/core/insight.ts';
 import { askInsight } from '../../src/insights/insights.ts';
 import type { Question } from '../../src/insights/question.ts';
+import { buildReport } from '../../src/insights/report.ts';
 import { EVERYTHING } from '../../src/query/ast.ts';
 import { DuckDbStore } from '../../src/store/duckdb/store.ts';
 import { openElasticsearchStore } from '../../src/store/elasticsearch/store.ts';
@@ -15,7 +16,7 @@ import type { Store } from '../../src/store/port.ts';
 import { recordArbitrary } from '../conformance/queries.ts';
 import { toWrite } from '../fixtures/records.ts';
 import { SETTINGS } from '../store/elasticsearch-records.ts';
-import { DAY_MS, FROM_MS, HOSPITAL, hospital, parsed, TO_MS } from './hospital.ts';
+import { ALERTS, DAY_MS, FROM_MS, HOSPITAL, hospital, parsed, TO_MS } from './hospital.ts';
 
 const NAMES = Object.keys(INSIGHTS) as InsightName[];
 
@@ -166,6 +167,7 @@ describe('the same answers', () => {
       await store.setUp();
       await store.write(hospital());
       await store.write(odd);
+      await store.alerts.write(ALERTS.map((alert) => ({ alert })));
       await store.refresh();
     }
   });
@@ -189,7 +191,17 @@ describe('the same answers', () => {
     ['nothing', question({ selection: { ...selection, query: parsed('user.id: "no such"') } })],
   ];
 
+  const nothingMissing = { answer: () => ({ watching: true, to: '', services: [], gaps: [], text: '' }) };
+  const reportOf = (store: Store) =>
+    buildReport({ store, coverage: nothingMissing, differences: async () => [] }, { ...question() });
+
   describe.each(['duckdb', 'elasticsearch'])('on %s as in memory', (kind) => {
+    it.skipIf(kind === 'elasticsearch' && 'skipped' in server)('the report', async () => {
+      const store = stores.get(kind);
+      if (!store) throw new Error(kind);
+      expect(await reportOf(store)).toEqual(await reportOf(memory));
+    });
+
     it.skipIf(kind === 'elasticsearch' && 'skipped' in server).each(NAMES)('%s', async (name) => {
       const store = stores.get(kind);
       if (!store) throw new Error(kind);
