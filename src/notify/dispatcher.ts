@@ -23,6 +23,7 @@ export interface DispatcherOptions {
   readonly log: { info(details: object, words: string): void; warn(details: object, words: string): void };
   /** What waits is not what it was. */
   onChange(): void;
+  /** The first dead letter of a channel since it last took something: those that follow say nothing new. */
   onDead(notice: Notice): void;
 }
 
@@ -33,6 +34,7 @@ export interface DispatcherOptions {
  */
 export function startDispatcher(options: DispatcherOptions) {
   const { file, channels, quiet, clock, scheduler } = options;
+  const failing = new Set<string>();
   const inWork = new Map<string, Set<string>>([...channels.keys()].map((name) => [name, new Set()]));
   let isStopped = false;
   let cancel: () => void = () => undefined;
@@ -42,7 +44,7 @@ export function startDispatcher(options: DispatcherOptions) {
     working?.add(notice.id);
     try {
       const outcome = await channel.deliver(notice);
-      await settle(options, notice, outcome);
+      await settle(options, notice, outcome, failing);
     } catch (error) {
       // Not durable: it is in memory, and the file is written anew with the next change.
       options.log.warn({ error, notice: notice.id }, 'what became of a notice cannot be written');
@@ -63,7 +65,7 @@ export function startDispatcher(options: DispatcherOptions) {
       const channel = channels.get(notice.channel);
       if (channel === undefined) {
         const reason = `there is no channel ${notice.channel} any more`;
-        settle(options, notice, { kind: 'dead', reason }).catch(() => undefined);
+        settle(options, notice, { kind: 'dead', reason }, failing).catch(() => undefined);
         continue;
       }
       const working = inWork.get(channel.name);
@@ -86,13 +88,19 @@ export function startDispatcher(options: DispatcherOptions) {
   };
 }
 
-async function settle(options: DispatcherOptions, notice: Notice, outcome: Outcome): Promise<void> {
+async function settle(
+  options: DispatcherOptions,
+  notice: Notice,
+  outcome: Outcome,
+  failing: Set<string>,
+): Promise<void> {
   const { file, counters, log, clock, scheduler } = options;
   const { channel, id } = notice;
   // Given up by a person meanwhile.
   if (!file.notices.has(id)) return;
   counters.add('notices', 1, { channel, outcome: outcome.kind });
   if (outcome.kind === 'delivered') {
+    failing.delete(channel);
     log.info({ channel, notice: id, alert: notice.alert.id, answer: outcome.answer.slice(0, 100) }, 'notice delivered');
     await file.gone([id]);
     return;
@@ -103,7 +111,8 @@ async function settle(options: DispatcherOptions, notice: Notice, outcome: Outco
     log.warn({ channel, notice: id, alert: notice.alert.id, tries, reason }, 'notice given up: it is a dead letter');
     const dead: Notice = { ...notice, tries, reason, state: 'dead' };
     const durable = file.add([], [dead]);
-    options.onDead(dead);
+    if (!failing.has(channel)) options.onDead(dead);
+    failing.add(channel);
     await durable;
     return;
   }

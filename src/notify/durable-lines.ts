@@ -34,6 +34,7 @@ export class DurableLines {
   #waiting: { readonly lines: readonly unknown[]; readonly done: PromiseWithResolvers<void> }[] = [];
   #work: Promise<void> = Promise.resolve();
   #isWorking = false;
+  #isClosed = false;
 
   private constructor(options: DurableLinesOptions) {
     this.#options = options;
@@ -47,6 +48,8 @@ export class DurableLines {
 
   /** No lines: resolves when all before are durable. */
   append(lines: readonly unknown[]): Promise<void> {
+    // The folder may be another process's by now.
+    if (this.#isClosed) return Promise.reject(new AppError('unavailable', `${this.#options.path} is closed`));
     if (lines.length === 0 && !this.#isWorking && !this.#mustRewrite) return Promise.resolve();
     const done = Promise.withResolvers<void>();
     this.#waiting.push({ lines, done });
@@ -58,6 +61,7 @@ export class DurableLines {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     await this.#work;
     await this.#file?.close();
     this.#file = undefined;

@@ -235,7 +235,11 @@ describe('notices', () => {
     await world.pass(2000);
     expect(world.attempts).toHaveLength(2);
     expect(desk.notices()).toMatchObject([{ state: 'dead', tries: 2, reason: '410 gone' }]);
-    expect(await desk.dropNotices(desk.notices().map(({ id }) => id))).toHaveLength(1);
+    // Whoever is told of it may raise an alert about that, whose notice goes the same way.
+    await desk.raise(ids(3).map((id) => makeAlert({ id })));
+    await world.pass(10);
+    expect([world.attempts.length, world.dead.length]).toEqual([5, 1]);
+    expect(await desk.dropNotices(desk.notices().map(({ id }) => id))).toHaveLength(4);
     expect(desk.notices()).toEqual([]);
     await desk.close();
   });
