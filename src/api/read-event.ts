@@ -44,7 +44,7 @@ export function cutAsked(text: string): string {
 }
 
 /** What is told of a question's parameters beside the query itself, in this order. */
-const TOLD = ['from', 'to', 'namespace', 'service', 'sort', 'fields', 'bucket', 'format', 'state', 'stage', 'ids'];
+const TOLD = ['from', 'to', 'namespace', 'service', 'fields', 'bucket', 'format', 'state', 'stage', 'ids'];
 
 /** In the order of their names in the address; of one that is there more than once, all. */
 export type AskedParameters = Readonly<Record<string, unknown>>;

@@ -3,6 +3,7 @@ import type { ReadEvent } from '../api/read-event.ts';
 import { assert } from '../core/assert.ts';
 import { type Clock, formatTimestamp, msToNs } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
+import type { FrameNote } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import { readAccessEvent } from '../receive/access-event.ts';
 import type { Admit } from '../receive/admission.ts';
@@ -16,6 +17,11 @@ export interface ReadRecorderOptions {
 
 /** The service that such records are of, and the sender of their evidence: no token may have this name. */
 const SERVICE = 'spantrail';
+
+/** Whoever asks about a trace names it, and is no part of it for that. */
+export function isOwnEvidence({ sender }: FrameNote): boolean {
+  return sender === SERVICE;
+}
 
 /** What we say ourselves needs nobody's trust and no quota. Of whoever failed to prove it, it is a claim who they are. */
 const PASS = { name: SERVICE, trusted: true, vouches: true, charge: () => undefined } as const;
@@ -52,9 +58,12 @@ export function createReadRecorder({ admit, clock, counters }: ReadRecorderOptio
 /** The event as the access API takes it: docs/access-events.md. */
 function accessEventOf(read: ReadEvent, nowMs: number): object {
   const { principal, target, phase, request } = read;
+  // Whole milliseconds are all that is known. What has ended stands behind what has begun, though both began at the same time.
+  const durationMs = phase === 'start' ? 0 : Math.max(0, nowMs - read.startMs);
+  const orderNs = phase === 'end' ? 1n : 0n;
   return {
     id: randomUUID(),
-    time: formatTimestamp(msToNs(nowMs)),
+    time: formatTimestamp(msToNs(read.startMs + durationMs) + orderNs),
     service: SERVICE,
     actor: { id: principal.name },
     action: read.action,
@@ -63,8 +72,7 @@ function accessEventOf(read: ReadEvent, nowMs: number): object {
     decision: read.decision,
     reason: read.reason,
     source: { ip: request.ip, user_agent: request.userAgent },
-    // Whole milliseconds are all that is known.
-    duration: Math.max(0, nowMs - read.startMs) * 1_000_000,
+    duration: durationMs * 1_000_000,
     attributes: {
       'event.category': 'api',
       'event.type': phase === 'whole' ? ['access'] : ['access', phase],

@@ -15,6 +15,7 @@ import { Wal } from '../wal/wal.ts';
 import { createBudget } from './budget.ts';
 import { type Forwarding, openForwarding } from './forward.ts';
 import { PUMP_DEFAULTS, type Pump, type PumpLog, type PumpOptions, startPump } from './pump.ts';
+import { isOwnEvidence } from './read-records.ts';
 import { replayInto } from './replay.ts';
 import { startShards, walFolder } from './shards.ts';
 import { plainSources, type Sources } from './sources.ts';
@@ -216,6 +217,7 @@ function admissionOf(
     wal,
     counters,
     ...sources,
+    tie: (payload, note) => (isOwnEvidence(note) ? payload : sources.tie(payload, note)),
     namespace,
     budget,
     trust: (peer, browser) => ({ trusted: !browser && trusts(peer), vouches: !browser && vouches(peer) }),
