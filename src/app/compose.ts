@@ -136,12 +136,20 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
     lagMs: () => opened?.state.pump?.status().lagMs ?? Number.POSITIVE_INFINITY,
   });
   teardown.add(() => coverage.close());
+  let detect: Detect | undefined;
   const alerts = await openAlertDesk({
     ...{ settings: settings.notify, folder, disk: nodeDisk, clock, scheduler: systemScheduler, counters, log },
     ...{ store: store.alerts, notReady: () => setUp.failure(), version: surroundings.version },
+    onDead: ({ channel, reason }) => {
+      detect?.tell({
+        action: 'pipeline.notice_dead',
+        reason: `a notice was given up: ${reason ?? 'unknown'}`,
+        of: channel,
+      });
+    },
   });
   teardown.add(() => alerts.close());
-  const detect = await startRules(settings, { folder, counters, desk: alerts, log });
+  detect = await startRules(settings, { folder, counters, desk: alerts, log });
   teardown.add(async () => detect?.close());
   const sources = await openSources({ settings, folder, clock, counters, log });
   teardown.add(() => sources.close());
@@ -180,6 +188,19 @@ async function startRules(
 ): Promise<Detect | undefined> {
   if (!settings.detect.enabled) return undefined;
   return openDetect({ settings, disk: nodeDisk, clock, scheduler: systemScheduler, ...parts });
+}
+
+/** A store whose records rules look at: for those that do not come through the pump. */
+function showing(store: Pick<Store, 'write' | 'get'>, detect: Detect | undefined): Pick<Store, 'write' | 'get'> {
+  return {
+    get: (id, hint) => store.get(id, hint),
+    write: async (batch) => {
+      const result = await store.write(batch);
+      const rejected = new Set(result.rejected.map(({ id }) => id));
+      await detect?.observe(batch.filter(({ id }) => !rejected.has(id)));
+      return result;
+    },
+  };
 }
 
 /** Gaps that began in this time are told when rules begin to watch. */
@@ -286,7 +307,7 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
     },
     quarantine: createQuarantineDesk({
       quarantine: house.stages.quarantine,
-      store: observers.watch(setUp.store),
+      store: showing(observers.watch(setUp.store), house.detect),
       readFrame: (position) => house.stages.wal.read(position),
       append: (frame) => house.stages.wal.appendAgain(frame),
       repeat: async (namespace, traceId) => {

@@ -14,6 +14,7 @@ import { addQuarantineCommands } from './quarantine.ts';
 import { addQueryCommands } from './query.ts';
 import { addReconcileCommand } from './reconcile.ts';
 import { addReportCommand } from './report.ts';
+import { addRuleCommands } from './rules.ts';
 import { addServerCommands } from './server.ts';
 import { addTokenCommands } from './token.ts';
 import { addWalCommands } from './wal.ts';
@@ -62,6 +63,7 @@ Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unav
   addReportCommand(program, terminal);
   addAlertCommands(program, terminal);
   addNotifyCommands(program, terminal);
+  addRuleCommands(program, terminal);
   addQuarantineCommands(program, terminal);
   addReconcileCommand(program, terminal);
   addConfigCommands(program, terminal);

@@ -5,8 +5,7 @@ import { BaselineTracker } from './baseline-tracker.ts';
 import { compileHours } from './hours.ts';
 import { addEvidence, alertOf, type Incident, startIncident } from './incident.ts';
 import { compileField, compileMatch, Reading } from './predicate.ts';
-import type { Rule } from './rule.ts';
-import { templateFields } from './template.ts';
+import { type Rule, shownFields } from './rule.ts';
 import { TermsTracker } from './terms-tracker.ts';
 import type { Change, Raise, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';
 import { WindowTracker } from './window-tracker.ts';
@@ -285,6 +284,6 @@ function compileNamed(name: string): (reading: Reading) => readonly string[] {
 }
 
 function compileShown(rule: Rule): (reading: Reading) => readonly string[] {
-  const reads = templateFields(rule.reason).map(compileNamed);
+  const reads = shownFields(rule).map(compileNamed);
   return (reading) => reads.map((read) => read(reading).join(', ').slice(0, VALUE_CHARS_MAX));
 }

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { ALERT_RECORDS_MAX, ALERT_TRACES_MAX, type Alert } from '../core/alert.ts';
 import { formatTimestamp } from '../core/clock.ts';
-import type { Rule } from './rule.ts';
-import { fillTemplate, formatMs, templateFields } from './template.ts';
+import { type Rule, shownFields } from './rule.ts';
+import { fillTemplate, formatMs } from './template.ts';
 
 /** Evidence of an incident: one record that matched. `timeMs` is event time, epoch milliseconds with a fraction. */
 export interface Match {
@@ -138,7 +138,7 @@ function groupOf(rule: Rule, { group, term }: Incident): Record<string, string> 
 function reasonOf(rule: Rule, incident: Incident, group: Readonly<Record<string, string>>): string {
   const { count, value, threshold, atLeast, term } = incident;
   const least = atLeast ? 'at least ' : '';
-  const names = templateFields(rule.reason);
+  const names = shownFields(rule);
   const shown = Object.fromEntries(names.map((name, index) => [name, incident.shown[index] || undefined]));
   return fillTemplate(rule.reason, {
     ...shown,

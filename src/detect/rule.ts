@@ -2,6 +2,7 @@ import type { RuleType, Severity } from '../core/alert.ts';
 import type { Field } from '../core/fields.ts';
 import type { Query } from '../query/ast.ts';
 import type { HoursOutside } from './hours.ts';
+import { templateFields } from './template.ts';
 
 /** A rule as it stands in a file, after the checks: see docs/rules.md. Durations in milliseconds. */
 interface RuleBase {
@@ -70,3 +71,8 @@ export interface BaselineRule extends RuleBase {
 }
 
 export type Rule = QueryRule | ThresholdRule | NewTermsRule | BaselineRule;
+
+/** The record's fields that the reason shows, other than those that the group says. */
+export function shownFields({ reason, groupBy }: Rule): string[] {
+  return templateFields(reason).filter((name) => !groupBy.some((field) => field.name === name));
+}

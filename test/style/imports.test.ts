@@ -23,6 +23,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: [
     'api/alert-contract.ts',
     'api/contract.ts',
+    'api/rule-contract.ts',
     'api/reconcile-contract.ts',
     'auth',
     'config',
