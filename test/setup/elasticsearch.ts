@@ -22,6 +22,9 @@ const JAVA: Readonly<Record<ElasticsearchVersion, { lowest: number; preferred: n
 /** The port that the server prints, and the line after which it answers there. */
 const LISTENING = /HttpServerTransport.*publish_address \{[^}]*:(\d+)\}[\s\S]* started \{/;
 
+/** Ten seconds on a quiet machine; several at once on one where everything else runs, too, take minutes. */
+const START_MS_MAX = 300_000;
+
 /** It refuses to run as root; root's tests run it as `nobody`. */
 const NOBODY = 65_534;
 
@@ -63,7 +66,8 @@ export async function startElasticsearch(
     await giveAway(folder);
     const environment = { ...process.env, ES_JAVA_HOME: javaHome, ES_JAVA_OPTS: '-Xms768m -Xmx768m', HOME: home };
     const user = process.getuid?.() === 0 ? { user: NOBODY } : {};
-    const start = () => startProgram(join(home, 'bin/elasticsearch'), [], LISTENING, { environment, ...user });
+    const options = { environment, ...user, startMsMax: START_MS_MAX };
+    const start = () => startProgram(join(home, 'bin/elasticsearch'), [], LISTENING, options);
     let server = await start();
     const port = Number(server.ready[1]);
     return {
