@@ -3,7 +3,7 @@ import type { ReadEvent } from '../api/read-event.ts';
 import { assert } from '../core/assert.ts';
 import { type Clock, formatTimestamp, msToNs } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
-import type { FrameNote } from '../core/evidence.ts';
+import { type FrameNote, OWN_SENDER } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import { readAccessEvent } from '../receive/access-event.ts';
 import type { Admit } from '../receive/admission.ts';
@@ -15,16 +15,16 @@ export interface ReadRecorderOptions {
   readonly counters: Counters;
 }
 
-/** The service that such records are of, and the sender of their evidence: no token may have this name. */
+/** The service that such records are of. */
 const SERVICE = 'spantrail';
 
 /** Whoever asks about a trace names it, and is no part of it for that. */
 export function isOwnEvidence({ sender }: FrameNote): boolean {
-  return sender === SERVICE;
+  return sender === OWN_SENDER;
 }
 
 /** What we say ourselves needs nobody's trust and no quota. Of whoever failed to prove it, it is a claim who they are. */
-const PASS = { name: SERVICE, trusted: true, vouches: true, charge: () => undefined } as const;
+const PASS = { name: OWN_SENDER, trusted: true, vouches: true, charge: () => undefined } as const;
 const CLAIM = { ...PASS, vouches: false } as const;
 
 /**

@@ -5,6 +5,9 @@
 
 export type Signal = 'traces' | 'logs' | 'metrics';
 
+/** `sender` of what Spantrail itself says: who read what. No token may have this name. */
+export const OWN_SENDER = 'spantrail';
+
 /**
  * What admission found out about one request. It is written into the WAL frame before the acknowledgement, so that a replay
  * decides as the first run did.

@@ -1,7 +1,7 @@
 import { nsToMs } from '../core/clock.ts';
 import type { CoverageNote, ObservedEvidence, ObservedTrace } from '../core/coverage.ts';
 import { COVERAGE_COUNTS, HOUR_MS } from '../core/coverage.ts';
-import type { LogRecord, Span } from '../core/evidence.ts';
+import { type LogRecord, OWN_SENDER, type Span } from '../core/evidence.ts';
 import { hasRemoteParent, isUnsampled, samplingOf } from './sampling.ts';
 
 /** Characters of a service's name that are kept: senders may write anything there, and memory is bounded. */
@@ -42,7 +42,10 @@ function summarise(namespace: string, { spans, logs }: ObservedEvidence, isWhole
     if (span.parentSpanId === '') note.roots += 1;
     else if (isWhole) countParent(note, span, distinct);
   }
-  for (const log of logs) noteOf(notes, namespace, log, log.timeNs || log.observedNs).logs += 1;
+  for (const log of logs) {
+    // That nobody looks at records for a while is no gap.
+    if (log.note.sender !== OWN_SENDER) noteOf(notes, namespace, log, log.timeNs || log.observedNs).logs += 1;
+  }
   return notes;
 }
 

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify';
-import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { z } from 'zod';
 import { ROUTES } from '../../src/api/contract.ts';
 import { openApiDocument } from '../../src/api/openapi.ts';
@@ -427,6 +427,24 @@ describe('the page', () => {
     nowMs += 1000;
     expect(await isOpen(leaving)).toBe(false);
     expect(recorded.at(-1)).toMatchObject({ principal: { name: 'leaver' }, decision: 'deny' });
+  });
+
+  it('ends what it follows with the token', async () => {
+    nowMs = Date.parse('2027-11-22') - 60_000;
+    const cookie = cookieOf(await login('leaver'));
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+    const response = await served().inject({ url: '/api/v1/tail', headers: { cookie }, payloadAsStream: true });
+    let text = '';
+    const ended = (async () => {
+      for await (const chunk of response.stream()) text += chunk;
+    })();
+    vi.advanceTimersByTime(15_000);
+    nowMs = Date.parse('2027-11-22');
+    vi.advanceTimersByTime(15_000);
+    vi.useRealTimers();
+    await ended;
+    expect(text).toBe(': following\n\n: keep-alive\n\n');
+    await expect.poll(() => recorded.at(-1)).toMatchObject({ action: 'tail', phase: 'end', outcome: 'success' });
   });
 
   it('is not driven by other sites', async () => {
