@@ -145,9 +145,11 @@ export class Engine {
   /** What changed since the last call, to be made durable before the alerts are told. */
   takeChanges(): BatchChanges {
     const taken = this.#running.flatMap((running): [string, readonly Change[]][] => {
-      const { changes, rule } = running;
+      const { changes, rule, tracker } = running;
       running.changes = [];
-      return changes.length === 0 ? [] : [[rule.id, changes]];
+      if (changes.length === 0) return [];
+      tracker?.endBatch?.();
+      return [[rule.id, changes]];
     });
     return taken;
   }
@@ -168,6 +170,7 @@ export class Engine {
       if (running?.tracker === undefined || running.failure !== undefined) continue;
       try {
         for (const change of changes) running.tracker.apply(change);
+        running.tracker.endBatch?.();
       } catch (thrown) {
         this.#fail(running, thrown);
       }

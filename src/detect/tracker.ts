@@ -59,6 +59,8 @@ export interface Tracker {
   /** What seeing the record changes, given the state. To be applied before the next is asked about. */
   changesOf(sight: Sight): Change[];
   apply(change: Change): void;
+  /** What was applied since the last end is one batch: only the last one is ever shown again as it was. */
+  endBatch?(): void;
   /** State as JSON values, each small. */
   snapshot(): Iterable<unknown>;
   restore(line: unknown): void;

@@ -21,6 +21,8 @@ interface Entry extends Match {
   readonly kind: 'm' | 't';
   readonly group: Group;
   readonly value: string;
+  /** The batch that it came in. */
+  readonly batch: number;
   /** Counted in an incident. */
   isTold: boolean;
   /** The threshold was reached at its time. */
@@ -58,6 +60,9 @@ export class WindowTracker implements Tracker {
   /** In the order in which they were last touched. */
   readonly #groups = new Map<string, Group>();
   readonly #seen = new Map<string, Entry[]>();
+  /** Records of the last batches that were let go since, with their batch: the last one comes again after a crash. */
+  readonly #gone = new Map<string, number>();
+  #batch = 0;
   #newestMs = Number.NEGATIVE_INFINITY;
 
   constructor(rule: QueryRule | ThresholdRule, limits: TrackerLimits, raise: Raise) {
@@ -75,6 +80,7 @@ export class WindowTracker implements Tracker {
   changesOf(sight: Sight): Change[] {
     const { record, trace, namespace, timeMs, isRevision } = sight;
     const known = this.#seen.get(record);
+    if (known === undefined && this.#gone.has(record)) return [];
     const matches = sight.matches.filter((match) => {
       // Nobody could have been waiting for it.
       return match.kind === 'm' || this.#groups.has(groupKey(namespace, match.group));
@@ -102,7 +108,15 @@ export class WindowTracker implements Tracker {
     }
     const [kind, namespace, values, , , timeMs, value] = change;
     const group = this.#touch(namespace, values);
-    const entry: Entry = { ...matchOf(change), kind, group, value: String(value), isTold: false, isHot: false };
+    const entry: Entry = {
+      ...matchOf(change),
+      kind,
+      group,
+      value: String(value),
+      isTold: false,
+      isHot: false,
+      batch: this.#batch,
+    };
     const seen = this.#seen.get(entry.record);
     if (seen === undefined) this.#seen.set(entry.record, [entry]);
     else seen.push(entry);
@@ -231,6 +245,7 @@ export class WindowTracker implements Tracker {
 
   #drop(entries: readonly Entry[]): void {
     for (const entry of entries) {
+      if (entry.batch >= this.#batch - 1) this.#gone.set(entry.record, entry.batch);
       const rest = (this.#seen.get(entry.record) ?? []).filter((other) => other !== entry);
       if (rest.length === 0) this.#seen.delete(entry.record);
       else this.#seen.set(entry.record, rest);
@@ -270,12 +285,18 @@ export class WindowTracker implements Tracker {
     }
   }
 
+  endBatch(): void {
+    this.#batch++;
+    for (const [record, batch] of this.#gone) if (batch < this.#batch - 1) this.#gone.delete(record);
+  }
+
   *snapshot(): Iterable<unknown> {
-    yield { newestMs: finite(this.#newestMs), evicted: this.counts.evicted, late: this.counts.late };
+    const { evicted, late } = this.counts;
+    yield { newestMs: finite(this.#newestMs), evicted, late, batch: this.#batch, gone: [...this.#gone] };
     for (const { namespace, values, matches, followers, newestMs, isShort, incidents } of this.#groups.values()) {
       const entries = [...matches, ...followers].map((entry) => {
-        const { kind, record, trace, timeMs, value, isTold, isHot, shown } = entry;
-        return [kind, record, trace, timeMs, value, isTold, isHot, shown];
+        const { kind, record, trace, timeMs, value, isTold, isHot, shown, batch } = entry;
+        return [kind, record, trace, timeMs, value, isTold, isHot, shown, batch];
       });
       yield [namespace, values, newestMs, isShort, entries, incidents];
     }
@@ -283,15 +304,17 @@ export class WindowTracker implements Tracker {
 
   restore(line: unknown): void {
     if (!Array.isArray(line)) {
-      const { newestMs, evicted, late } = line as { newestMs: number | null; evicted: number; late: number };
+      const { newestMs, evicted, late, batch, gone } = line as SavedHead;
       this.#newestMs = newestMs ?? Number.NEGATIVE_INFINITY;
+      this.#batch = batch;
+      for (const [record, of] of gone) this.#gone.set(record, of);
       Object.assign(this.counts, { evicted, late });
       return;
     }
     const [namespace, values, newestMs, isShort, entries, incidents] = line as SavedGroup;
     const group = Object.assign(this.#touch(namespace, values), { newestMs, isShort, incidents });
-    for (const [kind, record, trace, timeMs, value, isTold, isHot, shown] of entries) {
-      const entry: Entry = { kind, record, trace, timeMs, value, isTold, isHot, shown, group };
+    for (const [kind, record, trace, timeMs, value, isTold, isHot, shown, batch] of entries) {
+      const entry: Entry = { kind, record, trace, timeMs, value, isTold, isHot, shown, batch, group };
       (kind === 'm' ? group.matches : group.followers).push(entry);
       this.#seen.set(record, [...(this.#seen.get(record) ?? []), entry]);
       this.counts.entries++;
@@ -300,7 +323,14 @@ export class WindowTracker implements Tracker {
   }
 }
 
-type SavedEntry = ['m' | 't', string, string, number, string, boolean, boolean, string[]];
+interface SavedHead {
+  readonly newestMs: number | null;
+  readonly evicted: number;
+  readonly late: number;
+  readonly batch: number;
+  readonly gone: readonly [string, number][];
+}
+type SavedEntry = ['m' | 't', string, string, number, string, boolean, boolean, string[], number];
 type SavedGroup = [string, string[], number, boolean, SavedEntry[], Incident[]];
 
 /** JSON has no infinity. */

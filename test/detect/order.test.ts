@@ -79,7 +79,7 @@ describe('records in any order within the lateness', () => {
           if (other.rule !== 'country') expect(touched).toHaveLength(1);
         }
       }),
-      { numRuns: 300 },
+      { numRuns: 150 },
     );
   });
 
@@ -90,7 +90,7 @@ describe('records in any order within the lateness', () => {
         const alerts = alertsAfter(engineOf(RULES), burst).filter(({ rule }) => rule.id === 'count');
         expect(alerts).toMatchObject([{ count: 8 }]);
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 });
@@ -107,7 +107,7 @@ describe('the same records again', () => {
         ]);
         expect(alertsAfter(engineOf(RULES), repeated)).toEqual(alertsAfter(engineOf(RULES), records));
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 
@@ -129,7 +129,7 @@ describe('the same records again', () => {
         const expected = alertsAfter(engineOf(rules), sorted.map(recordOf));
         expect(ids(alertsAfter(engineOf(rules), revised))).toEqual(ids(expected));
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 });
@@ -170,7 +170,7 @@ describe('state', () => {
         expect(alertsAfter(after, rest)).toEqual(alertsAfter(engine, rest));
         expect(engine.alerts(NOON_MS)).toEqual([]);
       }),
-      { numRuns: 200 },
+      { numRuns: 100 },
     );
   });
 });
