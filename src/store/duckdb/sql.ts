@@ -102,7 +102,10 @@ export function valueSql(field: Field): string {
 }
 
 function existsSql(field: Field): string {
-  return field.many ? `coalesce(len(${valueSql(field)}) > 0, false)` : `(${valueSql(field)} IS NOT NULL)`;
+  const value = valueSql(field);
+  const exists = field.many ? `coalesce(len(${value}) > 0, false)` : `(${value} IS NOT NULL)`;
+  // A document without the field's last name needs no parsing.
+  return columnOf(field) === undefined ? `(contains(doc, '"${field.name.split('.').at(-1)}":') AND ${exists})` : exists;
 }
 
 /** Does any value of the field fit? `guard` is a cheaper condition that holds whenever one does. */
