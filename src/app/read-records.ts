@@ -18,6 +18,9 @@ export interface ReadRecorderOptions {
 /** The service that such records are of. */
 const SERVICE = 'spantrail';
 
+/** Whoever follows longer than that is told of as if for so long: events have durations of 104 days at most. */
+const DURATION_MS_MAX = 100 * 86_400_000;
+
 /** Whoever asks about a trace names it, and is no part of it for that. */
 export function isOwnEvidence({ sender }: FrameNote): boolean {
   return sender === OWN_SENDER;
@@ -59,7 +62,7 @@ export function createReadRecorder({ admit, clock, counters }: ReadRecorderOptio
 function accessEventOf(read: ReadEvent, nowMs: number): object {
   const { principal, target, phase, request } = read;
   // Whole milliseconds are all that is known. What has ended stands behind what has begun, though both began at the same time.
-  const durationMs = phase === 'start' ? 0 : Math.max(0, nowMs - read.startMs);
+  const durationMs = phase === 'start' ? 0 : Math.min(Math.max(0, nowMs - read.startMs), DURATION_MS_MAX);
   const orderNs = phase === 'end' ? 1n : 0n;
   return {
     id: randomUUID(),

@@ -263,6 +263,30 @@ it('records each of a page’s five requests once', async () => {
   );
 });
 
+it('shows nothing that cannot be recorded, and says why; what tells how it is goes on', async () => {
+  const environment = {
+    SPANTRAIL_AUTH_TOKENS_FILE: path('tokens.yaml'),
+    // More than there can be: the log takes nothing.
+    SPANTRAIL_WAL_FREE_BYTES_MIN: '4000000GiB',
+  };
+  const full = await startProcess(['--data-dir', path('full'), '--store', 'memory'], environment);
+  const get = async (where: string) => {
+    const headers = { authorization: `Bearer ${people.checker.token}` };
+    const response = await fetch(`http://127.0.0.1:${full.api}${where}`, { headers });
+    return { status: response.status, text: await response.text() };
+  };
+  for (const where of ['/', '/api/v1/records', '/api/v1/export', '/api/v1/tail', `/api/v1/traces/${'1'.repeat(32)}`]) {
+    const { status, text: said } = await get(where);
+    expect([status, JSON.parse(said).error.message], where).toEqual([
+      503,
+      expect.stringMatching(/has to be recorded first, and cannot be: there is no room/),
+    ]);
+  }
+  for (const where of ['/healthz', '/metrics', '/api/v1/pipeline']) expect((await get(where)).status, where).toBe(200);
+  expect(await get('/readyz')).toMatchObject({ status: 503, text: expect.stringContaining('refusing') });
+  await full.stop();
+});
+
 describe('client certificates', () => {
   it('let in on every route who may, and nobody else', async () => {
     const pairs = {
