@@ -154,7 +154,7 @@ function alertLine(alert: Alert, paint: Paint): string {
 }
 
 function groupLine({ alerts, open, count, newest }: AlertGroupsAnswer['groups'][number], paint: Paint): string {
-  const often = `${alerts} ${alerts === 1 ? 'alert' : 'alerts'} (${open} open), ${count} accesses`;
+  const often = `${alerts} ${alerts === 1 ? 'alert' : 'alerts'} (${open} open), ${count} ${count === 1 ? 'access' : 'accesses'}`;
   const last = newest.lastAt.slice(0, 19).replace('T', ' ');
   const of = groupText(newest);
   return `${severityText(newest.rule.severity, paint)}  ${printable(newest.rule.name)}${of === '' ? '' : `  ${printable(of)}`}  ${paint.bold(often)}  ${paint.dim(`last ${last}`)}`;

@@ -123,6 +123,7 @@ function noticeLine({ id, channel, change, state, said, created, tries, next, re
   const when = paint.dim(created.slice(0, 19).replace('T', ' '));
   const how = state === 'dead' ? paint.red('dead   ') : paint.yellow('waiting');
   const why = reason === undefined ? '' : `: ${reason}`;
+  const often = tries === 1 ? '1 try' : `${tries} tries`;
   const until = next === undefined || tries === 0 ? '' : `, next ${next.slice(11, 19)}`;
-  return `${paint.dim(id)}  ${when}  ${how}  ${channel}  ${change}: ${printable(said)}  (${tries} tries${until}${printable(why)})`;
+  return `${paint.dim(id)}  ${when}  ${how}  ${channel}  ${change}: ${printable(said)}  (${often}${until}${printable(why)})`;
 }
