@@ -29,8 +29,9 @@ const LOOPBACK = ['API', 'RECEIVE_GRPC', 'RECEIVE_HTTP'].map((name) => `SPANTRAI
 const folder = mkdtempSync(join(tmpdir(), 'spantrail-image-'));
 const VOLUME = `spantrail-image-${process.pid}`;
 
+/** What it printed; a failure throws with what it complained of. */
 function run(program: string, ...words: string[]): string {
-  return execFileSync(program, words, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] }).trim();
+  return execFileSync(program, words, { cwd: ROOT, encoding: 'utf8', stdio: 'pipe', maxBuffer: 1 << 28 }).trim();
 }
 
 function say(what: string, is: boolean): void {
@@ -118,8 +119,9 @@ async function serve(image: string): Promise<void> {
   say('takes OTLP', (await local(http, '/v1/traces', 'POST')).status === 200);
   const demo = build('demo');
   const clinic = podman(demo, [], 'demo', '--once', '--to', `http://127.0.0.1:${grpc}`);
-  const day = spawnSync('podman', clinic.toSpliced(clinic.indexOf('--volume'), 2), { encoding: 'utf8' });
-  say('has a clinic beside it, from the image `demo`', day.status === 0);
+  const day = spawn('podman', clinic.toSpliced(clinic.indexOf('--volume'), 2), { stdio: 'ignore' });
+  const [dayCode] = (await once(day, 'exit')) as [number | null];
+  say('has a clinic beside it, from the image `demo`', dayCode === 0);
   for (const { query, title, inner } of EXPECTED.filter(({ shown }) => shown)) {
     const parameters = new URLSearchParams({ q: query, inner: String(inner === true) });
     const found = async () => {
