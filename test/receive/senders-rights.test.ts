@@ -1,4 +1,6 @@
 import { createHmac } from 'node:crypto';
+import { request } from 'node:http';
+import { connect } from 'node:http2';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Counters } from '../../src/core/metrics.ts';
 import { createGate, type Gate } from '../../src/receive/senders.ts';
@@ -9,6 +11,7 @@ import {
   callGrpc,
   callHttp,
   decodeStatus,
+  frame,
   type Harness,
   NOW_MS,
   PATHS,
@@ -176,6 +179,32 @@ describe('quotas', () => {
     nowMs += 200;
     expect((await send('items')).status).toBe(200);
     expect(notes().map(({ sender }) => sender)).toEqual(['items', 'all', 'items']);
+  });
+
+  it('are looked at again when the body is there: others of the sender may have used them up meanwhile', async () => {
+    const type = { ...PROTOBUF, ...bearer('items') };
+    const slow = request(`${harness.url}/v1/traces`, {
+      method: 'POST',
+      headers: { ...type, 'content-length': TRACES.length },
+    });
+    slow.flushHeaders();
+    const session = connect(`http://127.0.0.1:${harness.grpc.port}`);
+    const grpcType = { 'content-type': 'application/grpc', te: 'trailers', ...bearer('items') };
+    const call = session.request({ ':method': 'POST', ':path': PATHS.traces, ...grpcType });
+    await expect.poll(() => harness.inFlight.requests).toBe(2);
+    expect((await post('/v1/traces', 'items', many)).status).toBe(200);
+    const answers = Promise.all([
+      new Promise((resolve) => slow.on('response', (response) => resolve(response.resume().statusCode))),
+      new Promise((resolve) => {
+        call.on('response', (headers) => resolve(headers['grpc-status']));
+      }),
+    ]);
+    slow.end(TRACES);
+    call.end(frame(TRACES));
+    // Trailers alone: the status stands in the headers.
+    expect((await answers).map(String)).toEqual(['429', '8']);
+    session.close();
+    expect(notes()).toHaveLength(1);
   });
 
   it('of bytes', async () => {

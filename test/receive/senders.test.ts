@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
+import { connect } from 'node:net';
 import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SentSignal } from '../../src/auth/principal.ts';
@@ -253,5 +254,24 @@ describe('every way in', () => {
     for (const way of httpWays) {
       expect({ way, ...(await post(way, 'malformed', certificates.right)) }).toMatchObject({ code: 401 });
     }
+  });
+
+  it('that are reached without TLS, or with what is no TLS, say nothing and count it', async () => {
+    const ports = { 'receive.grpc.tls': harness.grpc.port, 'receive.http.tls': harness.http.port };
+    for (const [listener, port] of Object.entries(ports)) {
+      const before = counters.total('tls_refused', { listener, reason: 'protocol' });
+      const heard = await new Promise<string>((resolve) => {
+        const socket = connect(port, '127.0.0.1', () => socket.write('POST /v1/traces HTTP/1.1\r\nhost: x\r\n\r\n'));
+        let text = '';
+        socket.on('data', (chunk) => {
+          text += chunk.toString('latin1');
+        });
+        socket.on('error', () => undefined);
+        socket.on('close', () => resolve(text));
+      });
+      expect(heard).not.toContain('HTTP');
+      expect(counters.total('tls_refused', { listener, reason: 'protocol' })).toBe(before + 1);
+    }
+    await expect.poll(() => harness.inFlight.connections).toBe(0);
   });
 });
