@@ -1,4 +1,4 @@
-import { AppError } from '../../core/errors.ts';
+import { AppError, describeError } from '../../core/errors.ts';
 import type { Finding } from '../care.ts';
 import { type Connection, type ElasticsearchSettings, isForbidden } from './connection.ts';
 import { indexPattern, readIndexSettings } from './indices.ts';
@@ -31,6 +31,7 @@ export async function inspectCluster(connection: Connection, settings: Elasticse
   ];
   const findings: Finding[] = [];
   const unseen: string[] = [];
+  let reason = '';
   for (const [what, look] of looks) {
     try {
       findings.push(...(await look()));
@@ -38,10 +39,11 @@ export async function inspectCluster(connection: Connection, settings: Elasticse
       // A server that is away is nobody's finding; one that refuses to tell is.
       if (error instanceof AppError && error.retryable && !isForbidden(error)) throw error;
       unseen.push(what);
+      reason = describeError(error);
     }
   }
   if (unseen.length > 0) {
-    const text = `this user may not look at ${unseen.join(', ')}: nothing is known of them`;
+    const text = `nothing is known of ${unseen.join(', ')}: ${reason}`;
     findings.push({ kind: 'not_inspected', state: 'note', text });
   }
   return findings;
@@ -162,12 +164,13 @@ interface PrivilegesAnswer {
 function neededPrivileges(settings: ElasticsearchSettings) {
   const retention = settings.retentionMs === undefined ? [] : ['delete_index'];
   const all = ['read', 'auto_configure', 'maintenance', 'view_index_metadata'];
+  const [any, create] = ['indices:data/write/index:op_type/index', 'indices:data/write/index:op_type/create'];
   return {
     cluster: ['monitor'],
     index: [
-      { names: [indexPattern('audit')], privileges: ['index', 'delete', ...all, ...retention] },
-      { names: [indexPattern('revisions')], privileges: ['create_doc', ...all, ...retention] },
-      { names: ['spantrail-alerts-*'], privileges: ['index', ...all] },
+      { names: [indexPattern('audit')], privileges: [any, 'delete', ...all, ...retention] },
+      { names: [indexPattern('revisions')], privileges: [create, ...all, ...retention] },
+      { names: ['spantrail-alerts-*'], privileges: [any, ...all] },
     ],
   };
 }
