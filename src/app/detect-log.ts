@@ -21,6 +21,8 @@ export interface DetectLogOptions {
   readonly folder: string;
   readonly disk: Disk;
   readonly log: StageLog;
+  /** A log is at least as long before a checkpoint takes its place. */
+  readonly logBytesMin?: number;
 }
 
 export interface DetectLog {
@@ -57,13 +59,15 @@ export async function openDetectLog(engine: Engine, options: DetectLogOptions): 
 class RunningLog implements DetectLog {
   readonly #folder: string;
   readonly #disk: Disk;
+  readonly #logBytesMin: number;
   #number: number;
   #file: DiskFile | undefined;
   #bytes = 0;
   #stateBytes = 0;
 
-  constructor(folder: string, { disk }: DetectLogOptions, number: number) {
+  constructor(folder: string, { disk, logBytesMin = LOG_BYTES_MIN }: DetectLogOptions, number: number) {
     this.#folder = folder;
+    this.#logBytesMin = logBytesMin;
     this.#disk = disk;
     this.#number = number;
   }
@@ -78,7 +82,7 @@ class RunningLog implements DetectLog {
   }
 
   async checkpoint(engine: Engine, isForced = false): Promise<void> {
-    if (!isForced && this.#file !== undefined && this.#bytes < Math.max(LOG_BYTES_MIN, this.#stateBytes)) return;
+    if (!isForced && this.#file !== undefined && this.#bytes < Math.max(this.#logBytesMin, this.#stateBytes)) return;
     const disk = this.#disk;
     const number = this.#number++;
     const path = join(this.#folder, `log-${number}`);

@@ -41,6 +41,8 @@ export interface DetectOptions {
   readonly counters: Counters;
   readonly desk: AlertDesk;
   readonly log: StageLog;
+  /** As of DetectLogOptions. */
+  readonly logBytesMin?: number;
 }
 
 /** News are tried again after this, when what rules remember or the desk cannot be written. */
