@@ -28,7 +28,7 @@ const PROBE_TIMEOUT_MS = 2000;
 export async function runDoctor({ settings, url, ask, terminal }: DoctorOptions): Promise<boolean> {
   const { host, port, tls } = settings.api;
   const scheme = tls ? 'https' : 'http';
-  const found = await askPipeline(url ?? `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`, ask);
+  const found = await askPipeline(url ?? `${scheme}://${reachable(host)}:${port}`, ask);
   const pipeline = typeof found === 'string' ? undefined : found;
   const findings: Finding[] = [
     { state: 'ok', text: `Node ${process.versions.node}` },
@@ -42,6 +42,12 @@ export async function runDoctor({ settings, url, ask, terminal }: DoctorOptions)
   const marks = { ok: 'ok  ', note: 'note', bad: 'BAD ' };
   for (const { state, text } of findings) terminal.write(`${marks[state]}  ${text}\n`);
   return findings.every((finding) => finding.state !== 'bad');
+}
+
+/** What listens everywhere is asked here, by the name that certificates have. */
+function reachable(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return 'localhost';
+  return host.includes(':') ? `[${host}]` : host;
 }
 
 async function checkFolder({ dataDir, wal }: Settings): Promise<Finding[]> {
