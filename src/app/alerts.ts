@@ -62,6 +62,7 @@ export async function openAlertDesk(options: AlertDeskOptions): Promise<RunningA
     onChange: countNotices,
     onDead: (notice) => options.onDead?.(notice),
   });
+  const unknown = new Set<string>();
   const noticesOf = (alert: Alert, change: NoticeChange, number: number) =>
     notifiers
       .routing(alert)
@@ -88,7 +89,14 @@ export async function openAlertDesk(options: AlertDeskOptions): Promise<RunningA
         if (known === undefined && !file.isKnown(alert.id)) fresh.push(alert);
         raised.set(alert.id, known ? mergeAlert(known, alert) : alert);
       }
-      for (const { rule } of fresh) counters.add('alerts', 1, { severity: rule.severity });
+      for (const { rule } of fresh) {
+        counters.add('alerts', 1, { severity: rule.severity });
+        for (const channel of rule.notify ?? []) {
+          if (notifiers.channels.has(channel) || unknown.has(channel)) continue;
+          unknown.add(channel);
+          log.warn({ rule: rule.id, channel }, 'a rule names a channel that notify.channels does not have');
+        }
+      }
       await tell(
         [...raised.values()],
         fresh.flatMap((alert) => noticesOf(alert, 'raised', 1)),
@@ -134,7 +142,6 @@ function readsOf(store: AlertStore, settled: (waitMs: number) => Promise<void>) 
     async marks(ids: readonly string[]) {
       const asked = ids.slice(0, MARKED_MAX);
       if (asked.length === 0) return [];
-      await settled(SETTLE_WAIT_MS);
       const page = await store.search({ records: asked }, MARKS_MAX).catch(() => ({ alerts: [] }));
       return page.alerts.map(({ id, rule, state, reason, records }: Alert): AlertMark => {
         const named = records.filter((record) => asked.includes(record));

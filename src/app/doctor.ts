@@ -138,6 +138,7 @@ function describePipeline(pipeline: PipelineAnswer): Finding[] {
     ...describeCredentials(pipeline),
     ...describeDoors(pipeline),
     ...describeCoverage(pipeline),
+    ...describeNotices(pipeline),
   ];
 }
 
@@ -191,6 +192,18 @@ function describeCoverage({ counters }: PipelineAnswer): Finding[] {
   if (gaps.length === 0) return [{ state: 'ok', text: 'coverage: no gap observed in the last 24 hours' }];
   const text = `coverage: gaps in the last 24 hours: ${gaps.join(', ').replaceAll('_', ' ')}; "spantrail coverage" names them`;
   return [{ state: 'note', text }];
+}
+
+/** Alerts and notices that do not get where they should. */
+function describeNotices({ counters }: PipelineAnswer): Finding[] {
+  const total = (name: string) => counters.find((sample) => sample.name === name)?.value ?? 0;
+  const [dead, unstored] = [total('notices_dead'), total('alerts_unstored')];
+  const texts = [
+    dead > 0 &&
+      `${dead} notices of alerts were given up: "spantrail notify list --state dead" says why, "notify retry --all" tries them again`,
+    unstored > 0 && `${unstored} alerts wait for the store; the log says why`,
+  ];
+  return texts.filter((text) => text !== false).map((text) => ({ state: 'bad', text }));
 }
 
 /** What came in captured headers since the start. It is masked here, but was on its way in the clear until here. */

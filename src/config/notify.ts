@@ -52,7 +52,12 @@ const channel = z
       url,
       /** Several while one is replaced by another: each signs. */
       secret: z.union([z.array(secret).min(1), secret.transform((one) => [one])]),
-      headers: z.record(z.string().regex(/^[A-Za-z0-9-]+$/, 'must be the name of a header'), z.string()).default({}),
+      headers: z
+        .record(z.string(), z.string().regex(/^[\t -~]*$/, 'must be one line of ASCII'))
+        .refine((headers) => Object.keys(headers).every((one) => /^[A-Za-z0-9-]+$/.test(one)), {
+          error: 'names must be letters, digits and dashes',
+        })
+        .default({}),
     }),
     z.strictObject({ ...shared, type: z.literal('slack'), url }),
     z.strictObject({ ...shared, type: z.literal('teams'), url }),

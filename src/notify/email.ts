@@ -27,6 +27,9 @@ interface EmailSurroundings {
 /** Of submission with implicit TLS (RFC 8314), submission, and plain transfer. */
 const PORTS = { tls: 465, starttls: 587, none: 25 } as const;
 
+/** A dialogue of so many steps may take so many times as long as one answer; one that drips on has failed. */
+const DIALOGUE_STEPS = 6;
+
 interface SmtpError extends Error {
   readonly code?: string;
   readonly responseCode?: number;
@@ -42,7 +45,9 @@ export async function sendEmail(
   { title, text }: Content,
   { resolve, ca, timeoutMs }: EmailSurroundings,
 ): Promise<Outcome> {
-  const [address] = await inTime(allowedAddresses(smtp.host, allowPrivate, resolve), AbortSignal.timeout(timeoutMs));
+  const finding = allowedAddresses(smtp.host, allowPrivate, resolve);
+  const unresolved = 'its name could not be resolved in time';
+  const [address] = await inTime(finding, AbortSignal.timeout(timeoutMs), unresolved);
   const transport = createTransport({
     // The address that was checked; the certificate is still that of the name.
     host: address?.address ?? '',
@@ -59,7 +64,7 @@ export async function sendEmail(
   const domain = /@([^\s@<>]+)>?$/.exec(from)?.[1] ?? 'spantrail.invalid';
   const thread = `<${alert.id}.raised@${domain}>`;
   try {
-    const sent = await transport.sendMail({
+    const sending = transport.sendMail({
       from,
       to: [...to],
       subject: title,
@@ -68,6 +73,8 @@ export async function sendEmail(
       ...(change === 'raised' ? {} : { inReplyTo: thread, references: thread }),
       headers: { 'Auto-Submitted': 'auto-generated', 'X-Spantrail-Alert': alert.id },
     });
+    const limitMs = DIALOGUE_STEPS * timeoutMs;
+    const sent = await inTime(sending, AbortSignal.timeout(limitMs), `not done within ${limitMs / 1000} s`);
     if (sent.rejected.length === 0) return { kind: 'delivered', answer: sent.response };
     // The others have it: another attempt would send it to them again.
     return { kind: 'dead', reason: `sent, but not to ${sent.rejected.join(', ')}: the server refused them` };

@@ -32,7 +32,8 @@ export async function post(
   options: PostOptions,
 ): Promise<PostAnswer> {
   const signal = AbortSignal.timeout(options.timeoutMs);
-  const addresses = await inTime(allowedAddresses(url.hostname, options.allowPrivate, options.resolve), signal);
+  const finding = allowedAddresses(url.hostname, options.allowPrivate, options.resolve);
+  const addresses = await inTime(finding, signal, 'its name could not be resolved in time');
   const [first] = addresses;
   const lookup: LookupFunction = (_host, { all }, answer) => {
     if (all) answer(null, [...addresses]);
@@ -72,10 +73,10 @@ function late({ timeoutMs }: PostOptions): string {
   return `no answer within ${timeoutMs / 1000} s`;
 }
 
-/** A name server that does not answer holds nothing up. */
-export async function inTime<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+/** Who does not answer holds nothing up: rejects with these words when the signal comes first. */
+export async function inTime<T>(work: Promise<T>, signal: AbortSignal, words: string): Promise<T> {
   const { promise, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(new Error('its name could not be resolved in time'));
+  const abort = () => reject(new Error(words));
   signal.addEventListener('abort', abort, { once: true });
   try {
     return await Promise.race([work, promise]);

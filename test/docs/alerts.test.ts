@@ -219,6 +219,18 @@ const CASES: readonly Case[] = [
     silent: '30m',
   },
   {
+    alert: 'SpantrailNoticesDead',
+    series: { [`spantrail_notices_dead${ONE}`]: '0x5 2x20' },
+    fires: '17m',
+    silent: '12m',
+  },
+  {
+    alert: 'SpantrailAlertsUnstored',
+    series: { [`spantrail_alerts_unstored${ONE}`]: '0x5 7x30' },
+    fires: '22m',
+    silent: '17m',
+  },
+  {
     alert: 'SpantrailReloadFailing',
     series: { 'spantrail_reload_failing{file="auth.tokensFile"}': '0x5 1x30' },
     fires: '20m',
