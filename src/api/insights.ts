@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify';
+import type { RuleStatus } from '../core/alert.ts';
 import type { Clock } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
 import { INSIGHTS, type Insight, type InsightName } from '../core/insight.ts';
@@ -27,6 +28,8 @@ interface Needs {
   readonly insights: InsightSettings;
   readonly coverage: CoverageSource;
   pipeline(): Promise<PipelineAnswer>;
+  /** Absent when rules are switched off. */
+  readonly rules?: { rules(): readonly RuleStatus[] };
 }
 
 /** What is known of roles without `known_from`: this long before the range. */
@@ -65,7 +68,11 @@ export function addInsightRoutes(server: FastifyInstance, needs: Needs): void {
   });
 }
 
-function addReportRoute(server: FastifyInstance, { store, clock, insights, coverage, pipeline }: Needs): void {
+function addReportRoute(
+  server: FastifyInstance,
+  { store, clock, insights, coverage, pipeline, ...needs }: Needs,
+): void {
+  const rules = () => needs.rules?.rules().filter(({ state }) => state === 'on').length;
   const differences = async () => (await pipeline()).sums.filter(({ difference }) => difference !== 0).map(lossText);
   server.get('/api/v1/report', async (request, reply) => {
     const { from, to, namespace, sensitive, format } = checkParameters(reportQuery, request.query);
@@ -76,7 +83,7 @@ function addReportRoute(server: FastifyInstance, { store, clock, insights, cover
       ...(namespace === undefined ? {} : { namespace }),
     };
     const question = { selection, sensitive: parseSensitive(sensitive, insights, nowMs) };
-    const report = await buildReport({ store, coverage, differences }, question);
+    const report = await buildReport({ store, coverage, rules, differences }, question);
     if (format === 'json') return report;
     const isPage = format === 'html';
     const name = `spantrail-report-${report.from.slice(0, 10)}-${report.to.slice(0, 10)}.${format}`;

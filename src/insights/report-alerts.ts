@@ -11,12 +11,12 @@ const ALERTS_MAX = 1_000;
 const PAGE = 200;
 
 /** What the rules found, and what people did about it: as it stands now, also where that was after the report's time. */
-export const alertsSection: ReportPart = async ({ store }, { selection }) => {
+export const alertsSection: ReportPart = async ({ store, rules }, { selection }) => {
   const { alerts, more } = await readAlerts(store.alerts, selection);
   return {
     title: 'Alerts, and what was done about them',
     for: ['NIST 800-53 AU-6 b', 'NIST 800-53 AU-6 (1)', 'PCI DSS 10.4.1.1', 'PCI DSS 10.4.3'],
-    findings: findingsOf(alerts, more),
+    findings: [...findingsOf(alerts, more), watchText(rules())],
     tables: [alertsTable(alerts, more), handlingTable(alerts)],
   };
 };
@@ -54,6 +54,13 @@ function findingsOf(alerts: readonly Alert[], more: boolean): string[] {
       : [`half of those that somebody answered were answered within ${formatDuration(Math.max(0, middle))}`]),
     ...(unanswered > 0 ? [`${numbered(unanswered, 'alert')} nobody has answered yet`] : []),
   ];
+}
+
+function watchText(rules: number | undefined): string {
+  if (rules === undefined) return 'rules are switched off: nothing watches for what is abnormal';
+  return rules === 0
+    ? 'no rule is at work: nothing watches for what is abnormal'
+    : `${numbered(rules, 'rule')} at work`;
 }
 
 /** The first thing that somebody did about it. */

@@ -26,6 +26,8 @@ export interface ReportQuestion {
 export interface ReportSources {
   readonly store: Store;
   readonly coverage: { answer(question: CoverageQuestion): CoverageAnswer };
+  /** Rules at work; undefined when rules are switched off. */
+  rules(): number | undefined;
   /** What cannot be accounted for of what was ever accepted, in words; nothing when the sums are whole. */
   differences(): Promise<readonly string[]>;
 }
@@ -46,7 +48,7 @@ const PARTS: readonly ReportPart[] = [
   healthSection,
 ];
 
-/** Nothing of it depends on when it is made, only on what is stored and known of that time. */
+/** Nothing of it depends on when it is made: only on what is stored and known of that time, and whether rules watch. */
 export async function buildReport(sources: ReportSources, question: ReportQuestion): Promise<Report> {
   const { fromNs, toNs, namespace } = question.selection;
   const sections: ReportSection[] = [];

@@ -41,7 +41,12 @@ function coverage(gaps: readonly (typeof GAP)[], asked: CoverageQuestion[] = [])
 describe('the report', () => {
   const store = new MemoryStore();
   const asked: CoverageQuestion[] = [];
-  const sources: ReportSources = { store, coverage: coverage([GAP], asked), differences: async () => [] };
+  const sources: ReportSources = {
+    store,
+    coverage: coverage([GAP], asked),
+    rules: () => 19,
+    differences: async () => [],
+  };
 
   beforeAll(async () => {
     await store.write(hospital());
@@ -92,6 +97,7 @@ describe('the report', () => {
       '2 alerts: 1 open, 0 acknowledged, 1 closed',
       'half of those that somebody answered were answered within 12 min',
       '1 alert nobody has answered yet',
+      '19 rules at work',
     ]);
     expect(alerts?.tables[0]?.rows).toMatchObject([
       { severity: 'high', rule: 'Repeated failed logins', state: 'closed' },
@@ -102,7 +108,9 @@ describe('the report', () => {
       ['sam', 'closed', 'nina had forgotten her password'],
     ]);
     const empty = await buildReport(sources, question({ fromNs: 0n, toNs: 1n }));
-    expect(empty.sections[4]?.findings).toEqual(['no alert was raised on accesses of that time']);
+    expect(empty.sections[4]?.findings[0]).toBe('no alert was raised on accesses of that time');
+    const off = await buildReport({ ...sources, rules: () => undefined }, question());
+    expect(off.sections[4]?.findings.at(-1)).toMatch(/^rules are switched off: nothing watches/);
   });
 
   it('says what is not accounted for', async () => {
