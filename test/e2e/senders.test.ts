@@ -219,26 +219,14 @@ describe('a start', () => {
     expect(await open.stop()).toBe(0);
   });
 
-  it('with an expired certificate, a key of another and a file that is not there is one clear line each', async () => {
-    const expired = authority.server('localhost', { startsInDays: -2, endsInDays: -1 });
-    const start = ({ certFile, keyFile }: Pick<Pair, 'certFile' | 'keyFile'>) =>
-      run(['serve', '--data-dir', path('never')], {
-        SPANTRAIL_RECEIVE_HTTP_TLS_CERT_FILE: certFile,
-        SPANTRAIL_RECEIVE_HTTP_TLS_KEY_FILE: keyFile,
-      });
-    for (const [files, words] of [
-      [expired, /receive\.http\.tls\.certFile: .* this certificate expired on .*; renew it\n$/],
-      [
-        { ...live, keyFile: gateway.keyFile },
-        /receive\.http\.tls\.keyFile: .* is not the key of the certificate in .*\n$/,
-      ],
-      [{ ...live, keyFile: '/none' }, /receive\.http\.tls\.keyFile: \/none: cannot be read: ENOENT.*\n$/],
-    ] as const) {
-      const { code, text } = await start(files);
-      expect(code).toBe(2);
-      expect(text).toMatch(words);
-      expect(text.trimEnd().split('\n')).toHaveLength(1);
-    }
+  it('with an expired certificate is one clear line', async () => {
+    const { certFile, keyFile } = authority.server('localhost', { startsInDays: -2, endsInDays: -1 });
+    const { code, text } = await run(['serve', '--data-dir', path('never')], {
+      SPANTRAIL_RECEIVE_HTTP_TLS_CERT_FILE: certFile,
+      SPANTRAIL_RECEIVE_HTTP_TLS_KEY_FILE: keyFile,
+    });
+    expect(code).toBe(2);
+    expect(text).toMatch(/^.*receive\.http\.tls\.certFile: .* this certificate expired on .*; renew it\n$/);
   });
 });
 
@@ -266,7 +254,5 @@ describe('token create', () => {
       signals: ['traces', 'logs'],
       expiresAt: expect.stringMatching(/Z$/),
     });
-    const wrong = await run(['token', 'create', 'grpc', '--can', 'send']);
-    expect(wrong).toMatchObject({ code: 2, text: expect.stringContaining('name: must not be one of grpc') });
   });
 });
