@@ -121,6 +121,17 @@ const CASES: readonly Case[] = [
     silent: '9m',
   },
   {
+    alert: 'SpantrailStoreFindings',
+    series: { 'spantrail_store_findings{instance="one",kind="template_changed"}': '0x5 1x30' },
+    fires: '25m',
+    silent: '18m',
+  },
+  {
+    alert: 'SpantrailStoreFindings',
+    series: { 'spantrail_store_findings{instance="one",kind="unprotected"}': '1x40' },
+    silent: '40m',
+  },
+  {
     alert: 'SpantrailLagging',
     series: { [`spantrail_wal_lag_ms${ONE}`]: '0+60000x40', [`spantrail_store_failing${ONE}`]: '0x40' },
     fires: '30m',
