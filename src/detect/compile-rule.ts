@@ -51,6 +51,17 @@ export function compileRule(text: RuleText, place: string, definitions: Definiti
   return { ok: true, rule: { ...rule, fingerprint: fingerprintOf(rule) } };
 }
 
+/** Mistakes in the queries of what is no rule yet for other reasons, so that all are told at once. */
+export function queryMistakes(value: unknown, definitions: Definitions): readonly RuleMistake[] {
+  const mistakes: RuleMistake[] = [];
+  const check = new Checks(mistakes, definitions);
+  const fields = typeof value === 'object' && value !== null ? Object.entries(value) : [];
+  for (const [name, text] of fields) {
+    if ((name === 'query' || name === 'then') && typeof text === 'string') check.query(name, text);
+  }
+  return mistakes;
+}
+
 class Checks {
   readonly #mistakes: RuleMistake[];
   readonly #definitions: Definitions;

@@ -1,5 +1,5 @@
 import { isMap, isScalar, isSeq, LineCounter, type Node, type ParsedNode, parseDocument, type YAMLSeq } from 'yaml';
-import { compileRule, type RuleLimits, type RuleMistake } from './compile-rule.ts';
+import { compileRule, queryMistakes, type RuleLimits, type RuleMistake } from './compile-rule.ts';
 import type { Definitions } from './definitions.ts';
 import type { Rule } from './rule.ts';
 import { ruleSchema } from './rule-schema.ts';
@@ -123,7 +123,8 @@ interface ReadRule {
 function readRule(value: unknown, place: string, { definitions, limits }: RuleContext): ReadRule {
   const parsed = ruleSchema.safeParse(value);
   if (!parsed.success) {
-    return { mistakes: parsed.error.issues.flatMap((issue) => mistakesOf(issue)) };
+    const mistakes = parsed.error.issues.flatMap((issue) => mistakesOf(issue));
+    return { mistakes: [...mistakes, ...queryMistakes(value, definitions)] };
   }
   const compiled = compileRule(parsed.data, place, definitions, limits);
   return compiled.ok ? { rule: compiled.rule, mistakes: [] } : { mistakes: compiled.mistakes };
