@@ -2,6 +2,8 @@ import type { Command } from 'commander';
 import { checkRules } from '../app/check-rules.ts';
 import { settingsExample, settingsJsonSchema, settingsMarkdown } from '../config/describe.ts';
 import { loadSettings } from '../config/load.ts';
+import { printableSettings } from '../config/secrets.ts';
+import { systemClock } from '../core/clock.ts';
 import type { Terminal } from './main.ts';
 import { addRedactTest } from './redact-test.ts';
 import { addTestMapping } from './test-mapping.ts';
@@ -28,11 +30,11 @@ export function addConfigCommands(program: Command, terminal: Terminal): void {
     .description('check a settings file together with the environment')
     .argument('<file>', 'YAML file')
     .option('--print', 'print the complete settings that result, passwords and keys left out')
-    .action((file: string, options: { print?: boolean }) => {
+    .action(async (file: string, options: { print?: boolean }) => {
       const settings = loadSettings({ file, environment: terminal.environment });
       checkRules(settings);
-      const hidden = (key: string, value: unknown) =>
-        /^(?:password|apiKey|secret|formerSecret|authorization)$/i.test(key) && value ? '(set)' : value;
-      terminal.write(options.print ? `${JSON.stringify(settings, hidden, 2)}\n` : `${file}: ok\n`);
+      const { openNotifiers } = await import('../app/notices.ts');
+      await openNotifiers(settings.notify, { clock: systemClock, version: terminal.version });
+      terminal.write(options.print ? `${printableSettings(settings)}\n` : `${file}: ok\n`);
     });
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openNotifiers, testChannel } from '../../src/app/notices.ts';
 import { loadSettings } from '../../src/config/load.ts';
+import { printableSettings } from '../../src/config/secrets.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'spantrail-notify-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -103,6 +104,26 @@ describe('settings of notices', () => {
       );
     expect(error).toMatchObject({ code: 'config', message: expect.stringMatching(message) });
     expect(String(error)).not.toContain(SECRET);
+  });
+
+  it('are printed without what proves who we are', () => {
+    const channels = [
+      { ...HOOK, headers: { 'x-key': 'hidden-1' } },
+      { name: 'chat', type: 'slack', url: 'https://hooks.example.com/hidden-2' },
+      { name: 'room', type: 'teams', url: 'https://hooks.example.com/hidden-3' },
+      { name: 'oncall', type: 'pagerduty', routingKey: 'hidden-4' },
+      { ...MAIL, smtp: { host: 'smtp.example.com', user: 'u', password: 'hidden-5' } },
+    ];
+    const printed = printableSettings(load({ channels }));
+    expect(printed).not.toMatch(/hidden-/);
+    expect(printed).not.toContain(SECRET);
+    expect(JSON.parse(printed).channels).toMatchObject([
+      { url: HOOK.url, secret: '(set)', headers: { 'x-key': '(set)' } },
+      { url: '(set)' },
+      { url: '(set)' },
+      { routingKey: '(set)' },
+      { smtp: { user: 'u', password: '(set)' } },
+    ]);
   });
 
   it('name the channels there are when another is to be tried', async () => {
