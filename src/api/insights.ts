@@ -19,6 +19,8 @@ import { checkParameters, parseInstant, parseQueryText, QueryTextError, toRange 
 export interface InsightSettings {
   /** Which accesses are sensitive, as query text, definitions expanded; undefined when nothing says so. */
   readonly sensitive: string | undefined;
+  /** Which accesses change who may do what, in the same way. */
+  readonly changes?: string | undefined;
   readonly granted: readonly Granted[];
 }
 
@@ -82,7 +84,8 @@ function addReportRoute(
       ...{ query: EVERYTHING, inner: false, fromNs, toNs },
       ...(namespace === undefined ? {} : { namespace }),
     };
-    const question = { selection, sensitive: parseSensitive(sensitive, insights, nowMs) };
+    const changes = insights.changes === undefined ? undefined : parseQueryText(insights.changes, nowMs);
+    const question = { selection, sensitive: parseSensitive(sensitive, insights, nowMs), changes };
     const report = await buildReport({ store, coverage, rules, differences }, question);
     if (format === 'json') return report;
     const isPage = format === 'html';

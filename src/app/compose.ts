@@ -326,7 +326,11 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
     coverage: house.coverage,
     alerts: house.alerts,
     ...(house.detect ? { rules: house.detect } : {}),
-    insights: { ...settings.insights, sensitive: await definitionText(settings.detect, 'sensitive') },
+    insights: {
+      ...settings.insights,
+      sensitive: await definitionText(settings.detect, 'sensitive'),
+      changes: await definitionText(settings.detect, 'permission_change'),
+    },
     readiness: house.readiness,
     metricsText: async () => (await telemetry).metricsText(),
     reportFailure: (error) => log.error({ error }, 'request failed'),

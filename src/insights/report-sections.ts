@@ -201,6 +201,26 @@ export const failedSection: ReportPart = async (sources, { selection }) => {
   };
 };
 
+export const changesSection: ReportPart = async (sources, { selection, changes }) => {
+  // A GRANT is a statement, most often inside of a request.
+  const changing = changes && { ...only(selection, changes), inner: true };
+  const count = changing ? await sources.store.count(changing) : 0;
+  const empty = changing
+    ? 'no change of rights is known'
+    : 'nothing says what a change of rights is: the definition `permission_change` of the rules is missing';
+  const fields = [
+    BY_ACTOR,
+    by('event.action', 'action', 'Action', ''),
+    by('audit.target.id', 'target', 'Target', '(not known)'),
+  ];
+  return {
+    title: 'Who changed what others may do',
+    for: ['NIST 800-53 AU-6 a', 'PCI DSS 10.2.1.5', 'PCI DSS 10.4.1'],
+    findings: [count === 0 ? empty : `${numbered(count, 'change')} of accounts, roles or rights`],
+    tables: changing ? [await groupsTable(sources, changing, 'Changes of rights', fields, empty)] : [],
+  };
+};
+
 export const outOfBandSection: ReportPart = async (sources, { selection }) => {
   // Statements are entries only where no request stands above them; all of them are looked at.
   const aside = { ...only(selection, equals('audit.join.state', 'out_of_band')), inner: true };

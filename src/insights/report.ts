@@ -6,6 +6,7 @@ import type { Selection, Store } from '../store/port.ts';
 import { alertsSection } from './report-alerts.ts';
 import { coverageSection, healthSection } from './report-collection.ts';
 import {
+  changesSection,
   failedSection,
   outOfBandSection,
   readsSection,
@@ -20,6 +21,8 @@ export interface ReportQuestion {
   /** Entries of a stretch of time. */
   readonly selection: Selection & { readonly fromNs: bigint; readonly toNs: bigint };
   readonly sensitive: Query | undefined;
+  /** Which accesses change who may do what; undefined when nothing says so. */
+  readonly changes: Query | undefined;
 }
 
 /** Where a report is made of. */
@@ -40,6 +43,7 @@ const PARTS: readonly ReportPart[] = [
   sensitiveSection,
   refusedSection,
   failedSection,
+  changesSection,
   alertsSection,
   outOfBandSection,
   unknownSection,

@@ -88,6 +88,10 @@ export function hospital(namespace = HOSPITAL): RecordWrite[] {
   for (const who of ['nina', 'dora', 'carl']) add(FROM_MS + 7 * 3_600_000, login(who, true));
   add(FROM_MS + 7 * 3_600_000 + 5, login('nina', false));
   add(FROM_MS + 30 * 3_600_000, aside());
+  add(FROM_MS + 31 * 3_600_000, {
+    ...{ event: { action: 'GRANT' }, user: { id: 'dora' }, service: { name: 'records' } },
+    audit: { entry: false, target: { type: 'database', id: 'postgresql/clinic' } },
+  });
   return writes;
 }
 

@@ -193,7 +193,10 @@ describe('the same answers', () => {
 
   const nothingMissing = { answer: () => ({ watching: true, to: '', services: [], gaps: [], text: '' }) };
   const reportOf = (store: Store) =>
-    buildReport({ store, coverage: nothingMissing, rules: () => 0, differences: async () => [] }, { ...question() });
+    buildReport(
+      { store, coverage: nothingMissing, rules: () => 0, differences: async () => [] },
+      { ...question(), changes: parsed('event.action: GRANT') },
+    );
 
   describe.each(['duckdb', 'elasticsearch'])('on %s as in memory', (kind) => {
     it.skipIf(kind === 'elasticsearch' && 'skipped' in server)('the report', async () => {

@@ -20,7 +20,11 @@ function question(more: Partial<ReportQuestion['selection']> = {}): ReportQuesti
     toNs: msToNs(TO_MS),
     namespace: HOSPITAL,
   };
-  return { selection: { ...selection, ...more }, sensitive: parsed('audit.target.name: *patients*') };
+  return {
+    selection: { ...selection, ...more },
+    sensitive: parsed('audit.target.name: *patients*'),
+    changes: parsed('event.action: GRANT'),
+  };
 }
 
 const GAP = {
@@ -61,6 +65,7 @@ describe('the report', () => {
       'Who reached sensitive targets',
       'What was refused, and why',
       'What failed otherwise, and why',
+      'Who changed what others may do',
       'Alerts, and what was done about them',
       'What went around the services',
       'Accesses by nobody who is known',
@@ -83,6 +88,7 @@ describe('the report', () => {
     );
     expect(rows('What was refused, and why', 2)).toMatchObject([{ claimed: 'nina', accesses: 1 }]);
     expect(rows('What failed otherwise, and why', 0)).toMatchObject([{ error: 'PoolExhausted', refused: 0 }]);
+    expect(rows('Who changed what others may do', 0)).toMatchObject([{ actor: 'dora', action: 'GRANT', accesses: 1 }]);
     expect(rows('What went around the services', 0)).toMatchObject([{ target: 'clinic.patients', actor: 'postgres' }]);
     expect(rows('Accesses by nobody who is known', 0)).toMatchObject([{ action: 'login', accesses: 1 }]);
     expect(rows('What is known to be missing', 0)).toMatchObject([{ kind: 'silence', service: 'pharmacy' }]);
@@ -108,9 +114,9 @@ describe('the report', () => {
       ['sam', 'closed', 'nina had forgotten her password'],
     ]);
     const empty = await buildReport(sources, question({ fromNs: 0n, toNs: 1n }));
-    expect(empty.sections[4]?.findings[0]).toBe('no alert was raised on accesses of that time');
+    expect(empty.sections[5]?.findings[0]).toBe('no alert was raised on accesses of that time');
     const off = await buildReport({ ...sources, rules: () => undefined }, question());
-    expect(off.sections[4]?.findings.at(-1)).toMatch(/^rules are switched off: nothing watches/);
+    expect(off.sections[5]?.findings.at(-1)).toMatch(/^rules are switched off: nothing watches/);
   });
 
   it('says what is not accounted for', async () => {
@@ -154,7 +160,7 @@ describe('the report', () => {
     expect(page).not.toMatch(/<script|<link|<img|src=|@import|url\(/);
     expect(page.match(/href="[^"]*"/g)?.every((link) => link.startsWith('href="#s'))).toBe(true);
     expect(page).toContain(`content="default-src 'none'; style-src 'unsafe-inline'"`);
-    expect(page.match(/<h2>/g)).toHaveLength(11);
+    expect(page.match(/<h2>/g)).toHaveLength(12);
     const text = reportMarkdown(first);
     expect(text).toMatch(/^# Access review, 2026-03-10 to 2026-03-12, hospital$/m);
     for (const line of text.split('\n').filter((one) => one.startsWith('| ---')))
