@@ -1,8 +1,8 @@
 import { errors } from '@elastic/elasticsearch';
 import { AppError } from '../../core/errors.ts';
 import type { Store } from '../port.ts';
-import { createElasticsearchAlerts, setUpAlerts } from './alerts.ts';
 import { aggregate, facets, histogram } from './aggregations.ts';
+import { createElasticsearchAlerts, setUpAlerts } from './alerts.ts';
 import { connect, type ElasticsearchSettings, isForbidden } from './connection.ts';
 import { ALL_INDICES } from './indices.ts';
 import { inspectCluster } from './inspect.ts';
