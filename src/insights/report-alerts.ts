@@ -79,7 +79,7 @@ function alertsTable(alerts: readonly Alert[], more: boolean): Table {
     column('id', 'Id'),
   ];
   const rows = alerts.map(({ id, raisedAt, rule, reason, count, state }) => ({
-    ...{ raised: raisedAt, severity: rule.severity, rule: rule.name, reason, count, state, id },
+    ...{ raised: raisedAt, severity: rule.severity, rule: rule.name, reason, count, state, id: shortId(id) },
   }));
   return { ...table('Alerts', columns, rows, { empty: 'no alert was raised on accesses of that time' }), more };
 }
@@ -94,11 +94,23 @@ function handlingTable(alerts: readonly Alert[]): Table {
     column('id', 'Alert'),
   ];
   const rows = alerts.flatMap(({ id, rule, history }) =>
-    history.map(({ at, by, state, note = '' }) => ({ at, by, state: deedOf(state), note, rule: rule.name, id })),
+    history.map(({ at, by, state, note = '' }) => ({
+      at,
+      by,
+      state: deedOf(state),
+      note,
+      rule: rule.name,
+      id: shortId(id),
+    })),
   );
   return table('What was done about them', columns, rows, {
     empty: 'nobody has done anything about an alert of that time',
   });
+}
+
+/** `spantrail alerts show` takes the beginning of an id. */
+function shortId(id: string): string {
+  return id.slice(0, 12);
 }
 
 function deedOf(state: Alert['state']): string {

@@ -17,13 +17,17 @@ nav a { color: #1f4e79; }
 figure { margin: 1rem 0; overflow-x: auto; }
 figcaption { font-weight: 600; margin-bottom: .3rem; }
 table { border-collapse: collapse; font-size: .88rem; min-width: 24rem; }
-th, td { padding: .28rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #dde3ea; overflow-wrap: anywhere; }
+th, td { padding: .28rem .7rem; text-align: left; vertical-align: top; border-bottom: 1px solid #dde3ea; }
+td { overflow-wrap: anywhere; min-width: 5.5rem; }
+td.n { min-width: 0; }
 th { background: #eef2f6; white-space: nowrap; }
 td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 td.t { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .empty, .more { color: #566273; font-size: .88rem; margin: .2rem 0; }
 .review td { min-width: 22rem; height: 2.2rem; }
 @media print {
+  table { font-size: 8pt; }
+  th, td { padding: .2rem .4rem; }
   body { font-size: 10pt; margin: 0; max-width: none; padding: 0; }
   h2 { break-after: avoid; } tr, figcaption { break-inside: avoid; } thead { display: table-header-group; }
   figure { overflow: visible; } nav { display: none; }
