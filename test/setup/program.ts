@@ -15,6 +15,9 @@ export interface ProgramOptions {
 export interface RunningProgram {
   /** What the program's output said when it was ready. */
   readonly ready: RegExpExecArray;
+  readonly pid: number | undefined;
+  /** Without waiting for anything. */
+  signal(name: NodeJS.Signals): void;
   /** Ends it and waits until it has ended. SIGKILL ends it without a word. */
   stop(signal?: NodeJS.Signals): Promise<void>;
 }
@@ -40,7 +43,8 @@ export async function startProgram(
     process.off('exit', kill);
   };
   try {
-    return { ready: await untilReady(child, program, isReady, startMsMax), stop };
+    const ready = await untilReady(child, program, isReady, startMsMax);
+    return { ready, pid: child.pid, signal: (name) => signal(child, name), stop };
   } catch (error) {
     await stop();
     throw error;
