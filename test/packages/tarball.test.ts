@@ -23,6 +23,9 @@ describe.skipIf('skipped' in tools)('the packed package in an empty folder', () 
     folder = await mkdtemp(join(tmpdir(), 'spantrail-empty-'));
     const quiet = ['--no-audit', '--no-fund', '--prefer-offline'];
     await runProgram('npm', ['install', ...quiet, inject('packed').tarball], { folder });
+    // Of itself the clinic's gateway is not believed.
+    const believed = { SPANTRAIL_RECEIVE_VOUCHING_PEERS: '["127.0.0.1/32"]' };
+    spantrail = await startProcess(['--data-dir', join(folder, 'data')], believed);
   }, MS_MAX);
   afterAll(async () => {
     await spantrail?.stop('SIGKILL');
@@ -45,9 +48,7 @@ describe.skipIf('skipped' in tools)('the packed package in an empty folder', () 
   );
 
   it.concurrent('sends the clinic alone wherever it is told to', { timeout: MS_MAX }, async () => {
-    // Of itself the clinic's gateway is not believed.
-    const believed = { SPANTRAIL_RECEIVE_VOUCHING_PEERS: '["127.0.0.1/32"]' };
-    spantrail = await startProcess(['--data-dir', join(folder, 'data')], believed);
+    if (!spantrail) throw new Error('not started');
     await npx(24, 'spantrail', 'demo', '--once', '--to', `http://127.0.0.1:${spantrail.grpc}`);
     await spantrail.settled();
     for (const { title, query, inner, holds } of EXPECTED) {
