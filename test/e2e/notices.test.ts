@@ -102,7 +102,9 @@ it('people hear of a refused access once, though the process is killed while a r
   expect(await spantrail.send('traces', payload)).toBe(200);
   await expect.poll(() => mails.length, { timeout: 20_000 }).toBe(1);
   expect(mails[0]).toContain('Subject: [high] Refused\r\n');
-  await expect.poll(async () => (await notices()).notices.map(({ channel }) => channel)).toEqual(['hook']);
+  await expect
+    .poll(async () => (await notices()).notices.map(({ channel }) => channel), { timeout: 10_000 })
+    .toEqual(['hook']);
   await expect.poll(() => receiver.received.length, { timeout: 10_000 }).toBeGreaterThan(1);
 
   logs.push(spantrail.log());
