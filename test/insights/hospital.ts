@@ -40,7 +40,7 @@ function chance(): () => number {
 }
 
 /**
- * Some two thousand records: requests of four actors with the checks that they made, the statements below them, and how near its
+ * Some nine hundred records: requests of four actors with the checks that they made, the statements below them, and how near its
  * limit the pool of connections was. The more checks a minute, the slower its statements.
  */
 export function hospital(namespace = HOSPITAL): RecordWrite[] {
