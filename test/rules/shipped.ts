@@ -1,4 +1,3 @@
-import { fileURLToPath } from 'node:url';
 import { loadRules } from '../../src/app/rule-files.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
 import type { Alert } from '../../src/core/alert.ts';
@@ -11,8 +10,6 @@ import { subjectOf } from '../../src/detect/subject.ts';
 import { makeRecord, type Overrides } from '../fixtures/records.ts';
 
 /** The rules in deploy/rules, at work as in serve with its default settings. */
-
-export const RULES_FOLDER = fileURLToPath(new URL('../../deploy/rules', import.meta.url));
 
 /** A Monday. */
 export const MONDAY_MS = Date.UTC(2026, 10, 23);
