@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config';
 import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Files that take minutes: begun last, one of them would go on alone while the other core has nothing to do. */
-const LONG = /\/(?:simulation|fuzz|torture)\/|outage\.test|access-api\.test|elasticsearch-\d\.test/;
+const LONG = /\/(?:simulation|fuzz|torture)\/|outage\.test|growth\.test|access-api\.test|elasticsearch-\d\.test/;
 
 class LongFirst extends BaseSequencer {
   override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
