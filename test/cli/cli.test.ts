@@ -404,7 +404,7 @@ describe.concurrent('config and setup', () => {
 
   it('checks a file: good, with passwords kept back, bad with each mistake, absent', async () => {
     const [good, bad] = [join(folder, 'good.yaml'), join(folder, 'bad.yaml')];
-    writeFileSync(good, 'store: { type: elasticsearch, elasticsearch: { password: hunter2 } }\n');
+    writeFileSync(good, 'store: { type: elasticsearch, elasticsearch: { username: me, password: hunter2 } }\n');
     writeFileSync(bad, 'dataDirr: x\njoin: { idleMs: soon }\n');
     expect(await run(['config', 'check', good])).toEqual({ code: 0, out: `${good}: ok\n`, err: '' });
     const printed = await run(['config', 'check', good, '--print']);
