@@ -62,7 +62,7 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #reading = new Reading();
   #running: readonly Running[] = [];
-  readonly #raised = new Map<string, { readonly rule: Rule; readonly incident: Incident }>();
+  readonly #raised = new Map<string, { rule: Rule; tracker: Tracker | undefined; incident: Incident }>();
 
   constructor(rules: readonly Rule[], options: EngineOptions) {
     this.#options = options;
@@ -156,7 +156,10 @@ export class Engine {
 
   /** Alerts that began or got more evidence; they stay until they are said to be told. */
   alerts(nowMs: number): readonly Alert[] {
-    return [...this.#raised.values()].map(({ rule, incident }) => alertOf(rule, incident, nowMs));
+    return [...this.#raised.values()].map(({ rule, tracker, incident }) => {
+      tracker?.measure?.(incident);
+      return alertOf(rule, incident, nowMs);
+    });
   }
 
   forgetAlerts(): void {
@@ -207,7 +210,7 @@ export class Engine {
   #start(rule: Rule): Running {
     const limits = { ...this.#options.limits, groupsMax: rule.groupsMax ?? this.#options.limits.groupsMax };
     const raise: Raise = (incident) => {
-      this.#raised.set(incident.id, { rule, incident });
+      this.#raised.set(incident.id, { rule, tracker: running.tracker, incident });
       if (incident.times <= 1) running.alerts++;
     };
     const fits = compileMatch(rule.query, rule.inner);

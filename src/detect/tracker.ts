@@ -61,6 +61,8 @@ export interface Tracker {
   apply(change: Change): void;
   /** What was applied since the last end is one batch: only the last one is ever shown again as it was. */
   endBatch?(): void;
+  /** Works out what is shown of an incident and costs too much to keep up with each match. */
+  measure?(incident: Incident): void;
   /** State as JSON values, each small. */
   snapshot(): Iterable<unknown>;
   restore(line: unknown): void;

@@ -63,6 +63,7 @@ export class WindowTracker implements Tracker {
   /** Records of the last batches that were let go since, with their batch: the last one comes again after a crash. */
   readonly #gone = new Map<string, number>();
   #batch = 0;
+  readonly #unmeasured = new WeakMap<Incident, { readonly group: Group; readonly endMs: number }>();
   #newestMs = Number.NEGATIVE_INFINITY;
 
   constructor(rule: QueryRule | ThresholdRule, limits: TrackerLimits, raise: Raise) {
@@ -167,6 +168,8 @@ export class WindowTracker implements Tracker {
       const first = group.matches[at - this.#wanted + 1];
       return first !== undefined && first.timeMs > end - this.#windowMs;
     }
+    const earliest = group.matches[at - this.#wanted + 1];
+    if (earliest === undefined || earliest.timeMs <= end - this.#windowMs) return false;
     return this.#distinct(group, at, this.#wanted) >= this.#wanted;
   }
 
@@ -196,8 +199,9 @@ export class WindowTracker implements Tracker {
     for (const entry of this.#untold(group, timeMs, windowEndMs)) addEntry(incident, entry);
     addEntry(incident, by);
     if (this.#rule.type === 'threshold') {
-      incident.value = Math.max(incident.value, this.#valueAt(group, windowEndMs));
       incident.threshold = this.#wanted;
+      if (this.#isDistinct) this.#unmeasured.set(incident, { group, endMs: windowEndMs });
+      else incident.value = Math.max(incident.value, this.#countAt(group, windowEndMs));
     }
     if (group.isShort) incident.atLeast = true;
     this.#raise(incident);
@@ -215,10 +219,17 @@ export class WindowTracker implements Tracker {
     return found.reverse();
   }
 
-  #valueAt(group: Group, endMs: number): number {
-    const end = firstAfter(group.matches, endMs);
-    if (this.#isDistinct) return this.#distinct(group, end - 1, Number.POSITIVE_INFINITY);
-    return end - firstAfter(group.matches, endMs - this.#windowMs);
+  #countAt(group: Group, endMs: number): number {
+    return firstAfter(group.matches, endMs) - firstAfter(group.matches, endMs - this.#windowMs);
+  }
+
+  /** Distinct values are counted when somebody is told, not with each match. */
+  measure(incident: Incident): void {
+    const at = this.#unmeasured.get(incident);
+    if (at === undefined) return;
+    this.#unmeasured.delete(incident);
+    const last = firstAfter(at.group.matches, at.endMs) - 1;
+    incident.value = Math.max(incident.value, this.#wanted, this.#distinct(at.group, last, Number.POSITIVE_INFINITY));
   }
 
   #touch(namespace: string, values: readonly string[]): Group {

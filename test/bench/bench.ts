@@ -7,6 +7,7 @@ import { type LoadResult, percentile, runLoad } from './load.ts';
 import { runOpen } from './open.ts';
 import { type ProbeResult, sleep, startProbes } from './probe.ts';
 import { pinThisProcess, type Receiver, startReceiver } from './receiver.ts';
+import { runRules } from './rules.ts';
 import { runSink } from './sink.ts';
 
 const HELP = `npm run bench -- [options] [-- further arguments of serve]
@@ -20,6 +21,7 @@ const HELP = `npm run bench -- [options] [-- further arguments of serve]
   --warm-up N       seconds before the run, default 3
   --cores LIST      CPU cores of the receiver, default 0; the load generator takes the others
   --open N          keep N traces of eight spans open and tell what memory that takes; must stay under 1 GiB
+  --rules           what the shipped rules cost a record, together and each alone
   --sink            measure the load generator itself, against a server that only acknowledges
 `;
 
@@ -60,6 +62,7 @@ function readOptions() {
       'warm-up': { type: 'string', default: '3' },
       cores: { type: 'string', default: cpus().length > 1 ? '0' : '' },
       open: { type: 'string' },
+      rules: { type: 'boolean', default: false },
       sink: { type: 'boolean', default: false },
       'run-sink': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -72,6 +75,7 @@ async function main(): Promise<void> {
   const options = readOptions();
   if (options.help) return void process.stdout.write(HELP);
   if (options['run-sink']) return runSink();
+  if (options.rules) return runRules();
   if (options.open !== undefined) return runOpen({ ...options, traces: Number(options.open) });
   const folder = await mkdtemp(join(tmpdir(), 'spantrail-bench-'));
   const receiver = await startUnderTest(options, folder);
