@@ -1,4 +1,4 @@
-import { parseTimestamp } from '../core/clock.ts';
+import { nsToMs, parseTimestamp } from '../core/clock.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { Subject } from './engine.ts';
 
@@ -15,8 +15,12 @@ export function subjectOf(record: AuditRecord): Subject {
   };
 }
 
-/** With what is left of the nanoseconds as a fraction. */
+/** Of `2026-11-22T10:19:13.000000001Z`, and of that up to the milliseconds. */
+const OWN_CHARS = 30;
+const MS_CHARS = 23;
+
+/** With what is below a millisecond as a fraction. Records write their times all alike, which is read the short way. */
 function toMs(timestamp: string): number {
-  const nanoseconds = parseTimestamp(timestamp) ?? 0n;
-  return Number(nanoseconds / 1_000_000n) + Number(nanoseconds % 1_000_000n) / 1e6;
+  if (timestamp.length !== OWN_CHARS) return nsToMs(parseTimestamp(timestamp) ?? 0n);
+  return Date.parse(`${timestamp.slice(0, MS_CHARS)}Z`) + Number(timestamp.slice(MS_CHARS, OWN_CHARS - 1)) / 1e6;
 }
