@@ -45,6 +45,9 @@ export interface DetectOptions {
   readonly logBytesMin?: number;
 }
 
+/** Records that are looked at in one turn of the event loop: some twenty milliseconds, so that senders do not wait. */
+const TURN_RECORDS = 200;
+
 /** News are tried again after this, when what rules remember or the desk cannot be written. */
 const NEWS_RETRY_MS = 5_000;
 /** News that wait; a storm of them says nothing more. */
@@ -97,7 +100,12 @@ class RunningDetect implements Detect {
 
   observe(writes: readonly RecordWrite[]): Promise<void> {
     return this.#inTurn(async () => {
-      for (const { record } of writes) this.#engine.observe(subjectOf(record));
+      for (const [at, { record }] of writes.entries()) {
+        if (at > 0 && at % TURN_RECORDS === 0) {
+          await new Promise<void>((resolve) => this.#options.scheduler.after(0, resolve));
+        }
+        this.#engine.observe(subjectOf(record));
+      }
       await this.#settle();
     });
   }
