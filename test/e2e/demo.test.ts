@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { EXPECTED } from '../../src/app/demo/cases.ts';
+import { EXPECTED, EXPECTED_ALERTS } from '../../src/app/demo/cases.ts';
+import { placesDatabase } from '../../src/app/demo/watched.ts';
+import { mmdb } from '../fixtures/mmdb.ts';
 
 const PROGRAM = join(import.meta.dirname, '../../src/cli/spantrail.mjs');
 /** A machine whose cores are taken by other tests needs a multiple of the half minute. */
@@ -31,10 +33,18 @@ describe('the demo', () => {
       const rows = card.split('\n\n')[0]?.split('\n') ?? [];
       for (const name of CARD_ROWS) expect(rows.some((row) => row.trim().startsWith(name))).toBe(true);
     }
+    for (const { title } of EXPECTED_ALERTS) expect(stdout).toContain(`there    one alert: ${title}`);
+    expect(stdout).toMatch(/medium .*bela acts from BR for the first time/);
     expect(stdout).toMatch(/carl \(clerk\) was refused GET on patients\/7 .*from 10\.20\.0\.31: permission denied/);
     expect(stdout).toContain('someone claiming to be dora failed to log in from 203.0.113.66');
     expect(stdout).toMatch(/error origin records GET: ECONNREFUSED/);
     expect(await readdir(folder)).toEqual([]);
+  });
+
+  it('knows the places that it says', () => {
+    const country = (code: string) => ({ country: { iso_code: code } });
+    const places = { '10.20.0.0/16': country('CH'), '198.51.100.0/24': country('BR') };
+    expect(placesDatabase()).toEqual(mmdb(places, 'Spantrail-Demo'));
   });
 
   it('leaves no process and no file behind when it is stopped', { timeout: DEMO_MS_MAX }, async () => {

@@ -14,6 +14,15 @@ export interface ExpectedCase {
   readonly holds: (record: AuditRecord) => boolean;
 }
 
+/** What the shipped rules must have found, once each. */
+export const EXPECTED_ALERTS: readonly { readonly rule: string; readonly title: string }[] = [
+  { rule: 'repeated-failed-logins', title: 'a burst of failed logins' },
+  { rule: 'new-country', title: 'an access from a new country' },
+  { rule: 'mass-read', title: 'a mass read' },
+  { rule: 'out-of-band', title: 'a statement around the application' },
+  { rule: 'latency-above-baseline', title: 'a latency spike' },
+];
+
 const SECOND_NS = 1_000_000_000;
 const isVerified = (record: AuditRecord) => record.audit.actor.verified;
 const isWhole = (record: AuditRecord) => record.event.duration > 0 && (record.audit.path?.length ?? 0) > 1;

@@ -1,10 +1,14 @@
+import type { AlertsAnswer } from '../../api/alert-contract.ts';
 import type { RecordsAnswer } from '../../api/contract.ts';
+import type { Alert } from '../../core/alert.ts';
 import { AppError } from '../../core/errors.ts';
 import type { AuditRecord } from '../../core/record.ts';
 
 /** What the demo asks of Spantrail's HTTP API. */
 export interface Client {
   search(selection: { q: string; from: string; inner: boolean }): Promise<readonly AuditRecord[]>;
+  /** With accesses since. */
+  alerts(selection: { from: string; namespace: string }): Promise<readonly Alert[]>;
   /** Calls `visit` with each entry as it is recorded; rejects when the server ends the stream. */
   follow(visit: (record: AuditRecord) => void): Promise<never>;
 }
@@ -19,6 +23,13 @@ export function createClient(url: string, signal: AbortSignal): Client {
       if (!response.ok) throw new AppError('internal', `${q}: ${await response.text()}`);
       const { records } = (await response.json()) as RecordsAnswer;
       return records;
+    },
+    async alerts({ from, namespace }) {
+      const parameters = new URLSearchParams({ from, namespace, limit: String(PAGE_RECORDS) });
+      const response = await fetch(`${url}/api/v1/alerts?${parameters}`, { signal });
+      if (!response.ok) throw new AppError('internal', `alerts: ${await response.text()}`);
+      const { alerts } = (await response.json()) as AlertsAnswer;
+      return alerts;
     },
     async follow(visit) {
       try {

@@ -1,14 +1,16 @@
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Alert } from '../../core/alert.ts';
 import { AppError } from '../../core/errors.ts';
 import type { AuditRecord } from '../../core/record.ts';
-import { EXPECTED, type ExpectedCase } from './cases.ts';
+import { EXPECTED, EXPECTED_ALERTS, type ExpectedCase } from './cases.ts';
 import { type Client, createClient } from './client.ts';
-import { createPainter } from './painter.ts';
+import { createPainter, type Painter } from './painter.ts';
 import { createProcesses, type Environment, type Part, type Processes } from './processes.ts';
+import { placesDatabase, tellPast, tellStatement } from './watched.ts';
 
 export interface DemoOptions {
   /** End after checking that the expected records are there. */
@@ -28,22 +30,28 @@ export interface DemoOptions {
 /** How long the records of the day's last moments may take until a search finds them. */
 const SETTLED_MS = 30_000;
 const POLL_MS = 500;
+/** Of records alike in a row so many are printed, then every tenth. */
+const ALIKE_SHOWN = 6;
+const ALIKE_STEP = 10;
 /** Between two days of a clinic that goes on. */
 const NIGHT_MS = 60_000;
 
+const NAMESPACE = 'demo';
 const SPANTRAIL_SETTINGS: Environment = {
   SPANTRAIL_LOG_LEVEL: 'warn',
-  SPANTRAIL_NAMESPACE: 'demo',
+  SPANTRAIL_NAMESPACE: NAMESPACE,
   // The gateway checks logins: whom it names is verified.
   SPANTRAIL_RECEIVE_VOUCHING_PEERS: '["127.0.0.1/32"]',
+  // Whether it is working hours depends on when the demo is looked at.
+  SPANTRAIL_DETECT_RULES_OFF: '["outside-working-hours"]',
 };
 /** The laboratory: nothing listens on this port. */
 const DEAD_URL = 'http://127.0.0.1:2';
 
 /**
  * Spantrail and a small clinic, in processes of their own and a temporary folder, for one day of half a minute. Prints what
- * is recorded as it appears, then the cases worth a look. With `once` it ends there, and throws AppError when an expected
- * record is missing; without it Spantrail stays up until SIGINT or SIGTERM. Nothing is left behind in any case. With `to`
+ * is recorded as it appears, then the cases worth a look and what the rules found. With `once` it ends there, and throws
+ * AppError when an expected record or alert is missing; without it Spantrail stays up until SIGINT or SIGTERM. Nothing is left behind in any case. With `to`
  * only the clinic runs, day after day, and what it sends is for others to look at.
  */
 export async function runDemo(options: DemoOptions): Promise<void> {
@@ -93,28 +101,44 @@ async function demonstrate(stage: Stage): Promise<void> {
   const startedAt = new Date().toISOString();
   print('Starting Spantrail and a small clinic: people at their desks, a gateway, a records service, Postgres.\n');
   const clean = cleanEnvironment(options.terminal.environment);
-  const spantrail = await processes.spantrail(serveArguments(stage), { ...clean, ...SPANTRAIL_SETTINGS });
+  const places = join(stage.folder, 'places.mmdb');
+  await writeFile(places, placesDatabase());
+  const settings = { ...SPANTRAIL_SETTINGS, SPANTRAIL_ORIGIN_DATABASES: JSON.stringify([places]) };
+  const spantrail = await processes.spantrail(serveArguments(stage), { ...clean, ...settings });
   const url = localUrl(spantrail.ready.api);
   const client = createClient(url, signal);
-  const tail = client.follow((record) => print(painter.line(record)));
+  const tail = client.follow(createTail(startedAt, painter, print));
   print(`The day begins. What is recorded, as it appears (${url}):\n`);
-  await Promise.race([liveOneDay(processes, clean, localUrl(spantrail.ready.grpc)), tail]);
-  const findings = await check(client, startedAt);
+  const door = localUrl(spantrail.ready.http);
+  const events = { past: tellPast(door, client), atWork: () => tellStatement(door) };
+  events.past.catch(() => undefined);
+  await Promise.race([liveOneDay(processes, clean, localUrl(spantrail.ready.grpc), events), tail]);
+  const { findings, alerts } = await check(client, startedAt);
   print('\nThe day is over. Four accesses of it:\n');
   for (const { expected, record } of findings) {
     if (expected.shown && record) print(painter.card(expected.title, record));
   }
   for (const { expected, found } of findings) print(painter.check(found, expected.title));
+  print('\nWhat the rules that come with Spantrail found in it:\n');
+  for (const alert of alerts) print(painter.alert(alert));
+  print('');
+  for (const { rule, title } of EXPECTED_ALERTS) print(painter.check(isToldOnce(alerts, rule), `one alert: ${title}`));
   const missing = findings.filter(({ found }) => !found);
   if (options.once && missing.length > 0) {
     throw new AppError('internal', `${missing.length} of ${findings.length} expected records are not there`);
   }
+  const untold = EXPECTED_ALERTS.filter(({ rule }) => !isToldOnce(alerts, rule));
+  if (options.once && untold.length > 0) {
+    throw new AppError('internal', `not raised exactly once: ${untold.map(({ rule }) => rule).join(', ')}`);
+  }
   if (options.once) return;
-  print('\nThree questions to try in another terminal:\n');
+  print('\nFour questions to try in another terminal:\n');
   for (const { question, query, inner } of EXPECTED) {
     if (question) print(`  ${question}\n    npx spantrail search "${query}"${inner ? ' --inner' : ''} --url ${url}\n`);
   }
   const rest = options.store === 'elasticsearch' ? 'its records stay in the namespace "demo"' : 'nothing of it stays';
+  print(`  What was found, and why?\n    npx spantrail alerts --url ${url}`);
+  print(`    npx spantrail alerts show ${alerts[0]?.id.slice(0, 12)} --url ${url}\n`);
   print(`The same on a page: ${url}/\nCtrl-C ends the demo; ${rest}.`);
   await Promise.race([once(signal, 'abort'), tail]);
 }
@@ -136,8 +160,15 @@ async function sendDays(endpoint: string, { once, terminal }: DemoOptions, signa
   }
 }
 
+/** What others than the clinic tell of the day. */
+interface Events {
+  /** Settles before the people begin to work. */
+  readonly past: Promise<void>;
+  atWork(): Promise<void>;
+}
+
 /** From the first login to the last span sent. People log in while the database, which takes longest, comes up. */
-async function liveOneDay(processes: Processes, common: Environment, endpoint: string): Promise<void> {
+async function liveOneDay(processes: Processes, common: Environment, endpoint: string, events?: Events): Promise<void> {
   const startTraced = (name: string, environment: Environment): Promise<Part<{ url: string }>> =>
     processes.clinic(name, {
       ...common,
@@ -154,10 +185,28 @@ async function liveOneDay(processes: Processes, common: Environment, endpoint: s
   const database = await late;
   const records = await startTraced('records', { DATABASE_URL: database.ready.url, LABORATORY_URL: DEAD_URL });
   gateway.send({ recordsUrl: records.ready.url });
+  await events?.past;
   desk.send({ open: true });
+  await events?.atWork();
   await desk.ended;
   await Promise.all([gateway.stop(), records.stop()]);
   await database.stop();
+}
+
+/** Prints records as they come; of many alike in a row, some. */
+function createTail(from: string, painter: Painter, print: (text: string) => void): (record: AuditRecord) => void {
+  let last = '';
+  let alike = 0;
+  return (record) => {
+    // What others tell of the day before is not of this day.
+    if (record['@timestamp'] < from) return;
+    const { user, event, audit } = record;
+    const kind = [user?.id, event.action, event.outcome, audit.target.name].join(' ');
+    alike = kind === last ? alike + 1 : 0;
+    last = kind;
+    if (alike < ALIKE_SHOWN || alike % ALIKE_STEP === 0) print(painter.line(record));
+    if (alike === ALIKE_SHOWN) print('               … more of the same; of these only every tenth is shown');
+  };
 }
 
 interface Finding {
@@ -166,20 +215,25 @@ interface Finding {
   readonly found: boolean;
 }
 
-/** Looks for every expected record until it is there or the time is up. */
-async function check(client: Client, from: string): Promise<Finding[]> {
+const isToldOnce = (alerts: readonly Alert[], id: string) => alerts.filter(({ rule }) => rule.id === id).length === 1;
+
+/** Looks for every expected record and alert until it is there or the time is up. */
+async function check(client: Client, from: string): Promise<{ findings: Finding[]; alerts: readonly Alert[] }> {
   const find = async (expected: ExpectedCase): Promise<Finding> => {
     const records = await client.search({ q: expected.query, from, inner: expected.inner === true });
     const record = records.find(expected.holds);
     return { expected, record, found: record !== undefined && records.length >= (expected.countMin ?? 1) };
   };
   let findings: Finding[] = [];
+  let alerts: readonly Alert[] = [];
   for (let waitedMs = 0; waitedMs <= SETTLED_MS; waitedMs += POLL_MS) {
     findings = await Promise.all(EXPECTED.map(find));
-    if (findings.every(({ found }) => found)) break;
+    alerts = await client.alerts({ from, namespace: NAMESPACE });
+    const isTold = EXPECTED_ALERTS.every(({ rule }) => isToldOnce(alerts, rule));
+    if (isTold && findings.every(({ found }) => found)) break;
     await sleep(POLL_MS);
   }
-  return findings;
+  return { findings, alerts };
 }
 
 function serveArguments({ options, folder }: Stage): string[] {

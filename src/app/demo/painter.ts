@@ -1,3 +1,4 @@
+import type { Alert } from '../../core/alert.ts';
 import type { AuditRecord } from '../../core/record.ts';
 
 /** Turns records into lines for the terminal. */
@@ -5,6 +6,7 @@ export interface Painter {
   line(record: AuditRecord): string;
   /** The answers of one record: who, what, to what, outcome, why, how long, where it went wrong, by which path. */
   card(title: string, record: AuditRecord): string;
+  alert(alert: Alert): string;
   check(found: boolean, title: string): string;
 }
 
@@ -40,6 +42,8 @@ export function createPainter(colours: boolean): Painter {
         row('record', record.event.id),
         '',
       ].join('\n'),
+    alert: ({ id, rule, reason }) =>
+      `  ${paint(rule.severity === 'low' ? DIM : rule.severity === 'medium' ? YELLOW : RED, rule.severity.padEnd(8))}  ${reason}  ${paint(DIM, id.slice(0, 12))}`,
     check: (found, title) => `  ${found ? paint(GREEN, 'there  ') : paint(RED, 'missing')}  ${title}`,
   };
 }

@@ -22,7 +22,10 @@ export interface Processes {
   /** A file of the clinic; `instrumented` loads OpenTelemetry before it. It says one message when it is up. */
   clinic(file: string, environment: Environment, instrumented?: boolean): Promise<Part<{ url: string }>>;
   /** Spantrail itself, as the user would start it. It says one JSON line when it is up. */
-  spantrail(args: readonly string[], environment: Environment): Promise<Part<{ grpc: number; api: number }>>;
+  spantrail(
+    args: readonly string[],
+    environment: Environment,
+  ): Promise<Part<{ grpc: number; http: number; api: number }>>;
   /** Ends all of them; resolves when they have. */
   stop(): Promise<void>;
 }

@@ -7,7 +7,7 @@ const SCHEMA = `
   CREATE TABLE notes (patient_id int REFERENCES patients, text text NOT NULL);
   CREATE TABLE visits (patient_id int REFERENCES patients, day date NOT NULL);
   CREATE TABLE invoices (patient_id int REFERENCES patients, cents int NOT NULL);
-  INSERT INTO patients SELECT n, 'patient ' || n, 1 + n % 4 FROM generate_series(1, 40) AS n;
+  INSERT INTO patients SELECT n, 'patient ' || n, 1 + n % 4 FROM generate_series(1, 60) AS n;
   INSERT INTO notes SELECT id, 'slept well' FROM patients;
   INSERT INTO visits SELECT id, date '2026-01-01' + id FROM patients;
   INSERT INTO invoices SELECT id, 100 * id FROM patients;

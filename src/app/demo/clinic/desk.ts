@@ -3,10 +3,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { PEOPLE, type Person } from './people.ts';
 
 /** The people of the clinic at their screens: one day, the same every time, in half a minute. */
-const STEPS = 44;
+const STEPS = 38;
 const STEP_MS = 560;
-const PATIENTS = 40;
+const PATIENTS = 60;
 const INTRUDER = '203.0.113.66';
+/** Far from the office. */
+const ABROAD = '198.51.100.23';
+/** As many at once as a script would. */
+const READS_AT_ONCE = 4;
+/** More than one interval's worth for a baseline, also when they fall into two. */
+const REPORTS = 48;
 
 let state = 20261122;
 /** 0 up to 1, from a fixed seed (the generator of Numerical Recipes): every demo has the same day. */
@@ -30,17 +36,21 @@ async function login(name: string, password: string, address: string): Promise<v
   if (session !== undefined) sessions.set(name, session);
 }
 
-async function ask(name: string, path: string, body?: object): Promise<void> {
+async function ask(name: string, path: string, body?: object, address = addressOf(name)): Promise<void> {
   const response = await fetch(gatewayUrl + path, {
     method: body === undefined ? 'GET' : 'PUT',
     headers: {
       authorization: `Bearer ${sessions.get(name)}`,
-      'x-forwarded-for': PEOPLE.find((person) => person.name === name)?.address ?? '',
+      'x-forwarded-for': address,
       ...(body && { 'content-type': 'application/json' }),
     },
     body: body === undefined ? null : JSON.stringify(body),
   });
   await response.arrayBuffer();
+}
+
+function addressOf(name: string): string {
+  return PEOPLE.find((person) => person.name === name)?.address ?? '';
 }
 
 async function normalWork(): Promise<void> {
@@ -58,9 +68,12 @@ const EVENTS: ReadonlyMap<number, () => Promise<void>> = new Map([
   [4, () => ask('alice', '/patients/7/ward', { ward: 2 })],
   [8, () => ask('carl', '/patients/7/notes')],
   [14, () => ask('dora', '/patients/7/history')],
+  [17, () => ask('bela', '/patients/3', undefined, ABROAD)],
   [20, () => ask('dora', '/patients/12/labs')],
-  [26, guessPasswords],
-  [34, () => ask('carl', '/patients/7/ward', { ward: 4 })],
+  [24, guessPasswords],
+  [28, readEverybody],
+  [32, reportBehindSlowStatement],
+  [35, () => ask('carl', '/patients/7/ward', { ward: 4 })],
 ]);
 
 async function guessPasswords(): Promise<void> {
@@ -68,6 +81,21 @@ async function guessPasswords(): Promise<void> {
     await login('dora', guess, INTRUDER);
     await sleep(100);
   }
+}
+
+/** Whoever has the session of bela abroad, from the first patient to the last. */
+async function readEverybody(): Promise<void> {
+  for (let first = 1; first <= PATIENTS; first += READS_AT_ONCE) {
+    const some = Array.from({ length: READS_AT_ONCE }, (_, index) => first + index);
+    await Promise.all(some.map((id) => ask('bela', `/patients/${id}`, undefined, ABROAD)));
+  }
+}
+
+/** One statement takes more than a second, and all that come meanwhile wait behind it. */
+async function reportBehindSlowStatement(): Promise<void> {
+  const slow = ask('dora', '/patients/9/history');
+  await sleep(100);
+  await Promise.all([slow, ...Array.from({ length: REPORTS }, () => ask('insurance-export', '/invoices'))]);
 }
 
 const messages = on(process, 'message');
