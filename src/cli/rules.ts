@@ -85,7 +85,10 @@ export function addRuleCommands(program: Command, terminal: Terminal): void {
     });
     const { records, matches, alerts } = await testRules(chosen, recordsIn(exported), settings.detect);
     for (const alert of alerts) terminal.write(json ? jsonLine(alert) : alertLines(alert, paint));
-    if (!json) terminal.write(`${alerts.length} alerts from ${matches} matches in ${records} records\n`);
+    if (!json)
+      terminal.write(
+        `${alerts.length} ${alerts.length === 1 ? 'alert' : 'alerts'} from ${matches} matches in ${records} records\n`,
+      );
   }
 }
 
