@@ -131,7 +131,18 @@ async function restoreState(engine: Engine, { folder, disk, log }: DetectLogOpti
     return 0;
   }
   const [head, ...lines] = state.lines;
-  for (const line of lines as [string, string, unknown][]) engine.restore(...line);
+  const unreadable = new Set<string>();
+  for (const [rule, fingerprint, saved] of lines as [string, string, unknown][]) {
+    if (unreadable.has(rule)) continue;
+    try {
+      engine.restore(rule, fingerprint, saved);
+    } catch (error) {
+      // Written by another version.
+      unreadable.add(rule);
+      engine.forget(rule);
+      log.error({ rule, error }, 'what a rule remembers cannot be read; it begins anew');
+    }
+  }
   return (head as { log: number }).log;
 }
 

@@ -247,9 +247,12 @@ export class BaselineTracker implements Tracker {
       group.open.clear();
       this.counts.evicted++;
     }
-    for (const record of this.#counted.keys()) {
-      if (this.#counted.size <= RECORDS_MAX) break;
-      this.#counted.delete(record);
+    // Many at a time: a map of which always the first entry goes is slow.
+    if (this.#counted.size > RECORDS_MAX + RECORDS_MAX / 4) {
+      for (const record of this.#counted.keys()) {
+        if (this.#counted.size <= RECORDS_MAX) break;
+        this.#counted.delete(record);
+      }
     }
     this.counts.groups = this.#groups.size;
     this.counts.entries = this.#counted.size;

@@ -197,6 +197,11 @@ export class Engine {
     running?.tracker?.restore(line);
   }
 
+  /** The rule begins anew: its state could not be restored. */
+  forget(id: string): void {
+    this.#running = this.#running.map((running) => (running.rule.id === id ? this.#start(running.rule) : running));
+  }
+
   statuses(): RuleStatus[] {
     return this.#running.map(({ rule, tracker, matches, alerts, failure }) => ({
       ...{ id: rule.id, name: rule.name, type: rule.type, severity: rule.severity, place: rule.place },

@@ -8,6 +8,7 @@ import { settingsSchema } from '../../src/config/schema.ts';
 import type { Alert } from '../../src/core/alert.ts';
 import { Counters } from '../../src/core/metrics.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';
+import { readChecked, writeChecked } from '../../src/coverage/checked-file.ts';
 import { recordOf, type Short } from '../detect/world.ts';
 import { type CrashMode, type FaultMode, MemoryDisk } from '../wal/memory-disk.ts';
 
@@ -151,6 +152,39 @@ describe('what rules remember', () => {
     const { messages } = await open(disk, new Desk());
     expect(messages).toContain('the log of what rules remember is damaged: what it holds up to there is used');
     expect(disk.paths()).toContain(`${log}.unreadable`);
+  });
+});
+
+describe('what another version remembered', () => {
+  it('is left out rule by rule, and said', async () => {
+    const disk = new MemoryDisk();
+    const desk = new Desk();
+    const first = await open(disk, desk);
+    for (const batch of BATCHES.slice(0, 5)) await first.detect.observe(writesOf(batch));
+    await first.detect.close();
+    const path = '/data/detect/state';
+    const format = 'spantrail-detect-state';
+    const state = await readChecked(disk, path, format);
+    if (state.kind !== 'lines') throw new Error('there is a state');
+    const [head, ...saved] = state.lines as [unknown, ...[string, string, unknown][]];
+    const other = saved.map(([rule, fingerprint, line]) => [
+      rule,
+      fingerprint,
+      rule === 'failures' ? { of: 'x' } : line,
+    ]);
+    await writeChecked(disk, path, format, [head, ...other]);
+    const { detect, messages } = await open(disk, desk);
+    expect(messages).toContain('what a rule remembers cannot be read; it begins anew');
+    expect(detect.rules().map(({ id, groups }) => [id, groups > 0])).toEqual([
+      ...[
+        ['failures', false],
+        ['country', true],
+        ['rate', true],
+        ['down', false],
+      ],
+    ]);
+    for (const batch of BATCHES.slice(5)) await detect.observe(writesOf(batch));
+    await detect.close();
   });
 });
 
