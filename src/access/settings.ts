@@ -211,6 +211,10 @@ export const DEFAULT_ACCESS_SETTINGS: AccessSettings = {
   authentication: [
     { name: 'authentication category', when: { 'event.category': 'authentication' } },
     {
+      name: 'login action',
+      when: { 'event.action': ['login', 'logon', 'log_in', 'log-in', 'signin', 'sign_in', 'sign-in', 'authenticate'] },
+    },
+    {
       name: 'login event',
       when: { 'event.name': ['login', '*.login', 'login.*', '*.login.*', '*.signin'] },
       action: 'login',

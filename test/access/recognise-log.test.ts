@@ -157,6 +157,18 @@ describe('authentication', () => {
     expect(access.target).toMatchObject({ type: 'account', id: 'alice' });
   });
 
+  it('takes an action named like a login for one, whoever it failed for', () => {
+    const values = {
+      'event.action': 'login',
+      'event.outcome': 'failure',
+      'user.id': 'dora',
+      'audit.target.id': 'portal',
+    };
+    const access = accessOf(log(values, { eventName: 'spantrail.access' }));
+    expect(access).toMatchObject({ action: 'login', outcome: 'failure', claimedAccount: 'dora' });
+    expect(access?.category).toContain('authentication');
+  });
+
   it('keeps a target that the event names', () => {
     const values = { 'user.id': 'admin', 'audit.target.type': 'account', 'audit.target.id': 'bob' };
     expect(accessOf(log(values, { eventName: 'auth.password_reset' })).target.id).toBe('bob');
