@@ -1,6 +1,7 @@
 import { FIELDS, type Field, type FieldValue } from '../core/fields.ts';
 import type { Query } from '../query/ast.ts';
 import { comparable, evaluate, namesField } from '../query/evaluate.ts';
+import { printQuery } from '../query/print.ts';
 import { fitsPattern, ipKey } from '../query/text.ts';
 
 const NOTHING: readonly FieldValue[] = [];
@@ -18,15 +19,20 @@ function placeOf(field: Field): Place {
   return PLACES.get(field.name) ?? { slot: -1, path: field.name.split('.') };
 }
 
-/** One document while rules look at it: each field is looked up once, however many rules ask for it. */
+/** One document while rules look at it: each field is looked up once, and each alternative answered once, however many rules ask. */
 export class Reading {
   #document: object = {};
-  readonly #values: (readonly FieldValue[] | undefined)[] = FIELDS.map(() => undefined);
+  /** Counts the documents: what was found in an earlier one is of no use. */
+  #turn = 1;
+  readonly #values: (readonly FieldValue[])[] = FIELDS.map(() => NOTHING);
+  readonly #valuesTurn: number[] = FIELDS.map(() => 0);
+  /** Turn of the answer, negative for no. */
+  readonly #answers: number[] = [];
 
   /** The document that is read from now on, in the shape of a record. */
   start(document: object): void {
     this.#document = document;
-    this.#values.fill(undefined);
+    this.#turn++;
   }
 
   get document(): object {
@@ -34,12 +40,36 @@ export class Reading {
   }
 
   values({ slot, path }: Place): readonly FieldValue[] {
-    const known = this.#values[slot];
-    if (known !== undefined) return known;
+    if (this.#valuesTurn[slot] === this.#turn) return this.#values[slot] ?? NOTHING;
     const found = valuesAt(this.#document, path, 0);
     this.#values[slot] = found;
+    this.#valuesTurn[slot] = this.#turn;
     return found;
   }
+
+  /** The answer of the predicate with this number, asked once for each document. */
+  answer(number: number, predicate: Predicate): boolean {
+    const known = this.#answers[number];
+    if (known === this.#turn) return true;
+    if (known === -this.#turn) return false;
+    const answer = predicate(this);
+    this.#answers[number] = answer ? this.#turn : -this.#turn;
+    return answer;
+  }
+}
+
+/** Alternatives of at least so many parts are worth remembering: definitions, which several rules use. */
+const REMEMBERED_PARTS_MIN = 4;
+
+/** Numbers of the alternatives that rules have asked for; as many as people write. */
+const numbers = new Map<string, number>();
+
+function remembered(query: Query, predicate: Predicate): Predicate {
+  if (query.kind !== 'or' || query.parts.length < REMEMBERED_PARTS_MIN) return predicate;
+  const text = printQuery(query);
+  const number = numbers.get(text) ?? numbers.size;
+  numbers.set(text, number);
+  return (reading) => reading.answer(number, predicate);
 }
 
 function valuesAt(start: unknown, path: readonly string[], from: number): readonly FieldValue[] {
@@ -50,8 +80,10 @@ function valuesAt(start: unknown, path: readonly string[], from: number): readon
     node = (node as Record<string, unknown>)[path[depth] ?? ''];
   }
   if (node === undefined || node === null) return NOTHING;
-  const all = Array.isArray(node) ? node : [node];
-  return all.filter((value): value is FieldValue => value !== null && value !== undefined && typeof value !== 'object');
+  if (!Array.isArray(node)) return typeof node === 'object' ? NOTHING : [node as FieldValue];
+  return node.filter(
+    (value): value is FieldValue => value !== null && value !== undefined && typeof value !== 'object',
+  );
 }
 
 export type Predicate = (reading: Reading) => boolean;
@@ -86,10 +118,10 @@ export function compileQuery(query: Query): Predicate {
     case 'or': {
       const isAnd = query.kind === 'and';
       const parts = [...query.parts].sort((a, b) => costOf(a) - costOf(b)).map(compileQuery);
-      return (reading) => {
+      return remembered(query, (reading) => {
         for (const part of parts) if (part(reading) !== isAnd) return !isAnd;
         return isAnd;
-      };
+      });
     }
     case 'not': {
       const part = compileQuery(query.part);
