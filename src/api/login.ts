@@ -22,7 +22,8 @@ export function addLogin(server: FastifyInstance, { sessions, control }: LoginPa
       Object.fromEntries(new URLSearchParams(String(body))),
     );
     scope.post('/login', async (request, reply) => {
-      const { token = '', next = '' } = (request.body ?? {}) as Readonly<Record<string, string | undefined>>;
+      const given = (request.body ?? {}) as Readonly<Record<string, unknown>>;
+      const [token, next] = [textOf(given['token']), textOf(given['next'])];
       const authorization = `Bearer ${token.trim()}`;
       const verdict = control.admit(request, authorization);
       if (verdict.kind === 'refused') {
@@ -35,6 +36,11 @@ export function addLogin(server: FastifyInstance, { sessions, control }: LoginPa
       away(reply.header('set-cookie', sessions.end(request.headers.cookie)), ''),
     );
   });
+}
+
+/** A body of JSON may hold anything. */
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }
 
 /** Back to a page of ours, whatever the form said. */

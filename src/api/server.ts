@@ -1,5 +1,6 @@
 import type { RequestListener, Server } from 'node:http';
 import { createServer } from 'node:https';
+import { isIP } from 'node:net';
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Tls } from '../auth/tls.ts';
 import type { Clock } from '../core/clock.ts';
@@ -34,6 +35,8 @@ export interface ApiDependencies {
   /** Without it nobody is asked who they are, and nothing is recorded. */
   readonly access?: ApiAccess;
   readonly tls?: Pick<Tls, 'serverOptions' | 'protect'> | undefined;
+  /** Something in front decides who may ask: then this machine may have names that are not known here. */
+  readonly isGuarded?: boolean;
   /** Calls the listener with records as they are written; answers how to stop. */
   subscribe(listener: (records: readonly AuditRecord[]) => void): () => void;
   /** Every span of a trace as long as the write-ahead log holds it; none when it does not. */
@@ -101,7 +104,11 @@ function buildApi(needs: ApiDependencies): { readonly server: FastifyInstance; r
     ...(tls && { serverFactory: (handler: RequestListener) => createSecureServer(tls, handler) }),
   });
   const sessions = createSessions(needs.clock, tls !== undefined);
-  server.addHook('onRequest', async (request) => refuseForeignPages(request));
+  const asksNobody = needs.access?.authenticator.isOn !== true && needs.isGuarded !== true;
+  server.addHook('onRequest', async (request) => {
+    if (asksNobody) refuseForeignNames(request);
+    refuseForeignPages(request);
+  });
   const control = addAccessControl(server, { ...needs, access: needs.access, sessions });
   server.addHook('onSend', async (_request, reply) => {
     reply.header('x-content-type-options', 'nosniff');
@@ -147,12 +154,29 @@ function createSecureServer(tls: NonNullable<ApiDependencies['tls']>, handler: R
 }
 
 /**
+ * A page of another site that has its own name lead to this machine is of the same origin for a browser, and says nothing that would tell
+ * it from ours but that name. Where nobody is asked who they are, only this machine's reach counts, so it must be called by its own.
+ */
+function refuseForeignNames({ headers: { host } }: FastifyRequest): void {
+  // No browser leaves it out.
+  if (host === undefined || host === '') return;
+  const { hostname } = URL.canParse(`http://${host}`) ? new URL(`http://${host}`) : { hostname: host };
+  if (/(^|\.)localhost\.?$/.test(hostname) || isIP(hostname.replace(/^\[|\]$/g, '')) !== 0) return;
+  throw new AppError(
+    'forbidden',
+    `${hostname.slice(0, 200)} is no name of this machine: ask 127.0.0.1 or localhost, have everybody say who they are (docs/senders.md), or set "insecure" where something in front of this protects it`,
+  );
+}
+
+/**
  * What changes something is not for pages of other origins: a browser would send it for them, with the user's reach. Nor are questions
- * that they put behind a person's back: those would be recorded as that person's. To follow a link is one's own deed.
+ * that they put behind a person's back, also in a frame: those would be recorded as that person's. To follow a link is one's own deed.
  */
 function refuseForeignPages({ method, headers }: FastifyRequest): void {
   const { origin } = headers;
-  if (headers['sec-fetch-site'] === 'cross-site' && headers['sec-fetch-mode'] !== 'navigate') {
+  const isFollowed =
+    headers['sec-fetch-mode'] === 'navigate' && ['document', undefined].includes(headers['sec-fetch-dest']);
+  if (headers['sec-fetch-site'] === 'cross-site' && !isFollowed) {
     throw new AppError('forbidden', 'a page of another site may not ask anything here');
   }
   if (origin === undefined || method === 'GET' || method === 'HEAD') return;

@@ -295,6 +295,7 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       record: createReadRecorder({ admit: house.stages.admit, clock, counters }),
     },
     tls: house.doors.tls.api,
+    isGuarded: settings.insecure,
     subscribe: observers.subscribe,
     readTrace: async (traceId) =>
       (await Promise.all(shards.map((shard) => shard.spansOf(traceId)))).flat().map(redactSpan),

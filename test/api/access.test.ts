@@ -454,14 +454,48 @@ describe('the page', () => {
       ['POST', '/logout', { origin }],
       ['POST', '/api/v1/reconcile', { origin, cookie }],
       ['GET', '/api/v1/records', { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors', cookie }],
+      [
+        'GET',
+        '/',
+        { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'iframe', cookie },
+      ],
     ] as const) {
       expect((await ask({ method, url }, { host: 'spantrail.example', ...headers })).statusCode).toBe(403);
     }
     expect([recorded, done]).toEqual([[], []]);
+    const followed = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' };
+    expect((await ask({ method: 'GET', url: '/' }, { ...followed, authorization: bearer('read') })).statusCode).toBe(
+      200,
+    );
+  });
+
+  it.each(['{"token":{"a":1}}', '{"token":"x","next":[1]}', '[]', 'null'])('a login of %s is nobody', async (body) => {
+    const answer = await ask({ method: 'POST', url: '/login' }, { 'content-type': 'application/json' }, body);
+    expect([answer.statusCode, answer.headers['set-cookie']]).toEqual([401, undefined]);
   });
 });
 
 describe('where nobody is named', () => {
+  it.each([
+    ['attacker.example:4320', 403],
+    ['localhost.attacker.example', 403],
+    ['127.0.0.1.attacker.example:4320', 403],
+    ['a b', 403],
+    ['127.0.0.1:4320', 200],
+    ['[::1]:4320', 200],
+    ['192.0.2.7', 200],
+    ['localhost:4320', 200],
+    ['LOCALHOST', 200],
+    ['page.localhost:4320', 200],
+  ])('a name that leads here from elsewhere is not believed: %s', async (host, status) => {
+    const open = createApi(apiNeeds({ store }));
+    const guarded = createApi(apiNeeds({ store, isGuarded: true }));
+    const call = { method: 'GET', url: '/api/v1/facets?fields=user.id', headers: { host } } as const;
+    expect((await open.inject(call)).statusCode).toBe(status);
+    expect((await guarded.inject(call)).statusCode).toBe(200);
+    expect((await ask(call, { host, authorization: bearer('read') })).statusCode).toBe(200);
+  });
+
   it('asks nobody and records nothing', async () => {
     const open = createApi({
       ...apiNeeds({ store }),
