@@ -18,6 +18,19 @@ async function pretend(version: string, asked: string[] = []): Promise<string> {
     const head = { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' };
     response.writeHead(isNodes ? 200 : 404, head).end(JSON.stringify(answer));
   });
+  return listening(server);
+}
+
+async function refuseAll(status: number, body: object): Promise<string> {
+  return listening(
+    createServer((_, response) => {
+      const head = { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' };
+      response.writeHead(status, head).end(JSON.stringify(body));
+    }),
+  );
+}
+
+async function listening(server: Server): Promise<string> {
   await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
   servers.push(server);
   return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -42,6 +55,17 @@ describe('a cluster of an unsupported version', () => {
       await store.close();
     },
   );
+
+  it.each([
+    [400, { type: 'media_type_header_exception', reason: 'Invalid media-type value on headers [Accept]' }],
+    [406, 'Content-Type header [application/vnd.elasticsearch+json; compatible-with=8] is not supported'],
+  ])('one that refuses the very form of a request (%i) is told and waited for, too', async (status, error) => {
+    const store = await openElasticsearchStore({ ...SETTINGS, urls: [await refuseAll(status, { error, status })] });
+    const text = expect.stringContaining('of no version that Spantrail works with; 8.19 and 9 are supported');
+    await expect(store.setUp()).rejects.toMatchObject({ code: 'store_unavailable', message: text });
+    expect(await store.care?.inspect()).toContainEqual({ kind: 'unsupported_server', state: 'bad', text });
+    await store.close();
+  });
 
   it.each(['8.19.0', '8.20.1', '9.0.0', '9.5.0-SNAPSHOT'])('%s is supported', async (version) => {
     const store = await openElasticsearchStore({ ...SETTINGS, urls: [await pretend(version)] });

@@ -1,4 +1,5 @@
-import { AppError } from '../../core/errors.ts';
+import { errors } from '@elastic/elasticsearch';
+import { AppError, describeError } from '../../core/errors.ts';
 import { type Connection, isForbidden } from './connection.ts';
 
 /** The first server that has all that is used here; the client speaks to the next major version, too, and not to later ones. */
@@ -18,11 +19,20 @@ export async function unsupportedServers(connection: Connection): Promise<string
   try {
     answer = await connection.request((client) => client.transport.request<NodesAnswer>({ method: 'GET', path }));
   } catch (error) {
+    // The client names its version in each request. Servers that are too far from it refuse that before they tell their own.
+    if (isForeignDialect(error))
+      return [`${describeError(error)}: the server is of no version that Spantrail works with; ${SUPPORTED}`];
     if (error instanceof AppError && (isForbidden(error) || error.code === 'bad_request')) return [];
     throw error;
   }
   const nodes = new Map(Object.values(answer.nodes ?? {}).map(({ name = '', version = '' }) => [version, name]));
   return [...nodes].filter(([version]) => !isSupported(version)).map(([version, name]) => describe(version, name));
+}
+
+function isForeignDialect(error: unknown): boolean {
+  const cause = error instanceof AppError ? error.cause : undefined;
+  if (!(cause instanceof errors.ResponseError)) return false;
+  return cause.statusCode === 406 || JSON.stringify(cause.body ?? '').includes('media_type_header_exception');
 }
 
 function isSupported(version: string): boolean {
