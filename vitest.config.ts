@@ -19,8 +19,8 @@ export default defineConfig({
     globalSetup: ['test/setup/global.ts'],
     testTimeout: 120_000,
     hookTimeout: 120_000,
-    // Two cores: more workers than that only make each test slower.
-    maxWorkers: 2,
+    // One more than the cores of a small machine: at nearly any moment one of three waits for a server, a queue or a clock.
+    maxWorkers: 3,
     sequence: { sequencer: LongFirst },
   },
 });
