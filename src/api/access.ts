@@ -13,11 +13,19 @@ export type Door =
   | { readonly kind: 'stranger'; readonly message?: string | undefined }
   | { readonly kind: 'forbidden'; readonly name: string; readonly message: string };
 
+export interface Forbidden {
+  readonly kind: 'forbidden';
+  readonly message: string;
+}
+
 export interface AccessControl {
   /** For the page, which answers strangers by asking who they are. */
   doorOf(request: FastifyRequest): Door;
-  /** Identifies by other means than what the request came with, and makes what follows be recorded as theirs. */
-  admit(request: FastifyRequest, authorization: string): Verdict;
+  /**
+   * Identifies by other means than what the request came with, and makes what follows be recorded as theirs. Who can only send has
+   * nothing to do here.
+   */
+  admit(request: FastifyRequest, authorization: string): Verdict | Forbidden;
   /** May who began this answer still have it? Asked of answers that last. */
   mayGoOn(request: FastifyRequest): boolean;
   /** Counts rows of an answer that is no JSON. */
@@ -130,10 +138,7 @@ class Keeper {
       if (!route.shell) throw unauthenticated(reply, verdict.message);
       this.#strangers.set(request, verdict.message);
     } else if (verdict && !verdict.principal.can.has(route.needs)) {
-      this.#access.counters.add('forbidden', 1, { reason: 'permission' });
-      const message = `${verdict.principal.name} may not ${WORDS[route.needs]}: that takes a token or certificate that can \`${route.needs}\``;
-      const visit = visits.get(request);
-      if (visit) visit.refusal = message;
+      const message = this.#forbid(request, verdict.principal.name, route.needs);
       if (!route.shell) throw new AppError('forbidden', message);
     }
   }
@@ -148,9 +153,12 @@ class Keeper {
     return { kind: 'open', name };
   }
 
-  admit(request: FastifyRequest, authorization: string): Verdict {
+  admit(request: FastifyRequest, authorization: string): Verdict | Forbidden {
     const route = this.#routeOf(request);
     const verdict = route && this.#identify(request, route, authorization);
+    if (verdict?.kind === 'known' && [...verdict.principal.can].every((one) => one === 'send')) {
+      return { kind: 'forbidden', message: this.#forbid(request, verdict.principal.name, 'read') };
+    }
     return verdict ?? { kind: 'refused', reason: 'missing', message: 'nobody has to say here who they are' };
   }
 
@@ -159,6 +167,14 @@ class Keeper {
     if (!this.#access || visit?.route.needs === undefined) return true;
     const verdict = this.#access.authenticator.identify(this.#credentialsOf(request));
     return verdict.kind === 'known' && verdict.principal.can.has(visit.route.needs);
+  }
+
+  #forbid(request: FastifyRequest, name: string, needed: Permission): string {
+    this.#access?.counters.add('forbidden', 1, { reason: 'permission' });
+    const message = `${name} may not ${WORDS[needed]}: that takes a token or certificate that can \`${needed}\``;
+    const visit = visits.get(request);
+    if (visit) visit.refusal = message;
+    return message;
   }
 
   #routeOf({ method, routeOptions }: FastifyRequest): Route | undefined {

@@ -26,8 +26,9 @@ export function addLogin(server: FastifyInstance, { sessions, control }: LoginPa
       const [token, next] = [textOf(given['token']), textOf(given['next'])];
       const authorization = `Bearer ${token.trim()}`;
       const verdict = control.admit(request, authorization);
-      if (verdict.kind === 'refused') {
-        return answerPage(reply.code(401), renderDoor({ next, message: verdict.message }));
+      if (verdict.kind !== 'known') {
+        const status = verdict.kind === 'forbidden' ? 403 : 401;
+        return answerPage(reply.code(status), renderDoor({ next, message: verdict.message }));
       }
       sessions.end(request.headers.cookie);
       return away(reply.header('set-cookie', sessions.begin(authorization)), next);

@@ -176,7 +176,8 @@ function refuseForeignPages({ method, headers }: FastifyRequest): void {
   const { origin } = headers;
   const isFollowed =
     headers['sec-fetch-mode'] === 'navigate' && ['document', undefined].includes(headers['sec-fetch-dest']);
-  if (headers['sec-fetch-site'] === 'cross-site' && !isFollowed) {
+  // Of another origin of the same site, as on another port of this machine, a page would even bring the session's cookie.
+  if (['cross-site', 'same-site'].includes(String(headers['sec-fetch-site'])) && !isFollowed) {
     throw new AppError('forbidden', 'a page of another site may not ask anything here');
   }
   if (origin === undefined || method === 'GET' || method === 'HEAD') return;

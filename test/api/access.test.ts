@@ -392,9 +392,9 @@ describe('the page', () => {
   });
 
   it('tells who may not read what they may not', async () => {
-    const { statusCode, body } = await page(cookieOf(await login('send')));
+    const { statusCode, body } = await page(cookieOf(await login('monitor')));
     expect(statusCode).toBe(403);
-    expect(body).toContain('can-send may not read records');
+    expect(body).toContain('can-monitor may not read records');
     expect(body).not.toContain('<li class');
   });
 
@@ -467,6 +467,15 @@ describe('the page', () => {
     expect((await ask({ method: 'GET', url: '/' }, { ...followed, authorization: bearer('read') })).statusCode).toBe(
       200,
     );
+  });
+
+  it('begins no session for who can only send, who could end those of others by it', async () => {
+    const answer = await login('send');
+    expect([answer.statusCode, answer.headers['set-cookie']]).toEqual([403, undefined]);
+    expect(answer.body).toContain('can-send may not read records');
+    expect(recorded).toMatchObject([
+      { action: 'login', decision: 'deny', outcome: 'failure', request: { status: 403 } },
+    ]);
   });
 
   it.each(['{"token":{"a":1}}', '{"token":"x","next":[1]}', '[]', 'null'])('a login of %s is nobody', async (body) => {
