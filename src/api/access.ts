@@ -44,7 +44,7 @@ const WORDS: Readonly<Record<Permission, string>> = {
   send: 'send',
   read: 'read records',
   monitor: 'see metrics and the pipeline',
-  operate: 'work on the quarantine or reconcile',
+  operate: 'change anything here',
 };
 
 const visits = new WeakMap<FastifyRequest, Visit>();
