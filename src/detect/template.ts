@@ -11,11 +11,11 @@ export function templateFields(template: string): string[] {
   return [...new Set(names.filter((name) => !OWN_NAMES.has(name)))];
 }
 
-/** A value that is not known reads `unknown`. */
+/** A value that is not known reads `unknown`. What records say stays on the sentence's one line. */
 export function fillTemplate(template: string, values: Readonly<Record<string, string | undefined>>): string {
   return template
     .replace(PLACEHOLDER, (_, name: string) => {
-      const value = values[name.trim()] ?? 'unknown';
+      const value = (values[name.trim()] ?? 'unknown').replace(/[\r\n\u2028\u2029]+/g, ' ');
       return value.length > VALUE_CHARS_MAX ? `${value.slice(0, VALUE_CHARS_MAX)}…` : value;
     })
     .replace(/ \(\)/g, '');

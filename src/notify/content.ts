@@ -25,9 +25,9 @@ type Values = Readonly<Record<string, string>>;
 
 function valuesOf({ alert, change, ...notice }: Notice, url: string | undefined): Values {
   const last = alert.history.at(-1);
-  const by = change === 'raised' ? '' : (last?.by ?? '');
-  const note = change === 'raised' ? '' : (last?.note ?? '');
-  const group = Object.entries(alert.group).map(([field, value]) => `${field}: ${value}`);
+  const by = change === 'raised' ? '' : oneLine(last?.by ?? '');
+  const note = change === 'raised' ? '' : oneLine(last?.note ?? '');
+  const group = Object.entries(alert.group).map(([field, value]) => `${field}: ${oneLine(value)}`);
   const count = `${alert.count}${alert.atLeast ? ' or more' : ''}`;
   const { rule } = alert;
   const facts: (readonly [string, string])[] = [
@@ -46,7 +46,7 @@ function valuesOf({ alert, change, ...notice }: Notice, url: string | undefined)
     ['See', url ?? ''],
   ];
   return {
-    ...{ id: alert.id, key: notice.key, change, reason: alert.reason, severity: rule.severity },
+    ...{ id: alert.id, key: notice.key, change, reason: oneLine(alert.reason), severity: rule.severity },
     ...{ 'rule.id': rule.id, 'rule.name': rule.name, 'rule.type': rule.type, tags: (rule.tags ?? []).join(', ') },
     ...{ references: (rule.references ?? []).join(', '), namespace: alert.namespace, group: group.join(', ') },
     ...{ state: alert.state, by, note, count, value: `${alert.value ?? ''}`, threshold: `${alert.threshold ?? ''}` },
@@ -77,13 +77,13 @@ export function unknownName(template: string): string | undefined {
 
 export const TEMPLATE_NAMES = [...NAMES].filter((name) => name !== 'told').join(', ');
 
-/** Values are put in as they are and not looked at for places again. */
+/** Values are put in as they are, but on one line, and not looked at for places again. */
 export function contentOf(notice: Notice, template: Template, baseUrl: string | undefined): Content {
   const url = baseUrl === undefined ? undefined : new URL(`api/v1/alerts/${notice.alert.id}`, asFolder(baseUrl)).href;
   const values = valuesOf(notice, url);
   const fill = (text: string) =>
     text.replace(PLACE, (_, name: string) =>
-      name.startsWith('group.') ? (notice.alert.group[name.slice(6)] ?? '') : (values[name] ?? ''),
+      name.startsWith('group.') ? oneLine(notice.alert.group[name.slice(6)] ?? '') : (values[name] ?? ''),
     );
   return {
     title: cut(oneLine(fill(template.title ?? TITLE)), TITLE_CHARS_MAX),
@@ -102,6 +102,7 @@ function printable(text: string): string {
   return text.replace(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, ' ');
 }
 
+/** A line end in a value would let it pass for another of our lines. */
 function oneLine(text: string): string {
   return printable(text).replace(/\s+/g, ' ').trim();
 }

@@ -118,6 +118,12 @@ describe('query', () => {
     ]);
   });
 
+  it('tells it in one line, whatever the record says', () => {
+    const rule = `${RULE}  reason: '\${user.id} read \${audit.target.id}'\n`;
+    const [alert] = alertsAfter(engineOf(rule), [{ at: 0, decision: 'deny', target: 'notes/1\r\nSeverity: low' }]);
+    expect(alert?.reason).toBe('alice read notes/1 Severity: low');
+  });
+
   it('holds back further ones of the group', () => {
     const rule = `${RULE}  suppress: 10m\n  reason: 'refused \${count} times, last by \${service.name} (\${nobody})'\n`;
     const denied: Short[] = [0, 300, 800].map((at) => ({ at, decision: 'deny' }));

@@ -69,6 +69,16 @@ describe('what a notice says', () => {
     expect(title).not.toMatch(/[\u0000-\u001f\u202e]/);
     for (const mark of ['\r', '\u0007', '\u202e']) expect(text).not.toContain(mark);
   });
+
+  it('has no line that a value wrote', () => {
+    const history = [{ at: '2026-11-22T11:00:00Z', by: 'bob', state: 'closed' as const, note: EVIL }];
+    const forged = notice({ reason: EVIL, group: { 'user.id': EVIL }, state: 'closed', history }, 'closed');
+    for (const template of [{}, { text: '${reason}|${group}|${group.user.id}|${note}' }]) {
+      const lines = contentOf(forged, template, undefined).text.split('\n');
+      expect(lines.filter((line) => line.includes('Bcc: all@example.com')).length).toBeGreaterThan(0);
+      expect(lines.filter((line) => line.startsWith('Bcc'))).toEqual([]);
+    }
+  });
 });
 
 describe('formats', () => {
