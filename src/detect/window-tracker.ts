@@ -1,4 +1,5 @@
 import { addEvidence, extendIncident, findIncident, type Incident, type Match, startIncident } from './incident.ts';
+import { mostDistinct } from './most-distinct.ts';
 import type { QueryRule, ThresholdRule } from './rule.ts';
 import {
   type Change,
@@ -63,7 +64,7 @@ export class WindowTracker implements Tracker {
   /** Records of the last batches that were let go since, with their batch: the last one comes again after a crash. */
   readonly #gone = new Map<string, number>();
   #batch = 0;
-  readonly #unmeasured = new WeakMap<Incident, { readonly group: Group; readonly endMs: number }>();
+  readonly #unmeasured = new WeakMap<Incident, { group: Group; fromMs: number; toMs: number }>();
   #newestMs = Number.NEGATIVE_INFINITY;
 
   constructor(rule: QueryRule | ThresholdRule, limits: TrackerLimits, raise: Raise) {
@@ -141,7 +142,9 @@ export class WindowTracker implements Tracker {
       if (entry.isHot) {
         // It came late: counted with what it explains.
         const late = group.matches[from];
-        if (entry.isTold && late !== undefined && !late.isTold) this.#tell(group, entry.timeMs, late, entry.timeMs);
+        if (!entry.isTold || late === undefined) continue;
+        if (late.isTold) this.#weigh(group, entry.timeMs);
+        else this.#tell(group, entry.timeMs, late, entry.timeMs);
         continue;
       }
       if (!this.#isReached(group, at)) continue;
@@ -200,11 +203,27 @@ export class WindowTracker implements Tracker {
     addEntry(incident, by);
     if (this.#rule.type === 'threshold') {
       incident.threshold = this.#wanted;
-      if (this.#isDistinct) this.#unmeasured.set(incident, { group, endMs: windowEndMs });
-      else incident.value = Math.max(incident.value, this.#countAt(group, windowEndMs));
+      this.#weighFor(incident, group, windowEndMs);
     }
     if (group.isShort) incident.atLeast = true;
     this.#raise(incident);
+  }
+
+  /** What was told of the window that ends here has one more in it. */
+  #weigh(group: Group, endMs: number): void {
+    const incident = findIncident(group.incidents, endMs, this.#rule.suppressMs);
+    if (incident === undefined || this.#rule.type !== 'threshold' || this.#hasFollower) return;
+    this.#weighFor(incident, group, endMs);
+    this.#raise(incident);
+  }
+
+  #weighFor(incident: Incident, group: Group, endMs: number): void {
+    if (!this.#isDistinct) {
+      incident.value = Math.max(incident.value, this.#countAt(group, endMs));
+      return;
+    }
+    const { fromMs = endMs, toMs = endMs } = this.#unmeasured.get(incident) ?? {};
+    this.#unmeasured.set(incident, { group, fromMs: Math.min(fromMs, endMs), toMs: Math.max(toMs, endMs) });
   }
 
   /** What lies in the window and up to the time and is not counted yet, oldest first. */
@@ -228,8 +247,7 @@ export class WindowTracker implements Tracker {
     const at = this.#unmeasured.get(incident);
     if (at === undefined) return;
     this.#unmeasured.delete(incident);
-    const last = firstAfter(at.group.matches, at.endMs) - 1;
-    incident.value = Math.max(incident.value, this.#wanted, this.#distinct(at.group, last, Number.POSITIVE_INFINITY));
+    incident.value = Math.max(incident.value, this.#wanted, mostDistinct(at.group.matches, this.#windowMs, at));
   }
 
   #touch(namespace: string, values: readonly string[]): Group {

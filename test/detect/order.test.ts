@@ -83,12 +83,14 @@ describe('records in any order within the lateness', () => {
     );
   });
 
-  it('make one alert of a burst that is shorter than it is suppressed, whatever came first', () => {
+  it('make one alert of a burst that is shorter than it is suppressed, with all that is in it, whatever came first', () => {
     fc.assert(
       fc.property(fc.shuffledSubarray([0, 5, 10, 15, 20, 30, 40, 50], { minLength: 8 }), (seconds) => {
-        const burst = seconds.map((at): Short => ({ at, outcome: 'failure' }));
-        const alerts = alertsAfter(engineOf(RULES), burst).filter(({ rule }) => rule.id === 'count');
-        expect(alerts).toMatchObject([{ count: 8 }]);
+        const burst = seconds.map((at): Short => ({ at, outcome: 'failure', target: `patients/${at}` }));
+        const alerts = alertsAfter(engineOf(RULES), burst);
+        for (const id of ['count', 'spread']) {
+          expect(alerts.filter(({ rule }) => rule.id === id)).toMatchObject([{ count: 8, value: 8 }]);
+        }
       }),
       { numRuns: 100 },
     );
