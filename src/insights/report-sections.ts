@@ -30,6 +30,8 @@ const DAY_MS = 86_400_000;
 /** Steps of time on paper at most. */
 const STEPS_MAX = 62;
 const STEPS_MS = [DAY_MS / 24, DAY_MS, 7 * DAY_MS, 30 * DAY_MS];
+/** The widest that a store counts by: what takes more steps of it than that gets them. */
+const STEP_MS_MAX = 100 * DAY_MS;
 
 const COUNTS = { counts: { refused: REFUSED, failed: FAILED } } as const;
 
@@ -111,7 +113,7 @@ function stepText(startMs: number | undefined, everyMs: number): string | null {
 export const volumeSection: ReportPart = async (sources, { selection }) => {
   const { store } = sources;
   const { fromMs, toMs } = rangeMs(selection);
-  const everyMs = STEPS_MS.find((step) => (toMs - fromMs) / step <= STEPS_MAX) ?? 365 * DAY_MS;
+  const everyMs = STEPS_MS.find((step) => (toMs - fromMs) / step <= STEPS_MAX) ?? STEP_MS_MAX;
   const [steps, [whole], inner] = await Promise.all([
     store.aggregate(selection, { ...COUNTS, groupBy: [], everyMs, limit: 10_000 }),
     store.aggregate(selection, { ...COUNTS, groupBy: [], limit: 1 }),

@@ -57,6 +57,13 @@ describe('the report', () => {
     await store.alerts.write(ALERTS.map((alert) => ({ alert })));
   });
 
+  it('is made of a century, too', async () => {
+    const century = question({ fromNs: 0n, toNs: msToNs(Date.UTC(2100, 0)) });
+    const report = await buildReport({ ...sources, coverage: coverage([]) }, century);
+    const [[overTime] = []] = report.sections.map(({ tables }) => tables);
+    expect(overTime?.rows.length).toBeGreaterThan(0);
+  });
+
   it('has what a reviewer asks for, each part with what it answers to', async () => {
     const report = await buildReport(sources, question());
     const parts = new Map(report.sections.map((section) => [section.title, section]));
