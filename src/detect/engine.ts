@@ -214,9 +214,12 @@ export class Engine {
 
   #start(rule: Rule): Running {
     const limits = { ...this.#options.limits, groupsMax: rule.groupsMax ?? this.#options.limits.groupsMax };
+    // The same incident is raised with each access that it gets.
+    const counted = new WeakSet<Incident>();
     const raise: Raise = (incident) => {
       this.#raised.set(incident.id, { rule, tracker: running.tracker, incident });
-      if (incident.times <= 1) running.alerts++;
+      if (incident.times <= 1 && !counted.has(incident)) running.alerts++;
+      counted.add(incident);
     };
     const fits = compileMatch(rule.query, rule.inner);
     const isOutside = rule.hours === undefined ? undefined : compileHours(rule.hours);

@@ -42,7 +42,7 @@ export function describeProblem({ file, line, column, rule, field, message }: Ru
 /** Reads a YAML list of rules. Never throws: each mistake comes back with its file, line and field. */
 export function parseRuleFile(file: string, text: string, context: RuleContext): RuleFile {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, merge: true });
   const at = (offset: number | undefined) => {
     const { line, col } = lines.linePos(offset ?? 0);
     return { file, line: Math.max(line, 1), column: Math.max(col, 1) };

@@ -23,13 +23,17 @@ const fields = z.union([field.transform((name) => [name]), z.array(field).min(1)
 });
 const count = z.int('must be a whole number').min(1, 'must be at least 1');
 
+const QUERY_WORDS = 'a rule needs a query, as in search; "*" is every access';
+/** Nothing finds everything in a search; in a rule it was most likely forgotten. */
+const query = (words: string) => z.string(words).regex(/\S/, words);
+
 const common = {
   id: z
     .string('a rule needs an id, which overrides and alerts name it by')
     .regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'must be lower-case letters, digits, dots, dashes, at most 64'),
   name: z.string('a rule needs a name for people').min(1).max(200),
   description: z.string().optional(),
-  query: z.string('a rule needs a query, as in search; "*" is every access'),
+  query: query(QUERY_WORDS),
   source: z.enum(['records', 'pipeline']).default('records'),
   inner: z.boolean().default(false),
   hours: z.strictObject({ outside: z.string(), timezone: z.string().default('UTC') }).optional(),
@@ -60,7 +64,7 @@ export const ruleSchema = z.discriminatedUnion(
         'a threshold needs a value, or cardinality with field and value',
       ),
       // biome-ignore lint/suspicious/noThenProperty: what people write; its value is a text
-      then: z.string().optional(),
+      then: query('must be a query, as in search').optional(),
     }),
     z.strictObject({
       ...common,

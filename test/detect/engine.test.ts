@@ -240,6 +240,7 @@ describe('baseline', () => {
     expect(alertsAfter(engine, burst)).toMatchObject([
       { value: 60, reason: expect.stringContaining('Unusual: 60 instead of') },
     ]);
+    expect(engine.statuses()).toMatchObject([{ alerts: 1 }]);
   });
 
   it('compares with the same hour of the week once that is known', () => {

@@ -37,6 +37,12 @@ function changed(line: string, to: string): string {
 describe('a rule file', () => {
   it('is right as it is', () => expect(problems(RULE)).toEqual([]));
 
+  it('may say once what several rules share', () => {
+    const two = `${RULE.replace('- id', '- &shared\n  id')}- { <<: *shared, id: two, window: 1h }\n`;
+    expect(problems(two)).toEqual([]);
+    expect(rulesOf(two)).toMatchObject([{ windowMs: 300_000 }, { id: 'two', name: 'One', windowMs: 3_600_000 }]);
+  });
+
   it.each([
     ['severity:', 'severity: hgh', 'r.yaml:4:13: rule one, severity: must be low, medium, high, critical'],
     ['type:', 'type: treshold', 'r.yaml:3:9: rule one, type: must be query, threshold, new_terms or baseline'],
@@ -54,6 +60,8 @@ describe('a rule file', () => {
       'r.yaml:5:11: rule one, query: there is no field "user.idd"; did you mean user.id? Quote a value that holds a colon',
     ],
     ['query:', 'query: user.id.x', ''],
+    ['query:', "query: ' '", 'r.yaml:5:10: rule one, query: a rule needs a query, as in search; "*" is every access'],
+    ['window:', "window: 5m\n  then: ''", 'r.yaml:8:9: rule one, then: must be a query, as in search'],
     [
       'query:',
       "query: '$sensitve and user.id: x'",
