@@ -83,6 +83,8 @@ export class Simulation {
   readonly #frames = new Map<string, Frame>();
   /** When the segment was let go, by number. */
   readonly #goneAtMs = new Map<number, number>();
+  /** A segment went that never held evidence, such as one that could not be written: a start cannot tell it from one let go. */
+  #hasEmptyGone = false;
   readonly #durableAt = new Map<string, { nowMs: number; skippedMs: number }>();
   #life: Life | undefined;
   #lives = 0;
@@ -394,6 +396,7 @@ export class Simulation {
     const segment = Number(/\/wal\/0*(\d+)\.walz?$/.exec(path)?.[1] ?? 0);
     const isReplaced = path.endsWith('.wal') && this.#disk.paths().includes(`${path}z`);
     const hasFrames = [...this.#frames.values()].some(({ position }) => position.segment === segment);
+    if (segment > 0 && !isReplaced && !hasFrames) this.#hasEmptyGone = true;
     if (isReplaced || !hasFrames || this.#goneAtMs.has(segment)) return;
     this.#note(`segment ${segment} goes`);
     this.#goneAtMs.set(segment, this.#time.nowMs);
@@ -586,7 +589,7 @@ export class Simulation {
   }
 
   #isOrphan({ audit }: AuditRecord): boolean {
-    const hasLetGo = this.#goneAtMs.size > 0 || this.profile.clockStepEveryMs > 0;
+    const hasLetGo = this.#goneAtMs.size > 0 || this.#hasEmptyGone || this.profile.clockStepEveryMs > 0;
     return audit.join.state === 'orphan' && audit.join.horizon !== undefined && hasLetGo;
   }
 

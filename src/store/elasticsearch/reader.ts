@@ -134,8 +134,11 @@ export async function ranks(
   period: IndexPeriod,
 ): Promise<(bigint | undefined)[]> {
   const found = new Map<string, bigint>();
+  // Where a document is not at this moment a search may still find it, until the next refresh.
+  const absent = new Map<string, string>();
   const take = async (path: string, body: object) => {
-    for (const { id, rank } of await readRanks(connection, path, body)) {
+    for (const { id, index, rank } of await readRanks(connection, path, body)) {
+      if (absent.get(id) === index) continue;
       if (rank > (found.get(id) ?? -1n)) found.set(id, rank);
     }
   };
@@ -147,6 +150,7 @@ export async function ranks(
       _source: false,
     }));
     await take('/_mget', { docs });
+    for (const { _id, _index } of docs) if (!found.has(_id)) absent.set(_id, _index);
     const values = part.flatMap(({ id }) => (found.has(id) ? [] : [id]));
     const query = { ids: { values } };
     const body = { query, size: 2 * values.length, version: true, _source: false, track_total_hits: false };
