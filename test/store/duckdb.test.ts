@@ -175,10 +175,12 @@ describe('the database file', () => {
       return DuckDBInstance.create(...options);
     });
     const slow = Promise.withResolvers<never>();
-    vi.spyOn(prototype, 'runAndReadAll')
+    const asked = vi
+      .spyOn(prototype, 'runAndReadAll')
       .mockReturnValueOnce(slow.promise)
       .mockRejectedValueOnce(new Error('FATAL Error: database has been invalidated'));
     const underWay = expect(store.count(ALL)).rejects.toMatchObject({ code: 'store_unavailable' });
+    await vi.waitFor(() => expect(asked).toHaveBeenCalledTimes(1));
     await expect(store.count(ALL)).rejects.toMatchObject({ code: 'store_unavailable' });
     const again = [
       store.get(record.event.id),

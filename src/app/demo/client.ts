@@ -15,11 +15,15 @@ export interface Client {
 
 const PAGE_RECORDS = 200;
 
+/** An index of Elasticsearch that was made a moment ago cannot be searched yet. Whoever asks will ask again. */
+const NOT_YET = 503;
+
 export function createClient(url: string, signal: AbortSignal): Client {
   return {
     async search({ q, from, inner }) {
       const parameters = new URLSearchParams({ q, from, inner: String(inner), limit: String(PAGE_RECORDS) });
       const response = await fetch(`${url}/api/v1/records?${parameters}`, { signal });
+      if (response.status === NOT_YET) return [];
       if (!response.ok) throw new AppError('internal', `${q}: ${await response.text()}`);
       const { records } = (await response.json()) as RecordsAnswer;
       return records;
@@ -27,6 +31,7 @@ export function createClient(url: string, signal: AbortSignal): Client {
     async alerts({ from, namespace }) {
       const parameters = new URLSearchParams({ from, namespace, limit: String(PAGE_RECORDS) });
       const response = await fetch(`${url}/api/v1/alerts?${parameters}`, { signal });
+      if (response.status === NOT_YET) return [];
       if (!response.ok) throw new AppError('internal', `alerts: ${await response.text()}`);
       const { alerts } = (await response.json()) as AlertsAnswer;
       return alerts;
