@@ -54,7 +54,19 @@ export interface RecordWrite {
   readonly timestampNs: bigint;
   /** A higher rank replaces a lower one, an equal one is the same, a lower one is ignored. */
   readonly rank: bigint;
+  /** Of a write with a form it is made of its text when it is asked for first: 10 µs. */
   readonly record: AuditRecord;
+  /**
+   * The same object for records that differ in nothing but `LATE_FIELDS`: what rests on nothing else may be remembered by it.
+   * Absent where nobody looked, and once the record was changed.
+   */
+  readonly form?: object | undefined;
+  /** `event.duration`, nanoseconds; absent where only the record tells. */
+  readonly durationNs?: number | undefined;
+  /** The UTF-8 bytes of `documentText(record)` where they are there already; valid until the store has answered. */
+  readonly json?: () => Buffer;
+  /** The record to be changed in place: from then on it counts, and not what it was made of. Absent: `record` is that. */
+  readonly edit?: () => AuditRecord;
   /** Where the revision before this one lives; absent when this is the first. */
   readonly previousTimestampNs?: bigint;
   /**
@@ -74,3 +86,30 @@ export interface SettledTrace {
   readonly revision: number;
   readonly writes: readonly RecordWrite[];
 }
+
+/** Fields (or all below them) in which records of one form differ; `message` only in how long it took. */
+export const LATE_FIELDS: readonly string[] = [
+  '@timestamp',
+  'message',
+  'event.id',
+  'event.start',
+  'event.end',
+  'event.created',
+  'event.ingested',
+  'event.duration',
+  'trace.id',
+  'span.id',
+  'parent.id',
+  'transaction.id',
+  'audit.entry_id',
+  'audit.trace.duration',
+  'audit.trace.self_time',
+  'audit.trace.critical_path',
+  'audit.trace.url',
+  'audit.path',
+  'audit.db.duration',
+  'audit.db.slowest',
+  'audit.error_origin.span_id',
+  'audit.evidence',
+  'audit.join.reason',
+];
