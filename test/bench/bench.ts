@@ -1,33 +1,43 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import type { PipelineAnswer } from '../../src/api/contract.ts';
 import { type LoadResult, percentile, runLoad } from './load.ts';
 import { runOpen } from './open.ts';
-import { type ProbeResult, sleep, startProbes } from './probe.ts';
+import { runPairs } from './pairs.ts';
+import { PIPELINES, type PipelineName } from './peers.ts';
+import { type ProbeResult, startProbes } from './probe.ts';
 import { pinThisProcess, type Receiver, startReceiver } from './receiver.ts';
 import { runRules } from './rules.ts';
+import { SHAPE_NAMES, type ShapeName } from './shapes.ts';
 import { runSink } from './sink.ts';
+import { otherCores, startSpantrail } from './spantrail.ts';
+import { buildTraffic } from './workload.ts';
 
 const HELP = `npm run bench -- [options] [-- further arguments of serve]
 
+What is measured; one load into one Spantrail without any of these:
+  --peer collector  pairs of loads, into Spantrail (null store) and into a real Collector; the first pair is warm-up
+  --open N          keep N traces of eight spans open and tell what memory that takes; must stay under 1 GiB
+  --rules           what the shipped rules cost a record, together and each alone
+  --sink            the load generator itself, against a server that only acknowledges
+
+How:
+  --shape NAME      ${SHAPE_NAMES.join(', ')}; default orders
+  --gzip            send compressed requests, made before the load
+  --spans N         spans of a load; with --peer 500000, otherwise unlimited
+  --pairs N         default 5
+  --pipelines LIST  of the Collector: ${Object.keys(PIPELINES).join(', ')}; default nop
+  --keep            keep what was measured in test/bench/results, for docs/benchmarks.md (npm run generate)
   --store null|memory|duckdb|elasticsearch   default null
-  --seconds N       length of the run, default 10
-  --spans N         stop after this many spans
+  --seconds N       length of a load, default 10
   --rate N          spans a second; as fast as they are acknowledged without it
   --connections N   default 4
   --slots N         requests in flight on each connection, default 4
-  --warm-up N       seconds before the run, default 3
+  --warm-up N       seconds before the load, default 3
   --cores LIST      CPU cores of the receiver, default 0; the load generator takes the others
-  --open N          keep N traces of eight spans open and tell what memory that takes; must stay under 1 GiB
-  --rules           what the shipped rules cost a record, together and each alone
-  --sink            measure the load generator itself, against a server that only acknowledges
 `;
 
-const IDLE_POLL_MS = 100;
-/** A store that does not catch up in this time is stuck. */
-const IDLE_MS_MAX = 600_000;
+/** Of each load with --peer. */
+const PAIR_SPANS = 500_000;
 
 interface Report {
   readonly store: string;
@@ -54,13 +64,19 @@ function readOptions() {
     allowPositionals: true,
     options: {
       store: { type: 'string', default: 'null' },
+      shape: { type: 'string', default: 'orders' },
+      gzip: { type: 'boolean', default: false },
       seconds: { type: 'string', default: '10' },
-      spans: { type: 'string', default: 'Infinity' },
+      spans: { type: 'string' },
       rate: { type: 'string' },
       connections: { type: 'string', default: '4' },
       slots: { type: 'string', default: '4' },
       'warm-up': { type: 'string', default: '3' },
       cores: { type: 'string', default: cpus().length > 1 ? '0' : '' },
+      peer: { type: 'string' },
+      pairs: { type: 'string', default: '5' },
+      pipelines: { type: 'string', default: 'nop' },
+      keep: { type: 'boolean', default: false },
       open: { type: 'string' },
       rules: { type: 'boolean', default: false },
       sink: { type: 'boolean', default: false },
@@ -68,7 +84,22 @@ function readOptions() {
       help: { type: 'boolean', default: false },
     },
   });
-  return { ...values, serveArguments: positionals };
+  const { shape, pipelines, connections, slots, spans, peer } = values;
+  if (peer !== undefined && peer !== 'collector') throw new Error(`--peer is collector, not ${peer}`);
+  return {
+    ...values,
+    shape: oneOf<ShapeName>('--shape', shape, SHAPE_NAMES),
+    pipelines: pipelines.split(',').map((name) => oneOf('--pipelines', name, Object.keys(PIPELINES) as PipelineName[])),
+    ...{ connections: Number(connections), slots: Number(slots), pairs: Number(values.pairs) },
+    spans: spans === undefined ? undefined : Number(spans),
+    serveArguments: positionals,
+  };
+}
+
+function oneOf<Name extends string>(option: string, given: string, names: readonly Name[]): Name {
+  const found = names.find((name) => name === given);
+  if (found === undefined) throw new Error(`${option} is one of ${names.join(', ')}, not ${given}`);
+  return found;
 }
 
 async function main(): Promise<void> {
@@ -77,8 +108,8 @@ async function main(): Promise<void> {
   if (options['run-sink']) return runSink();
   if (options.rules) return runRules();
   if (options.open !== undefined) return runOpen({ ...options, traces: Number(options.open) });
-  const folder = await mkdtemp(join(tmpdir(), 'spantrail-bench-'));
-  const receiver = await startUnderTest(options, folder);
+  if (options.peer !== undefined) return runPairs({ ...options, spans: options.spans ?? PAIR_SPANS });
+  const receiver = await startUnderTest(options);
   try {
     pinThisProcess(otherCores(options.cores));
     const report = await measure(receiver, options);
@@ -86,37 +117,31 @@ async function main(): Promise<void> {
     process.stderr.write(table(report));
   } finally {
     await receiver.stop();
-    await rm(folder, { recursive: true, force: true });
   }
 }
 
 type Options = ReturnType<typeof readOptions>;
 
-function startUnderTest(options: Options, folder: string): Promise<Receiver> {
+function startUnderTest(options: Options): Promise<Receiver> {
   if (options.sink) return startReceiver(import.meta.filename, ['--run-sink'], options.cores);
-  const anyPorts = ['--grpc-port', '0', '--http-port', '0', '--api-port', '0'];
-  const main = join(import.meta.dirname, '../../src/cli/main.ts');
-  const args = ['serve', '--store', options.store, '--data-dir', folder, ...anyPorts, ...options.serveArguments];
-  return startReceiver(main, args, options.cores);
+  return startSpantrail(options);
 }
 
 async function measure(receiver: Receiver, options: Options): Promise<Report> {
-  const load = {
-    port: receiver.grpcPort,
-    connections: Number(options.connections),
-    slots: Number(options.slots),
-    rate: options.rate === undefined ? undefined : Number(options.rate),
-  };
+  const { connections, slots, gzip } = options;
+  const rate = options.rate === undefined ? undefined : Number(options.rate);
+  const load = { port: receiver.grpcPort, connections, slots, rate, gzip, traffic: buildTraffic(options.shape) };
+  const spansMax = options.spans ?? Number.POSITIVE_INFINITY;
   if (Number(options['warm-up']) > 0) {
-    await runLoad({ ...load, seconds: Number(options['warm-up']), spansMax: Number.POSITIVE_INFINITY });
-    await untilIdle(receiver);
+    await runLoad({ ...load, seconds: Number(options['warm-up']), spansMax });
+    await receiver.untilIdle();
   }
   const cpuBefore = receiver.cpuSeconds();
   const searchable = options.store === 'null' || !receiver.apiUrl ? undefined : startProbes(load.port, receiver.apiUrl);
-  const result = await runLoad({ ...load, seconds: Number(options.seconds), spansMax: Number(options.spans) });
+  const result = await runLoad({ ...load, seconds: Number(options.seconds), spansMax });
   const loadedMs = performance.now();
   const probes = await searchable?.stop();
-  await untilIdle(receiver);
+  await receiver.untilIdle();
   return describe(options, receiver, result, {
     cpuSeconds: receiver.cpuSeconds() - cpuBefore,
     catchUpMs: performance.now() - loadedMs,
@@ -152,19 +177,6 @@ function describe(
   };
 }
 
-/** Resolves when nothing that was acknowledged is still to be settled or stored. */
-async function untilIdle(receiver: Receiver): Promise<void> {
-  if (!receiver.apiUrl) return;
-  const startedMs = performance.now();
-  while (performance.now() - startedMs < IDLE_MS_MAX) {
-    const response = await fetch(`${receiver.apiUrl}/api/v1/pipeline`);
-    const { pending } = (await response.json()) as PipelineAnswer;
-    if (pending.evidence === 0 && pending.traces === 0) return;
-    await sleep(IDLE_POLL_MS);
-  }
-  throw new Error('the receiver did not become idle');
-}
-
 function table(report: Report): string {
   const { searchableMs } = report;
   const rows: [string, string][] = [
@@ -182,12 +194,6 @@ function table(report: Report): string {
     rows.push(['searchable after', `${p50} ms p50, ${p99} ms p99 (${probes} probes, ${lost} lost)`]);
   }
   return `${rows.map(([name, value]) => `${name.padEnd(20)}${value}`).join('\n')}\n`;
-}
-
-function otherCores(cores: string): string {
-  const taken = new Set(cores.split(','));
-  const others = cpus().map((_, core) => String(core));
-  return others.filter((core) => !taken.has(core)).join(',');
 }
 
 function round(value: number): number {

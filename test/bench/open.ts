@@ -1,10 +1,7 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { PipelineAnswer } from '../../src/api/contract.ts';
 import { runLoad } from './load.ts';
 import { sleep } from './probe.ts';
-import { type Receiver, startReceiver } from './receiver.ts';
+import { pipelineOf, type Receiver } from './receiver.ts';
+import { startSpantrail } from './spantrail.ts';
 import { SPANS_A_REQUEST, TRACES_A_REQUEST } from './workload.ts';
 
 /** What a million open traces of eight spans may take. */
@@ -14,7 +11,7 @@ const MEBIBYTE = 1024 ** 2;
 const REST_MS = 5_000;
 
 /** Waits that no run is as long as: every trace stays open. */
-const STAY_OPEN = {
+export const STAY_OPEN = {
   SPANTRAIL_JOIN_GRACE_MS: '6h',
   SPANTRAIL_JOIN_ROOT_WAIT_MS: '6h',
   SPANTRAIL_JOIN_IDLE_MS: '6h',
@@ -24,19 +21,16 @@ const STAY_OPEN = {
 
 export interface OpenOptions {
   readonly traces: number;
-  readonly connections: string;
-  readonly slots: string;
+  readonly connections: number;
+  readonly slots: number;
   readonly cores: string;
   readonly serveArguments: readonly string[];
 }
 
 /** Sends that many whole traces to a receiver that settles none, and tells what memory it takes. Sets the exit code. */
 export async function runOpen(options: OpenOptions): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'spantrail-bench-'));
-  const main = join(import.meta.dirname, '../../src/cli/main.ts');
-  const free = ['--grpc-port', '0', '--http-port', '0', '--api-port', '0'];
-  const args = ['serve', '--store', 'null', '--data-dir', folder, ...free, ...options.serveArguments];
-  const receiver = await startReceiver(main, args, options.cores, { environment: STAY_OPEN, tellsMemory: true });
+  const started = { store: 'null', environment: STAY_OPEN, tellsMemory: true };
+  const receiver = await startSpantrail({ ...options, ...started });
   try {
     const report = await measure(receiver, options);
     process.stdout.write(`${JSON.stringify(report)}\n`);
@@ -45,7 +39,6 @@ export async function runOpen(options: OpenOptions): Promise<void> {
     if (!isWithin) process.exitCode = 1;
   } finally {
     await receiver.stop();
-    await rm(folder, { recursive: true, force: true });
   }
 }
 
@@ -54,16 +47,15 @@ async function measure(receiver: Receiver, options: OpenOptions) {
   const requests = Math.ceil(options.traces / TRACES_A_REQUEST);
   const result = await runLoad({
     port: receiver.grpcPort,
-    connections: Number(options.connections),
-    slots: Number(options.slots),
+    connections: options.connections,
+    slots: options.slots,
     seconds: Number.POSITIVE_INFINITY,
     spansMax: requests * SPANS_A_REQUEST,
   });
   const loaded = await receiver.memory();
   await sleep(REST_MS);
   const rested = await receiver.memory();
-  const answer = await fetch(`${receiver.apiUrl}/api/v1/pipeline`);
-  const { pending, wal, counters } = (await answer.json()) as PipelineAnswer;
+  const { pending, wal, counters } = await pipelineOf(receiver.apiUrl ?? '');
   const early = counters.find(({ name, labels }) => name === 'settled' && labels['reason'] === 'memory_pressure');
   return {
     sentTraces: requests * TRACES_A_REQUEST,

@@ -1,29 +1,31 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { PipelineAnswer } from '../../src/api/contract.ts';
+import { sleep } from './probe.ts';
+import { type ProcessUse, processUse, untilQuiet } from './process-use.ts';
 
 /** A receiver under test in a process of its own. */
-export interface Receiver {
+export interface Receiver extends ProcessUse {
   readonly grpcPort: number;
   /** Where its API answers; undefined for one without. */
   readonly apiUrl: string | undefined;
-  /** CPU seconds since its start, user and system, all threads. */
-  cpuSeconds(): number;
-  /** Largest resident memory so far, bytes. */
-  peakMemoryBytes(): number;
   /** What its memory is made of now; only with `tellsMemory`. */
   memory(): Promise<NodeJS.MemoryUsage>;
+  /** Resolves when nothing that was acknowledged is still to be done, in the background either. */
+  untilIdle(): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** Linux counts CPU time in hundredths of a second everywhere that Node runs. */
-const TICKS_A_SECOND = 100;
 /** Of util-linux; without it nothing is pinned. */
 const TASKSET = 'taskset';
 const STDERR_CHARS_KEPT = 4000;
+const IDLE_POLL_MS = 200;
+/** A store that does not catch up in this time is stuck. */
+const IDLE_MS_MAX = 600_000;
 
-interface ReceiverOptions {
+export interface ReceiverOptions {
   readonly environment?: Readonly<Record<string, string>>;
   readonly tellsMemory?: boolean;
 }
@@ -36,9 +38,7 @@ export async function startReceiver(
   { environment = {}, tellsMemory = false }: ReceiverOptions = {},
 ): Promise<Receiver> {
   const preload = tellsMemory ? ['--import', join(import.meta.dirname, 'memory-preload.ts')] : [];
-  const command = [process.execPath, ...preload, script, ...args];
-  const pinned = cores && hasTaskset() ? [TASKSET, '-c', cores, ...command] : command;
-  const [program = process.execPath, ...rest] = pinned;
+  const [program, ...rest] = pinned(cores, [process.execPath, ...preload, script, ...args]);
   const child = spawn(program, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...environment },
@@ -48,19 +48,16 @@ export async function startReceiver(
     tail = (tail + String(chunk)).slice(-STDERR_CHARS_KEPT);
   });
   const ports = await readPorts(child, () => tail);
+  const use = processUse(child.pid);
+  const apiUrl = ports.api === undefined ? undefined : `http://127.0.0.1:${ports.api}`;
   return {
+    ...use,
     grpcPort: ports.grpc,
-    apiUrl: ports.api === undefined ? undefined : `http://127.0.0.1:${ports.api}`,
-    cpuSeconds() {
-      // proc_pid_stat(5): the name in parentheses may hold spaces; utime and stime are fields 14 and 15, 11 and 12 after it.
-      const fields = readFileSync(`/proc/${child.pid}/stat`, 'utf8')
-        .replace(/^.*\) /, '')
-        .split(' ');
-      return (Number(fields[11]) + Number(fields[12])) / TICKS_A_SECOND;
-    },
-    peakMemoryBytes() {
-      const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
-      return Number(/VmHWM:\s*(\d+) kB/.exec(status)?.[1]) * 1024;
+    apiUrl,
+    async untilIdle() {
+      if (apiUrl === undefined) return;
+      await untilStored(apiUrl);
+      await untilQuiet(use);
     },
     memory() {
       return new Promise((resolve, reject) => {
@@ -84,6 +81,22 @@ export async function startReceiver(
   };
 }
 
+export async function pipelineOf(apiUrl: string): Promise<PipelineAnswer> {
+  const response = await fetch(`${apiUrl}/api/v1/pipeline`);
+  return (await response.json()) as PipelineAnswer;
+}
+
+/** Resolves when nothing that was acknowledged is still to be settled or stored. */
+async function untilStored(apiUrl: string): Promise<void> {
+  const startedMs = performance.now();
+  while (performance.now() - startedMs < IDLE_MS_MAX) {
+    const { pending, replaying } = await pipelineOf(apiUrl);
+    if (pending.evidence === 0 && pending.traces === 0 && !replaying) return;
+    await sleep(IDLE_POLL_MS);
+  }
+  throw new Error('the receiver did not become idle');
+}
+
 function readPorts(child: ChildProcess, tail: () => string): Promise<{ grpc: number; api?: number }> {
   return new Promise((resolve, reject) => {
     child.once('error', reject);
@@ -98,6 +111,12 @@ function readPorts(child: ChildProcess, tail: () => string): Promise<{ grpc: num
 /** Pins this process, so that what it costs to make the load is not taken from the receiver's core. */
 export function pinThisProcess(cores: string): void {
   if (cores && hasTaskset()) execFileSync(TASKSET, ['-a', '-p', '-c', cores, String(process.pid)], { stdio: 'ignore' });
+}
+
+/** A command that runs on the given cores only; on all of them when empty or where nothing can be pinned. */
+export function pinned(cores: string, command: readonly string[]): readonly [string, ...string[]] {
+  const [program = process.execPath, ...rest] = command;
+  return cores && hasTaskset() ? [TASKSET, '-c', cores, program, ...rest] : [program, ...rest];
 }
 
 function hasTaskset(): boolean {

@@ -1,9 +1,18 @@
 import { randomBytes } from 'node:crypto';
 import { delimited, keyValues, spanMessage, type TestSpan } from '../otlp/encode.ts';
+import {
+  HOLES,
+  isOfSecondService,
+  resourceAttributes,
+  SCOPES,
+  SHAPES,
+  type ShapeName,
+  type SpanShape,
+} from './shapes.ts';
 
 /**
- * The bench's traffic: requests of 64 traces with 8 spans each, 25 resource attributes, three scopes, about 15 attributes and
- * 677 bytes a span. Of a trace's eight spans five are accesses: two SERVER spans and three database CLIENT spans.
+ * The bench's traffic as encoded requests: made once, and made new before each sending by writing over what tells one trace from
+ * another: ids, times, and values that are drawn for each trace.
  */
 export const TRACES_A_REQUEST = 64;
 const SPANS_A_TRACE = 8;
@@ -12,232 +21,256 @@ export const SPANS_A_REQUEST = TRACES_A_REQUEST * SPANS_A_TRACE;
 /** gRPC's length-prefixed message: one flag byte and four bytes of length. */
 export const GRPC_PREFIX_BYTES = 5;
 
-/** Stand-ins in the encoded template, found again by their bytes and overwritten in each request. */
-const TRACE_ID_MARK = Buffer.from('c3a1f7e95b2d4866', 'hex');
+/** Stand-ins in the encoded template, found again by their bytes within their span. */
+const TRACE_ID_MARK = 'c3a1f7e95b2d4866';
 const START_MARK = 0x5e_a1_7c_3b_92_d4_68_f0n;
 const END_MARK = 0x6f_b2_8d_4c_a3_e5_79_01n;
+/** What all spans of a huge trace lie under; its root is sent last, as it ends last. */
+const HUGE_ROOT_ID = 'feedfeedfeedfeed';
 
-const SCOPES = ['@opentelemetry/instrumentation-http', '@opentelemetry/instrumentation-pg', 'shop.handlers'];
+/** Starts and ends are moved inwards by less than what lies between any two of them. */
+const JITTER_NS_MAX = 20_000;
+/** How many orders and lengths of siblings `varied` has. */
+const LAYOUTS = 256;
+const SERVICES = 200;
+const SERVICE_BUNDLES = 64;
+const TRACES_A_SERVICE_BUNDLE = 4;
+const SMALL_REQUEST_SPANS_MAX = 10;
 
-interface Shape {
-  readonly scope: number;
-  readonly parent: number;
-  readonly kind: number;
-  readonly name: string;
-  /** Nanoseconds from the trace's start. */
-  readonly from: number;
-  readonly to: number;
-  readonly attributes: (user: number, row: number) => Record<string, unknown>;
-}
-
-function http(role: 'server' | 'client', path: string, route: string) {
-  return (user: number, row: number): Record<string, unknown> => ({
-    'http.request.method': 'GET',
-    'http.response.status_code': 200,
-    'url.scheme': 'https',
-    'url.path': path.replace('{id}', String(row)),
-    'server.address': 'orders.shop.example',
-    'server.port': 8443,
-    'network.protocol.version': '1.1',
-    'network.peer.address': '10.20.30.40',
-    'network.peer.port': 49152 + user,
-    'http.response.body.size': 18_231,
-    'user_agent.original': 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36',
-    'tls.protocol.version': '1.3',
-    'http.request.header.x-request-id': ['0d2f7f0e-58c3-4e8e-9a35-7c1fd2f0b9a4'],
-    ...(role === 'server'
-      ? { 'http.route': route, 'client.address': `10.0.${user % 200}.${row % 200}`, 'user.id': `user-${user}` }
-      : { 'url.full': `https://orders.shop.example${path.replace('{id}', String(row))}`, 'http.resend_count': 0 }),
-  });
-}
-
-function database(operation: string, table: string) {
-  return (_user: number, row: number): Record<string, unknown> => ({
-    'db.system.name': 'postgresql',
-    'db.namespace': 'shop',
-    'db.collection.name': table,
-    'db.operation.name': operation,
-    'db.query.text': `${operation} id, total, currency, state, updated_at FROM ${table} WHERE id = $1 AND tenant = $2 LIMIT 50`,
-    'db.query.summary': `${operation} ${table}`,
-    'db.response.returned_rows': row % 40,
-    'server.address': 'db-7.shop.internal.example',
-    'server.port': 5432,
-    'network.peer.address': '10.20.40.7',
-    'network.transport': 'tcp',
-    'cloud.availability_zone': 'eu-central-1b',
-    'db.client.connection.pool.name': 'primary',
-    'db.client.connection.state': 'used',
-    'code.function.name': 'OrderRepository.findWithLinesAndDiscounts',
-  });
-}
-
-function work(step: string) {
-  return (user: number, row: number): Record<string, unknown> => ({
-    'code.function.name': step,
-    'code.file.path': '/srv/shop/src/orders/handlers.ts',
-    'code.line.number': 118,
-    'thread.id': 17,
-    'thread.name': 'worker-17',
-    'cloud.availability_zone': 'eu-central-1b',
-    'shop.tenant': `tenant-${user % 32}`,
-    'shop.order.id': row,
-    'shop.order.state': 'paid',
-    'shop.cart.items': row % 9,
-    'shop.currency': 'EUR',
-    'shop.total': 129.95 + row,
-    'shop.priority': false,
-    'shop.channel': 'web-checkout-experiment-b',
-    'shop.warehouse': 'eu-central-1/frankfurt/hall-3/aisle-17',
-    'feature_flag.key': 'new-pricing',
-    'feature_flag.result.variant': 'on-for-half-of-the-tenants-in-this-region',
-  });
-}
-
-const MS = 1_000_000;
-const SHAPES: readonly Shape[] = [
-  {
-    scope: 0,
-    parent: -1,
-    kind: 2,
-    name: 'GET /orders/{id}',
-    from: 0,
-    to: 42 * MS,
-    attributes: http('server', '/orders/{id}', '/orders/{id}'),
-  },
-  { scope: 2, parent: 0, kind: 1, name: 'authorise', from: MS, to: 4 * MS, attributes: work('authorise') },
-  { scope: 2, parent: 0, kind: 1, name: 'load order', from: 5 * MS, to: 40 * MS, attributes: work('loadOrder') },
-  {
-    scope: 1,
-    parent: 2,
-    kind: 3,
-    name: 'SELECT orders',
-    from: 6 * MS,
-    to: 11 * MS,
-    attributes: database('SELECT', 'orders'),
-  },
-  {
-    scope: 1,
-    parent: 2,
-    kind: 3,
-    name: 'SELECT lines',
-    from: 12 * MS,
-    to: 17 * MS,
-    attributes: database('SELECT', 'order_lines'),
-  },
-  {
-    scope: 0,
-    parent: 2,
-    kind: 3,
-    name: 'GET',
-    from: 18 * MS,
-    to: 38 * MS,
-    attributes: http('client', '/prices/{id}', ''),
-  },
-  {
-    scope: 0,
-    parent: 5,
-    kind: 2,
-    name: 'GET /prices/{id}',
-    from: 20 * MS,
-    to: 37 * MS,
-    attributes: http('server', '/prices/{id}', '/prices/{id}'),
-  },
-  {
-    scope: 1,
-    parent: 6,
-    kind: 3,
-    name: 'SELECT prices',
-    from: 22 * MS,
-    to: 33 * MS,
-    attributes: database('SELECT', 'prices'),
-  },
-];
-
-/** An encoded request with its gRPC prefix, and where in it trace ids and times are. */
+/** An encoded request with its gRPC prefix, and where in it is what differs from sending to sending. Spans are in the bytes' order. */
 export interface Template {
   readonly bytes: Buffer;
-  /** Of the 8 bytes that make each span's trace id unique: the trace's number, then these. */
+  readonly spans: number;
+  /** Of the 8 bytes that make each span's trace id unique: these, then the trace's number. */
   readonly traceIdsAt: readonly number[];
-  readonly times: readonly { readonly at: number; readonly delta: number }[];
+  /** All starts, then all ends; the slot is twice the span's index in its trace, and one more for an end. */
+  readonly times: readonly { readonly at: number; readonly trace: number; readonly slot: number }[];
+  /** Ids of spans and of their parents. */
+  readonly spanIds: readonly { readonly at: number; readonly trace: number; readonly index: number }[];
+  readonly holes: readonly {
+    readonly at: number;
+    readonly digits: number;
+    readonly trace: number;
+    readonly value: number;
+  }[];
+  /** Nanoseconds from the trace's start, by slot; each trace takes one of them. */
+  readonly layouts: readonly Float64Array[];
 }
 
-export function buildTemplate(traces = TRACES_A_REQUEST): Template {
-  const scopes = SCOPES.map((name) => ({ name, spans: [] as Buffer[] }));
-  const deltas: { scope: number; from: number; to: number }[] = [];
-  for (let trace = 0; trace < traces; trace++) {
-    SHAPES.forEach((shape, index) => {
-      scopes[shape.scope]?.spans.push(spanMessage(spanOf(shape, index, trace)));
-      deltas.push({ scope: shape.scope, from: shape.from, to: shape.to });
-    });
-  }
-  const blocks = scopes.map(({ name, spans }) => {
-    const scope = Buffer.concat([delimited(1, name), delimited(2, '0.204.0')]);
-    return delimited(2, Buffer.concat([delimited(1, scope), ...spans.map((span) => delimited(2, span))]));
-  });
-  const resource = delimited(1, keyValues(1, resourceAttributes()));
-  const message = delimited(1, Buffer.concat([resource, ...blocks]));
-  const prefix = Buffer.alloc(GRPC_PREFIX_BYTES);
-  prefix.writeUInt32BE(message.length, 1);
-  const bytes = Buffer.concat([prefix, message]);
-  // Spans are in the bytes scope by scope, in the order they were made within each.
-  const inOrder = SCOPES.flatMap((_, scope) => deltas.filter((delta) => delta.scope === scope));
-  const starts = findAll(bytes, littleEndian(START_MARK)).map((at, index) => ({
-    at,
-    delta: inOrder[index]?.from ?? 0,
+export interface Traffic {
+  readonly shape: ShapeName;
+  /** Requests that have whole traces together, and are sent one after the other. */
+  readonly bundles: readonly (readonly Template[])[];
+  readonly tracesABundle: number;
+  readonly spansABundle: number;
+  /** Undefined for the one huge trace, of which not every access has a record. */
+  readonly recordsATrace: number | undefined;
+}
+
+interface Place {
+  readonly trace: number;
+  readonly index: number;
+}
+
+/** Requests of `traces` traces; of `services` it has its own measure. */
+export function buildTraffic(shape: ShapeName, traces = TRACES_A_REQUEST): Traffic {
+  const bundles = shape === 'services' ? serviceBundles() : [[buildTemplate(traces, shape)]];
+  const tracesABundle = shape === 'services' ? TRACES_A_SERVICE_BUNDLE : traces;
+  const recordsATrace = shape === 'huge' ? undefined : SHAPES[shape].filter(({ isAccess }) => isAccess).length;
+  return { shape, bundles, tracesABundle, spansABundle: tracesABundle * SPANS_A_TRACE, recordsATrace };
+}
+
+export function buildTemplate(traces = TRACES_A_REQUEST, shape: ShapeName = 'orders'): Template {
+  return encode(shape, 'shop', placesOf(traces));
+}
+
+function placesOf(traces: number): Place[] {
+  return Array.from({ length: traces * SPANS_A_TRACE }, (_, at) => ({
+    trace: Math.floor(at / SPANS_A_TRACE),
+    index: at % SPANS_A_TRACE,
   }));
-  const ends = findAll(bytes, littleEndian(END_MARK)).map((at, index) => ({ at, delta: inOrder[index]?.to ?? 0 }));
-  const traceIdsAt = findAll(bytes, TRACE_ID_MARK).map((at) => at);
-  if (traceIdsAt.length !== deltas.length || starts.length !== deltas.length || ends.length !== deltas.length) {
-    throw new Error('the marks in the template are not unique');
-  }
-  return { bytes, traceIdsAt, times: [...starts, ...ends] };
 }
 
-function spanOf(shape: Shape, index: number, trace: number): TestSpan {
-  const number = trace.toString(16).padStart(16, '0');
-  const spanId = (at: number): string => (0xa0b0_c0d0_0000_0000n + BigInt(trace * SPANS_A_TRACE + at)).toString(16);
+/** Traces that two of many services tell of, in requests of one to ten spans. */
+function serviceBundles(): Template[][] {
+  const places = placesOf(TRACES_A_SERVICE_BUNDLE);
+  return Array.from({ length: SERVICE_BUNDLES }, (_, bundle) => {
+    const requests: Template[] = [];
+    for (const isSecond of [true, false]) {
+      const service = `service-${mix(bundle * 2 + Number(isSecond)) % SERVICES}`;
+      const own = places.filter(({ index }) => isOfSecondService(index) === isSecond);
+      for (let at = 0, part = 0; at < own.length; part++) {
+        const spans = 1 + (mix(bundle * 100 + part + (isSecond ? 50 : 0)) % SMALL_REQUEST_SPANS_MAX);
+        requests.push(encode('services', service, own.slice(at, at + spans)));
+        at += spans;
+      }
+    }
+    return requests;
+  });
+}
+
+function encode(shape: ShapeName, service: string, places: readonly Place[]): Template {
+  const shapes = SHAPES[shape];
+  const spans = SCOPES.flatMap((name, scope) => {
+    const own = places.filter(({ index }) => shapes[index]?.scope === scope);
+    return own.map((place) => ({ ...place, name, bytes: spanMessage(spanOf(shape, place)) }));
+  });
+  const blocks = SCOPES.map((name) => {
+    const own = spans.filter((span) => span.name === name);
+    if (own.length === 0) return Buffer.alloc(0);
+    const scope = Buffer.concat([delimited(1, name), delimited(2, '0.204.0')]);
+    return delimited(2, Buffer.concat([delimited(1, scope), ...own.map(({ bytes }) => delimited(2, bytes))]));
+  });
+  const resource = delimited(1, keyValues(1, resourceAttributes(service)));
+  const bytes = framed(delimited(1, Buffer.concat([resource, ...blocks])));
+  let at = 0;
+  const placed = spans.map((span) => {
+    at = bytes.indexOf(span.bytes, at);
+    return { ...span, at };
+  });
+  return { bytes, spans: spans.length, layouts: layoutsOf(shape), ...findVariable(placed, shapes) };
+}
+
+/** With gRPC's prefix. */
+export function framed(message: Buffer, isCompressed = false): Buffer {
+  const prefix = Buffer.alloc(GRPC_PREFIX_BYTES);
+  prefix.writeUInt8(Number(isCompressed));
+  prefix.writeUInt32BE(message.length, 1);
+  return Buffer.concat([prefix, message]);
+}
+
+function findVariable(spans: readonly (Place & { bytes: Buffer; at: number })[], shapes: readonly SpanShape[]) {
+  const find = (mark: Buffer) =>
+    spans.flatMap(({ trace, index, bytes, at }) => {
+      const found = allOf(bytes, mark);
+      return found.map((offset) => ({ at: at + offset, trace, index }));
+    });
+  const starts = find(littleEndian(START_MARK)).map(({ index, ...place }) => ({ ...place, slot: 2 * index }));
+  const ends = find(littleEndian(END_MARK)).map(({ index, ...place }) => ({ ...place, slot: 2 * index + 1 }));
+  const holes = HOLES.flatMap((hole, value) =>
+    find(Buffer.from(hole)).map(({ at, trace }) => ({ at, trace, value, digits: hole.length })),
+  );
+  const spanIds = spans.flatMap(({ trace, index, bytes, at }) => {
+    const parent = shapes[index]?.parent ?? -1;
+    return [index, ...(parent < 0 ? [] : [parent])].flatMap((of) =>
+      allOf(bytes, Buffer.from(spanIdMark(trace, of), 'hex')).map((offset) => ({ at: at + offset, trace, index: of })),
+    );
+  });
+  const traceIdsAt = find(Buffer.from(TRACE_ID_MARK, 'hex')).map(({ at }) => at);
+  for (const places of [traceIdsAt, starts, ends]) {
+    if (places.length !== spans.length) throw new Error('the marks in the template are not unique');
+  }
+  return { traceIdsAt, times: [...starts, ...ends], holes, spanIds };
+}
+
+function spanIdMark(trace: number, index: number): string {
+  return (0xa0b0_c0d0_0000_0000n + BigInt(trace * SPANS_A_TRACE + index)).toString(16);
+}
+
+function spanOf(shape: ShapeName, { trace, index }: Place): TestSpan {
+  const span = SHAPES[shape][index];
+  if (span === undefined) throw new Error(`no span ${index} in ${shape}`);
+  const number = shape === 'huge' ? 0 : trace;
+  const parent = span.parent >= 0 ? spanIdMark(trace, span.parent) : shape === 'huge' ? HUGE_ROOT_ID : undefined;
   return {
-    traceId: TRACE_ID_MARK.toString('hex') + number,
-    spanId: spanId(index),
-    ...(shape.parent < 0 ? {} : { parentSpanId: spanId(shape.parent) }),
-    name: shape.name,
-    kind: shape.kind,
+    traceId: TRACE_ID_MARK + number.toString(16).padStart(16, '0'),
+    spanId: spanIdMark(trace, index),
+    ...(parent !== undefined && { parentSpanId: parent }),
+    name: span.name,
+    kind: span.kind,
     startNs: START_MARK,
     endNs: END_MARK,
-    attributes: shape.attributes(trace % 50, trace + 1),
+    attributes: span.attributes(trace % 50, trace + 1),
   };
 }
 
-function resourceAttributes(): Record<string, unknown> {
-  const named = {
-    'service.name': 'shop',
-    'service.namespace': 'retail',
-    'service.version': '2026.11.3',
-    'service.instance.id': '6f1c0a52-8f7e-4f5d-9d7a-0c6f3b1a2e44',
-    'host.name': 'node-17.eu-central.example',
-    'k8s.cluster.name': 'production',
-    'k8s.namespace.name': 'shop',
-    'k8s.pod.name': 'shop-6c9d8b7f5-x2x7q',
-    'container.id': 'd1f5b6a7c8e90f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f708192',
-    'telemetry.sdk.language': 'nodejs',
-  };
-  const filler = Array.from({ length: 15 }, (_, index) => [`deployment.label.${index}`, `value-of-label-${index}`]);
-  return { ...named, ...Object.fromEntries(filler) };
+/** The request that ends the one huge trace: its root, from the first millisecond to the last. */
+export function hugeRoot(unique: Buffer, startMs: number, endMs: number): Buffer {
+  const [shape] = SHAPES.huge;
+  const span = spanMessage({
+    traceId: unique.toString('hex').padEnd(32, '0'),
+    spanId: HUGE_ROOT_ID,
+    name: 'POST /imports',
+    kind: 2,
+    startNs: BigInt(Math.trunc(startMs)) * 1_000_000n,
+    endNs: BigInt(Math.trunc(endMs)) * 1_000_000n,
+    attributes: shape?.attributes(1, 1) ?? {},
+  });
+  const block = delimited(2, Buffer.concat([delimited(1, delimited(1, SCOPES[0])), delimited(2, span)]));
+  return framed(delimited(1, Buffer.concat([delimited(1, keyValues(1, resourceAttributes('shop'))), block])));
 }
 
-/** Fills a buffer of the template's size with a new request: traces that no request before had, starting at `startMs`. */
-export function freshen(buffer: Buffer, template: Template, unique: Buffer, startMs: number): void {
-  for (const at of template.traceIdsAt) {
-    for (let index = 0; index < 8; index++) buffer[at + index] = unique[index] ?? 0;
+/** As the shape says; for `varied` in many orders and lengths of what lies side by side, each within its parent. */
+function layoutsOf(shape: ShapeName): readonly Float64Array[] {
+  const spans = SHAPES[shape];
+  const usual = Float64Array.from(spans.flatMap(({ from, to }) => [from, to]));
+  return shape === 'varied' ? Array.from({ length: LAYOUTS }, (_, seed) => shuffledLayout(spans, seed)) : [usual];
+}
+
+function shuffledLayout(spans: readonly SpanShape[], seed: number): Float64Array {
+  const layout = new Float64Array(2 * spans.length);
+  layout[1] = spans[0]?.to ?? 0;
+  // A span's children share its time in an order and in parts that the seed gives.
+  for (let parent = 0; parent < spans.length; parent++) {
+    const children = spans.flatMap((span, index) => (span.parent === parent ? [index] : []));
+    children.sort((a, b) => mix(seed * 64 + a) - mix(seed * 64 + b));
+    const [from, to] = [layout[2 * parent] ?? 0, layout[2 * parent + 1] ?? 0];
+    const part = (to - from) / Math.max(1, children.length);
+    children.forEach((child, at) => {
+      const length = 0.5 + mix(seed * 64 + child + 32) / 2 ** 33;
+      layout[2 * child] = from + part * (at + 0.1);
+      layout[2 * child + 1] = from + part * (at + 0.1 + 0.8 * length);
+    });
   }
+  return layout;
+}
+
+/**
+ * Fills a buffer of the template's size with a new request: traces that no request before had, the first starting at `startMs`.
+ * The same `unique` gives the same bytes. Spans of the trace of `ofTrace` when all requests are to be one trace.
+ */
+export function freshen(buffer: Buffer, template: Template, unique: Buffer, startMs: number, ofTrace = unique): void {
+  for (const at of template.traceIdsAt) {
+    for (let index = 0; index < 8; index++) buffer[at + index] = ofTrace[index] ?? 0;
+  }
+  const seed = mix(unique.readUInt32LE(0) ^ mix(unique.readUInt32LE(4)));
+  writeTimes(buffer, template, seed, startMs);
+  for (const { at, trace, index } of template.spanIds) {
+    // Distinct within a request, and as random as ids are.
+    buffer.writeUInt32LE(mix(seed ^ mix(trace + 1)), at);
+    buffer.writeUInt32LE(mix(seed + trace * SPANS_A_TRACE + index), at + 4);
+  }
+  for (const { at, digits, trace, value } of template.holes) {
+    let number = mix(seed + trace * HOLES.length + value + 0x5bd1_e995);
+    for (let last = at + digits - 1; last >= at; last--) {
+      buffer[last] = 48 + (number % 10);
+      number = Math.floor(number / 10);
+    }
+  }
+}
+
+/** Each trace takes between half as long and as long as its layout says, and each span begins and ends a little otherwise. */
+function writeTimes(buffer: Buffer, { times, layouts }: Template, seed: number, startMs: number): void {
   const startNs = BigInt(Math.trunc(startMs)) * 1_000_000n;
   const high = Number(startNs >> 32n);
   const low = Number(startNs & 0xffff_ffffn);
-  for (const { at, delta } of template.times) {
-    const sum = low + delta;
+  for (const { at, trace, slot } of times) {
+    const ofTrace = mix(seed + trace);
+    const usual = layouts[ofTrace % layouts.length]?.[slot] ?? 0;
+    const jitter = slot === 0 ? 0 : mix(ofTrace + slot) % JITTER_NS_MAX;
+    const inwards = slot % 2 === 0 ? jitter : -jitter;
+    const sum = low + Math.floor((usual + inwards) * (0.5 + ofTrace / 2 ** 33));
     buffer.writeUInt32LE(sum >>> 0, at);
     buffer.writeUInt32LE(sum > 0xffff_ffff ? high + 1 : high, at + 4);
   }
+}
+
+/** Another number for each number (the end of MurmurHash3): 32 bits to 32 bits, none twice. */
+function mix(value: number): number {
+  let mixed = value >>> 0;
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85eb_ca6b);
+  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2_ae35);
+  return (mixed ^ (mixed >>> 16)) >>> 0;
 }
 
 /** Distinct 8-byte values, never the same in two runs: a random start and a counter. */
@@ -255,7 +288,7 @@ function littleEndian(value: bigint): Buffer {
   return bytes;
 }
 
-function findAll(bytes: Buffer, mark: Buffer): number[] {
+function allOf(bytes: Buffer, mark: Buffer): number[] {
   const found: number[] = [];
   for (let at = bytes.indexOf(mark); at >= 0; at = bytes.indexOf(mark, at + mark.length)) found.push(at);
   return found;

@@ -1,0 +1,222 @@
+import type { AuditRecord } from '../../src/core/record.ts';
+import { checkCounts, checkRecords, countsOf, sentSpans } from './check.ts';
+import { type LoadResult, percentile, runLoad } from './load.ts';
+import { type PipelineName, startCollector } from './peers.ts';
+import { pinThisProcess, pipelineOf, type Receiver } from './receiver.ts';
+import { keepRow, round, type Spread, spreadOf } from './results.ts';
+import type { ShapeName } from './shapes.ts';
+import { otherCores, startSpantrail } from './spantrail.ts';
+import { buildTraffic, type Traffic } from './workload.ts';
+
+export interface PairsOptions {
+  readonly pipelines: readonly PipelineName[];
+  readonly shape: ShapeName;
+  readonly gzip: boolean;
+  readonly pairs: number;
+  /** Of each load; the same for both sides, so that they do the same work. */
+  readonly spans: number;
+  readonly connections: number;
+  readonly slots: number;
+  readonly cores: string;
+  readonly serveArguments: readonly string[];
+  /** Results go into the files that the page is drawn from. */
+  readonly keep: boolean;
+}
+
+/** One load on one side. */
+interface Round {
+  /** Until idle: everything stored, compacted, written. */
+  readonly cpuMicrosASpan: number;
+  readonly spansPerSecond: number;
+  readonly peakMemoryMiB: number;
+  readonly refused: Readonly<Record<string, number>>;
+}
+
+export interface PeerRow {
+  readonly shape: ShapeName;
+  readonly gzip: boolean;
+  readonly pipeline: PipelineName;
+  readonly spans: number;
+  /** CPU a span of Spantrail's, in that of the Collector just after it. */
+  readonly ratio: Spread;
+  readonly spantrail: {
+    readonly cpuMicrosASpan: Spread;
+    readonly spansPerSecond: Spread;
+    readonly peakMemoryMiB: number;
+  };
+  readonly collector: {
+    readonly cpuMicrosASpan: Spread;
+    readonly spansPerSecond: Spread;
+    readonly peakMemoryMiB: number;
+  };
+  readonly halfLoad: HalfLoad;
+  /** Of how many records each word was compared with the spans that were sent. */
+  readonly comparedRecords: number;
+  readonly pairs: readonly { readonly spantrail: Round; readonly collector: Round }[];
+}
+
+interface HalfLoad {
+  readonly spansPerSecond: number;
+  readonly ackMs: { readonly p50: number; readonly p99: number };
+  readonly peakMemoryMiB: number;
+  /** Requests by the time until they were acknowledged: up to this many milliseconds. */
+  readonly histogram: readonly (readonly [upToMs: number, requests: number])[];
+}
+
+const HALF_LOAD_SECONDS = 10;
+const MEBIBYTE = 1024 ** 2;
+/** Enough for what is remembered of earlier traces to be at work. */
+const COMPARED_SPANS = 6 * 512;
+
+/** Loads Spantrail and a Collector in turn and tells what each costs a span. Both run all the time; the idle one costs nothing. */
+export async function runPairs(options: PairsOptions): Promise<void> {
+  const traffic = buildTraffic(options.shape);
+  pinThisProcess(otherCores(options.cores));
+  const comparedRecords = await compareRecords(traffic, options);
+  for (const pipeline of options.pipelines) {
+    const row = { ...(await comparePeer(pipeline, traffic, options)), comparedRecords };
+    process.stdout.write(`${JSON.stringify(row)}\n`);
+    process.stderr.write(lineOf(row));
+    if (options.keep) keepRow<PeerRow>('peers', row, peerKey);
+  }
+}
+
+export const peerKey = ({ shape, gzip, pipeline }: PeerRow) => `${shape} ${gzip} ${pipeline}`;
+
+async function comparePeer(pipeline: PipelineName, traffic: Traffic, options: PairsOptions) {
+  const spantrail = await startSpantrail({ ...options, store: 'null' });
+  try {
+    const collector = await startCollector(pipeline, options.cores);
+    try {
+      const pairs: { spantrail: Round; collector: Round }[] = [];
+      // The first pair is warm-up.
+      for (let pair = 0; pair <= options.pairs; pair++) {
+        const round = {
+          spantrail: await load(spantrail, traffic, options),
+          collector: await load(collector, traffic, options),
+        };
+        if (pair > 0) pairs.push(round);
+      }
+      const halfLoad = await loadByHalf(spantrail, traffic, pairs, options);
+      const { shape, gzip, spans } = options;
+      const ratio = spreadOf(pairs.map((pair) => pair.spantrail.cpuMicrosASpan / pair.collector.cpuMicrosASpan));
+      const sideOf = (side: 'spantrail' | 'collector') => summaryOf(pairs.map((pair) => pair[side]));
+      return {
+        ...{ shape, gzip, pipeline, spans, ratio, halfLoad, pairs },
+        ...{ spantrail: sideOf('spantrail'), collector: sideOf('collector') },
+      };
+    } finally {
+      await collector.stop();
+    }
+  } finally {
+    await spantrail.stop();
+  }
+}
+
+function summaryOf(rounds: readonly Round[]) {
+  return {
+    cpuMicrosASpan: spreadOf(rounds.map((one) => one.cpuMicrosASpan)),
+    spansPerSecond: spreadOf(rounds.map((one) => one.spansPerSecond)),
+    peakMemoryMiB: Math.max(...rounds.map((one) => one.peakMemoryMiB)),
+  };
+}
+
+async function load(receiver: Receiver, traffic: Traffic, options: PairsOptions): Promise<Round> {
+  receiver.forgetPeak();
+  const before = receiver.apiUrl ? countsOf(await pipelineOf(receiver.apiUrl)) : undefined;
+  const cpuBefore = receiver.cpuSeconds();
+  const result = await loadWith(receiver, traffic, options);
+  await receiver.untilIdle();
+  const cpuSeconds = receiver.cpuSeconds() - cpuBefore;
+  if (receiver.apiUrl && before) checkCounts(traffic, before, countsOf(await pipelineOf(receiver.apiUrl)), result);
+  return {
+    cpuMicrosASpan: round((cpuSeconds / result.acknowledgedSpans) * 1e6),
+    spansPerSecond: Math.round((result.acknowledgedSpans / result.elapsedMs) * 1000),
+    peakMemoryMiB: Math.round(receiver.peakMemoryBytes() / MEBIBYTE),
+    refused: result.refused,
+  };
+}
+
+function loadWith(
+  { grpcPort }: Receiver,
+  traffic: Traffic,
+  { connections, slots, gzip, spans }: PairsOptions,
+  more: { readonly rate?: number; readonly sending?: (bytes: Buffer) => void; readonly spans?: number } = {},
+): Promise<LoadResult> {
+  const spansMax = more.spans ?? spans;
+  return runLoad({
+    port: grpcPort,
+    connections,
+    slots,
+    traffic,
+    gzip,
+    seconds: Number.POSITIVE_INFINITY,
+    ...more,
+    spansMax,
+  });
+}
+
+/** How long an acknowledgement takes at half of what it took at most. */
+async function loadByHalf(
+  receiver: Receiver,
+  traffic: Traffic,
+  pairs: readonly { readonly spantrail: Round }[],
+  options: PairsOptions,
+): Promise<HalfLoad> {
+  const rate = spreadOf(pairs.map(({ spantrail }) => spantrail.spansPerSecond)).median / 2;
+  receiver.forgetPeak();
+  const spans = Math.min(options.spans, rate * HALF_LOAD_SECONDS);
+  const { latenciesMs, acknowledgedSpans, elapsedMs } = await loadWith(receiver, traffic, options, { rate, spans });
+  await receiver.untilIdle();
+  return {
+    spansPerSecond: Math.round((acknowledgedSpans / elapsedMs) * 1000),
+    ackMs: { p50: round(percentile(latenciesMs, 50)), p99: round(percentile(latenciesMs, 99)) },
+    peakMemoryMiB: Math.round(receiver.peakMemoryBytes() / MEBIBYTE),
+    histogram: histogramOf(latenciesMs),
+  };
+}
+
+/** In steps of a doubling, from half a millisecond. */
+function histogramOf(ascending: readonly number[]): (readonly [number, number])[] {
+  const counts = new Map<number, number>();
+  for (const ms of ascending) {
+    const upToMs = 2 ** Math.max(-1, Math.ceil(Math.log2(ms)));
+    counts.set(upToMs, (counts.get(upToMs) ?? 0) + 1);
+  }
+  return [...counts];
+}
+
+/** A load of its own into a store that can be read, whose records must say what was sent; how many there were. */
+async function compareRecords(traffic: Traffic, options: PairsOptions): Promise<number> {
+  const spantrail = await startSpantrail({ ...options, store: 'memory' });
+  try {
+    const sent: Buffer[] = [];
+    const before = countsOf(await pipelineOf(spantrail.apiUrl ?? ''));
+    const spans = Math.min(COMPARED_SPANS, options.spans);
+    const result = await loadWith(spantrail, traffic, options, {
+      spans,
+      sending: (bytes) => sent.push(Buffer.from(bytes)),
+    });
+    await spantrail.untilIdle();
+    checkCounts(traffic, before, countsOf(await pipelineOf(spantrail.apiUrl ?? '')), result);
+    const answer = await fetch(`${spantrail.apiUrl}/api/v1/export?inner=true`);
+    const lines = (await answer.text()).split('\n').filter((line) => line.startsWith('{"@timestamp"'));
+    const records = lines.map((line) => JSON.parse(line) as AuditRecord);
+    checkRecords(sentSpans(sent), records, traffic.recordsATrace !== undefined);
+    return records.length;
+  } finally {
+    await spantrail.stop();
+  }
+}
+
+function lineOf({ shape, gzip, pipeline, ratio, spantrail, collector, halfLoad, comparedRecords }: PeerRow): string {
+  const side = ({ cpuMicrosASpan: { median, least, most }, spansPerSecond, peakMemoryMiB }: PeerRow['spantrail']) =>
+    `${median} µs a span (${least} to ${most}), ${spansPerSecond.median} spans/s, ${peakMemoryMiB} MiB`;
+  return [
+    `${shape}${gzip ? ', gzip' : ''} against otlp → ${pipeline}: ${ratio.median} (${ratio.least} to ${ratio.most})`,
+    `  Spantrail  ${side(spantrail)}`,
+    `  Collector  ${side(collector)}`,
+    `  half load  ${halfLoad.spansPerSecond} spans/s acknowledged after ${halfLoad.ackMs.p50} ms p50, ${halfLoad.ackMs.p99} ms p99, ${halfLoad.peakMemoryMiB} MiB`,
+    `  compared   ${comparedRecords} records\n`,
+  ].join('\n');
+}
