@@ -4,7 +4,7 @@ import { open, type Reader, type Response } from 'maxmind';
 import { AppError, describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { AuditRecord } from '../core/record.ts';
-import type { RecordWrite } from '../core/settlement.ts';
+import { editable, type RecordWrite } from '../core/settlement.ts';
 
 /** Addresses whose places are remembered; then it begins anew. */
 const ADDRESSES_REMEMBERED_MAX = 10_000;
@@ -77,11 +77,11 @@ export async function openPlaces(options: PlacesOptions): Promise<Places> {
   return {
     annotate(writes) {
       if (databases.length === 0) return;
-      for (const { record } of writes) {
-        const { source } = record;
+      for (const write of writes) {
+        const { source } = write.record;
         const place = source?.ip === undefined ? undefined : find(source.ip);
         // Records of one trace share their source, so that it gets a new one. What was told by the evidence stays.
-        if (place !== undefined) record.source = { ...place, ...source };
+        if (place !== undefined) editable(write).source = { ...place, ...source };
       }
     },
     reload,

@@ -22,6 +22,19 @@ export function createRedaction(settings: Pick<Settings, 'redact'>, counters: Co
   return createRecordRedaction(redactSettings(settings), (rule, found) => counters.add('redacted', found, { rule }));
 }
 
+/** Does redaction leave a record as it is? */
+export function createCleanCheck(settings: Pick<Settings, 'redact'>): (record: AuditRecord) => boolean {
+  let found = 0;
+  const redact = createRecordRedaction(redactSettings(settings), (_, more) => {
+    found += more;
+  });
+  return (record) => {
+    found = 0;
+    redact({ ...record });
+    return found === 0;
+  };
+}
+
 /** Spans as they may be shown: names and errors without secrets, and without values that a database quotes. */
 export function createSpanRedaction(settings: Pick<Settings, 'redact'>): (span: Span) => Span {
   const redactors = compileRedactors(redactSettings(settings));

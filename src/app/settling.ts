@@ -9,9 +9,11 @@ import type { Settle, SettleSteps } from '../core/settlement.ts';
 import { observe } from '../coverage/observe.ts';
 import { createExamine } from '../enrich/examine.ts';
 import { createSettle, createSettleSteps } from '../enrich/settle.ts';
+import { TraceForms } from '../enrich/trace-forms.ts';
 import { ENRICH_KEYS } from '../enrich/where.ts';
 import { compileKeys, type KeySet } from '../otlp/key-set.ts';
 import { mappingsOf } from './mappings.ts';
+import { createCleanCheck } from './redaction.ts';
 
 /** What turns evidence into records, compiled once from the settings; each worker makes its own. */
 export interface Settling {
@@ -20,6 +22,8 @@ export interface Settling {
   readonly examine: Examine;
   readonly keys: KeySet;
   readonly isAccessLog: (log: LogRecord) => boolean;
+  /** Traces that say the same as others; of one shard. */
+  readonly forms: TraceForms;
   /** Absent while coverage is not watched. */
   readonly observe?: Observe;
 }
@@ -44,6 +48,7 @@ export function createSettling(settings: SettlingSettings): Settling {
     settleSteps: createSettleSteps(rules, enrich),
     examine: createExamine(rules),
     keys: compileKeys([...rules.keys, ...ENRICH_KEYS], rules.logKeys),
+    forms: new TraceForms({ isSecret: rules.isSecret, isClean: createCleanCheck(settings) }),
     isAccessLog: (log) => recogniseLog(log, rules).kind === 'access',
     ...(settings.coverage.enabled ? { observe } : {}),
   };

@@ -55,8 +55,8 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
       places.annotate(writes);
       pressure.annotate(writes);
       learning.remember(writes);
-      // Last: what the others need of a record is there.
-      for (const { record } of writes) redact(record);
+      // Last: what the others need of a record is there. What has a form was found to hold nothing.
+      for (const write of writes) if (write.form === undefined) redact(write.record);
     },
     close: async () => {
       places.close();
@@ -74,7 +74,10 @@ function createLearning(learn: Sources['learn'], log: StageLog) {
   const told = new WeakMap<AuditRecord, Pick<AuditRecord, 'session' | 'user'>>();
   return {
     remember(writes: readonly RecordWrite[]): void {
-      for (const { record } of writes) {
+      for (const write of writes) {
+        // No session has a form.
+        if (write.form !== undefined) continue;
+        const { record } = write;
         const { session, user } = record;
         if (session) told.set(record, { session: { ...session }, ...(user && { user: { ...user } }) });
       }

@@ -77,6 +77,11 @@ export interface RecordWrite {
   readonly mayBeElsewhere?: true | 'moved';
 }
 
+/** The record of a write to be changed in place. */
+export function editable(write: RecordWrite): AuditRecord {
+  return write.edit?.() ?? write.record;
+}
+
 /** One settled trace on its way to the store and then to the settle journal. */
 export interface SettledTrace {
   readonly namespace: string;

@@ -1,18 +1,17 @@
 import type { FrameNote } from './evidence.ts';
 
-/** Spans of one trace that are looked at as columns; larger ones are seldom alike. */
+/** Spans of one trace that are looked at as columns; larger traces are seldom alike. */
 export const COLUMN_SPANS_MAX = 64;
 
 /**
- * The spans of one trace as columns, with what they say as objects that are known from spans before. One that is filled again and
+ * The spans of one trace as columns, with what they say as objects that are known from spans before. It is filled again and
  * again: nothing is made for a span. Ids and times are big halves and small halves, unsigned 32 bits.
  */
 export class SpanColumns {
   count = 0;
-  /** The same object for spans that say the same; see `Span.content`. */
-  readonly contents: object[] = [];
-  /** Number of the content, from 1. */
-  readonly contentNumbers = new Int32Array(COLUMN_SPANS_MAX);
+  /** Number of what the span says: the same for spans that say the same; see `Span.content`. */
+  readonly contents = new Float64Array(COLUMN_SPANS_MAX);
+  /** Of the frame that it came in. */
   readonly notes: FrameNote[] = [];
   readonly idHigh = new Uint32Array(COLUMN_SPANS_MAX);
   readonly idLow = new Uint32Array(COLUMN_SPANS_MAX);
@@ -26,6 +25,8 @@ export class SpanColumns {
   readonly endLow = new Uint32Array(COLUMN_SPANS_MAX);
   /** Of the span; its trace state is empty. */
   readonly flags = new Int32Array(COLUMN_SPANS_MAX);
-  /** CRC-32 of the span's bytes, begun with what stands for its sender (`noteBits`). */
-  readonly crcs = new Uint32Array(COLUMN_SPANS_MAX);
+  /** Where the span's own bytes are. */
+  readonly payloads: Uint8Array[] = [];
+  readonly itemStart = new Int32Array(COLUMN_SPANS_MAX);
+  readonly itemEnd = new Int32Array(COLUMN_SPANS_MAX);
 }

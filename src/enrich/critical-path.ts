@@ -89,17 +89,24 @@ function walk(tree: TraceTree, timeline: Timeline, from: number): Map<number, nu
  * of their start.
  */
 export function criticalPath(tree: TraceTree, timeline: Timeline, from: number): CriticalStep[] {
-  const longest = [...walk(tree, timeline, from)];
-  if (longest.length > LIST_ITEMS_MAX) {
-    longest.sort(([left, leftTime], [right, rightTime]) => rightTime - leftTime || left - right);
-    longest.length = LIST_ITEMS_MAX;
-  }
-  sorted(longest, ([left], [right]) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0) || left - right);
-  return longest.map(([index, spent]) => {
+  return criticalSteps(tree, timeline, from).map(([index, spent]) => {
     const span = tree.spans[index];
     assert(span, 'the walk visits spans of the tree');
     const service = serviceName(span.resource);
     const [name, id] = [clip(span.name), span.spanId];
     return service ? { service, name, span_id: id, self_time: spent } : { name, span_id: id, self_time: spent };
   });
+}
+
+/** The same as indexes of spans and the nanoseconds spent in each. */
+export function criticalSteps(tree: TraceTree, timeline: Timeline, from: number): [index: number, spent: number][] {
+  const longest = [...walk(tree, timeline, from)];
+  if (longest.length > LIST_ITEMS_MAX) {
+    longest.sort(([left, leftTime], [right, rightTime]) => rightTime - leftTime || left - right);
+    longest.length = LIST_ITEMS_MAX;
+  }
+  return sorted(
+    longest,
+    ([left], [right]) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0) || left - right,
+  );
 }

@@ -8,9 +8,13 @@ const ID_HEX_DIGITS = 32;
 const PIECES_MAX = 0x7fff_ffff;
 
 function digest(...parts: readonly string[]): string {
+  return hash('sha256', framed(...parts), 'hex').slice(0, ID_HEX_DIGITS);
+}
+
+function framed(...parts: readonly string[]): string {
   let text = '';
   for (const part of parts) text += text === '' ? `${part.length}:${part}` : `,${part.length}:${part}`;
-  return hash('sha256', text, 'hex').slice(0, ID_HEX_DIGITS);
+  return text;
 }
 
 /**
@@ -20,6 +24,12 @@ function digest(...parts: readonly string[]): string {
  */
 export function spanRecordId(namespace: string, traceId: string, spanId: string): string {
   return digest('span', namespace, traceId, spanId);
+}
+
+/** The same function for the spans of one trace. */
+export function spanRecordIds(namespace: string, traceId: string): (spanId: string) => string {
+  const prefix = framed('span', namespace, traceId);
+  return (spanId) => hash('sha256', `${prefix},${spanId.length}:${spanId}`, 'hex').slice(0, ID_HEX_DIGITS);
 }
 
 /**

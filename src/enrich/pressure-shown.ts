@@ -1,6 +1,6 @@
 import { formatTimestamp } from '../core/clock.ts';
 import type { AuditRecord, PressureMetric } from '../core/record.ts';
-import type { RecordWrite } from '../core/settlement.ts';
+import { editable, type RecordWrite } from '../core/settlement.ts';
 import type { MeasuredResource, PressureMemory, Series } from './pressure.ts';
 import { keyOfPlace, type MeasuredPlace, nameOfPlace, placeOfRecord } from './pressure-places.ts';
 import type { RingPoint } from './pressure-ring.ts';
@@ -45,13 +45,14 @@ export function showPressure(
   const show = createShow(memory, rules, settings, counts);
   const whereabouts = writes.map(({ record }) => whereOf(placeOfRecord(record)));
   const byTrace = whereaboutsByTrace(writes, whereabouts);
-  for (const [index, { record, timestampNs }] of writes.entries()) {
+  for (const [index, write] of writes.entries()) {
+    const { record, timestampNs } = write;
     const own = whereabouts[index];
     if (own === undefined || record.audit.superseded_by !== undefined) continue;
     const startMs = Number(timestampNs) / 1e6;
     const shown = show(allOf(record, own, byTrace), startMs, startMs + record.event.duration / 1e6);
     if (shown === undefined) continue;
-    record.audit.pressure = shown;
+    editable(write).audit.pressure = shown;
     counts.records++;
   }
   return counts;

@@ -68,6 +68,11 @@ function oneLine(text: string, charsMax: number): string {
   return line.length > charsMax ? `${line.slice(0, charsMax - 1).replace(/[\ud800-\udbff]$/, '')}…` : line;
 }
 
+/** How a sentence ends: how long it took, nanoseconds. */
+export function tookText(nanoseconds: number): string {
+  return nanoseconds > 0 ? `, ${describeDuration(nanoseconds)}` : '';
+}
+
 /** `41 ms`, `3.2 s`, `2 min 5 s`: at most two numbers, as a person would say it. */
 export function describeDuration(nanoseconds: number): string {
   if (nanoseconds < 1e3) return `${nanoseconds} ns`;
@@ -187,7 +192,7 @@ function reasonIn(record: Omit<AuditRecord, 'message'>): string {
  */
 export function describeAccess(record: Omit<AuditRecord, 'message'>): string {
   const unknown = record.event.outcome === 'unknown' && record.audit.decision === 'none' ? ', outcome unknown' : '';
-  const took = record.event.duration > 0 ? `, ${describeDuration(record.event.duration)}` : '';
+  const took = tookText(record.event.duration);
   const around = record.audit.join.state === 'out_of_band' ? ' around the application' : '';
   return `${whoIn(record)} ${deedIn(record)}${fromIn(record)}${around}${reasonIn(record)}${unknown}${took}`;
 }

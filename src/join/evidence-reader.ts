@@ -1,6 +1,10 @@
 import { AppError, describeError } from '../core/errors.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
+import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { type KeySet, PayloadReader, SpanContents } from '../otlp/decode.ts';
+import { RawSpans } from '../otlp/raw-spans.ts';
+import type { SpanContent } from '../otlp/span-contents.ts';
+import { TRACE_ID_BYTES } from '../otlp/wire.ts';
 import { isShortage } from '../wal/disk.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { type FramePosition, positionKey } from '../wal/segment-format.ts';
@@ -46,6 +50,9 @@ export class EvidenceReader {
   readonly #readFrame: (position: FramePosition) => StoredFrame;
   readonly #keys: KeySet;
   readonly #contents = new SpanContents();
+  readonly #raw = new RawSpans();
+  /** Spans of the trace in the columns that had to be decoded, by place. */
+  readonly #decoded: (Span | undefined)[] = [];
   readonly #open = new Map<number, OpenFrame>();
   #cachedBytes = 0;
 
@@ -80,6 +87,48 @@ export class EvidenceReader {
       }
     }
     return unreadable;
+  }
+
+  /**
+   * Reads all spans of a trace into the columns; false when they are not for columns. Then, as always, `read` tells what they
+   * say, and what was decoded here is not decoded again if it is the next that is asked.
+   */
+  columns(pieces: readonly Piece[], columns: SpanColumns, whose: Whose): boolean {
+    columns.count = 0;
+    this.#decoded.length = 0;
+    if (pieces.length > COLUMN_SPANS_MAX) return false;
+    for (const piece of pieces) {
+      if (piece.isLog || !this.#column(piece, columns, whose)) return false;
+      columns.count++;
+    }
+    return true;
+  }
+
+  #column(piece: Piece, columns: SpanColumns, whose: Whose): boolean {
+    let opened: OpenFrame;
+    try {
+      opened = this.#openFrame(piece);
+    } catch {
+      // Reading it as evidence tells what is wrong.
+      return false;
+    }
+    const { frame, reader } = opened;
+    const found = reader.column(piece.itemStart, columns, this.#raw);
+    if (found < 0 || frame.note.namespace !== whose.namespace || !this.#isOf(whose, columns)) return false;
+    if (found > 0) return true;
+    const span = reader.span(piece.itemStart);
+    this.#decoded[columns.count] = span;
+    const content = span.content as SpanContent | undefined;
+    if (content === undefined) return false;
+    this.#raw.keep(content);
+    columns.contents[columns.count] = content.number;
+    return true;
+  }
+
+  /** Has the span that was read last the trace id in question? */
+  #isOf({ traceId }: Whose, { count, payloads }: SpanColumns): boolean {
+    const payload = payloads[count] as Buffer;
+    return payload.toString('hex', this.#raw.traceIdAt, this.#raw.traceIdAt + TRACE_ID_BYTES) === traceId;
   }
 
   #log(place: EvidencePlace, whose: Whose): LogRecord {

@@ -3,7 +3,7 @@ import { assert } from '../core/assert.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
-import type { SettledBatch } from './batch.ts';
+import { BatchPacker, BatchUnpacker, type PackedBatch } from './batch-crossing.ts';
 import type { JoinShard } from './shard.ts';
 import type { ShardHandle } from './shard-handle.ts';
 
@@ -29,10 +29,14 @@ export interface FrameSource {
 
 /** Serves a shard on its own thread. An error ends the thread, and with it the process: what was acknowledged is on disk. */
 export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSource): void {
+  const packer = new BatchPacker();
   let firstSegment = 0;
   const calls: Record<Answered, (...args: never[]) => unknown> = {
     endReplay: shard.endReplay.bind(shard),
-    take: shard.take.bind(shard),
+    take: (nowMs: number, recordsMax: number) => {
+      const batch = shard.take(nowMs, recordsMax);
+      return batch && packer.pack(batch);
+    },
     stored: shard.stored.bind(shard),
     nextDueAtMs: shard.nextDueAtMs.bind(shard),
     flush: shard.flush.bind(shard),
@@ -53,7 +57,9 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
     else if (request.kind === 'forgetIgnored') shard.forgetIgnored(request.segment);
     else {
       const call = calls[request.name] as (...args: readonly unknown[]) => unknown;
-      port.postMessage({ number: request.number, result: call(...request.args) } satisfies Answer);
+      const result = call(...request.args);
+      const transfer = request.name === 'take' && result ? [(result as PackedBatch).records.bytes] : [];
+      port.postMessage({ number: request.number, result } satisfies Answer, transfer);
     }
   });
 }
@@ -63,6 +69,7 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
  * is rejected with its error.
  */
 export function threadShard(worker: Worker): ShardHandle {
+  const unpacker = new BatchUnpacker();
   const waiting = new Map<number, { resolve: (result: unknown) => void; reject: (reason: unknown) => void }>();
   let number = 0;
   let death: unknown;
@@ -95,7 +102,10 @@ export function threadShard(worker: Worker): ShardHandle {
     replayFrom: (segment) => worker.postMessage({ kind: 'replayFrom', segment } satisfies Request),
     forgetIgnored: (segment) => worker.postMessage({ kind: 'forgetIgnored', segment } satisfies Request),
     endReplay: (nowMs) => call('endReplay', nowMs),
-    take: (nowMs, recordsMax) => call<SettledBatch | undefined>('take', nowMs, recordsMax),
+    take: async (nowMs, recordsMax) => {
+      const packed = await call<PackedBatch | undefined>('take', nowMs, recordsMax);
+      return packed && unpacker.unpack(packed);
+    },
     stored: (batchNumber, positions) => call('stored', batchNumber, positions),
     nextDueAtMs: (nowMs) => call('nextDueAtMs', nowMs),
     flush: () => call('flush'),

@@ -2,6 +2,7 @@ import { assert } from '../core/assert.ts';
 import type { CoverageNote, Observe } from '../core/coverage.ts';
 import type { Examine, Span } from '../core/evidence.ts';
 import type { BySignal, FreshCounts, Settle, SettledTrace, SettleSteps } from '../core/settlement.ts';
+import type { TraceForms } from '../enrich/trace-forms.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import { eachPlace, type JournalEntry, type JournalHead, type JournalPosition } from '../wal/settle-journal.ts';
@@ -25,6 +26,8 @@ export interface JoinShardOptions extends EvidenceIndexOptions {
   /** The same in steps, and what each piece says by itself: for traces of more evidence than one settle looks at. */
   readonly settleSteps: SettleSteps;
   readonly examine: Examine;
+  /** What is known of traces that say the same. */
+  readonly forms?: TraceForms;
   /** What the fresh evidence of each settle says of coverage; without it nothing is noted. */
   readonly observe?: Observe;
   /** Without waiting; throws when the frame is gone or damaged. */

@@ -3,6 +3,8 @@ import type { CoverageNote, Observe } from '../core/coverage.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import type { SettleReason } from '../core/record.ts';
 import type { BySignal, EvidenceCounts, FreshCounts, Settle, SettledTrace, Settlement } from '../core/settlement.ts';
+import { SpanColumns } from '../core/span-columns.ts';
+import type { FormedSettlement, TraceForms } from '../enrich/trace-forms.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import { type EvidencePlace, eachPlace, type JournalEntry } from '../wal/settle-journal.ts';
 import { countFresh, horizonOf, NO_COUNTS, type SetAside, type StampedTrace, stampTrace } from './batch.ts';
@@ -14,6 +16,8 @@ export interface TraceSettlerOptions {
   /** What the fresh evidence of each settle says of coverage; without it nothing is noted. */
   readonly observe?: Observe;
   readonly reader: EvidenceReader;
+  /** What is known of traces that say the same; without it each is settled by itself. */
+  readonly forms?: TraceForms;
 }
 
 /** One trace that is due. */
@@ -67,15 +71,75 @@ interface Selected {
   readonly isBeyond: boolean;
 }
 
+/** A trace settled from all its evidence. */
+interface Whole {
+  readonly one: SettledOne;
+  readonly found: FoundEvidence;
+  readonly settlement: Settlement | undefined;
+}
+
+/** Nothing is known of the trace, or was ever, and nothing of it is known to be gone. */
+function isFirst({ previous, isForgotten, isRepeat, traceId }: DueTrace): boolean {
+  return previous === undefined && !isForgotten && !isRepeat && traceId !== '';
+}
+
+/** As `stampTrace` does for a first settle. */
+function formedOne(due: DueTrace, { rank, writes, counts, fresh, coverage }: FormedSettlement): SettledOne {
+  const { namespace, traceId, reason, through, settles, horizonMs, nowMs, fresh: pieces } = due;
+  return {
+    trace: { namespace, traceId, reason, rank, revision: 1, writes },
+    entry: {
+      ...{
+        namespace,
+        traceId,
+        through,
+        rank,
+        revision: 1,
+        settledAtMs: nowMs,
+        reason,
+        settles,
+        isLost: false,
+        horizonMs,
+      },
+      records: writes.map(({ id, timestampNs }) => ({ id, timestampNs, firstRevision: 1 })),
+      ...{ pieces, counts, fresh },
+    },
+    superseded: [],
+    setAside: [],
+    coverage,
+    pieces: pieces.length,
+  };
+}
+
 /** Settles a trace from its new evidence and all that the journal knows of it, and says what the journal is to know next. */
 export class TraceSettler {
   readonly #options: TraceSettlerOptions;
+  readonly #columns = new SpanColumns();
 
   constructor(options: TraceSettlerOptions) {
     this.#options = options;
   }
 
+  /** By the form of its like, if one is known; else as a whole. */
   settle(due: DueTrace): SettledOne {
+    const { forms } = this.#options;
+    const columns = this.#columns;
+    if (forms === undefined || !isFirst(due) || !this.#options.reader.columns(due.fresh, columns, due)) {
+      return this.#settleWhole(due).one;
+    }
+    const advice = forms.advise(columns, due);
+    if (advice === 'settle') return formedOne(due, forms.settle(columns, due));
+    const { one, found, settlement } = this.#settleWhole(due);
+    const { trace, entry, coverage } = one;
+    if (advice === undefined || trace === undefined || settlement === undefined || settlement.superseded.size > 0)
+      return one;
+    const whole = { rank: trace.rank, writes: trace.writes, counts: entry.counts, fresh: entry.fresh, coverage };
+    if (advice === 'check') forms.check(forms.settle(columns, due), whole);
+    else if (one.setAside.length === 0) forms.learn({ ...whole, spans: found.spans });
+    return one;
+  }
+
+  #settleWhole(due: DueTrace): Whole {
     const { namespace, traceId, fresh, previous } = due;
     const { reader } = this.#options;
     const selected = this.#select(due);
@@ -100,7 +164,8 @@ export class TraceSettler {
     const noted = guarded(() => this.#observe(namespace, found, previous !== undefined, !stamped.entry.isLost));
     if ('thrown' in noted) setAside.push({ ...reader.setAside(fresh, 'settle', noted.thrown), pieces: 0 });
     const coverage = 'thrown' in noted ? [] : noted.result;
-    return { ...stamped, setAside, coverage, pieces: found.spans.length + found.logs.length };
+    const one = { ...stamped, setAside, coverage, pieces: found.spans.length + found.logs.length };
+    return { one, found, settlement };
   }
 
   /** Settles log records of one frame that name no trace, each by itself. */

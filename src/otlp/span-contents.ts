@@ -1,10 +1,20 @@
 import type { FrameNote, Resource, Scope, Span } from '../core/evidence.ts';
 
 /** What a span says but for ids, times and how many attributes nobody asked for. Shared by all spans that say the same. */
-export type SpanContent = Pick<
-  Span,
-  'name' | 'kind' | 'attributes' | 'events' | 'statusCode' | 'statusMessage' | 'resource' | 'scope'
->;
+export interface SpanContent
+  extends Pick<
+    Span,
+    'name' | 'kind' | 'attributes' | 'events' | 'statusCode' | 'statusMessage' | 'resource' | 'scope'
+  > {
+  /** No other content has it. */
+  readonly number: number;
+}
+
+let contents = 0;
+
+export function numberContent(): number {
+  return ++contents;
+}
 
 /** Slots, a power of two: what the services of one Collector say in a moment, with room for values that vary. */
 const SLOTS = 8192;
@@ -131,7 +141,7 @@ export class SpanContents {
 }
 
 /** Of no use against an attacker, who could only make contents displace each other. */
-function hashOf(view: DataView, start: number, end: number, seed: number): number {
+export function hashOf(view: DataView, start: number, end: number, seed: number): number {
   let hash = seed | 0;
   let at = start;
   for (; at + 4 <= end; at += 4) {
@@ -164,10 +174,12 @@ export function isPlain({ tokens, sessions }: FrameNote): boolean {
 
 /** What a judgement of a span goes by besides its bytes: whom it comes from, and whether it is a root. */
 export function seedOf({ note, parentSpanId }: Span): number {
-  const { trusted, vouches, tokens } = note;
-  return (
-    Number(trusted) | (Number(vouches) << 1) | (Number(tokens !== undefined) << 2) | (Number(parentSpanId === '') << 3)
-  );
+  return trustOf(note) | (Number(parentSpanId === '') << 3);
+}
+
+/** Three bits: how far a sender is trusted. */
+export function trustOf({ trusted, vouches, tokens }: FrameNote): number {
+  return Number(trusted) | (Number(vouches) << 1) | (Number(tokens !== undefined) << 2);
 }
 
 /** Gives the span the content: one field after the other, because this is done for nearly every span. */

@@ -1,0 +1,354 @@
+import { clip } from '../access/attributes.ts';
+import type { CoverageNote } from '../core/coverage.ts';
+import { type Span, STATUS_CODE } from '../core/evidence.ts';
+import { PATH_STEPS_MAX } from '../core/limits.ts';
+import type { AuditRecord, CriticalStep, PathStep } from '../core/record.ts';
+import type { BySignal, EvidenceCounts, FreshCounts, RecordWrite } from '../core/settlement.ts';
+import { type FormTree, KEY_WORDS } from './form-tree.ts';
+import { tookText } from './sentence.ts';
+import { GAP, type NoteForm, type RecordForm, type SpanForm, type TraceForm } from './trace-form.ts';
+import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
+import { placeOf, serviceName } from './where.ts';
+
+/** A trace that was settled as a whole, to be the pattern of others. */
+export interface Pattern {
+  /** In the order of the columns, with their names as records have them. */
+  readonly spans: readonly Span[];
+  readonly writes: readonly RecordWrite[];
+  readonly counts: BySignal<EvidenceCounts>;
+  readonly fresh: BySignal<FreshCounts>;
+  readonly coverage: readonly CoverageNote[];
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+/** Room in gaps. Numbers are whole nanoseconds, at most 2^53 and perhaps negative. */
+const WIDTH = { time: 30, number: 17, spanId: 16, traceId: 32, recordId: 32, took: 24, reason: 17, skew: 22 } as const;
+
+/** A message that is longer may have been cut. */
+const MESSAGE_CHARS_MAX = 4000;
+
+/** The pattern has what no form can tell of. */
+class Unformable extends Error {}
+
+/**
+ * The form of a settled trace: the texts of its records with gaps where ids and times stand. The fields that hold them are known
+ * by name; anything in them that is not what it should be, and anything in the trace whose telling depends on times in other
+ * ways, makes the trace one without a form: undefined. `isClean` says of a record whether redaction leaves it as it is.
+ */
+export function makeForm(
+  pattern: Pattern,
+  order: FormTree,
+  isClean: (record: AuditRecord) => boolean,
+): TraceForm | undefined {
+  try {
+    return formOf(pattern, order, isClean);
+  } catch (thrown) {
+    if (thrown instanceof Unformable) return undefined;
+    throw thrown;
+  }
+}
+
+function check(condition: boolean): void {
+  if (!condition) throw new Unformable();
+}
+
+function need<T>(value: T | undefined): T {
+  if (value === undefined) throw new Unformable();
+  return value;
+}
+
+function formOf(
+  { spans, writes, counts, fresh, coverage }: Pattern,
+  order: FormTree,
+  isClean: (record: AuditRecord) => boolean,
+): TraceForm {
+  const tree = buildTree(spans);
+  const records = writes.map(({ record }) => record);
+  for (const [at, span] of tree.spans.entries()) {
+    check(spans[order.columnOf[at] ?? NONE] === span && (tree.depth[at] ?? 0) < PATH_STEPS_MAX);
+    check(isClean({ message: span.name } as AuditRecord));
+  }
+  checkFailures(tree, records);
+  const clocks = new Set(tree.spans.map((span) => placeOf(span.resource).clock));
+  const hasOneClock = clocks.size === 1 && !clocks.has('');
+  const work = workOf(records);
+  const indexOfRecord = new Map(records.map(({ event, span }) => [event.id, need(tree.indexOf.get(span?.id ?? ''))]));
+  return {
+    key: order.key.slice(0, order.count * KEY_WORDS),
+    records: records.map((record) => {
+      check(isClean(record) && isUsual(record));
+      return new RecordMaker({ record, tree, indexOfRecord, hasOneClock, work }).make();
+    }),
+    spans: tree.spans.map((span) => spanForm(span, work)),
+    // With spans that keep no payload alive, and the times of the trace at hand.
+    tree: {
+      ...tree,
+      spans: tree.spans.map((span) => ({ ...span, raw: NO_BYTES, content: undefined })),
+      start: order.start,
+      end: order.end,
+    },
+    hasOneClock,
+    isComplete: records.every(({ audit }) => audit.join.state === 'complete'),
+    hasWork: work.size > 0,
+    ...{ counts, fresh },
+    notes: coverage.map((note) => noteOf(note, tree)),
+    uses: 0,
+    isWrong: false,
+  };
+}
+
+/** What tells of ids or times elsewhere than in the fields that have gaps. */
+function isUsual({ audit, session }: AuditRecord): boolean {
+  const { checks, join, trace } = audit;
+  return checks === undefined && join.conflicts === undefined && trace?.url === undefined && session === undefined;
+}
+
+/** What failed must be above or below what else failed: which of several branches explains a failure is a question of time. */
+function checkFailures(tree: TraceTree, records: readonly AuditRecord[]): void {
+  const failed = new Set<string | undefined>();
+  for (const { span, event, audit } of records) {
+    if (event.outcome === 'failure' || audit.decision === 'deny') failed.add(span?.id);
+  }
+  let last = NONE;
+  for (const [at, { spanId, statusCode }] of tree.spans.entries()) {
+    if (statusCode !== STATUS_CODE.error && !failed.has(spanId)) continue;
+    let above = at;
+    while (above !== NONE && above !== last) above = tree.parent[above] ?? NONE;
+    check(last === NONE || above === last);
+    last = at;
+  }
+}
+
+/** What is told of each access to a database when it is the slowest, by span id. */
+function workOf(records: readonly AuditRecord[]): Map<string, string> {
+  const work = new Map<string, string>();
+  for (const { db, span, audit } of records) {
+    if (db !== undefined && span) work.set(span.id, clip(db.statement ?? audit.target.name ?? audit.target.id));
+  }
+  return work;
+}
+
+function spanForm(span: Span, work: ReadonlyMap<string, string>): SpanForm {
+  const service = serviceName(span.resource);
+  const step: Partial<CriticalStep> = { ...(service && { service }), name: clip(span.name), span_id: '' };
+  const told = work.get(span.spanId);
+  return {
+    critical: Buffer.from(JSON.stringify(step).slice(0, -2)),
+    work: told === undefined ? undefined : closing(told),
+  };
+}
+
+/** As JSON has it after its opening quotation mark. */
+function closing(text: string): Buffer {
+  return Buffer.from(JSON.stringify(text).slice(1));
+}
+
+function noteOf(note: CoverageNote, tree: TraceTree): NoteForm {
+  const { namespace: _namespace, service, hour: _hour, firstMs: _first, lastMs: _last, ...counts } = note;
+  const spans: number[] = [];
+  for (const [at, { resource }] of tree.spans.entries()) {
+    const name = resource.attributes.get('service.name');
+    if ((typeof name === 'string' ? name : '') === service) spans.push(at);
+  }
+  check(spans.length === counts.spans && counts.probabilityMin + counts.probabilityMax === 0);
+  return { service, spans, counts };
+}
+
+interface RecordSource {
+  readonly record: AuditRecord;
+  readonly tree: TraceTree;
+  readonly indexOfRecord: ReadonlyMap<string, number>;
+  readonly hasOneClock: boolean;
+  readonly work: ReadonlyMap<string, string>;
+}
+
+/** Writes one record with its gaps. */
+class RecordMaker {
+  readonly #source: RecordSource;
+  readonly #index: number;
+  readonly #parts: Buffer[] = [];
+  #size = 0;
+  readonly #gaps: number[] = [];
+  readonly #args: number[] = [];
+  readonly #at: number[] = [];
+  readonly #width: number[] = [];
+
+  constructor(source: RecordSource) {
+    this.#source = source;
+    this.#index = need(source.tree.indexOf.get(source.record.span?.id ?? ''));
+  }
+
+  make(): RecordForm {
+    this.#object(this.#source.record, RECORD_GAPS);
+    return {
+      index: this.#index,
+      gaps: Uint8Array.from(this.#gaps),
+      args: Int32Array.from(this.#args),
+      text: Buffer.concat(this.#parts),
+      at: Int32Array.from(this.#at),
+      width: Int32Array.from(this.#width),
+    };
+  }
+
+  text(text: string): void {
+    const bytes = Buffer.from(text);
+    this.#parts.push(bytes);
+    this.#size += bytes.length;
+  }
+
+  gap(gap: number, width: number, arg = this.#index): void {
+    this.#gaps.push(gap);
+    this.#args.push(arg);
+    this.#at.push(this.#size);
+    this.#width.push(width);
+    this.text(' '.repeat(width));
+  }
+
+  #object(object: object, special: Gaps): void {
+    let isFirst = true;
+    this.text('{');
+    for (const [key, value] of Object.entries(object)) {
+      if (value === undefined) continue;
+      this.text(`${isFirst ? '' : ','}${JSON.stringify(key)}:`);
+      isFirst = false;
+      const put = special[key];
+      if (put === undefined) this.text(JSON.stringify(value));
+      else if (typeof put === 'function') put(this, value);
+      else this.#object(value as object, put);
+    }
+    this.text('}');
+  }
+
+  number(gap: number, arg = this.#index): void {
+    this.gap(gap, WIDTH.number, arg);
+  }
+
+  time(gap: number): void {
+    this.#quoted(gap, WIDTH.time, this.#index);
+  }
+
+  traceId(): void {
+    this.#quoted(GAP.traceId, WIDTH.traceId, this.#index);
+  }
+
+  parentId(): void {
+    this.#quoted(GAP.parentId, WIDTH.spanId, this.#index);
+  }
+
+  spanId(id: unknown): void {
+    this.#quoted(GAP.spanId, WIDTH.spanId, this.#indexOf(id));
+  }
+
+  recordId(id: unknown): void {
+    this.#quoted(GAP.recordId, WIDTH.recordId, need(this.#source.indexOfRecord.get(String(id))));
+  }
+
+  message(message: unknown): void {
+    const took = tookText(this.#source.record.event.duration);
+    const text = String(message);
+    check(text.endsWith(took) && text.length < MESSAGE_CHARS_MAX);
+    this.text(JSON.stringify(text.slice(0, text.length - took.length)).slice(0, -1));
+    this.gap(GAP.took, WIDTH.took);
+  }
+
+  reason(): void {
+    this.text('"');
+    this.gap(GAP.reason, WIDTH.reason);
+  }
+
+  slowest(): void {
+    let width = 0;
+    for (const work of this.#source.work.values()) width = Math.max(width, closing(work).length);
+    this.text('"');
+    this.gap(GAP.slowestWork, width);
+  }
+
+  criticalPath(steps: unknown): void {
+    this.text('[');
+    this.gap(GAP.criticalPath, JSON.stringify(steps).length + (steps as []).length * WIDTH.number);
+    this.text(']');
+  }
+
+  /** A path that leads from its top to one span. */
+  path(given: unknown): void {
+    const { tree, hasOneClock } = this.#source;
+    const steps = given as PathStep[];
+    let at = NONE;
+    this.text('[');
+    for (const { service, name, kind, span_id, status } of steps) {
+      const index = this.#indexOf(span_id);
+      check((tree.parent[index] ?? NONE) === at);
+      const told = JSON.stringify({ ...(service !== undefined && { service }), name, kind, span_id: '' });
+      this.text(`${at === NONE ? '' : ','}${told.slice(0, -2)}`);
+      at = index;
+      this.gap(GAP.spanId, WIDTH.spanId, index);
+      this.text('","start_offset":');
+      this.number(GAP.stepOffset, index);
+      this.text(',"duration":');
+      this.number(GAP.stepDuration, index);
+      this.text(`,"status":"${status}"`);
+      if (!hasOneClock) this.gap(GAP.stepSkew, WIDTH.skew, index);
+      this.text('}');
+    }
+    this.text(']');
+  }
+
+  evidence(pieces: unknown): void {
+    this.text('[');
+    for (const [at, piece] of (pieces as object[]).entries()) {
+      if (at > 0) this.text(',');
+      this.#object(piece, { id: (maker, id) => maker.spanId(id) });
+    }
+    this.text(']');
+  }
+
+  #indexOf(spanId: unknown): number {
+    return need(this.#source.tree.indexOf.get(String(spanId)));
+  }
+
+  #quoted(gap: number, width: number, arg: number): void {
+    this.text('"');
+    this.gap(gap, width, arg);
+    this.text('"');
+  }
+}
+
+type Put = (maker: RecordMaker, value: unknown) => void;
+interface Gaps {
+  readonly [key: string]: Put | Gaps;
+}
+
+/** Where ids and times stand in a record (`LATE_FIELDS`). Whatever else a record has is the same in all of its form. */
+const RECORD_GAPS: Gaps = {
+  '@timestamp': (maker) => maker.time(GAP.start),
+  message: (maker, value) => maker.message(value),
+  event: {
+    id: (maker, value) => maker.recordId(value),
+    start: (maker) => maker.time(GAP.start),
+    end: (maker) => maker.time(GAP.end),
+    created: (maker) => maker.time(GAP.end),
+    ingested: (maker) => maker.time(GAP.ingested),
+    duration: (maker) => maker.number(GAP.duration),
+  },
+  trace: { id: (maker) => maker.traceId() },
+  span: { id: (maker, value) => maker.spanId(value) },
+  parent: { id: (maker) => maker.parentId() },
+  transaction: { id: (maker, value) => maker.spanId(value) },
+  audit: {
+    entry_id: (maker, value) => maker.recordId(value),
+    trace: {
+      duration: (maker) => maker.number(GAP.traceDuration),
+      self_time: (maker) => maker.number(GAP.selfTime),
+      critical_path: (maker, value) => maker.criticalPath(value),
+    },
+    path: (maker, value) => maker.path(value),
+    db: {
+      duration: (maker) => maker.number(GAP.workDuration),
+      slowest: (maker) => maker.slowest(),
+    },
+    error_origin: { span_id: (maker, value) => maker.spanId(value) },
+    join: { reason: (maker) => maker.reason() },
+    evidence: (maker, value) => maker.evidence(value),
+  },
+};

@@ -1,0 +1,420 @@
+import { formatTimestamp } from '../core/clock.ts';
+import type { FrameNote } from '../core/evidence.ts';
+import type { SettleReason } from '../core/record.ts';
+import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
+import { criticalSteps, selfTime } from './critical-path.ts';
+import type { FormTree } from './form-tree.ts';
+import { FormedRecord } from './formed-record.ts';
+import { spanRecordIds } from './identity.ts';
+import { tookText } from './sentence.ts';
+import { correctSkew, type Timeline } from './skew.ts';
+import { GAP, type RecordForm, type TraceForm } from './trace-form.ts';
+import { NONE } from './trace-tree.ts';
+
+/** Texts are written one behind the other into pieces of memory of this size: many records each, and soon free again. */
+const CHUNK_BYTES = 1024 * 1024;
+
+const SPAN_ID_CHARS = 16;
+const RECORD_ID_CHARS = 32;
+const TRACE_ID_CHARS = 32;
+
+const SECOND_NS = 1e9;
+/** `2026-11-22T10:19:13.`; nine digits and `Z` follow. */
+const SECOND_CHARS = 20;
+const FRACTION_DIGITS = 9;
+
+const SPACE = 0x20;
+const ZERO = 0x30;
+const MINUS = 0x2d;
+const Z = 0x5a;
+
+const HEX_DIGITS = Uint8Array.from(Buffer.from('0123456789abcdef'));
+const SKEW_CORRECTED = Buffer.from(',"skew_corrected":true');
+const SELF_TIME = Buffer.from('","self_time":');
+const STEP_END = Buffer.from('}');
+const COMMA = Buffer.from(',');
+
+/** What the records of a trace are told besides its spans. */
+export interface FormedTrace {
+  readonly namespace: string;
+  readonly traceId: string;
+  readonly rank: bigint;
+  readonly reason: SettleReason;
+  readonly isReplayed: boolean;
+}
+
+/** A gap is too short for what belongs there. */
+class TooShort extends Error {
+  readonly gap: number;
+  readonly width: number;
+
+  constructor(gap: number, width: number) {
+    super();
+    this.gap = gap;
+    this.width = width;
+  }
+}
+
+/** Writes the records of traces whose form is known. One trace at a time; what belongs to it is kept in lists that are used again. */
+export class FormWriter {
+  #chunk = Buffer.allocUnsafeSlow(0);
+  #end = 0;
+  #columns!: SpanColumns;
+  #tree!: FormTree;
+  #form!: TraceForm;
+  #timeline!: Timeline;
+  #traceId = '';
+  readonly #reasons = new Map<string, Buffer>();
+  #reason!: Buffer;
+  /** The second in which the trace begins, epoch nanoseconds; nanoseconds from there to the trace's base. */
+  #secondNs = 0n;
+  #baseInSecond = 0;
+  /** Of seconds since the trace's own. */
+  readonly #seconds = new Map<number, Buffer>();
+  #duration = -1;
+  /** Hex digits of the spans' ids, by place in the tree. */
+  readonly #ids = new Uint8Array(COLUMN_SPANS_MAX * SPAN_ID_CHARS);
+  /** By place in the tree; empty until asked for. */
+  readonly #recordIds: string[] = [];
+  #recordIdOf: (spanId: string) => string = () => '';
+  #note: FrameNote | undefined;
+  #ingested = Buffer.alloc(0);
+  readonly #workOf = new Float64Array(COLUMN_SPANS_MAX);
+  readonly #slowestOf = new Int32Array(COLUMN_SPANS_MAX);
+
+  /** In the order in which a whole settle gives them. */
+  write(form: TraceForm, tree: FormTree, columns: SpanColumns, trace: FormedTrace): FormedRecord[] {
+    this.#begin(form, tree, columns, trace);
+    const written: FormedRecord[] = [];
+    for (const record of form.records) written.push(this.#record(record, trace));
+    if (written.length > 1) sortByTime(written);
+    return written;
+  }
+
+  #begin(form: TraceForm, tree: FormTree, columns: SpanColumns, { namespace, traceId, reason }: FormedTrace): void {
+    this.#form = form;
+    this.#tree = tree;
+    this.#columns = columns;
+    this.#timeline = form.hasOneClock
+      ? { start: tree.start, end: tree.end, shift: tree.start }
+      : correctSkew(form.tree);
+    this.#traceId = traceId;
+    this.#reason = this.#reasonText(reason);
+    this.#recordIdOf = spanRecordIds(namespace, traceId);
+    const secondNs = tree.baseNs - (tree.baseNs % 1_000_000_000n);
+    this.#baseInSecond = Number(tree.baseNs - secondNs);
+    if (secondNs !== this.#secondNs) {
+      this.#secondNs = secondNs;
+      this.#seconds.clear();
+    }
+    const { idHigh, idLow } = columns;
+    for (let at = 0; at < tree.count; at++) {
+      const column = tree.columnOf[at] as number;
+      putHex(this.#ids, at * SPAN_ID_CHARS, idHigh[column] as number);
+      putHex(this.#ids, at * SPAN_ID_CHARS + 8, idLow[column] as number);
+      this.#recordIds[at] = '';
+    }
+    this.#duration = -1;
+    if (form.hasWork) this.#addUpWork();
+  }
+
+  #reasonText(reason: string): Buffer {
+    let text = this.#reasons.get(reason);
+    if (text === undefined) {
+      text = Buffer.from(`${reason}"`);
+      this.#reasons.set(reason, text);
+    }
+    return text;
+  }
+
+  #record(record: RecordForm, trace: FormedTrace): FormedRecord {
+    for (;;) {
+      try {
+        return this.#tryRecord(record, trace);
+      } catch (thrown) {
+        if (!(thrown instanceof TooShort)) throw thrown;
+        widen(record, thrown.gap, thrown.width);
+      }
+    }
+  }
+
+  #tryRecord(record: RecordForm, { namespace, rank, isReplayed }: FormedTrace): FormedRecord {
+    const { text, gaps, index } = record;
+    if (this.#end + text.length > this.#chunk.length) {
+      this.#chunk = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, text.length));
+      this.#end = 0;
+    }
+    const start = this.#end;
+    this.#chunk.set(text, start);
+    for (let gap = 0; gap < gaps.length; gap++) this.#fill(record, gap, start);
+    this.#end = start + text.length;
+    const offsetNs = this.#tree.start[index] as number;
+    return new FormedRecord({
+      id: this.#recordId(index),
+      namespace,
+      rank,
+      baseNs: this.#tree.baseNs,
+      offsetNs,
+      durationNs: (this.#tree.end[index] as number) - offsetNs,
+      mayBeElsewhere: isReplayed,
+      form: record,
+      bytes: this.#chunk,
+      start,
+      end: this.#end,
+    });
+  }
+
+  #fill(record: RecordForm, gap: number, from: number): void {
+    const to = from + (record.at[gap] as number);
+    const width = record.width[gap] as number;
+    const arg = record.args[gap] as number;
+    const { start, end } = this.#tree;
+    switch (record.gaps[gap]) {
+      case GAP.start:
+        return this.#putTime(to, start[arg] as number);
+      case GAP.end:
+        return this.#putTime(to, end[arg] as number);
+      case GAP.ingested:
+        return this.#putIngested(to, arg);
+      case GAP.duration:
+        return putNumber(this.#chunk, to, width, (end[arg] as number) - (start[arg] as number));
+      case GAP.took:
+        return this.#putTook(to, (end[arg] as number) - (start[arg] as number));
+      case GAP.recordId:
+        return putAscii(this.#chunk, to, this.#recordId(arg), RECORD_ID_CHARS);
+      case GAP.traceId:
+        return putAscii(this.#chunk, to, this.#traceId, TRACE_ID_CHARS);
+      case GAP.spanId:
+        return this.#putId(to, arg);
+      case GAP.parentId:
+        return this.#putParentId(to, arg);
+      case GAP.traceDuration:
+        return putNumber(this.#chunk, to, width, this.#traceDuration());
+      case GAP.selfTime:
+        return putNumber(this.#chunk, to, width, selfTime(this.#form.tree, this.#timeline, arg));
+      case GAP.criticalPath:
+        return this.#putCriticalPath(to, width, gap, arg);
+      case GAP.stepOffset:
+        return putNumber(this.#chunk, to, width, (this.#timeline.start[arg] as number) - this.#zero());
+      case GAP.stepDuration:
+        return putNumber(
+          this.#chunk,
+          to,
+          width,
+          (this.#timeline.end[arg] as number) - (this.#timeline.start[arg] as number),
+        );
+      case GAP.stepSkew:
+        if (this.#timeline.shift[arg] !== 0) put(this.#chunk, to, SKEW_CORRECTED);
+        return;
+      case GAP.workDuration:
+        return putNumber(this.#chunk, to, width, Math.min(this.#workOf[arg] as number, Number.MAX_SAFE_INTEGER));
+      case GAP.slowestWork:
+        return put(this.#chunk, to, this.#form.spans[this.#slowestOf[arg] as number]?.work as Buffer);
+      default:
+        return put(this.#chunk, to, this.#reason);
+    }
+  }
+
+  /** Offsets of steps count from the root's start. */
+  #zero(): number {
+    const { root } = this.#form.tree;
+    return root === NONE ? 0 : (this.#timeline.start[root] as number);
+  }
+
+  /** RFC 3339 of a time so many nanoseconds after the trace's base. */
+  #putTime(to: number, offset: number): void {
+    const from = this.#baseInSecond + offset;
+    const second = Math.floor(from / SECOND_NS);
+    put(this.#chunk, to, this.#second(second));
+    putDigits(this.#chunk, to + SECOND_CHARS, from - second * SECOND_NS);
+    this.#chunk[to + SECOND_CHARS + FRACTION_DIGITS] = Z;
+  }
+
+  #second(second: number): Buffer {
+    let text = this.#seconds.get(second);
+    if (text === undefined) {
+      const whole = formatTimestamp(this.#secondNs + BigInt(second) * 1_000_000_000n);
+      text = Buffer.from(whole.slice(0, SECOND_CHARS));
+      this.#seconds.set(second, text);
+    }
+    return text;
+  }
+
+  #putIngested(to: number, at: number): void {
+    const note = this.#columns.notes[this.#tree.columnOf[at] as number] as FrameNote;
+    if (note !== this.#note) {
+      this.#note = note;
+      this.#ingested = Buffer.from(formatTimestamp(note.receivedNs));
+    }
+    put(this.#chunk, to, this.#ingested);
+  }
+
+  #putTook(to: number, duration: number): void {
+    const text = `${tookText(duration)}"`;
+    // Of what is no ASCII there is only the micro sign.
+    let at = to;
+    for (let index = 0; index < text.length; index++) {
+      const code = text.charCodeAt(index);
+      if (code < 0x80) this.#chunk[at++] = code;
+      else at += this.#chunk.write(text[index] as string, at);
+    }
+  }
+
+  #putId(to: number, at: number): void {
+    const ids = this.#ids;
+    const from = at * SPAN_ID_CHARS;
+    for (let index = 0; index < SPAN_ID_CHARS; index++) this.#chunk[to + index] = ids[from + index] as number;
+  }
+
+  #putParentId(to: number, at: number): void {
+    const { parent, columnOf } = this.#tree;
+    const above = parent[at] as number;
+    if (above !== NONE) return this.#putId(to, above);
+    const column = columnOf[at] as number;
+    putHex(this.#chunk, to, this.#columns.parentHigh[column] as number);
+    putHex(this.#chunk, to + 8, this.#columns.parentLow[column] as number);
+  }
+
+  #recordId(at: number): string {
+    let id = this.#recordIds[at] as string;
+    if (id === '') {
+      const from = at * SPAN_ID_CHARS;
+      id = this.#recordIdOf(String.fromCharCode(...this.#ids.subarray(from, from + SPAN_ID_CHARS)));
+      this.#recordIds[at] = id;
+    }
+    return id;
+  }
+
+  #traceDuration(): number {
+    if (this.#duration < 0) {
+      const { start, end } = this.#timeline;
+      let [first, last] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+      for (let at = 0; at < this.#tree.count; at++) {
+        if ((start[at] as number) < first) first = start[at] as number;
+        if ((end[at] as number) > last) last = end[at] as number;
+      }
+      this.#duration = last - first;
+    }
+    return this.#duration;
+  }
+
+  #putCriticalPath(to: number, width: number, gap: number, from: number): void {
+    const steps = criticalSteps(this.#form.tree, this.#timeline, from);
+    let size = 0;
+    for (const [at, spent] of steps) {
+      size += (this.#form.spans[at]?.critical.length ?? 0) + SPAN_ID_CHARS + SELF_TIME.length + digitsOf(spent) + 2;
+    }
+    if (size > width) throw new TooShort(gap, size);
+    let end = to;
+    for (const [at, spent] of steps) {
+      if (end > to) end = putAfter(this.#chunk, end, COMMA);
+      end = putAfter(this.#chunk, end, this.#form.spans[at]?.critical as Buffer);
+      this.#putId(end, at);
+      end = putAfter(this.#chunk, end + SPAN_ID_CHARS, SELF_TIME);
+      const digits = digitsOf(spent);
+      putNumber(this.#chunk, end, digits, spent);
+      end = putAfter(this.#chunk, end + digits, STEP_END);
+    }
+  }
+
+  /** As `databaseWorkOf` of the whole settle does: below each span the sum of the work, and the slowest. */
+  #addUpWork(): void {
+    const { spans } = this.#form;
+    const { count, parent, start, end } = this.#tree;
+    const [work, slowest] = [this.#workOf, this.#slowestOf];
+    work.fill(0, 0, count);
+    slowest.fill(NONE, 0, count);
+    const offer = (above: number, at: number): void => {
+      const known = slowest[above] as number;
+      if (at === NONE) return;
+      const took = (end[at] as number) - (start[at] as number);
+      if (known === NONE || took >= (end[known] as number) - (start[known] as number)) slowest[above] = at;
+    };
+    for (let at = count - 1; at >= 0; at--) {
+      const above = parent[at] as number;
+      if (above === NONE) continue;
+      const isWork = spans[at]?.work !== undefined;
+      const own = isWork ? (end[at] as number) - (start[at] as number) : 0;
+      work[above] = (work[above] as number) + (work[at] as number) + own;
+      offer(above, slowest[at] as number);
+      if (isWork) offer(above, at);
+    }
+  }
+}
+
+/** By time, then by id. There are few, and they mostly stand as they should. */
+function sortByTime(written: FormedRecord[]): void {
+  for (let at = 1; at < written.length; at++) {
+    const record = written[at] as FormedRecord;
+    let to = at - 1;
+    for (; to >= 0; to--) {
+      const other = written[to] as FormedRecord;
+      if (other.offsetNs < record.offsetNs || (other.offsetNs === record.offsetNs && other.id < record.id)) break;
+      written[to + 1] = other;
+    }
+    written[to + 1] = record;
+  }
+}
+
+/** Makes room in one gap, and moves those behind it. */
+function widen(record: RecordForm, gap: number, width: number): void {
+  const { at, text } = record;
+  const from = at[gap] as number;
+  const more = width - (record.width[gap] as number);
+  record.text = Buffer.concat([text.subarray(0, from), Buffer.alloc(more, SPACE), text.subarray(from)]);
+  record.width[gap] = width;
+  for (let later = gap + 1; later < at.length; later++) at[later] = (at[later] as number) + more;
+}
+
+function putHex(bytes: Uint8Array, to: number, word: number): void {
+  for (let digit = 0; digit < 8; digit++) {
+    bytes[to + digit] = HEX_DIGITS[(word >>> (28 - 4 * digit)) & 15] as number;
+  }
+}
+
+function put(bytes: Uint8Array, to: number, from: Uint8Array): void {
+  for (let index = 0; index < from.length; index++) bytes[to + index] = from[index] as number;
+}
+
+function putAfter(bytes: Uint8Array, to: number, from: Uint8Array): number {
+  put(bytes, to, from);
+  return to + from.length;
+}
+
+function putAscii(bytes: Uint8Array, to: number, text: string, length: number): void {
+  for (let index = 0; index < length; index++) bytes[to + index] = text.charCodeAt(index);
+}
+
+/** Nine digits. */
+function putDigits(bytes: Uint8Array, to: number, number: number): void {
+  let rest = number | 0;
+  for (let at = to + FRACTION_DIGITS - 1; at >= to; at--) {
+    const tenth = (rest / 10) | 0;
+    bytes[at] = ZERO + rest - tenth * 10;
+    rest = tenth;
+  }
+}
+
+/** A whole number at the right end of its gap. */
+function putNumber(bytes: Uint8Array, to: number, width: number, number: number): void {
+  let rest = number < 0 ? -number : number;
+  let at = to + width - 1;
+  for (; rest > 0x7fff_ffff; at--) {
+    const tenth = Math.floor(rest / 10);
+    bytes[at] = ZERO + (rest - tenth * 10);
+    rest = tenth;
+  }
+  let small = rest | 0;
+  do {
+    const tenth = (small / 10) | 0;
+    bytes[at--] = ZERO + small - tenth * 10;
+    small = tenth;
+  } while (small > 0);
+  if (number < 0) bytes[at] = MINUS;
+}
+
+function digitsOf(number: number): number {
+  let digits = 1;
+  for (let limit = 10; number >= limit; limit *= 10) digits++;
+  return digits;
+}

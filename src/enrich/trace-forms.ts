@@ -1,0 +1,218 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { CoverageNote } from '../core/coverage.ts';
+import { HOUR_MS } from '../core/coverage.ts';
+import type { FrameNote } from '../core/evidence.ts';
+import type { AuditRecord, SettleReason } from '../core/record.ts';
+import type { BySignal, EvidenceCounts, FreshCounts, RecordWrite } from '../core/settlement.ts';
+import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
+import { documentText } from '../store/document.ts';
+import { makeForm, type Pattern } from './form-maker.ts';
+import { FormTree } from './form-tree.ts';
+import { FormWriter } from './form-writer.ts';
+import { noteBits, pieceBits, rankOf } from './identity.ts';
+import { redactName } from './redact.ts';
+import type { TraceForm } from './trace-form.ts';
+
+/** Forms that are kept; one takes some ten to thirty kilobytes. */
+const FORMS_MAX = 4096;
+
+/** Hashes of traces that were seen once, by their lowest bits: a form is made for what comes again. */
+const SEEN_SLOTS = 65_536;
+
+/** Names of senders that are told apart; beyond it nobody's traces get forms until all are forgotten. */
+const SENDERS_MAX = 4096;
+
+/** The first uses of a form, and later one in so many, are settled as a whole, too, and compared. */
+const CHECKED_FIRST = 1;
+const CHECKED_ONE_IN = 1024;
+
+/** What a trace is settled as, apart from its spans. */
+export interface FormedAbout {
+  readonly namespace: string;
+  readonly traceId: string;
+  readonly reason: SettleReason;
+  readonly isReplayed: boolean;
+  /** Something is forgotten; see DueTrace. */
+  readonly horizonMs: number;
+}
+
+/** The same as a whole settle gives, stamped. */
+export interface FormedSettlement {
+  readonly rank: bigint;
+  readonly writes: readonly RecordWrite[];
+  readonly counts: BySignal<EvidenceCounts>;
+  readonly fresh: BySignal<FreshCounts>;
+  readonly coverage: readonly CoverageNote[];
+}
+
+/**
+ * What is to be done with a trace in columns. `settle` it by its form; `check`: by its form and as a whole, to be compared;
+ * `learn`: as a whole, to become a form; undefined: as a whole.
+ */
+export type FormAdvice = 'settle' | 'check' | 'learn' | undefined;
+
+export interface TraceFormsOptions {
+  readonly isSecret: (name: string) => boolean;
+  /** Does redaction leave the record as it is? */
+  readonly isClean: (record: AuditRecord) => boolean;
+}
+
+/**
+ * Traces that say, but for ids and times, what traces before them said: their records are written from the form of those. Exact, not
+ * alike: contents are the same bytes, and trees, senders and flags are the same. A form that a whole settle contradicts is not
+ * used again, and the whole settle counts.
+ */
+export class TraceForms {
+  readonly #options: TraceFormsOptions;
+  readonly #forms = new Map<number, TraceForm[]>();
+  #count = 0;
+  readonly #seen = new Uint32Array(SEEN_SLOTS);
+  readonly #tree = new FormTree();
+  readonly #writer = new FormWriter();
+  readonly #senders = new Map<string, number>();
+  readonly #senderOf = new Int32Array(COLUMN_SPANS_MAX);
+  #lastNote: FrameNote | undefined;
+  #lastSender = 0;
+  #lastBits = 0;
+  #form: TraceForm | undefined;
+
+  constructor(options: TraceFormsOptions) {
+    this.#options = options;
+  }
+
+  advise(columns: SpanColumns, { horizonMs }: Pick<FormedAbout, 'horizonMs'>): FormAdvice {
+    this.#form = undefined;
+    for (let at = 0; at < columns.count; at++) this.#senderOf[at] = this.#senderNumber(columns.notes[at] as FrameNote);
+    if (!this.#tree.build(columns, this.#senderOf)) return undefined;
+    const form = this.#find();
+    if (form === undefined) return this.#hasBeenSeen() ? 'learn' : undefined;
+    if (form.isWrong || (horizonMs !== 0 && !form.isComplete)) return undefined;
+    this.#tree.setBase();
+    if (!this.#isWithinOneHour()) return undefined;
+    this.#form = form;
+    form.uses++;
+    return form.uses <= CHECKED_FIRST || form.uses % CHECKED_ONE_IN === 0 ? 'check' : 'settle';
+  }
+
+  /** Of the trace that advice was asked for last. */
+  settle(columns: SpanColumns, about: FormedAbout): FormedSettlement {
+    const form = this.#form as TraceForm;
+    const rank = this.#rank(columns);
+    const writes = this.#writer.write(form, this.#tree, columns, { ...about, rank });
+    return { rank, writes, counts: form.counts, fresh: form.fresh, coverage: this.#coverage(form, about.namespace) };
+  }
+
+  /** Makes a form of the trace that advice was asked for last, as it was settled. */
+  learn(pattern: Pattern): void {
+    const spans = pattern.spans.map((span) => redactName(span, this.#options.isSecret));
+    const form = makeForm({ ...pattern, spans }, this.#tree, this.#options.isClean);
+    if (form === undefined) return;
+    if (this.#count >= FORMS_MAX) {
+      this.#forms.clear();
+      this.#count = 0;
+    }
+    this.#count++;
+    const others = this.#forms.get(this.#tree.hash);
+    if (others) others.push(form);
+    else this.#forms.set(this.#tree.hash, [form]);
+  }
+
+  /** Compares what the form gave with what a whole settle gives of the same trace. A form that is wrong is not used again. */
+  check(formed: FormedSettlement, whole: Omit<FormedSettlement, 'writes'> & Pick<Pattern, 'writes'>): boolean {
+    const isRight = isSame(formed, whole);
+    if (!isRight && this.#form !== undefined) this.#form.isWrong = true;
+    return isRight;
+  }
+
+  #senderNumber(note: FrameNote): number {
+    if (note === this.#lastNote) return this.#lastSender;
+    const name = `${note.namespace} ${note.sender}`;
+    let number = this.#senders.get(name);
+    if (number === undefined) {
+      if (this.#senders.size >= SENDERS_MAX) {
+        this.#senders.clear();
+        this.#forms.clear();
+        this.#count = 0;
+        this.#form = undefined;
+      }
+      number = this.#senders.size;
+      this.#senders.set(name, number);
+    }
+    this.#lastNote = note;
+    this.#lastSender = number;
+    this.#lastBits = noteBits(note);
+    return number;
+  }
+
+  #find(): TraceForm | undefined {
+    const { key, hash, count } = this.#tree;
+    const candidates = this.#forms.get(hash);
+    if (candidates === undefined) return undefined;
+    for (const form of candidates) {
+      if (form.spans.length !== count) continue;
+      let at = form.key.length - 1;
+      while (at >= 0 && form.key[at] === key[at]) at--;
+      if (at < 0) return form;
+    }
+    return undefined;
+  }
+
+  #hasBeenSeen(): boolean {
+    const slot = this.#tree.hash & (SEEN_SLOTS - 1);
+    const wasSeen = this.#seen[slot] === this.#tree.hash;
+    this.#seen[slot] = this.#tree.hash;
+    return wasSeen;
+  }
+
+  #rank(columns: SpanColumns): bigint {
+    let sum = 0;
+    for (let at = 0; at < columns.count; at++) {
+      const note = columns.notes[at] as FrameNote;
+      if (note !== this.#lastNote) this.#senderNumber(note);
+      const raw = (columns.payloads[at] as Uint8Array).subarray(columns.itemStart[at], columns.itemEnd[at]);
+      sum = (sum + pieceBits(raw, this.#lastBits)) | 0;
+    }
+    return rankOf(columns.count, sum);
+  }
+
+  /** Coverage counts by the hour in which a span begins. */
+  #isWithinOneHour(): boolean {
+    const hour = Math.floor(this.#tree.baseMs / HOUR_MS);
+    for (let at = 0; at < this.#tree.count; at++) {
+      if (Math.floor(this.#tree.startMs(at) / HOUR_MS) !== hour) return false;
+    }
+    return true;
+  }
+
+  #coverage(form: TraceForm, namespace: string): CoverageNote[] {
+    const hour = Math.floor(this.#tree.baseMs / HOUR_MS);
+    return form.notes.map(({ service, spans, counts }) => {
+      let [firstMs, lastMs] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+      for (const at of spans) {
+        const startMs = this.#tree.startMs(at);
+        if (startMs < firstMs) firstMs = startMs;
+        if (startMs > lastMs) lastMs = startMs;
+      }
+      return { namespace, service, hour, ...counts, firstMs, lastMs };
+    });
+  }
+}
+
+function isSame(formed: FormedSettlement, whole: Omit<FormedSettlement, 'writes'> & Pick<Pattern, 'writes'>): boolean {
+  return (
+    formed.rank === whole.rank &&
+    formed.writes.length === whole.writes.length &&
+    formed.writes.every((write, at) => isSameWrite(write, whole.writes[at])) &&
+    isDeepStrictEqual([formed.counts, formed.fresh, formed.coverage], [whole.counts, whole.fresh, whole.coverage])
+  );
+}
+
+function isSameWrite(formed: RecordWrite, whole: RecordWrite | undefined): boolean {
+  return (
+    whole !== undefined &&
+    formed.id === whole.id &&
+    formed.timestampNs === whole.timestampNs &&
+    formed.mayBeElsewhere === whole.mayBeElsewhere &&
+    JSON.stringify(formed.record) === documentText(whole.record)
+  );
+}
