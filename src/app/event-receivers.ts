@@ -8,7 +8,7 @@ import { createAccessService } from '../receive/access-service.ts';
 import type { Admit } from '../receive/admission.ts';
 import { createEventsRoute } from '../receive/events-service.ts';
 import type { SignatureSettings } from '../receive/events-signature.ts';
-import type { UnaryMethod } from '../receive/grpc-server.ts';
+import type { UnaryMethod } from '../receive/grpc-call.ts';
 import type { HttpRoute } from '../receive/http-reply.ts';
 import { mappingsOf } from './mappings.ts';
 

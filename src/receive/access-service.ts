@@ -3,8 +3,8 @@ import { WireError } from '../otlp/wire.ts';
 import { type Arrival, readAccessEvent } from './access-event.ts';
 import { isPlain } from './access-fields.ts';
 import { type AccessCodec, loadAccessCodec, RECORD_PATH, undecodable } from './access-proto.ts';
-import { badRequest, overLimit, overQuota, unavailable } from './grpc-calls.ts';
-import type { UnaryAnswer, UnaryMethod } from './grpc-server.ts';
+import type { UnaryAnswer, UnaryMethod } from './grpc-call.ts';
+import { badRequest, overLimit, overQuota, unavailable } from './grpc-status.ts';
 import * as http from './http-reply.ts';
 import { type JsonPiece, readJsonPieces, saysLines } from './json-pieces.ts';
 import {

@@ -1,20 +1,19 @@
-import type { Http2Session } from 'node:http2';
+import { createServer as createHttp2Server, type ServerHttp2Session } from 'node:http2';
 import { createServer, type Server as NetServer, type Socket } from 'node:net';
 import { createServer as createTlsServer } from 'node:tls';
-import type { Metadata, ServerUnaryCall, sendUnaryData } from '@grpc/grpc-js';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { clientCertificateOf } from '../auth/client-certificate.ts';
 import type { Tls } from '../auth/tls.ts';
 import type { Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
 import { encodeExportResponse } from '../otlp/response.ts';
 import type { Admit, AdmitResult, Budget } from './admission.ts';
-import { FAULT_MESSAGE, RETRY_AFTER_MS } from './admission.ts';
-import { type BegunCall, badRequest, guardCalls, overQuota, type Refusal, unavailable } from './grpc-calls.ts';
-import { onSessions, watchSession } from './grpc-sessions.ts';
-import type { Connection, InFlight, Reservation } from './in-flight.ts';
+import { Call, type UnaryAnswer, type UnaryMethod } from './grpc-call.ts';
+import { STREAM_WINDOW_BYTES, watchSession } from './grpc-sessions.ts';
+import { badRequest, overQuota, unavailable } from './grpc-status.ts';
+import type { InFlight } from './in-flight.ts';
 import { STREAMS_MAX } from './limits.ts';
-import { type ClientTimes, listen, peerAddress, type Receiving, SOCKET_OPTIONS, type WayIn } from './listen.ts';
-import { type Gate, OPEN_GATE, type Pass } from './senders.ts';
+import { type ClientTimes, listen, peerAddress, type Receiving, SOCKET_OPTIONS } from './listen.ts';
+import { type Gate, OPEN_GATE } from './senders.ts';
 
 export interface GrpcServerOptions {
   readonly host: string;
@@ -38,23 +37,6 @@ export interface GrpcServerOptions {
   readonly methods?: readonly UnaryMethod[];
 }
 
-/** The path is `/package.Service/Method`; requests are counted as the signal. */
-export interface UnaryMethod extends WayIn {
-  readonly handle: (message: Buffer, call: UnaryCall) => Promise<UnaryAnswer>;
-}
-
-/** What is known of a call beside its message. */
-export interface UnaryCall {
-  /** IP address. */
-  readonly peer: string;
-  /** As the sender gave it, or as its token has it. */
-  readonly namespace: string | undefined;
-  readonly pass: Pass | undefined;
-  readonly reservation: Reservation | undefined;
-}
-
-export type UnaryAnswer = { readonly kind: 'message'; readonly message: Buffer } | Refusal;
-
 /** The services of opentelemetry-proto's collector packages; each has the one method Export. */
 const EXPORT_PATHS: readonly (readonly [string, Signal])[] = [
   ['/opentelemetry.proto.collector.trace.v1.TraceService/Export', 'traces'],
@@ -62,44 +44,68 @@ const EXPORT_PATHS: readonly (readonly [string, Signal])[] = [
   ['/opentelemetry.proto.collector.metrics.v1.MetricsService/Export', 'metrics'],
 ];
 
+/**
+ * Calls are asked about their times this many times in the shortest of these: one timer for all of them, as most calls are over
+ * long before.
+ */
+const CHECKS_A_TIME = 8;
+
 /** Serves OTLP over gRPC. Messages stay bytes: what arrives is what is appended. */
 export async function startGrpcServer(options: GrpcServerOptions): Promise<Receiving> {
   const methods = [
     ...EXPORT_PATHS.map(([path, signal]) => exportMethod(path, signal, options.admit)),
     ...(options.methods ?? []),
   ];
-  const begun = new WeakMap<Metadata, BegunCall>();
-  const connections = new WeakMap<Http2Session, Connection>();
-  const signals = new Map(methods.map((method) => [method.path, method.signal]));
+  const byPath = new Map(methods.map((method) => [method.path, method]));
   const limits = { gate: OPEN_GATE, ...options, ...options.times };
-  const grpc = new Server({
-    interceptors: [guardCalls({ ...limits, signals, connections, begun })],
-    'grpc.max_receive_message_length': options.requestBytesMax,
-    'grpc.max_concurrent_streams': STREAMS_MAX,
+  const calls = new Set<Call>();
+  const sessions = new Set<ServerHttp2Session>();
+  const http2 = createHttp2Server({
+    settings: { maxConcurrentStreams: STREAMS_MAX, initialWindowSize: STREAM_WINDOW_BYTES },
+    // What requests hold is counted and bounded by us (`in-flight.ts`); a session that meets Node's own bound is broken.
+    maxSessionMemory: Number.MAX_SAFE_INTEGER,
+    maxSendHeaderBlockLength: Number.MAX_SAFE_INTEGER,
   });
-  onSessions(grpc, (session) => {
+  http2.on('session', (session) => {
     const connection = watchSession(session, limits);
-    if (connection) connections.set(session, connection);
+    if (!connection) return;
+    sessions.add(session);
+    session.once('close', () => sessions.delete(session));
+    const { socket } = session;
+    const peer = peerAddress(socket.remoteAddress);
+    const caller = { peer, connection, certificate: () => clientCertificateOf(session.socket) };
+    session.on('stream', (stream, headers) => {
+      const call = new Call(stream, headers, byPath.get(headers[':path'] ?? ''), caller, limits);
+      calls.add(call);
+      stream.once('close', () => {
+        calls.delete(call);
+        call.closed();
+      });
+    });
   });
-  for (const method of methods) {
-    const handle = unaryHandler(method, begun, options.onFault);
-    grpc.register(method.path, handle, asBuffer, asBuffer, 'unary');
-  }
+  const checkMs = Math.min(limits.stallMs, limits.requestMs) / CHECKS_A_TIME;
+  const checks = setInterval(() => {
+    const nowMs = performance.now();
+    for (const call of calls) call.checkTimes(nowMs);
+  }, checkMs).unref();
 
   // The sockets are ours, so that a taken port has a proper error and a shutdown past its grace can cut connections.
-  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
   const sockets = new Set<Socket>();
   const acceptor = accept(options.tls, (socket) => {
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
-    injector.injectConnection(socket);
+    http2.emit('connection', socket);
   });
   const port = await listen(acceptor, {
     ...options,
     flag: '--grpc-port',
     exporter: 'otlp_grpc: { endpoint: "HOST:N" }',
   });
-  return { port, waysIn: methods, close: (graceMs) => closeGrpc(grpc, acceptor, sockets, graceMs) };
+  const close = async (graceMs: number): Promise<void> => {
+    await closeGrpc(sessions, acceptor, sockets, graceMs);
+    clearInterval(checks);
+  };
+  return { port, waysIn: methods, close };
 }
 
 /** TLS is done here, too, so that certificates can be replaced; HTTP/2 goes on with the socket as it comes out of it. */
@@ -112,42 +118,21 @@ function accept(tls: Tls | undefined, onSocket: (socket: Socket) => void): NetSe
   });
 }
 
-function asBuffer(message: Buffer): Buffer {
-  return message;
-}
-
+/** Running calls finish; connections without any end at once. */
 async function closeGrpc(
-  grpc: Server,
+  sessions: ReadonlySet<ServerHttp2Session>,
   acceptor: NetServer,
   sockets: ReadonlySet<Socket>,
   graceMs: number,
 ): Promise<void> {
+  // Resolves when the last connection is closed.
   const accepted = new Promise<void>((resolve) => acceptor.close(() => resolve()));
   const force = setTimeout(() => {
     for (const socket of sockets) socket.destroy();
   }, graceMs);
-  await new Promise<void>((resolve) => grpc.tryShutdown(() => resolve()));
+  for (const session of sessions) session.close();
   await accepted;
   clearTimeout(force);
-}
-
-function unaryHandler(method: UnaryMethod, begun: WeakMap<Metadata, BegunCall>, onFault: (thrown: unknown) => void) {
-  return (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>): void => {
-    const answer = (result: UnaryAnswer): void => {
-      if (result.kind === 'message') callback(null, result.message);
-      else callback({ code: result.code, details: result.message, metadata: result.metadata });
-    };
-    const peer = peerAddress(call.getPeer().replace(/:\d+$/, ''));
-    const { reservation, namespace, pass } = begun.get(call.metadata) ?? {};
-    const work = method.handle(call.request, { peer, namespace, pass, reservation });
-    // Clients that give up while the disk is slow send again: what they gave up on still takes its memory.
-    reservation?.holdUntil(work);
-    work.then(answer, (thrown) => {
-      // A fault of ours must not cost the sender's data: clients drop what is answered with UNKNOWN or INTERNAL.
-      onFault(thrown);
-      answer(unavailable(FAULT_MESSAGE, RETRY_AFTER_MS));
-    });
-  };
 }
 
 function exportMethod(path: string, signal: Signal, admit: Admit): UnaryMethod {

@@ -1,7 +1,4 @@
-import { EventEmitter } from 'node:events';
 import type { ServerHttp2Session } from 'node:http2';
-import type { Server } from '@grpc/grpc-js';
-import { assert } from '../core/assert.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { Connection, InFlight } from './in-flight.ts';
 import type { CutReason } from './limits.ts';
@@ -11,7 +8,7 @@ import { peerAddress } from './listen.ts';
  * HTTP/2 flow control: how much a client may send before it hears from us. The protocol's own 64 KiB let one connection over
  * a link of 10 ms carry 6.5 MB/s. A batch of the usual size fits a stream's window; the connection's bounds what is buffered.
  */
-const STREAM_WINDOW_BYTES = 1 << 20;
+export const STREAM_WINDOW_BYTES = 1 << 20;
 const CONNECTION_WINDOW_BYTES = 8 << 20;
 
 export interface SessionLimits {
@@ -22,21 +19,6 @@ export interface SessionLimits {
   /** Every so often the client is pinged, and cut when it does not answer in time: it vanished, or it does not read. */
   readonly pingMs: number;
   readonly pingTimeoutMs: number;
-}
-
-/**
- * Calls `watch` for each HTTP/2 connection from its first byte. grpc-js tells nobody of a connection before its first call;
- * attacks need none. Its own keepalive cannot be counted, so it stays off. This replaces the method with which grpc-js makes its
- * HTTP/2 server; the version is pinned and the start would fail loudly.
- */
-export function onSessions(grpc: Server, watch: (session: ServerHttp2Session) => void): void {
-  const create: unknown = Reflect.get(grpc, 'createHttp2Server');
-  assert(typeof create === 'function', 'grpc-js makes its HTTP/2 server with createHttp2Server');
-  Reflect.set(grpc, 'createHttp2Server', (...parameters: unknown[]) => {
-    const server: unknown = Reflect.apply(create, grpc, parameters);
-    assert(server instanceof EventEmitter, 'and returns it');
-    return server.on('session', watch);
-  });
 }
 
 /** Counts the connection in and watches over it; undefined when there is no room for it and it was cut. */
@@ -55,7 +37,6 @@ export function watchSession(session: ServerHttp2Session, limits: SessionLimits)
     return undefined;
   }
   session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
-  session.settings({ initialWindowSize: STREAM_WINDOW_BYTES });
   const stopPings = watchForSilence(session, limits, () => cut('silent'));
   session.once('close', () => {
     stopPings();
