@@ -1,3 +1,4 @@
+import type { CleanParts } from './clean-parts.ts';
 import { headerNameStart, modeOfHeader } from './header-keys.ts';
 import type { KeySet } from './key-set.ts';
 import type { Decide } from './mask-baggage.ts';
@@ -19,6 +20,8 @@ export interface Mask {
   readonly noted: KeySet;
   readonly queryParameters: SecretNames;
   readonly cookies: SecretNames;
+  /** What was searched and found clean. */
+  readonly clean: { readonly rests: CleanParts; readonly texts: CleanParts; readonly keys: CleanParts };
 }
 
 const DOT = 0x2e;

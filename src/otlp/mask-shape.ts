@@ -9,15 +9,19 @@ import { WIRE, type WireCursor } from './wire.ts';
  */
 export interface Shape {
   readonly kind: 'unit' | 'whole' | 'attribute' | 'value' | 'text';
+  /** Of its own for each; below 256. */
+  readonly number: number;
   /** By field number; only what leads to attributes, values and texts. */
   readonly fields: (Shape | undefined)[];
   /** Tags of the times, the surest first, of what happened at one; none of others. */
   readonly times: readonly number[];
 }
 
-const ATTRIBUTE: Shape = { kind: 'attribute', fields: [], times: [] };
-const VALUE: Shape = { kind: 'value', fields: [], times: [] };
-const TEXT: Shape = { kind: 'text', fields: [], times: [] };
+const ATTRIBUTE: Shape = { kind: 'attribute', number: 0, fields: [], times: [] };
+const VALUE: Shape = { kind: 'value', number: 1, fields: [], times: [] };
+const TEXT: Shape = { kind: 'text', number: 2, fields: [], times: [] };
+let shapes = 3;
+
 const WHOLE = /^(?:Resource|Scope|Event|Link|Status|Exemplar|\w+Point)$/;
 /** Texts into which instrumentations write addresses and errors. */
 const TEXTS: ReadonlySet<string> = new Set(['Span.name', 'Event.name', 'Status.message']);
@@ -33,7 +37,8 @@ function shapeOf(message: Message): Shape {
   const times = (TIMES[message.name] ?? []).map(
     (name) => ((message.fields.get(name)?.number ?? 0) << 3) | WIRE.fixed64,
   );
-  const shape: Shape = { kind: WHOLE.test(message.name) ? 'whole' : 'unit', fields: [], times };
+  const kind = WHOLE.test(message.name) ? 'whole' : 'unit';
+  const shape: Shape = { kind, number: shapes++, fields: [], times };
   for (const [name, { number, type }] of message.fields) {
     const isText = TEXTS.has(`${message.name}.${name}`);
     if (!isText && (typeof type === 'string' || 'names' in type)) continue;

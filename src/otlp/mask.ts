@@ -1,14 +1,15 @@
 import type { Signal } from '../core/evidence.ts';
+import { CleanParts, IS_CLEAN, NOT_KEPT } from './clean-parts.ts';
 import { type CredentialFinder, FINDS_NOTHING } from './credential-finder.ts';
-import { headerNameStart } from './header-keys.ts';
-import { Hints, QUOTE_HINTS, TEXT_HINTS, TOKEN_HINTS } from './hints.ts';
+import { beginsJson, HarmlessAttributes } from './harmless.ts';
+import { Hints, QUOTE_HINTS, TEXT_HINTS } from './hints.ts';
 import { compileLooseKeys } from './key-set.ts';
 import { maskAssignments } from './mask-assignments.ts';
 import { maskBaggage } from './mask-baggage.ts';
 import { maskCookies } from './mask-cookie.ts';
 import { maskJson } from './mask-json.ts';
 import { isProof, type Mode, type Proof } from './mask-mode.ts';
-import { baggageNames, endingsOf, endsSecret, jsonNames, type Mask, modeOfKey } from './mask-names.ts';
+import { baggageNames, endingsOf, jsonNames, type Mask, modeOfKey } from './mask-names.ts';
 import { SHAPES, type Shape, timeIn } from './mask-shape.ts';
 import {
   fill,
@@ -40,7 +41,7 @@ export interface MaskSettings {
 /** Attributes that hold a URL or a part of one. */
 const URL_KEYS = ['url.query', 'url.full', 'http.target', 'http.url', 'http.request.header.referer'];
 
-export function compileMask({ queryParameters, sessions, ...settings }: MaskSettings): Mask {
+export function compileMask({ queryParameters, sessions, ...settings }: MaskSettings, clean = rememberClean()): Mask {
   const attributes = inBaggageToo(settings.attributes);
   const sessionKeys = inBaggageToo(sessions?.attributes ?? []);
   const groups = sessionKeys.flatMap((key) => (key.includes('.') ? [key.slice(0, key.lastIndexOf('.'))] : []));
@@ -54,7 +55,13 @@ export function compileMask({ queryParameters, sessions, ...settings }: MaskSett
     endings: endingsOf(attributes),
     queryParameters: new SecretNames(queryParameters),
     cookies: new SecretNames(cookies.flatMap((name) => [name, `__Host-${name}`, `__Secure-${name}`])),
+    clean,
   };
+}
+
+/** For some hundred services with room for values that vary: at most 7 MB. */
+function rememberClean(): Mask['clean'] {
+  return { rests: new CleanParts(4096, 1536), texts: new CleanParts(1024, 128), keys: new CleanParts(1024, 128) };
 }
 
 /** Span processors copy members of baggage to attributes of this prefix. */
@@ -64,9 +71,6 @@ function inBaggageToo(keys: readonly string[]): string[] {
 
 /** The first letter of every JSON Web Token: `{` in base64. */
 const LETTER_E = 0x65;
-
-/** Header, claims and signature of the shortest JSON Web Tokens. */
-const TOKEN_BYTES_MIN = 60;
 
 /** Of a delimited field that lists of values do not have. */
 const UNKNOWN_TAG = (15 << 3) | WIRE.delimited;
@@ -102,25 +106,35 @@ export function maskSecrets(
 class Masker {
   masked = 0;
   #undecodable = 0;
+  /** Credentials that the finder was told of. */
+  #told = 0;
   readonly #buffer: Buffer;
+  readonly #view: DataView;
   readonly #mask: Mask;
   readonly #finder: CredentialFinder;
-  readonly #foundToken: (token: string) => void;
+  readonly #foundToken = (token: string): void => {
+    this.#told++;
+    this.#finder.token(token);
+  };
+  readonly #foundSession = (id: Buffer): void => {
+    this.#told++;
+    this.#finder.session(id);
+  };
   readonly #cursor: WireCursor;
   /** Of what may be secret in a text. */
   readonly #hints: Hints;
-  readonly #tokens: Hints;
   readonly #quotes: Hints;
+  readonly #harmless: HarmlessAttributes;
 
   constructor(buffer: Buffer, mask: Mask, finder: CredentialFinder) {
     this.#buffer = buffer;
+    this.#view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
     this.#mask = mask;
     this.#finder = finder;
-    this.#foundToken = (token) => finder.token(token);
     this.#cursor = new WireCursor(buffer);
     this.#hints = new Hints(buffer, TEXT_HINTS);
-    this.#tokens = new Hints(buffer, TOKEN_HINTS);
     this.#quotes = new Hints(buffer, QUOTE_HINTS);
+    this.#harmless = new HarmlessAttributes(buffer, this.#view, mask, this.#hints);
   }
 
   /** Masks the part from the cursor to `end`. Throws only when it is a unit. */
@@ -144,22 +158,53 @@ class Masker {
     else this.#blank(end);
   }
 
+  /** Whole fields of a message mean the same behind whatever others: all from the first attribute on are known or searched together. */
   #fields(end: number, shape: Shape): void {
     const cursor = this.#cursor;
+    const { rests } = this.#mask.clean;
+    let restAt = -1;
+    let slot = NOT_KEPT;
+    let before = 0;
     while (cursor.position < end) {
+      const tagAt = cursor.position;
       const tag = cursor.tag(end);
       const child = (tag & 7) === WIRE.delimited ? shape.fields[tag >>> 3] : undefined;
       if (child === undefined) {
         cursor.skip(tag, end);
         continue;
       }
+      if (restAt < 0 && child.kind === 'attribute' && this.#undecodable < UNDECODABLE_MAX) {
+        slot = rests.find(this.#view, tagAt, end, shape.number);
+        if (slot === IS_CLEAN) {
+          cursor.position = end;
+          return;
+        }
+        restAt = tagAt;
+        before = this.#found;
+      }
       const childEnd = cursor.delimitedEnd(end);
-      if (child.kind === 'attribute' && this.#isHarmless(childEnd)) cursor.position = childEnd;
-      else if (child.kind === 'text') {
-        this.#text(cursor.position, childEnd, 'search');
-        cursor.position = childEnd;
-      } else this.part(childEnd, child);
+      if (child.kind === 'attribute' && this.#harmless.has(cursor.position, childEnd)) cursor.position = childEnd;
+      else if (child.kind === 'text') this.#textOnce(childEnd);
+      else this.part(childEnd, child);
     }
+    if (slot >= 0 && this.#found === before) rests.keep(slot, this.#view, restAt, end, shape.number);
+  }
+
+  /** Masks the text from the cursor to `end`, unless one with the same bytes was clean. */
+  #textOnce(end: number): void {
+    const { texts } = this.#mask.clean;
+    const start = this.#cursor.position;
+    this.#cursor.position = end;
+    const slot = texts.find(this.#view, start, end);
+    if (slot === IS_CLEAN) return;
+    const before = this.#found;
+    this.#text(start, end, 'search');
+    if (slot >= 0 && this.#found === before) texts.keep(slot, this.#view, start, end);
+  }
+
+  /** Grows with all that is masked, told or cannot be decoded. */
+  get #found(): number {
+    return this.masked + this.#told + this.#undecodable;
   }
 
   /** Masks the KeyValue from the cursor to `end`. The key may stand behind the value; of several keys the last counts. */
@@ -189,37 +234,6 @@ class Masker {
       if (tag === VALUE_TAG.value) this.#value(cursor.delimitedEnd(end), mode, depth);
       else cursor.skip(tag, end);
     }
-  }
-
-  /**
-   * Is the KeyValue from the cursor to `end` written the way nearly every sender writes it, a short key, then one short text
-   * or number to the end, does nothing in it hint at a secret, and is its key not one of ours? Then nothing is to be done.
-   */
-  #isHarmless(end: number): boolean {
-    const bytes = this.#buffer;
-    const start = this.#cursor.position;
-    const keyEnd = start + 2 + (bytes[start + 1] as number);
-    const contentStart = keyEnd + 3;
-    if (contentStart >= end || bytes[start] !== VALUE_TAG.key || (bytes[start + 1] as number) >= 0x80) return false;
-    const length = bytes[keyEnd + 1] as number;
-    if (bytes[keyEnd] !== VALUE_TAG.value || length >= 0x80 || keyEnd + 2 + length !== end) return false;
-    switch (bytes[keyEnd + 2]) {
-      case VALUE_TAG.string:
-        if (contentStart + 1 + (bytes[contentStart] as number) !== end) return false;
-        if (this.#isSuspicious(contentStart + 1, end)) return false;
-        break;
-      case VALUE_TAG.bool:
-      case VALUE_TAG.int:
-        for (let at = contentStart; at < end - 1; at++) if ((bytes[at] as number) < 0x80) return false;
-        break;
-      default:
-        return false;
-    }
-    return (
-      headerNameStart(bytes, start + 2, keyEnd) < 0 &&
-      this.#mask.noted.match(bytes, start + 2, keyEnd) === undefined &&
-      !endsSecret(this.#mask, bytes, start + 2, keyEnd)
-    );
   }
 
   /** Masks the AnyValue from the cursor to `end`, or the list that is one: its items are AnyValues or KeyValues. */
@@ -264,15 +278,14 @@ class Masker {
       return;
     }
     const hasHint = this.#hints.within(start, end);
-    const hasToken = end - start >= TOKEN_BYTES_MIN && this.#tokens.within(start, end);
+    const hasToken = this.#harmless.mayHoldToken(start, end);
     const hasJson = beginsJson(this.#buffer[start]) || (mode === 'body' && this.#quotes.within(start, end));
     const isToken = mode === 'header' && this.#buffer[start] === LETTER_E;
     if (!hasHint && !hasToken && !hasJson && !isToken && mode !== 'url' && mode !== 'baggage') return;
     const text = this.#buffer.subarray(start, end);
     let masked = false;
     if (mode === 'header') masked = maskSignature(text, this.#foundToken) ?? false;
-    if (mode === 'baggage')
-      masked = maskBaggage(text, baggageNames(this.#mask, text), (id) => this.#finder.session(id));
+    if (mode === 'baggage') masked = maskBaggage(text, baggageNames(this.#mask, text), this.#foundSession);
     if (hasJson)
       masked =
         maskJson(
@@ -290,34 +303,27 @@ class Masker {
   }
 
   #proof(text: Buffer, mode: Proof): boolean {
-    const finder = this.#finder;
     if (mode === 'all') return fill(text, 0, text.length);
     if (mode === 'session') {
-      finder.session(text);
+      this.#foundSession(text);
       return true;
     }
     let masked: boolean;
-    if (mode === 'cookie') masked = maskCookies(text, this.#mask.cookies, (id) => finder.session(id));
+    if (mode === 'cookie') masked = maskCookies(text, this.#mask.cookies, this.#foundSession);
     else if (mode === 'token') masked = maskToken(text, this.#foundToken);
     else masked = maskAuthorization(text, this.#foundToken);
-    if (masked) finder.arrived(mode);
+    if (masked) {
+      this.#told++;
+      this.#finder.arrived(mode);
+    }
     return masked;
-  }
-
-  /** May there be a secret in the text of a key that is not secret? */
-  #isSuspicious(start: number, end: number): boolean {
-    return (
-      this.#hints.within(start, end) ||
-      (end - start >= TOKEN_BYTES_MIN && this.#tokens.within(start, end)) ||
-      beginsJson(this.#buffer[start])
-    );
   }
 
   /** Zero in as many bytes, or a hash: a varint may be padded with continuation bytes. */
   #number(start: number, end: number, tag: number, mode: Proof): void {
     const bytes = this.#buffer.subarray(start, end);
     if (mode === 'session') {
-      this.#finder.session(bytes);
+      this.#foundSession(bytes);
       if (tag === VALUE_TAG.int) for (let at = 0; at < bytes.length - 1; at++) bytes[at] = (bytes[at] as number) | 0x80;
     } else {
       bytes.fill(tag === VALUE_TAG.int ? 0x80 : 0);
@@ -362,9 +368,4 @@ class Masker {
       length = Math.floor(length / 0x80);
     }
   }
-}
-
-/** May the text that begins with this byte be JSON? */
-function beginsJson(byte: number | undefined): boolean {
-  return byte === 0x7b || byte === 0x5b;
 }
