@@ -1,6 +1,8 @@
 import { type Scheduler, systemScheduler } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
 import { compactSegment } from './compaction.ts';
+import { CompactionThread } from './compaction-thread.ts';
+import { nodeDisk } from './disk.ts';
 import { reportOf, type Segment, type SegmentFolder } from './segment-recovery.ts';
 
 /** A compaction waits for a moment without an append, before each block at most this long: it must not starve either. */
@@ -18,9 +20,12 @@ export class BackgroundCompaction {
   #running: { readonly segment: number; isStopped: boolean; done: Promise<void> } | undefined;
   /** Segments that are left alone because they are damaged. */
   readonly #keptRaw = new Set<Segment>();
+  readonly #thread: CompactionThread | undefined;
 
   constructor(options: BackgroundCompactionOptions) {
     this.#options = options;
+    // Any other disk lives on this thread.
+    if (options.disk === nodeDisk) this.#thread = new CompactionThread();
   }
 
   /** The segment that is being compacted. */
@@ -48,6 +53,12 @@ export class BackgroundCompaction {
     await this.#running.done;
   }
 
+  /** As `stop`; nothing is begun afterwards. */
+  async close(): Promise<void> {
+    await this.stop();
+    await this.#thread?.close();
+  }
+
   async #run(
     segment: Segment,
     isStopped: () => boolean,
@@ -55,7 +66,8 @@ export class BackgroundCompaction {
   ): Promise<void> {
     const wasRaw = () => segment.compressedBytes === undefined;
     try {
-      const end = await compactSegment(this.#options, segment, { isStopped, breathe: () => this.#breathe() });
+      const pace = { isStopped, breathe: () => this.#breathe() };
+      const end = await compactSegment(this.#options, segment, pace, this.#thread?.write);
       if (end.result !== 'damaged') return;
       this.#keptRaw.add(segment);
       const found = reportOf(this.#options, segment, end.damage);

@@ -11,16 +11,9 @@ import {
   encodeBlockHead,
   encodeIndex,
 } from './segment-blocks.ts';
-import {
-  encodeHeader,
-  HEADER_BYTES,
-  type RawEntry,
-  type SegmentKind,
-  segmentFileName,
-  UNFINISHED_SUFFIX,
-} from './segment-format.ts';
+import { encodeHeader, HEADER_BYTES, type RawEntry, segmentFileName, UNFINISHED_SUFFIX } from './segment-format.ts';
 import { type Damage, scanSegment } from './segment-reader.ts';
-import { type Segment, type SegmentFolder, segmentPath } from './segment-recovery.ts';
+import { type Place, type Segment, type SegmentFolder, segmentPath } from './segment-recovery.ts';
 
 /** Compressed bytes between two fsyncs: one large fsync at the end would keep those of the appends waiting. */
 const SYNC_BYTES = 4 * 1024 * 1024;
@@ -47,6 +40,7 @@ export async function compactSegment(
   place: SegmentFolder,
   segment: Segment,
   pace: CompactionPace,
+  write: WriteCompressed = writeCompressed,
 ): Promise<CompactionEnd> {
   const { disk, folder, kind } = place;
   if (!kind.compressed) throw new Error(`segments of the ${kind.words} are not compacted`);
@@ -56,10 +50,10 @@ export async function compactSegment(
   await unlinkIfThere(place, unfinished);
   let compressedBytes: number;
   try {
-    const written = await writeCompressed(place, kind.compressed, segment, unfinished, pace);
-    if (typeof written !== 'number') {
+    const written = await write(place, segment, unfinished, pace);
+    if (written === 'stopped' || typeof written !== 'number') {
       await unlinkIfThere(place, unfinished);
-      return { result: 'damaged', damage: written };
+      return written === 'stopped' ? { result: 'stopped' } : { result: 'damaged', damage: written };
     }
     compressedBytes = written;
     await disk.rename(unfinished, path);
@@ -67,7 +61,6 @@ export async function compactSegment(
   } catch (error) {
     // The renamed file, if it came so far, is whole; the next try or the next start makes do with it.
     await unlinkIfThere(place, unfinished).catch(() => undefined);
-    if (error === STOPPED) return { result: 'stopped' };
     throw error;
   }
   segment.compressedBytes = compressedBytes;
@@ -78,29 +71,34 @@ export async function compactSegment(
 }
 
 /** The length of the compressed file, or what keeps the raw one from being read to its end. */
-async function writeCompressed(
-  place: SegmentFolder,
-  compressed: SegmentKind,
-  segment: Segment,
-  path: string,
-  pace: CompactionPace,
-): Promise<number | Damage> {
+type Written = number | Damage | 'stopped';
+
+/** Writes the compressed file, under a name that does not count yet. */
+export type WriteCompressed = (place: Place, segment: Segment, path: string, pace: CompactionPace) => Promise<Written>;
+
+/** Right here; see compaction-thread.ts. */
+export const writeCompressed: WriteCompressed = async (place, segment, path, pace) => {
   const raw = await place.disk.openToRead(segmentPath(place, segment.segment));
   try {
     const target = await place.disk.create(path);
     try {
       const writer = new BlockWriter(target, pace);
-      await target.write([encodeHeader(compressed, segment.segment, msToNs(segment.createdMs))], 0);
-      const end = await scanSegment(raw, place.kind, segment.segment, segment.bytes, (entry) => writer.add(entry));
+      const header = encodeHeader(place.kind.compressed ?? place.kind, segment.segment, msToNs(segment.createdMs));
+      await target.write([header], 0);
+      const visit = (entry: RawEntry) => writer.add(entry);
+      const end = await scanSegment(raw, place.kind, segment.segment, segment.bytes, visit, true);
       const [damage] = end.damage;
       return damage ?? (await writer.finish(end.bytes));
+    } catch (error) {
+      if (error === STOPPED) return 'stopped';
+      throw error;
     } finally {
       await target.close();
     }
   } finally {
     await raw.close();
   }
-}
+};
 
 /** Ends a compaction from within. */
 const STOPPED = new Error('the compaction was stopped');
@@ -110,8 +108,13 @@ class BlockWriter {
   readonly #file: DiskFile;
   readonly #pace: CompactionPace;
   readonly #blocks: Block[] = [];
-  #entries: RawEntry[] = [];
-  #entriesBytes = 0;
+  /** What the next block holds; used again for each. */
+  #raw = Buffer.allocUnsafeSlow(BLOCK_RAW_BYTES);
+  #rawBytes = 0;
+  #rawOffset = 0;
+  #entries = 0;
+  #firstNs = 0n;
+  #lastNs = 0n;
   #at = HEADER_BYTES;
   #syncedAt = 0;
 
@@ -121,7 +124,7 @@ class BlockWriter {
   }
 
   add(entry: RawEntry): undefined | Promise<void> {
-    if (this.#entriesBytes > 0 && this.#entriesBytes + entry.length > BLOCK_RAW_BYTES) {
+    if (this.#rawBytes > 0 && this.#rawBytes + entry.length > BLOCK_RAW_BYTES) {
       return this.#writeBlock().then(() => this.#gather(entry));
     }
     this.#gather(entry);
@@ -137,37 +140,43 @@ class BlockWriter {
     return this.#at + index.length;
   }
 
-  #gather(entry: RawEntry): void {
-    this.#entries.push(entry);
-    this.#entriesBytes += entry.length;
+  #gather({ bytes, position, timeNs }: RawEntry): void {
+    // Only an entry that is larger than a block, which is alone in its own.
+    if (bytes.length > this.#raw.length) this.#raw = Buffer.allocUnsafeSlow(bytes.length);
+    bytes.copy(this.#raw, this.#rawBytes);
+    if (this.#rawBytes === 0) {
+      this.#rawOffset = position.offset;
+      this.#firstNs = timeNs;
+      this.#lastNs = timeNs;
+    } else if (timeNs < this.#firstNs) this.#firstNs = timeNs;
+    else if (timeNs > this.#lastNs) this.#lastNs = timeNs;
+    this.#rawBytes += bytes.length;
+    this.#entries++;
   }
 
   async #writeBlock(): Promise<void> {
-    const [first] = this.#entries;
-    if (!first) return;
+    if (this.#rawBytes === 0) return;
     await this.#pace.breathe();
     if (this.#pace.isStopped()) throw STOPPED;
-    const raw = this.#entries.length === 1 ? first.bytes : Buffer.concat(this.#entries.map(({ bytes }) => bytes));
-    const compressed = await compressBlock(raw);
-    const times = this.#entries.map(({ timeNs }) => timeNs);
+    const raw = this.#raw.subarray(0, this.#rawBytes);
+    const compressed = compressBlock(raw);
     const block = {
       at: this.#at,
       compressedBytes: compressed.length,
       rawBytes: raw.length,
-      rawOffset: first.position.offset,
-      entries: this.#entries.length,
-      firstNs: times.reduce((a, b) => (b < a ? b : a)),
-      lastNs: times.reduce((a, b) => (b > a ? b : a)),
+      rawOffset: this.#rawOffset,
+      entries: this.#entries,
+      firstNs: this.#firstNs,
+      lastNs: this.#lastNs,
       checksum: crc32(compressed),
     };
     // The raw bytes go away for ever: whether these give them back is tried, not believed.
-    if (!(await decompressBlock(compressed, block)).equals(raw))
-      throw new Error('a block does not decompress to what it was');
+    if (!decompressBlock(compressed, block).equals(raw)) throw new Error('a block does not decompress to what it was');
     await this.#file.write([encodeBlockHead(block), compressed], this.#at);
     this.#blocks.push(block);
     this.#at += BLOCK_HEAD_BYTES + compressed.length;
-    this.#entries = [];
-    this.#entriesBytes = 0;
+    this.#rawBytes = 0;
+    this.#entries = 0;
     if (this.#at - this.#syncedAt > SYNC_BYTES) {
       await this.#file.fdatasync();
       this.#syncedAt = this.#at;

@@ -1,5 +1,5 @@
 import { promisify } from 'node:util';
-import { constants, crc32, zstdCompress, zstdDecompress, zstdDecompressSync } from 'node:zlib';
+import { constants, crc32, zstdCompressSync, zstdDecompress, zstdDecompressSync } from 'node:zlib';
 import type { SyncFile } from './disk.ts';
 import { HEADER_BYTES } from './segment-format.ts';
 
@@ -43,21 +43,27 @@ export interface Block {
   readonly checksum: number;
 }
 
-/** Blocks of about this size compress nearly as well as a whole segment, and one late look costs a fraction of a millisecond. */
-export const BLOCK_RAW_BYTES = 256 * 1024;
+/**
+ * Blocks of about this size compress nearly as well as a whole segment, and one late look costs a fraction of a millisecond. Smaller
+ * ones cost more: each is a turn of the thread pool, and the compressor learns what spans look like anew in each.
+ */
+export const BLOCK_RAW_BYTES = 1024 * 1024;
 export const BLOCK_HEAD_BYTES = 40;
 const INDEX_ENTRY_BYTES = 44;
 const TAIL_BYTES = 24;
 const TAIL_MAGIC = 'SWLZ';
 
 /** Higher levels leave as many bytes of the ids and times that are most of what is left, and cost more: see ARCHITECTURE.md. */
-const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 1 } };
-const compressAsync = promisify(zstdCompress);
+const PARAMS = { [constants.ZSTD_c_compressionLevel]: 1 };
+/** Compressed bytes that are made at a time: blocks become smaller than this share, so that it is once. */
+const OUTPUT_SHARE = 4;
+const OUTPUT_BYTES_MIN = 64 * 1024;
 const decompressAsync = promisify(zstdDecompress);
 
-/** On the thread pool, so that the event loop goes on. */
-export function compressBlock(raw: Buffer): Promise<Buffer> {
-  return compressAsync(raw, COMPRESSION);
+/** Without waiting: whoever compresses much has a thread of its own (compaction-thread.ts). */
+export function compressBlock(raw: Buffer): Buffer {
+  const chunkSize = Math.max(Math.ceil(raw.length / OUTPUT_SHARE), OUTPUT_BYTES_MIN);
+  return zstdCompressSync(raw, { params: PARAMS, pledgedSrcSize: raw.length, chunkSize });
 }
 
 function sizes({ rawBytes }: Block) {
@@ -75,11 +81,6 @@ function checked(bytes: Buffer, block: Block): { ok: true } | { ok: false; reaso
 export async function openBlock(bytes: Buffer, block: Block): Promise<Buffer> {
   const check = checked(bytes, block);
   if (!check.ok) throw new Error(check.reason);
-  return decompressBlock(bytes, block);
-}
-
-/** The same of bytes that were just made or checked. */
-export async function decompressBlock(bytes: Buffer, block: Block): Promise<Buffer> {
   return ofLength(await decompressAsync(bytes, sizes(block)), block);
 }
 
@@ -87,6 +88,11 @@ export async function decompressBlock(bytes: Buffer, block: Block): Promise<Buff
 export function openBlockSync(bytes: Buffer, block: Block): Buffer {
   const check = checked(bytes, block);
   if (!check.ok) throw new Error(check.reason);
+  return decompressBlock(bytes, block);
+}
+
+/** The same of bytes that were just made or checked. */
+export function decompressBlock(bytes: Buffer, block: Block): Buffer {
   return ofLength(zstdDecompressSync(bytes, sizes(block)), block);
 }
 

@@ -224,7 +224,7 @@ export class SegmentLog {
   /** Finishes the appends that wait, then closes. Later appends are rejected. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.stopCompaction();
+    await this.#compaction.close();
     await this.#running;
     await this.#cutFailedTail().catch(() => this.#failed?.file.close().catch(() => undefined));
     await this.#seal();

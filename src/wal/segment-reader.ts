@@ -45,7 +45,7 @@ export interface ScanEnd {
 
 /**
  * Visits the entries of one raw segment in order, up to `limit` bytes of the file or the first that is damaged.
- * Bodies share the memory of the chunk they were read with; nothing is reused, so they may be kept.
+ * Bodies share the memory of the chunk they were read with. Unless `isReused`, nothing is used again, so they may be kept.
  */
 export async function scanSegment(
   file: DiskFile,
@@ -53,12 +53,16 @@ export async function scanSegment(
   segment: number,
   limit: number,
   visit: (entry: RawEntry) => void | Promise<void>,
+  isReused = false,
 ): Promise<ScanEnd> {
-  let chunk = Buffer.alloc(0);
+  let memory = Buffer.alloc(0);
+  let chunk = memory;
   let chunkAt = HEADER_BYTES;
   const load = async (offset: number, bytes: number): Promise<boolean> => {
     if (offset + bytes <= chunkAt + chunk.length) return true;
-    chunk = Buffer.allocUnsafeSlow(Math.max(0, Math.min(Math.max(CHUNK_BYTES, bytes), limit - offset)));
+    const wanted = Math.max(0, Math.min(Math.max(CHUNK_BYTES, bytes), limit - offset));
+    if (!isReused || memory.length < wanted) memory = Buffer.allocUnsafeSlow(wanted);
+    chunk = memory.subarray(0, wanted);
     chunk = chunk.subarray(0, await file.read(chunk, offset));
     chunkAt = offset;
     return chunk.length >= bytes;

@@ -16,10 +16,10 @@ const NEWEST = `${FOLDER}/0000000003.wal`;
 
 /** One compressed segment of several blocks, one raw, and the newest. */
 async function written(disk = new MemoryDisk()) {
-  const { wal } = await openWal(disk, { segmentBytes: 900_000 });
+  const { wal } = await openWal(disk, { segmentBytes: 3_600_000 });
   const stored: StoredFrame[] = [];
   wal.onDurable((frame) => stored.push(frame));
-  for (let number = 0; number < 24; number += 1) await wal.append(frameOf(number, 90_000));
+  for (let number = 0; number < 24; number += 1) await wal.append(frameOf(number, 360_000));
   wal.startCompaction(1);
   while (wal.isCompacting) await new Promise(setImmediate);
   return { disk, wal, stored };
@@ -67,7 +67,7 @@ describe('inspect', async () => {
   it('names damage with the file, the place, the bytes and the time', async () => {
     const damaged = copyOf(disk);
     flip(damaged, COMPRESSED, 92);
-    flip(damaged, RAW, 200_000);
+    flip(damaged, RAW, 800_000);
     damaged.plant(`${FOLDER}/0000000009.wal`, damaged.bytesOf(NEWEST).subarray(0, 100));
     damaged.plant(`${FOLDER}/0000000001.walz.tmp`, Buffer.alloc(3));
     damaged.plant(`${FOLDER}/mine.txt`, Buffer.alloc(3));
@@ -178,7 +178,7 @@ describe('repair', () => {
 
   it('keeps the very bytes that it takes out', async () => {
     const { disk, stored } = await written();
-    flip(disk, RAW, 200_000);
+    flip(disk, RAW, 800_000);
     flip(disk, COMPRESSED, 92);
     const before = new Map([RAW, COMPRESSED].map((path) => [path, disk.bytesOf(path)]));
     for (const { file, offset, kept, lostBytes } of await repairLog(place(disk))) {
