@@ -154,7 +154,7 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const sources = await openSources({ settings, folder, clock, counters, log });
   teardown.add(() => sources.close());
   const observers = createObservers();
-  observers.subscribe(sources.learn);
+  observers.subscribeWrites(sources.learn);
   const watched = observers.watch(traced(setUp.store));
   const flow = { coverage, sources, ...(detect ? { detect } : {}) };
   const stages = await openStages({ settings, folder, clock, store: watched, counters, log, ...flow });

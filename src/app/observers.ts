@@ -1,12 +1,13 @@
 import type { AuditRecord } from '../core/record.ts';
+import type { RecordWrite } from '../core/settlement.ts';
 import type { Store } from '../store/port.ts';
 
-export type RecordListener = (records: readonly AuditRecord[]) => void;
+export type WriteListener = (writes: readonly RecordWrite[]) => void;
 
 /** What is written is written: a follower that fails must not make it look otherwise, and loses its place instead. */
-function tell(listener: RecordListener, records: readonly AuditRecord[], forget: () => void): void {
+function tell(listener: WriteListener, writes: readonly RecordWrite[], forget: () => void): void {
   try {
-    listener(records);
+    listener(writes);
   } catch {
     forget();
   }
@@ -14,12 +15,15 @@ function tell(listener: RecordListener, records: readonly AuditRecord[], forget:
 
 /** Those who follow records as they are stored. */
 export function createObservers() {
-  const listeners = new Set<RecordListener>();
+  const listeners = new Set<WriteListener>();
+  const subscribeWrites = (listener: WriteListener): (() => void) => {
+    listeners.add(listener);
+    return () => listeners.delete(listener);
+  };
   return {
-    subscribe(listener: RecordListener): () => void {
-      listeners.add(listener);
-      return () => listeners.delete(listener);
-    },
+    subscribeWrites,
+    subscribe: (listener: (records: readonly AuditRecord[]) => void) =>
+      subscribeWrites((writes) => listener(writes.map(({ record }) => record))),
     /** A store that tells the listeners of every batch once it is durable. */
     watch(store: Pick<Store, 'write' | 'get'>): Pick<Store, 'write' | 'get'> {
       return {
@@ -28,8 +32,8 @@ export function createObservers() {
           const result = await store.write(batch);
           if (listeners.size > 0) {
             const rejected = new Set(result.rejected.map(({ id }) => id));
-            const records = batch.filter(({ id }) => !rejected.has(id)).map(({ record }) => record);
-            for (const listener of listeners) tell(listener, records, () => listeners.delete(listener));
+            const stored = rejected.size === 0 ? batch : batch.filter(({ id }) => !rejected.has(id));
+            for (const listener of listeners) tell(listener, stored, () => listeners.delete(listener));
           }
           return result;
         },

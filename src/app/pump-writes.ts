@@ -1,8 +1,9 @@
 import { parseTimestamp } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
-import type { AuditRecord } from '../core/record.ts';
+import type { Counters } from '../core/metrics.ts';
+import type { AuditRecord, SettleReason } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
-import type { Supersession } from '../join/batch.ts';
+import type { SettledBatch, Supersession } from '../join/batch.ts';
 import type { Store, WriteRejection, WriteResult } from '../store/port.ts';
 
 /**
@@ -164,4 +165,14 @@ export async function lastRevisions(
     writes.push({ id, namespace, timestampNs: livesAtNs, rank, record, previousTimestampNs: livesAtNs });
   }
   return writes;
+}
+
+/** Traces by why they were settled, and pieces of evidence that were set aside. */
+export function countSettled(batches: readonly SettledBatch[], counts: Counters): void {
+  const traces = new Map<SettleReason, number>();
+  for (const batch of batches) {
+    for (const { stage, pieces } of batch.quarantined) counts.add('quarantined', pieces, { stage });
+    for (const { reason } of batch.traces) traces.set(reason, (traces.get(reason) ?? 0) + 1);
+  }
+  for (const [reason, count] of traces) counts.add('settled', count, { reason });
 }

@@ -15,7 +15,7 @@ import type { Wal } from '../wal/wal.ts';
 import { MarkedJournal, Turns } from './pump-journal.ts';
 import { dropStored } from './pump-segments.ts';
 import { type PumpStatus, pendingOf, type Segments, setGauges, storedBefore, sum, summarise } from './pump-status.ts';
-import { lastRevisions, writeAll } from './pump-writes.ts';
+import { countSettled, lastRevisions, writeAll } from './pump-writes.ts';
 import { Sleepers } from './sleepers.ts';
 import { type Sums, sumsOf } from './sums.ts';
 
@@ -53,6 +53,8 @@ const WAKE_DELAY_MS = 50;
 const PROBES_DUE_MAX = 8;
 
 const NO_MARK = 'no mark was left in the settle journal: the next start reads more of the write-ahead log again';
+
+const STORE = { stage: 'store' } as const;
 
 const AGAIN = 'batch not stored, will be tried again';
 
@@ -280,12 +282,12 @@ class RunningPump implements Pump {
       pause: (thrown, failures) => this.#pause(thrown, failures),
       others: () => this.#others(),
     });
-    const refused = new Set(result.rejected.map(({ id }) => id));
-    const taken = writes.filter(({ id }) => !refused.has(id));
+    const reasons = new Map(result.rejected.map(({ id, reason }) => [id, reason]));
+    const taken = reasons.size === 0 ? writes : writes.filter(({ id }) => !reasons.has(id));
     this.#stored = taken[0] ?? this.#stored;
     await this.#retry('the rules', async () => this.#options.detect?.observe(taken));
-    const byId = new Map(writes.map((write) => [write.id, write]));
-    const rejected = result.rejected.map(({ id, reason }) => ({ stage: 'store', reason, id, body: byId.get(id) }));
+    const refused = reasons.size === 0 ? [] : writes.filter(({ id }) => reasons.has(id));
+    const rejected = refused.map((body) => ({ ...STORE, reason: reasons.get(body.id) ?? '', id: body.id, body }));
     const aside = [...batches.flatMap((batch) => batch.quarantined), ...rejected];
     if (aside.length > 0) {
       const entries = aside.map(({ stage, reason, id, body }) => ({ stage, reason, id, body }));
@@ -295,11 +297,8 @@ class RunningPump implements Pump {
     counts.add('written', result.written);
     counts.add('outranked', result.outranked);
     counts.add('revisions', writes.filter((write) => write.previousTimestampNs !== undefined).length);
-    counts.add('quarantined', rejected.length, { stage: 'store' });
-    for (const batch of batches) {
-      for (const { stage, pieces } of batch.quarantined) counts.add('quarantined', pieces, { stage });
-      for (const trace of batch.traces) counts.add('settled', 1, { reason: trace.reason });
-    }
+    counts.add('quarantined', rejected.length, STORE);
+    countSettled(batches, counts);
     return counts;
   }
 

@@ -22,8 +22,8 @@ export interface Sources {
   readonly tie: (payload: Buffer, note: FrameNote) => Buffer;
   readonly observeMetrics: (payload: Buffer, note: FrameNote) => void;
   readonly annotate: (writes: readonly RecordWrite[]) => void;
-  /** Told of every batch of records once it is durable. */
-  readonly learn: (records: readonly AuditRecord[]) => void;
+  /** Told of every batch once it is durable. */
+  readonly learn: (writes: readonly RecordWrite[]) => void;
   close(): Promise<void>;
 }
 
@@ -70,7 +70,7 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
  * Whose session it is is learnt once the record is durable, from what it said before redaction. A failure costs what that batch would
  * have taught.
  */
-function createLearning(learn: Sources['learn'], log: StageLog) {
+function createLearning(learn: (records: readonly AuditRecord[]) => void, log: StageLog) {
   const told = new WeakMap<AuditRecord, Pick<AuditRecord, 'session' | 'user'>>();
   return {
     remember(writes: readonly RecordWrite[]): void {
@@ -82,9 +82,10 @@ function createLearning(learn: Sources['learn'], log: StageLog) {
         if (session) told.set(record, { session: { ...session }, ...(user && { user: { ...user } }) });
       }
     },
-    learn(records: readonly AuditRecord[]): void {
+    learn(writes: readonly RecordWrite[]): void {
       try {
-        learn(records.flatMap((record) => (told.has(record) ? [{ ...record, ...told.get(record) }] : [])));
+        const whole = writes.filter(({ form }) => form === undefined).map(({ record }) => record);
+        learn(whole.flatMap((record) => (told.has(record) ? [{ ...record, ...told.get(record) }] : [])));
       } catch (error) {
         log.error({ error }, 'whose sessions these records name was not learnt');
       }

@@ -3,6 +3,7 @@ import type { FrameNote } from '../core/evidence.ts';
 import type { SettleReason } from '../core/record.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { criticalSteps, selfTime } from './critical-path.ts';
+import { digitsOf, FRACTION_DIGITS, put, putAfter, putAscii, putDigits, putHex, putNumber } from './form-bytes.ts';
 import type { FormTree } from './form-tree.ts';
 import { FormedRecord } from './formed-record.ts';
 import { spanRecordIds } from './identity.ts';
@@ -21,14 +22,10 @@ const TRACE_ID_CHARS = 32;
 const SECOND_NS = 1e9;
 /** `2026-11-22T10:19:13.`; nine digits and `Z` follow. */
 const SECOND_CHARS = 20;
-const FRACTION_DIGITS = 9;
 
 const SPACE = 0x20;
-const ZERO = 0x30;
-const MINUS = 0x2d;
 const Z = 0x5a;
 
-const HEX_DIGITS = Uint8Array.from(Buffer.from('0123456789abcdef'));
 const SKEW_CORRECTED = Buffer.from(',"skew_corrected":true');
 const SELF_TIME = Buffer.from('","self_time":');
 const STEP_END = Buffer.from('}');
@@ -171,47 +168,59 @@ export class FormWriter {
     const { start, end } = this.#tree;
     switch (record.gaps[gap]) {
       case GAP.start:
-        return this.#putTime(to, start[arg] as number);
+        this.#putTime(to, start[arg] as number);
+        break;
       case GAP.end:
-        return this.#putTime(to, end[arg] as number);
+        this.#putTime(to, end[arg] as number);
+        break;
       case GAP.ingested:
-        return this.#putIngested(to, arg);
+        this.#putIngested(to, arg);
+        break;
       case GAP.duration:
-        return putNumber(this.#chunk, to, width, (end[arg] as number) - (start[arg] as number));
+        putNumber(this.#chunk, to, width, (end[arg] as number) - (start[arg] as number));
+        break;
       case GAP.took:
-        return this.#putTook(to, (end[arg] as number) - (start[arg] as number));
+        this.#putTook(to, (end[arg] as number) - (start[arg] as number));
+        break;
       case GAP.recordId:
-        return putAscii(this.#chunk, to, this.#recordId(arg), RECORD_ID_CHARS);
+        putAscii(this.#chunk, to, this.#recordId(arg), RECORD_ID_CHARS);
+        break;
       case GAP.traceId:
-        return putAscii(this.#chunk, to, this.#traceId, TRACE_ID_CHARS);
+        putAscii(this.#chunk, to, this.#traceId, TRACE_ID_CHARS);
+        break;
       case GAP.spanId:
-        return this.#putId(to, arg);
+        this.#putId(to, arg);
+        break;
       case GAP.parentId:
-        return this.#putParentId(to, arg);
+        this.#putParentId(to, arg);
+        break;
       case GAP.traceDuration:
-        return putNumber(this.#chunk, to, width, this.#traceDuration());
+        putNumber(this.#chunk, to, width, this.#traceDuration());
+        break;
       case GAP.selfTime:
-        return putNumber(this.#chunk, to, width, selfTime(this.#form.tree, this.#timeline, arg));
+        putNumber(this.#chunk, to, width, selfTime(this.#form.tree, this.#timeline, arg));
+        break;
       case GAP.criticalPath:
-        return this.#putCriticalPath(to, width, gap, arg);
+        this.#putCriticalPath(to, width, gap, arg);
+        break;
       case GAP.stepOffset:
-        return putNumber(this.#chunk, to, width, (this.#timeline.start[arg] as number) - this.#zero());
+        putNumber(this.#chunk, to, width, (this.#timeline.start[arg] as number) - this.#zero());
+        break;
       case GAP.stepDuration:
-        return putNumber(
-          this.#chunk,
-          to,
-          width,
-          (this.#timeline.end[arg] as number) - (this.#timeline.start[arg] as number),
-        );
+        putNumber(this.#chunk, to, width, (this.#timeline.end[arg] as number) - (this.#timeline.start[arg] as number));
+        break;
       case GAP.stepSkew:
         if (this.#timeline.shift[arg] !== 0) put(this.#chunk, to, SKEW_CORRECTED);
-        return;
+        break;
       case GAP.workDuration:
-        return putNumber(this.#chunk, to, width, Math.min(this.#workOf[arg] as number, Number.MAX_SAFE_INTEGER));
+        putNumber(this.#chunk, to, width, Math.min(this.#workOf[arg] as number, Number.MAX_SAFE_INTEGER));
+        break;
       case GAP.slowestWork:
-        return put(this.#chunk, to, this.#form.spans[this.#slowestOf[arg] as number]?.work as Buffer);
+        put(this.#chunk, to, this.#form.spans[this.#slowestOf[arg] as number]?.work as Buffer);
+        break;
       default:
-        return put(this.#chunk, to, this.#reason);
+        put(this.#chunk, to, this.#reason);
+        break;
     }
   }
 
@@ -269,7 +278,10 @@ export class FormWriter {
   #putParentId(to: number, at: number): void {
     const { parent, columnOf } = this.#tree;
     const above = parent[at] as number;
-    if (above !== NONE) return this.#putId(to, above);
+    if (above !== NONE) {
+      this.#putId(to, above);
+      return;
+    }
     const column = columnOf[at] as number;
     putHex(this.#chunk, to, this.#columns.parentHigh[column] as number);
     putHex(this.#chunk, to + 8, this.#columns.parentLow[column] as number);
@@ -364,57 +376,4 @@ function widen(record: RecordForm, gap: number, width: number): void {
   record.text = Buffer.concat([text.subarray(0, from), Buffer.alloc(more, SPACE), text.subarray(from)]);
   record.width[gap] = width;
   for (let later = gap + 1; later < at.length; later++) at[later] = (at[later] as number) + more;
-}
-
-function putHex(bytes: Uint8Array, to: number, word: number): void {
-  for (let digit = 0; digit < 8; digit++) {
-    bytes[to + digit] = HEX_DIGITS[(word >>> (28 - 4 * digit)) & 15] as number;
-  }
-}
-
-function put(bytes: Uint8Array, to: number, from: Uint8Array): void {
-  for (let index = 0; index < from.length; index++) bytes[to + index] = from[index] as number;
-}
-
-function putAfter(bytes: Uint8Array, to: number, from: Uint8Array): number {
-  put(bytes, to, from);
-  return to + from.length;
-}
-
-function putAscii(bytes: Uint8Array, to: number, text: string, length: number): void {
-  for (let index = 0; index < length; index++) bytes[to + index] = text.charCodeAt(index);
-}
-
-/** Nine digits. */
-function putDigits(bytes: Uint8Array, to: number, number: number): void {
-  let rest = number | 0;
-  for (let at = to + FRACTION_DIGITS - 1; at >= to; at--) {
-    const tenth = (rest / 10) | 0;
-    bytes[at] = ZERO + rest - tenth * 10;
-    rest = tenth;
-  }
-}
-
-/** A whole number at the right end of its gap. */
-function putNumber(bytes: Uint8Array, to: number, width: number, number: number): void {
-  let rest = number < 0 ? -number : number;
-  let at = to + width - 1;
-  for (; rest > 0x7fff_ffff; at--) {
-    const tenth = Math.floor(rest / 10);
-    bytes[at] = ZERO + (rest - tenth * 10);
-    rest = tenth;
-  }
-  let small = rest | 0;
-  do {
-    const tenth = (small / 10) | 0;
-    bytes[at--] = ZERO + small - tenth * 10;
-    small = tenth;
-  } while (small > 0);
-  if (number < 0) bytes[at] = MINUS;
-}
-
-function digitsOf(number: number): number {
-  let digits = 1;
-  for (let limit = 10; number >= limit; limit *= 10) digits++;
-  return digits;
 }

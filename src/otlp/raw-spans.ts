@@ -20,6 +20,13 @@ const DROPPED_LINKS = 0x70;
 const STATUS = 0x7a;
 const FLAGS = [0x85, 0x01] as const;
 
+/** By tag: fields of a span's content with a length before them, and those that are a small number. */
+const PART = 1;
+const SMALL = 2;
+const KINDS = new Uint8Array(256);
+for (const tag of [NAME, ATTRIBUTES, LINKS, STATUS]) KINDS[tag] = PART;
+for (const tag of [KIND, DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS]) KINDS[tag] = SMALL;
+
 /** Slots, a power of two; as many as `SpanContents` has. */
 const SLOTS = 8192;
 
@@ -32,6 +39,9 @@ const KEPT_BYTES_MAX = 8 * 1024 * 1024;
 /** Runs of bytes between ids and times; usual encoders write three. */
 const RUNS_MAX = 8;
 
+/** Bytes. */
+const LONG_RUN = 96;
+
 const SEED_PRIME = 0x85ebca6b;
 
 /** Epoch nanoseconds from here on have no room in a record: 2262. High half. */
@@ -40,6 +50,7 @@ const TIME_HIGH_MAX = 2_145_000_000;
 interface Entry {
   readonly hash: number;
   readonly seed: number;
+  readonly bytes: Buffer;
   readonly view: DataView;
   readonly content: SpanContent;
 }
@@ -58,118 +69,108 @@ export class RawSpans {
   #bytes = 0;
   #hash = 0;
   #seed = 0;
+  #payload: Uint8Array = new Uint8Array(0);
   #view: DataView = new DataView(new ArrayBuffer(0));
-  /** Where the trace id of the span stands that was looked at last. */
+  /** Where the trace id of the span stands that was looked at last, and its other ids and times. */
   traceIdAt = -1;
+  #spanIdAt = -1;
+  #parentIdAt = -1;
+  #startAt = -1;
+  #endAt = -1;
+  #flags = 0;
 
   /**
    * Reads ids and times of the span between the offsets into the columns' next place, and finds the runs of the rest. False when
    * this is no span for columns. `trust` says who sent it.
    */
   look(bytes: Uint8Array, view: DataView, start: number, end: number, columns: SpanColumns, trust: number): boolean {
-    const to = columns.count;
+    this.#payload = bytes;
+    this.#view = view;
+    this.#hash = 0;
+    this.#bytes = 0;
+    this.#runCount = 0;
+    this.traceIdAt = this.#spanIdAt = this.#parentIdAt = this.#startAt = this.#endAt = -1;
+    this.#flags = 0;
     let at = start;
     let runStart = -1;
-    let [hash, size, runs] = [0, 0, 0];
-    let [traceId, spanId, parentId, starts, ends, flags] = [-1, -1, -1, -1, -1, 0];
-    this.#view = view;
     while (at < end) {
       const fieldStart = at;
       const tag = bytes[at++] as number;
-      let next: number;
-      switch (tag) {
-        case TRACE_ID:
-          if (bytes[at] !== TRACE_ID_BYTES) return false;
-          traceId = at + 1;
-          next = at + 1 + TRACE_ID_BYTES;
-          break;
-        case SPAN_ID:
-          if (bytes[at] !== SPAN_ID_BYTES) return false;
-          spanId = at + 1;
-          next = at + 1 + SPAN_ID_BYTES;
-          break;
-        case PARENT_SPAN_ID:
-          if (bytes[at] === 0) next = at + 1;
-          else if (bytes[at] !== SPAN_ID_BYTES) return false;
-          else {
-            parentId = at + 1;
-            next = at + 1 + SPAN_ID_BYTES;
-          }
-          break;
-        case TRACE_STATE:
-          if (bytes[at] !== 0) return false;
-          next = at + 1;
-          break;
-        case START:
-          starts = at;
-          next = at + 8;
-          break;
-        case END:
-          ends = at;
-          next = at + 8;
-          break;
-        case FLAGS[0]:
-          if (bytes[at] !== FLAGS[1] || at + 5 > end) return false;
-          flags = view.getInt32(at + 1, true);
-          next = at + 5;
-          break;
-        case NAME:
-        case ATTRIBUTES:
-        case LINKS:
-        case STATUS: {
-          let length = bytes[at++] as number;
-          if (length >= 0x80) {
-            const second = bytes[at++] as number;
-            if (second >= 0x80) return false;
-            length = (length & 0x7f) | (second << 7);
-          }
-          at += length;
-          if (runStart < 0) runStart = fieldStart;
-          continue;
-        }
-        case KIND:
-        case DROPPED_ATTRIBUTES:
-        case DROPPED_EVENTS:
-        case DROPPED_LINKS:
-          if ((bytes[at++] as number) >= 0x80) return false;
-          if (runStart < 0) runStart = fieldStart;
-          continue;
-        default:
-          return false;
+      const next = KINDS[tag] === PART ? partEnd(bytes, at) : KINDS[tag] === SMALL ? smallEnd(bytes, at) : 0;
+      if (next !== 0) {
+        if (next < 0) return false;
+        if (runStart < 0) runStart = fieldStart;
+        at = next;
+        continue;
       }
-      if (runStart >= 0) {
-        if (runs === RUNS_MAX - 1) return false;
-        hash = hashOf(view, runStart, fieldStart, hash);
-        size += fieldStart - runStart;
-        this.#runs[2 * runs] = runStart;
-        this.#runs[2 * runs++ + 1] = fieldStart;
-        runStart = -1;
-      }
-      at = next;
+      at = this.#own(tag, bytes, at);
+      if (at < 0) return false;
+      if (runStart >= 0 && !this.#addRun(runStart, fieldStart)) return false;
+      runStart = -1;
     }
-    if (at !== end || traceId < 0 || spanId < 0 || starts < 0 || ends < 0) return false;
-    if (runStart >= 0) {
-      hash = hashOf(view, runStart, end, hash);
-      size += end - runStart;
-      this.#runs[2 * runs] = runStart;
-      this.#runs[2 * runs++ + 1] = end;
+    if (at !== end || this.traceIdAt < 0 || this.#spanIdAt < 0 || this.#startAt < 0 || this.#endAt < 0) return false;
+    if (runStart >= 0 && !this.#addRun(runStart, end)) return false;
+    if (this.#bytes > BYTES_MAX) return false;
+    this.#seed = (trust << 1) | Number(this.#parentIdAt < 0);
+    this.#hash ^= Math.imul(this.#seed + 1, SEED_PRIME);
+    return this.#put(columns);
+  }
+
+  /** Notes where an id or time of the span lies. The end of its field; -1 when that is none, or not as usual. */
+  #own(tag: number, bytes: Uint8Array, at: number): number {
+    switch (tag) {
+      case TRACE_ID:
+        this.traceIdAt = at + 1;
+        return bytes[at] === TRACE_ID_BYTES ? at + 1 + TRACE_ID_BYTES : -1;
+      case SPAN_ID:
+        this.#spanIdAt = at + 1;
+        return bytes[at] === SPAN_ID_BYTES ? at + 1 + SPAN_ID_BYTES : -1;
+      case PARENT_SPAN_ID:
+        if (bytes[at] === 0) return at + 1;
+        this.#parentIdAt = at + 1;
+        return bytes[at] === SPAN_ID_BYTES ? at + 1 + SPAN_ID_BYTES : -1;
+      case TRACE_STATE:
+        return bytes[at] === 0 ? at + 1 : -1;
+      case START:
+        this.#startAt = at;
+        return at + 8;
+      case END:
+        this.#endAt = at;
+        return at + 8;
+      case FLAGS[0]:
+        if (bytes[at] !== FLAGS[1] || at + 5 > this.#view.byteLength) return -1;
+        this.#flags = this.#view.getInt32(at + 1, true);
+        return at + 5;
+      default:
+        return -1;
     }
-    if (size > BYTES_MAX) return false;
-    this.traceIdAt = traceId;
-    this.#runCount = runs;
-    this.#bytes = size;
-    this.#seed = (trust << 1) | Number(parentId < 0);
-    this.#hash = hash ^ Math.imul(this.#seed + 1, SEED_PRIME);
-    columns.idHigh[to] = view.getUint32(spanId);
-    columns.idLow[to] = view.getUint32(spanId + 4);
-    columns.parentHigh[to] = parentId < 0 ? 0 : view.getUint32(parentId);
-    columns.parentLow[to] = parentId < 0 ? 0 : view.getUint32(parentId + 4);
-    columns.startLow[to] = view.getUint32(starts, true);
-    columns.startHigh[to] = view.getUint32(starts + 4, true);
-    columns.endLow[to] = view.getUint32(ends, true);
-    columns.endHigh[to] = view.getUint32(ends + 4, true);
-    columns.flags[to] = flags;
-    return areTimesUsual(columns, to) && areIdsUsual(columns, to, parentId >= 0);
+  }
+
+  #addRun(start: number, end: number): boolean {
+    const run = this.#runCount;
+    if (run === RUNS_MAX) return false;
+    this.#hash = hashOf(this.#view, start, end, this.#hash);
+    this.#bytes += end - start;
+    this.#runs[2 * run] = start;
+    this.#runs[2 * run + 1] = end;
+    this.#runCount = run + 1;
+    return true;
+  }
+
+  #put(columns: SpanColumns): boolean {
+    const view = this.#view;
+    const to = columns.count;
+    const parent = this.#parentIdAt;
+    columns.idHigh[to] = view.getUint32(this.#spanIdAt);
+    columns.idLow[to] = view.getUint32(this.#spanIdAt + 4);
+    columns.parentHigh[to] = parent < 0 ? 0 : view.getUint32(parent);
+    columns.parentLow[to] = parent < 0 ? 0 : view.getUint32(parent + 4);
+    columns.startLow[to] = view.getUint32(this.#startAt, true);
+    columns.startHigh[to] = view.getUint32(this.#startAt + 4, true);
+    columns.endLow[to] = view.getUint32(this.#endAt, true);
+    columns.endHigh[to] = view.getUint32(this.#endAt + 4, true);
+    columns.flags[to] = this.#flags;
+    return areTimesUsual(columns, to) && areIdsUsual(columns, to, parent >= 0);
   }
 
   /** What the span that was looked at last says, when it was kept before with the same resource and scope. */
@@ -182,10 +183,16 @@ export class RawSpans {
     for (let run = 0; run < this.#runCount; run++) {
       const start = this.#runs[2 * run] as number;
       const length = (this.#runs[2 * run + 1] as number) - start;
-      if (!areSameBytes(this.#view, start, view, offset, length)) return undefined;
+      if (!this.#isSame(start, length, entry, offset)) return undefined;
       offset += length;
     }
     return content;
+  }
+
+  /** The machine compares long runs faster; a call costs as much as comparing a short one. */
+  #isSame(start: number, length: number, { view, bytes }: Entry, offset: number): boolean {
+    if (length < LONG_RUN) return areSameBytes(this.#view, start, view, offset, length);
+    return bytes.compare(this.#payload, start, start + length, offset, offset + length) === 0;
   }
 
   /** Keeps what the span says that was looked at last. */
@@ -205,8 +212,22 @@ export class RawSpans {
     }
     const slot = this.#hash & (SLOTS - 1);
     this.#keptBytes += this.#bytes - (this.#slots[slot]?.view.byteLength ?? 0);
-    this.#slots[slot] = { hash: this.#hash, seed: this.#seed, view: new DataView(kept.buffer), content };
+    const bytes = Buffer.from(kept.buffer);
+    this.#slots[slot] = { hash: this.#hash, seed: this.#seed, bytes, view: new DataView(kept.buffer), content };
   }
+}
+
+/** The end of a part whose length, in one byte or two, stands here; -1 for a longer one. */
+function partEnd(bytes: Uint8Array, at: number): number {
+  const first = bytes[at] as number;
+  if (first < 0x80) return at + 1 + first;
+  const second = bytes[at + 1] as number;
+  return second < 0x80 ? at + 2 + ((first & 0x7f) | (second << 7)) : -1;
+}
+
+/** The end of a number of one byte; -1 for a larger one. */
+function smallEnd(bytes: Uint8Array, at: number): number {
+  return (bytes[at] as number) < 0x80 ? at + 1 : -1;
 }
 
 /** Both are there, in range and in order: what else there is to say of times needs a whole settle. */

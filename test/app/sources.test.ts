@@ -24,7 +24,7 @@ it('learns whose session it is although records show neither', async () => {
   const write: RecordWrite = { id: 'x', namespace: 'default', timestampNs: 1n, rank: 1n, record };
   sources.annotate([write]);
   expect(record.session).toBeUndefined();
-  sources.learn([record]);
+  sources.learn([write]);
   expect(counters.total('sessions_known')).toBe(1);
   await sources.close();
   rmSync(folder, { recursive: true, force: true });
