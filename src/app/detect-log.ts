@@ -1,7 +1,8 @@
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { ignoreAbsent, putAside, readChecked, writeChecked } from '../coverage/checked-file.ts';
-import type { BatchChanges, Engine } from '../detect/engine.ts';
+import type { BatchChanges } from '../detect/changes.ts';
+import type { Engine } from '../detect/engine.ts';
 import type { Disk, DiskFile } from '../wal/disk.ts';
 import type { StageLog } from './stages.ts';
 
@@ -27,7 +28,7 @@ export interface DetectLogOptions {
 
 export interface DetectLog {
   /** Resolves when the changes are on the medium. Rejects when they are not, maybe: then the same are given again. */
-  append(batch: BatchChanges): Promise<void>;
+  append(batches: readonly BatchChanges[]): Promise<void>;
   /** All state as of now, when the log is long enough for it or `isForced`; changes must be appended before. */
   checkpoint(engine: Engine, isForced?: boolean): Promise<void>;
   close(): Promise<void>;
@@ -72,13 +73,13 @@ class RunningLog implements DetectLog {
     this.#number = number;
   }
 
-  async append(batch: BatchChanges): Promise<void> {
+  async append(batches: readonly BatchChanges[]): Promise<void> {
     if (this.#file === undefined) throw new Error('the log of what rules remember is not open');
-    const bytes = Buffer.from(lineOf(batch));
+    const line = lineOf(batches);
     // A write that failed in part is written over by the next.
-    await this.#file.write([bytes], this.#bytes);
+    await this.#file.write([line], this.#bytes);
     await this.#file.fdatasync();
-    this.#bytes += bytes.length;
+    this.#bytes += line.length;
   }
 
   async checkpoint(engine: Engine, isForced = false): Promise<void> {
@@ -89,7 +90,7 @@ class RunningLog implements DetectLog {
     await disk.unlink(path).catch(ignoreAbsent);
     const file = await disk.create(path);
     try {
-      const head = Buffer.from(lineOf(engine.fingerprints()));
+      const head = lineOf(engine.fingerprints());
       await file.write([head], 0);
       await file.fdatasync();
       await disk.syncFolder(this.#folder);
@@ -157,22 +158,37 @@ function restoreLog(engine: Engine, bytes: Buffer): 'whole' | 'cut' | 'damaged' 
     else {
       // Alerts of all but the last batch were told before the next one came.
       engine.forgetAlerts();
-      engine.apply(value as BatchChanges, fingerprints);
+      for (const batch of value as BatchChanges[]) engine.apply(batch, fingerprints);
     }
     at = end + 1;
   }
   return 'whole';
 }
 
-function lineOf(value: unknown): string {
-  const text = JSON.stringify(value);
-  return `${crc32(text).toString(16).padStart(8, '0')} ${text}\n`;
+/** Characters of the checksum and the blank before a line's JSON. */
+const PREFIX_CHARS = 9;
+
+function lineOf(value: unknown): Buffer {
+  const line = Buffer.from(`${' '.repeat(PREFIX_CHARS)}${JSON.stringify(value)}\n`);
+  line.write(
+    crc32(line.subarray(PREFIX_CHARS, -1))
+      .toString(16)
+      .padStart(PREFIX_CHARS - 1, '0'),
+    'latin1',
+  );
+  return line;
 }
 
 function parseLine(line: Buffer): unknown {
-  const text = line.toString('utf8', 9);
-  if (line.toString('latin1', 0, 8) !== crc32(text).toString(16).padStart(8, '0')) return undefined;
-  return JSON.parse(text);
+  const text = line.subarray(PREFIX_CHARS);
+  if (
+    line.toString('latin1', 0, PREFIX_CHARS - 1) !==
+    crc32(text)
+      .toString(16)
+      .padStart(PREFIX_CHARS - 1, '0')
+  )
+    return undefined;
+  return JSON.parse(text.toString('utf8'));
 }
 
 async function readFile(disk: Disk, path: string): Promise<Buffer> {

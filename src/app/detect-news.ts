@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { Alert, Severity } from '../core/alert.ts';
 import { formatTimestamp, msToNs, nsToMs, parseTimestamp } from '../core/clock.ts';
-import type { Subject } from '../detect/engine.ts';
+import type { Subject } from '../detect/subject.ts';
 
 /** What rules with `source: pipeline` look at: `event.action` of the documents. docs/rules.md lists them. */
 export type PipelineAction =

@@ -4,10 +4,11 @@ import type { Clock, Scheduler } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { RecordWrite } from '../core/settlement.ts';
-import { type BatchChanges, Engine, type Subject } from '../detect/engine.ts';
+import type { BatchChanges } from '../detect/changes.ts';
+import { Engine } from '../detect/engine.ts';
 import type { Rule } from '../detect/rule.ts';
 import { describeProblem, type RuleProblem } from '../detect/rule-file.ts';
-import { subjectOf } from '../detect/subject.ts';
+import { type Subject, WrittenSubject } from '../detect/subject.ts';
 import type { Disk } from '../wal/disk.ts';
 import { type DetectLog, openDetectLog } from './detect-log.ts';
 import { ownAlert, type PipelineNews, subjectOfNews } from './detect-news.ts';
@@ -46,7 +47,7 @@ export interface DetectOptions {
 }
 
 /** Records that are looked at in one turn of the event loop: some twenty milliseconds, so that senders do not wait. */
-const TURN_RECORDS = 200;
+const TURN_RECORDS = 2_000;
 
 /** News are tried again after this, when what rules remember or the desk cannot be written. */
 const NEWS_RETRY_MS = 5_000;
@@ -71,7 +72,7 @@ class RunningDetect implements Detect {
   /** One thing after the other: batches, news, reloads. */
   #turn: Promise<unknown> = Promise.resolve();
   /** Not durable yet, because the last try failed. */
-  #unlogged: BatchChanges = [];
+  #unlogged: BatchChanges[] = [];
   #ownAlerts: Alert[] = [];
   #news: Subject[] = [];
   #problems: readonly string[] = [];
@@ -100,11 +101,13 @@ class RunningDetect implements Detect {
 
   observe(writes: readonly RecordWrite[]): Promise<void> {
     return this.#inTurn(async () => {
-      for (const [at, { record }] of writes.entries()) {
-        if (at > 0 && at % TURN_RECORDS === 0) {
+      let left = TURN_RECORDS;
+      for (const write of writes) {
+        if (left-- === 0) {
           await new Promise<void>((resolve) => this.#options.scheduler.after(0, resolve));
+          left = TURN_RECORDS - 1;
         }
-        this.#engine.observe(subjectOf(record));
+        this.#engine.observe(new WrittenSubject(write));
       }
       await this.#settle();
     });
@@ -177,7 +180,8 @@ class RunningDetect implements Detect {
   /** The order matters: what changed is durable before the desk knows of it, so that no alert is raised twice in other words. */
   async #settle(): Promise<void> {
     const { desk, clock } = this.#options;
-    this.#unlogged = [...this.#unlogged, ...this.#engine.takeChanges()];
+    const changes = this.#engine.takeChanges();
+    if (changes !== undefined) this.#unlogged.push(changes);
     if (this.#unlogged.length > 0) {
       await this.#log?.append(this.#unlogged);
       this.#unlogged = [];

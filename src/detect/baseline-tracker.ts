@@ -2,10 +2,15 @@ import { addEvidence, extendIncident, findIncident, type Incident, type Match, s
 import type { BaselineRule } from './rule.ts';
 import {
   type Change,
-  groupKey,
+  type GroupName,
+  groupName,
   matchOf,
+  NO_CHANGES,
+  NOTHING_SHOWN,
   type Raise,
+  type Shown,
   type Sight,
+  type SightMatch,
   type Tracker,
   type TrackerCounts,
   type TrackerLimits,
@@ -24,6 +29,8 @@ const EPOCH_HOURS = 3 * 24;
 const BASELINE_GROUPS_MAX = 1000;
 /** Records remembered so that a revision of theirs is not counted twice. */
 const RECORDS_MAX = 20_000;
+/** Of these, as many are on one line of a snapshot. */
+const COUNTED_A_LINE = 500;
 /** Records of an interval that are named as evidence, at most. */
 const EVIDENCE_MAX = 100;
 
@@ -50,8 +57,7 @@ interface Interval {
 }
 
 interface Group {
-  readonly namespace: string;
-  readonly values: readonly string[];
+  readonly name: GroupName;
   firstMs: number;
   newestMs: number;
   /** Intervals that are not closed yet, by number. */
@@ -80,6 +86,8 @@ export class BaselineTracker implements Tracker {
   readonly #limits: TrackerLimits;
   readonly #groups = new Map<string, Group>();
   readonly #counted = new Map<string, Counted>();
+  /** Groups as the lines of a snapshot name them. */
+  readonly #restored: Group[] = [];
 
   constructor(rule: BaselineRule, limits: TrackerLimits, raise: Raise) {
     this.#rule = rule;
@@ -87,46 +95,48 @@ export class BaselineTracker implements Tracker {
     this.#limits = { ...limits, groupsMax: Math.min(limits.groupsMax, BASELINE_GROUPS_MAX) };
   }
 
-  changesOf({ record, trace, namespace, timeMs, isRevision, matches }: Sight): Change[] {
+  changesOf(sight: Sight, matches: readonly SightMatch[], shown: Shown): readonly Change[] {
+    const { record, timeMs, isRevision } = sight;
     const known = this.#counted.get(record);
     // Only one group can be told again of a record.
     const [match] = matches;
+    const group = match === undefined ? undefined : this.#groups.get(match.group.key);
+    const number = this.#numberOf(timeMs);
     if (known === undefined) {
-      if (match === undefined) return [];
-      const group = this.#groups.get(groupKey(namespace, match.group));
-      const isClosed = group?.closed !== undefined && this.#numberOf(timeMs) <= group.closed;
+      if (match === undefined) return NO_CHANGES;
+      const isClosed = group?.closed !== undefined && number <= group.closed;
       if (isClosed || isRevision) {
         this.counts.late++;
-        return [];
+        return NO_CHANGES;
       }
-    } else if (match !== undefined && this.#isSame(known, namespace, match, timeMs)) return [];
-    const changes: Change[] = known === undefined ? [] : [['x', record]];
+    } else if (match !== undefined && isSame(known, match, number)) return NO_CHANGES;
+    const changes: Change[] = known === undefined ? [] : [{ kind: 'x', record }];
     if (match !== undefined) {
-      changes.push(['m', namespace, match.group, record, trace, timeMs, match.value, match.shown]);
+      const { kind, value } = match;
+      // What is shown is that of evidence. An interval that is not open yet may make evidence of anything.
+      const interval = group?.open.get(number);
+      const isEvidence = interval === undefined || this.#isOver(interval, Number(value));
+      changes.push({ kind, seen: sight, group: match.group, value, shown: isEvidence ? shown() : NOTHING_SHOWN });
     }
     return changes;
   }
 
-  #isSame({ group, interval, value }: Counted, namespace: string, match: Sight['matches'][number], timeMs: number) {
-    const isGroup = groupKey(group.namespace, group.values) === groupKey(namespace, match.group);
-    return isGroup && interval === this.#numberOf(timeMs) && value === Number(match.value);
-  }
-
   apply(change: Change): void {
-    if (change[0] === 'x') {
-      this.#remove(change[1]);
+    if (change.kind === 'x') {
+      this.#remove(change.record);
       return;
     }
-    const [, namespace, values, record, , timeMs, value] = change;
-    const group = this.#touch(namespace, values, timeMs);
-    group.firstMs = Math.min(group.firstMs, timeMs);
-    group.newestMs = Math.max(group.newestMs, timeMs);
+    const { record, timeMs } = change.seen;
+    const value = Number(change.value);
+    const group = this.#touch(change.group, timeMs);
+    if (timeMs < group.firstMs) group.firstMs = timeMs;
+    if (timeMs > group.newestMs) group.newestMs = timeMs;
     this.#close(group);
     const number = this.#numberOf(timeMs);
     const interval = group.open.get(number) ?? this.#open(group, number);
-    this.#count(interval, Number(value), 1);
-    this.#counted.set(record, { group, interval: number, value: Number(value) });
-    if (this.#isOver(interval, Number(value))) {
+    this.#count(interval, value, 1);
+    this.#counted.set(record, { group, interval: number, value });
+    if (this.#isOver(interval, value)) {
       interval.evidence.push(matchOf(change));
       if (interval.evidence.length > EVIDENCE_MAX) interval.evidence.shift();
     }
@@ -161,7 +171,7 @@ export class BaselineTracker implements Tracker {
     if (!isAbnormal || last === undefined) return;
     let incident = findIncident(group.incidents, startMs, suppressMs);
     if (incident === undefined) {
-      const { namespace, values } = group;
+      const { namespace, values } = group.name;
       const cellMs = Math.max(suppressMs, intervalMs);
       incident = startIncident({
         rule: this.#rule,
@@ -219,14 +229,10 @@ export class BaselineTracker implements Tracker {
     if (group.recent.length > RECENT_SAMPLES_MAX) group.recent.shift();
   }
 
-  #touch(namespace: string, values: readonly string[], timeMs: number): Group {
-    const key = groupKey(namespace, values);
-    const group = this.#groups.get(key) ?? {
-      ...{ namespace, values, firstMs: timeMs, newestMs: timeMs, closed: undefined },
-      ...{ open: new Map(), hours: new Map(), recent: [], incidents: [] },
-    };
-    this.#groups.delete(key);
-    this.#groups.set(key, group);
+  #touch(name: GroupName, timeMs: number): Group {
+    const group = this.#groups.get(name.key) ?? groupOf(name, timeMs);
+    this.#groups.delete(name.key);
+    this.#groups.set(name.key, group);
     return group;
   }
 
@@ -241,11 +247,13 @@ export class BaselineTracker implements Tracker {
   }
 
   #shrink(): void {
-    for (const [key, group] of this.#groups) {
-      if (this.#groups.size <= this.#limits.groupsMax) break;
-      this.#groups.delete(key);
-      group.open.clear();
-      this.counts.evicted++;
+    if (this.#groups.size > this.#limits.groupsMax) {
+      for (const [key, group] of this.#groups) {
+        if (this.#groups.size <= this.#limits.groupsMax) break;
+        this.#groups.delete(key);
+        group.open.clear();
+        this.counts.evicted++;
+      }
     }
     // Many at a time: a map of which always the first entry goes is slow.
     if (this.#counted.size > RECORDS_MAX + RECORDS_MAX / 4) {
@@ -260,14 +268,28 @@ export class BaselineTracker implements Tracker {
 
   *snapshot(): Iterable<unknown> {
     yield { ...this.counts };
+    const numbers = new Map<Group, number>();
     for (const group of this.#groups.values()) {
-      const { namespace, values, firstMs, newestMs, closed, open, hours, recent, incidents } = group;
+      numbers.set(group, numbers.size);
+      const { name, firstMs, newestMs, closed, open, hours, recent, incidents } = group;
+      const { namespace, values } = name;
       const intervals = [...open].map(([number, { classes, ...rest }]) => [number, { ...rest, classes: [...classes] }]);
       yield ['g', namespace, values, firstMs, newestMs, closed ?? null, intervals, [...hours], recent, incidents];
     }
+    let rows: SavedCounts = [];
     for (const [record, { group, interval, value }] of this.#counted) {
-      yield ['c', record, group.namespace, group.values, interval, value];
+      const number = numbers.get(group) ?? numbers.size;
+      if (number === numbers.size) {
+        // It had to go, but that the record counted is known still.
+        numbers.set(group, number);
+        yield ['o', group.name.namespace, group.name.values];
+      }
+      rows.push([record, number, interval, value]);
+      if (rows.length < COUNTED_A_LINE) continue;
+      yield ['r', rows];
+      rows = [];
     }
+    if (rows.length > 0) yield ['r', rows];
   }
 
   restore(line: unknown): void {
@@ -275,29 +297,44 @@ export class BaselineTracker implements Tracker {
       Object.assign(this.counts, line);
       return;
     }
-    if (line[0] === 'g') {
-      const [, namespace, values, firstMs, newestMs, closed, open, hours, recent, incidents] = line as SavedGroup;
-      const intervals = open.map(([number, { classes, ...rest }]): [number, Interval] => {
-        return [number, { ...rest, limit: rest.limit, classes: new Map(classes) }];
-      });
-      this.#groups.set(groupKey(namespace, values), {
-        ...{ namespace, values, firstMs, newestMs, closed: closed ?? undefined },
-        ...{ open: new Map(intervals), hours: new Map(hours), recent, incidents },
-      });
+    if (line[0] === 'r') {
+      for (const [record, number, interval, value] of (line as ['r', SavedCounts])[1]) {
+        const group = this.#restored[number];
+        if (group !== undefined) this.#counted.set(record, { group, interval, value });
+      }
       return;
     }
-    const [, record, namespace, values, interval, value] = line as SavedCount;
-    const group = this.#groups.get(groupKey(namespace, values));
-    if (group !== undefined) this.#counted.set(record, { group, interval, value });
+    const [kind, namespace, values, ...rest] = line as SavedGroup;
+    const group = groupOf(groupName(namespace, values), 0);
+    this.#restored.push(group);
+    if (kind !== 'g') return;
+    const [firstMs, newestMs, closed, open, hours, recent, incidents] = rest;
+    for (const [number, { classes, ...saved }] of open) {
+      group.open.set(number, { ...saved, limit: saved.limit, classes: new Map(classes) });
+    }
+    for (const [hour, samples] of hours) group.hours.set(hour, samples);
+    Object.assign(group, { firstMs, newestMs, closed: closed ?? undefined, recent, incidents });
+    this.#groups.set(group.name.key, group);
   }
+}
+
+function groupOf(name: GroupName, timeMs: number): Group {
+  return {
+    ...{ name, firstMs: timeMs, newestMs: timeMs, closed: undefined },
+    ...{ open: new Map(), hours: new Map(), recent: [], incidents: [] },
+  };
+}
+
+function isSame({ group, interval, value }: Counted, match: SightMatch, number: number): boolean {
+  return group.name.key === match.group.key && interval === number && value === Number(match.value);
 }
 
 type SavedInterval = Omit<Interval, 'classes'> & { classes: [number, number][] };
 type SavedGroup = [
-  ...['g', string, string[], number, number, number | null],
+  ...['g' | 'o', string, string[], number, number, number | null],
   ...[[number, SavedInterval][], [number, number[]][], number[], Incident[]],
 ];
-type SavedCount = ['c', string, string, string[], number, number];
+type SavedCounts = [record: string, group: number, interval: number, value: number][];
 
 function hourOf(timeMs: number): number {
   return (Math.floor(timeMs / HOUR_MS) + EPOCH_HOURS) % HOURS_OF_WEEK;

@@ -1,31 +1,15 @@
 import type { Alert, RuleStatus } from '../core/alert.ts';
 import { describeError } from '../core/errors.ts';
-import { type Field, findField } from '../core/fields.ts';
 import { BaselineTracker } from './baseline-tracker.ts';
-import { compileHours } from './hours.ts';
+import { type BatchChanges, type ChangesOfRule, packChanges, unpackChanges } from './changes.ts';
 import { addEvidence, alertOf, type Incident, startIncident } from './incident.ts';
-import { compileField, compileMatch, Reading } from './predicate.ts';
-import { type Rule, shownFields } from './rule.ts';
+import { type Place, placeNamed, Reading } from './reading.ts';
+import type { Rule } from './rule.ts';
+import type { Subject } from './subject.ts';
 import { TermsTracker } from './terms-tracker.ts';
-import type { Change, Raise, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';
+import type { Change, Raise, Seen, Shown, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';
+import { compileWatch, durationOf, type Watch } from './watch.ts';
 import { WindowTracker } from './window-tracker.ts';
-
-/** A record, or what the pipeline tells of itself, on its way past the rules. */
-export interface Subject {
-  readonly id: string;
-  readonly trace: string;
-  readonly namespace: string;
-  /** `@timestamp`, epoch milliseconds with a fraction. */
-  readonly timeMs: number;
-  /** When it was made here: a time far after it is a wrong clock's. */
-  readonly ingestedMs: number;
-  readonly isRevision: boolean;
-  readonly source: 'records' | 'pipeline';
-  readonly document: object;
-}
-
-/** Changes of one batch: rule id → in their order. Rules know nothing of each other. */
-export type BatchChanges = readonly (readonly [rule: string, changes: readonly Change[]])[];
 
 export interface EngineOptions {
   readonly limits: TrackerLimits;
@@ -33,26 +17,40 @@ export interface EngineOptions {
   readonly onFailure: (rule: Rule, reason: string) => void;
 }
 
-/** Groups that one record counts for: a record has few roles, and nobody shall multiply by sending many. */
-const GROUPS_OF_RECORD_MAX = 16;
-/** Longest value of a field that rules tell apart, characters. */
-const VALUE_CHARS_MAX = 512;
-
 interface Running {
   readonly rule: Rule;
-  readonly fits: (reading: Reading, timeMs: number) => boolean;
-  readonly follows: ((reading: Reading) => boolean) | undefined;
-  readonly groups: (reading: Reading) => readonly (readonly string[])[];
-  readonly values: (reading: Reading) => readonly (string | number)[];
-  readonly shown: (reading: Reading) => readonly string[];
+  readonly watch: Watch;
   /** Undefined: each match is an alert of its own, and nothing is remembered. */
   readonly tracker: Tracker | undefined;
   readonly raise: Raise;
+  readonly shown: Shown;
   changes: Change[];
   matches: number;
   alerts: number;
   failure: string | undefined;
 }
+
+/** What is known of all records of a form: what rules have of it, other than how long it took and what comes late. */
+interface FormSight {
+  readonly isRevision: boolean;
+  /** Of rules that fit, or may. */
+  readonly steps: readonly FormStep[];
+}
+
+interface FormStep {
+  readonly running: Running;
+  /** Undefined: they rest on late fields, so that each record is looked at. */
+  readonly matches: readonly SightMatch[] | undefined;
+}
+
+const NO_MATCHES: readonly SightMatch[] = [];
+/** In place of how long an access took. */
+const LATER = [0];
+const NOBODY: Subject = {
+  ...{ id: '', trace: '', namespace: '', timeMs: 0, ingestedMs: 0, isRevision: false },
+  ...{ source: 'records', document: {} },
+};
+const ENTRY: Place = placeNamed('audit.entry');
 
 /**
  * Runs rules over records in the order in which they are stored. What state depends on comes out as changes, which are kept
@@ -62,6 +60,15 @@ export class Engine {
   readonly #options: EngineOptions;
   readonly #reading = new Reading();
   #running: readonly Running[] = [];
+  /** Those that look at inner accesses, too. */
+  #inner: readonly Running[] = [];
+  #forms = new WeakMap<object, FormSight>();
+  /** What is looked at right now. */
+  #subject: Subject = NOBODY;
+  #isRevision = false;
+  #sight: Sight | undefined;
+  /** Records that changed something since changes were taken. */
+  #seen: Seen[] = [];
   readonly #raised = new Map<string, { rule: Rule; tracker: Tracker | undefined; incident: Incident }>();
 
   constructor(rules: readonly Rule[], options: EngineOptions) {
@@ -72,7 +79,7 @@ export class Engine {
   /** Rules of which nothing changed that their state depends on keep it. */
   setRules(rules: readonly Rule[]): void {
     const known = new Map(this.#running.map((running) => [running.rule.id, running]));
-    this.#running = rules.map((rule) => {
+    const running = rules.map((rule) => {
       const before = known.get(rule.id);
       if (before === undefined || before.rule.fingerprint !== rule.fingerprint) return this.#start(rule);
       const started = this.#start(rule);
@@ -80,6 +87,13 @@ export class Engine {
       for (const line of before.tracker.snapshot()) started.tracker.restore(structuredClone(line));
       return Object.assign(started, { matches: before.matches, alerts: before.alerts });
     });
+    this.#run(running);
+  }
+
+  #run(running: readonly Running[]): void {
+    this.#running = running;
+    this.#inner = running.filter(({ rule }) => rule.inner);
+    this.#forms = new WeakMap();
   }
 
   get rules(): readonly Rule[] {
@@ -87,15 +101,58 @@ export class Engine {
   }
 
   observe(subject: Subject): void {
-    this.#reading.start(subject.document);
+    const { form } = subject;
+    const known = form === undefined ? undefined : (this.#forms.get(form) ?? this.#learn(form, subject));
+    if (known !== undefined && !known.isRevision) {
+      if (known.steps.length > 0) this.#follow(known.steps, subject);
+      return;
+    }
+    this.#begin(subject, subject.isRevision);
+    const isPlain = subject.source === 'records' && !this.#isRevision;
+    const all = isPlain && this.#reading.values(ENTRY)[0] !== true ? this.#inner : this.#running;
+    for (const running of all) if (running.rule.source === subject.source) this.#try(running, undefined);
+  }
+
+  #begin(subject: Subject, isRevision: boolean): void {
+    this.#subject = subject;
+    this.#isRevision = isRevision;
+    this.#sight = undefined;
+    this.#reading.start(subject);
+  }
+
+  #follow(steps: readonly FormStep[], subject: Subject): void {
+    this.#begin(subject, false);
+    for (const { running, matches } of steps) this.#try(running, matches);
+  }
+
+  #try(running: Running, known: readonly SightMatch[] | undefined): void {
+    if (!running.rule.enabled || running.failure !== undefined) return;
+    try {
+      this.#see(running, known === undefined ? this.#matchesOf(running) : this.#complete(running, known));
+    } catch (thrown) {
+      this.#fail(running, thrown);
+    }
+  }
+
+  /** What all records of the form have in common, found with one of them. */
+  #learn(form: object, subject: Subject): FormSight {
+    this.#begin(subject, subject.isRevision);
+    const reading = this.#reading;
+    const steps: FormStep[] = [];
     for (const running of this.#running) {
-      if (running.rule.source !== subject.source || !running.rule.enabled || running.failure !== undefined) continue;
+      if (!running.rule.enabled || running.rule.source !== subject.source || running.failure !== undefined) continue;
       try {
-        this.#see(running, subject);
+        reading.takeLate();
+        const matches = this.#matchesAtAnyTime(running);
+        if (reading.takeLate()) steps.push({ running, matches: undefined });
+        else if (matches.length > 0) steps.push({ running, matches });
       } catch (thrown) {
         this.#fail(running, thrown);
       }
     }
+    const known = { isRevision: this.#isRevision, steps };
+    this.#forms.set(form, known);
+    return known;
   }
 
   #fail(running: Running, thrown: unknown): void {
@@ -104,54 +161,85 @@ export class Engine {
     this.#options.onFailure(running.rule, running.failure);
   }
 
-  #see(running: Running, subject: Subject): void {
+  #see(running: Running, matches: readonly SightMatch[]): void {
     const { tracker, rule } = running;
-    const reading = this.#reading;
-    const { id, trace, namespace, isRevision } = subject;
-    const isClamped = subject.timeMs > subject.ingestedMs + this.#options.limits.latenessMs;
-    const timeMs = isClamped ? subject.ingestedMs : subject.timeMs;
-    const matches: SightMatch[] = [];
-    if (running.fits(reading, timeMs)) matches.push(...this.#matchesOf(running, 'm'));
-    if (running.follows?.(reading)) matches.push(...this.#matchesOf(running, 't'));
-    running.matches += matches.length > 0 ? 1 : 0;
-    if (tracker === undefined) {
-      for (const { group, shown } of matches) {
-        const start = { rule, namespace, group, shown, timeMs, cellMs: 0, cell: id };
-        const incident = startIncident(start);
-        addEvidence(incident, { record: id, trace, timeMs, shown });
-        running.raise(incident);
+    if (matches.length > 0) running.matches++;
+    if (tracker !== undefined) {
+      // Most records match nothing, and never did.
+      if (matches.length === 0 && !this.#isRevision) return;
+      const sight = this.#sightOf();
+      const changes = tracker.changesOf(sight, matches, running.shown);
+      if (changes.length > 0 && sight.number < 0) sight.number = this.#seen.push(sight) - 1;
+      for (const change of changes) {
+        tracker.apply(change);
+        running.changes.push(change);
       }
       return;
     }
-    // Most records match nothing, and never did.
-    if (matches.length === 0 && !isRevision) return;
-    const sight: Sight = { record: id, trace, namespace, timeMs, isRevision, isClamped, matches };
-    for (const change of tracker.changesOf(sight)) {
-      tracker.apply(change);
-      running.changes.push(change);
+    for (const { group } of matches) {
+      const { record, trace, timeMs } = this.#sightOf();
+      const { namespace, values } = group;
+      const shown = running.shown();
+      const incident = startIncident({ rule, namespace, group: values, shown, timeMs, cellMs: 0, cell: record });
+      addEvidence(incident, { record, trace, timeMs, shown });
+      running.raise(incident);
     }
   }
 
-  #matchesOf({ groups, values, shown }: Running, kind: 'm' | 't'): SightMatch[] {
+  /** The record that is looked at, as rules see it. */
+  #sightOf(): Sight {
+    if (this.#sight !== undefined) return this.#sight;
+    const { id: record, trace, timeMs, ingestedMs } = this.#subject;
+    const isClamped = timeMs > ingestedMs + this.#options.limits.latenessMs;
+    const isRevision = this.#isRevision;
+    const sight = { number: -1, record, trace, timeMs: isClamped ? ingestedMs : timeMs, isRevision, isClamped };
+    this.#sight = sight;
+    return sight;
+  }
+
+  #matchesOf(running: Running): readonly SightMatch[] {
+    return this.#complete(running, this.#matchesAtAnyTime(running));
+  }
+
+  #matchesAtAnyTime({ watch }: Running): readonly SightMatch[] {
     const reading = this.#reading;
-    const all: SightMatch[] = [];
-    for (const group of groups(reading)) {
-      if (kind === 't') all.push({ kind, group, value: 0, shown: shown(reading) });
-      else for (const value of values(reading)) all.push({ kind, group, value, shown: shown(reading) });
+    const fits = watch.fits(reading);
+    const follows = watch.follows?.(reading) ?? false;
+    if (!fits && !follows) return NO_MATCHES;
+    const groups = watch.groups(reading);
+    const matches: SightMatch[] = [];
+    if (fits && groups.length > 0) {
+      const values = watch.values?.(reading) ?? LATER;
+      for (const group of groups) for (const value of values) matches.push({ kind: 'm', group, value });
     }
-    return all;
+    if (follows) for (const group of groups) matches.push({ kind: 't', group, value: 0 });
+    return matches;
+  }
+
+  /** With what is not the same for all of a form and yet known of each record: its time, and how long it took. */
+  #complete({ watch }: Running, known: readonly SightMatch[]): readonly SightMatch[] {
+    if (known.length === 0) return known;
+    const isOut = watch.isOutside === undefined || watch.isOutside(this.#sightOf().timeMs);
+    const matches = isOut ? known : known.filter(({ kind }) => kind === 't');
+    if (watch.values !== undefined) return matches;
+    const [value] = durationOf(this.#reading);
+    return value === undefined ? NO_MATCHES : matches.map(({ kind, group }) => ({ kind, group, value }));
   }
 
   /** What changed since the last call, to be made durable before the alerts are told. */
-  takeChanges(): BatchChanges {
-    const taken = this.#running.flatMap((running): [string, readonly Change[]][] => {
+
+  takeChanges(): BatchChanges | undefined {
+    const taken: ChangesOfRule[] = [];
+    for (const running of this.#running) {
       const { changes, rule, tracker } = running;
+      if (changes.length === 0) continue;
       running.changes = [];
-      if (changes.length === 0) return [];
       tracker?.endBatch?.();
-      return [[rule.id, changes]];
-    });
-    return taken;
+      taken.push([rule.id, changes]);
+    }
+    const seen = this.#seen;
+    this.#seen = [];
+    return taken.length === 0 ? undefined : packChanges(seen, taken);
   }
 
   /** Alerts that began or got more evidence; they stay until they are said to be told. */
@@ -168,7 +256,7 @@ export class Engine {
 
   /** Changes of an earlier run. Those of rules that are no more, or are others by now, are passed over. */
   apply(batch: BatchChanges, fingerprints: ReadonlyMap<string, string>): void {
-    for (const [id, changes] of batch) {
+    for (const [id, changes] of unpackChanges(batch)) {
       const running = this.#running.find(({ rule }) => rule.id === id && fingerprints.get(id) === rule.fingerprint);
       if (running?.tracker === undefined || running.failure !== undefined) continue;
       try {
@@ -199,7 +287,7 @@ export class Engine {
 
   /** The rule begins anew: its state could not be restored. */
   forget(id: string): void {
-    this.#running = this.#running.map((running) => (running.rule.id === id ? this.#start(running.rule) : running));
+    this.#run(this.#running.map((running) => (running.rule.id === id ? this.#start(running.rule) : running)));
   }
 
   statuses(): RuleStatus[] {
@@ -217,24 +305,16 @@ export class Engine {
     // The same incident is raised with each access that it gets.
     const counted = new WeakSet<Incident>();
     const raise: Raise = (incident) => {
-      this.#raised.set(incident.id, { rule, tracker: running.tracker, incident });
+      const { tracker } = running;
+      if (this.#raised.get(incident.id)?.incident === incident) return;
+      this.#raised.set(incident.id, { rule, tracker, incident });
       if (incident.times <= 1 && !counted.has(incident)) running.alerts++;
       counted.add(incident);
     };
-    const fits = compileMatch(rule.query, rule.inner);
-    const isOutside = rule.hours === undefined ? undefined : compileHours(rule.hours);
+    const watch = compileWatch(rule);
     const running: Running = {
-      rule,
-      fits: (reading, timeMs) => fits(reading) && (isOutside === undefined || isOutside(timeMs)),
-      follows:
-        rule.type === 'threshold' && rule.followedBy !== undefined
-          ? compileMatch(rule.followedBy, rule.inner)
-          : undefined,
-      groups: compileGroups(rule.groupBy),
-      values: compileValues(rule),
-      shown: compileShown(rule),
-      tracker: trackerOf(rule, limits, raise),
-      raise,
+      ...{ rule, watch, raise, tracker: trackerOf(rule, limits, raise) },
+      shown: () => watch.shown(this.#reading),
       ...{ changes: [], matches: 0, alerts: 0, failure: undefined },
     };
     return running;
@@ -252,52 +332,4 @@ function trackerOf(rule: Rule, limits: TrackerLimits, raise: Raise): Tracker | u
     case 'baseline':
       return new BaselineTracker(rule, limits, raise);
   }
-}
-
-/** Each combination of the fields' values; none when one of them is missing. */
-function compileGroups(fields: readonly Field[]): (reading: Reading) => readonly (readonly string[])[] {
-  const everything = [[]];
-  if (fields.length === 0) return () => everything;
-  const reads = fields.map(compileField);
-  return (reading) => {
-    let groups: string[][] = [[]];
-    for (const read of reads) {
-      const values = read(reading);
-      groups = groups.flatMap((group) => values.map((value) => [...group, value.slice(0, VALUE_CHARS_MAX)]));
-    }
-    return groups.slice(0, GROUPS_OF_RECORD_MAX);
-  };
-}
-
-/** What a rule compares: distinct values, new ones, failures, latencies. */
-function compileValues(rule: Rule): (reading: Reading) => readonly (string | number)[] {
-  const nothing = [0];
-  if (rule.type === 'new_terms') {
-    const terms = compileGroups(rule.fields);
-    return (reading) => terms(reading).map((values) => JSON.stringify(values));
-  }
-  if (rule.type === 'threshold' && rule.threshold.distinct !== undefined) {
-    const read = compileField(rule.threshold.distinct);
-    return (reading) =>
-      read(reading)
-        .slice(0, GROUPS_OF_RECORD_MAX)
-        .map((value) => value.slice(0, VALUE_CHARS_MAX));
-  }
-  if (rule.type !== 'baseline' || rule.of === 'rate') return () => nothing;
-  if (rule.of === 'latency') {
-    const read = compileNamed('event.duration');
-    return (reading) => read(reading).slice(0, 1).map(Number);
-  }
-  const read = compileNamed('event.outcome');
-  return (reading) => [read(reading)[0] === 'failure' ? 1 : 0];
-}
-
-function compileNamed(name: string): (reading: Reading) => readonly string[] {
-  const field = findField(name);
-  return field === undefined ? () => [] : compileField(field);
-}
-
-function compileShown(rule: Rule): (reading: Reading) => readonly string[] {
-  const reads = shownFields(rule).map(compileNamed);
-  return (reading) => reads.map((read) => read(reading).join(', ').slice(0, VALUE_CHARS_MAX));
 }

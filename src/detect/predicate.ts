@@ -1,99 +1,47 @@
-import { FIELDS, type Field, type FieldValue } from '../core/fields.ts';
-import type { Query } from '../query/ast.ts';
+import type { Field, FieldValue } from '../core/fields.ts';
+import type { Pattern, Query } from '../query/ast.ts';
 import { comparable, evaluate, namesField } from '../query/evaluate.ts';
 import { printQuery } from '../query/print.ts';
 import { fitsPattern, ipKey } from '../query/text.ts';
+import { numberOf, placeNamed, placeOf, type Reading } from './reading.ts';
 
-const NOTHING: readonly FieldValue[] = [];
-
-interface Place {
-  readonly slot: number;
-  readonly path: readonly string[];
-}
-
-const PLACES: ReadonlyMap<string, Place> = new Map(
-  FIELDS.map((field, slot) => [field.name, { slot, path: field.name.split('.') }]),
-);
-
-function placeOf(field: Field): Place {
-  return PLACES.get(field.name) ?? { slot: -1, path: field.name.split('.') };
-}
-
-/** One document while rules look at it: each field is looked up once, and each alternative answered once, however many rules ask. */
-export class Reading {
-  #document: object = {};
-  /** Counts the documents: what was found in an earlier one is of no use. */
-  #turn = 1;
-  readonly #values: (readonly FieldValue[])[] = FIELDS.map(() => NOTHING);
-  readonly #valuesTurn: number[] = FIELDS.map(() => 0);
-  /** Turn of the answer, negative for no. */
-  readonly #answers: number[] = [];
-
-  /** The document that is read from now on, in the shape of a record. */
-  start(document: object): void {
-    this.#document = document;
-    this.#turn++;
-  }
-
-  get document(): object {
-    return this.#document;
-  }
-
-  values({ slot, path }: Place): readonly FieldValue[] {
-    if (this.#valuesTurn[slot] === this.#turn) return this.#values[slot] ?? NOTHING;
-    const found = valuesAt(this.#document, path, 0);
-    this.#values[slot] = found;
-    this.#valuesTurn[slot] = this.#turn;
-    return found;
-  }
-
-  /** The answer of the predicate with this number, asked once for each document. */
-  answer(number: number, predicate: Predicate): boolean {
-    const known = this.#answers[number];
-    if (known === this.#turn) return true;
-    if (known === -this.#turn) return false;
-    const answer = predicate(this);
-    this.#answers[number] = answer ? this.#turn : -this.#turn;
-    return answer;
-  }
-}
+export type Predicate = (reading: Reading) => boolean;
 
 /** Alternatives of at least so many parts are worth remembering: definitions, which several rules use. */
 const REMEMBERED_PARTS_MIN = 4;
 
-/** Numbers of the alternatives that rules have asked for; as many as people write. */
-const numbers = new Map<string, number>();
-
 function remembered(query: Query, predicate: Predicate): Predicate {
   if (query.kind !== 'or' || query.parts.length < REMEMBERED_PARTS_MIN) return predicate;
-  const text = printQuery(query);
-  const number = numbers.get(text) ?? numbers.size;
-  numbers.set(text, number);
-  return (reading) => reading.answer(number, predicate);
+  const number = numberOf(`query ${printQuery(query)}`);
+  const isLate = asksLate(query);
+  return (reading) => reading.answer(number, isLate, predicate);
 }
 
-function valuesAt(start: unknown, path: readonly string[], from: number): readonly FieldValue[] {
-  let node = start;
-  for (let depth = from; depth < path.length; depth++) {
-    if (Array.isArray(node)) return node.flatMap((one) => valuesAt(one, path, depth));
-    if (typeof node !== 'object' || node === null) return NOTHING;
-    node = (node as Record<string, unknown>)[path[depth] ?? ''];
+function asksLate(query: Query): boolean {
+  switch (query.kind) {
+    case 'and':
+    case 'or':
+      return query.parts.some(asksLate);
+    case 'not':
+      return asksLate(query.part);
+    case 'all':
+      return false;
+    case 'words':
+      return true;
+    default:
+      return placeOf(query.field).isLate;
   }
-  if (node === undefined || node === null) return NOTHING;
-  if (!Array.isArray(node)) return typeof node === 'object' ? NOTHING : [node as FieldValue];
-  return node.filter(
-    (value): value is FieldValue => value !== null && value !== undefined && typeof value !== 'object',
-  );
 }
 
-export type Predicate = (reading: Reading) => boolean;
-
-/** What one condition costs, about: cheap ones are asked first. */
+/** What one condition costs, about: cheap ones are asked first, and of those the ones that many records fail. */
 const COST: Readonly<Record<Query['kind'], number>> = {
   all: 0,
-  ...{ exists: 1, equals: 1, matches: 2, compare: 3, network: 10, words: 100 },
+  ...{ exists: 2, equals: 1, matches: 4, compare: 3, network: 10, words: 100 },
   ...{ and: 0, or: 0, not: 0 },
 };
+
+/** What depends on a late field is asked last: so that most of it need not be, and less depends on it. */
+const LATE_COST = 1_000;
 
 function costOf(query: Query): number {
   switch (query.kind) {
@@ -102,11 +50,19 @@ function costOf(query: Query): number {
       return query.parts.reduce((sum, part) => sum + costOf(part), 0);
     case 'not':
       return costOf(query.part);
+    case 'all':
+      return COST.all;
+    case 'words':
+      return LATE_COST + COST.words;
     case 'equals':
-      return query.field.type === 'text' ? 50 : query.field.type === 'ip' || query.field.type === 'date' ? 5 : 1;
+      return (placeOf(query.field).isLate ? LATE_COST : 0) + costOfEquals(query.field);
     default:
-      return COST[query.kind];
+      return (placeOf(query.field).isLate ? LATE_COST : 0) + COST[query.kind];
   }
+}
+
+function costOfEquals({ type }: Field): number {
+  return type === 'text' ? 50 : type === 'ip' || type === 'date' ? 5 : COST.equals;
 }
 
 /** The query as a function that answers as `evaluate` does, without walking its tree and the field names each time. */
@@ -117,7 +73,7 @@ export function compileQuery(query: Query): Predicate {
     case 'and':
     case 'or': {
       const isAnd = query.kind === 'and';
-      const parts = [...query.parts].sort((a, b) => costOf(a) - costOf(b)).map(compileQuery);
+      const parts = isAnd ? byCost(query.parts).map(compileQuery) : compileAlternatives(query.parts);
       return remembered(query, (reading) => {
         for (const part of parts) if (part(reading) !== isAnd) return !isAnd;
         return isAnd;
@@ -134,22 +90,69 @@ export function compileQuery(query: Query): Predicate {
   }
 }
 
+function byCost(parts: readonly Query[]): Query[] {
+  return [...parts].sort((a, b) => costOf(a) - costOf(b));
+}
+
+/** Alternatives with what asks for values of one field put together: the field is read once, and one set has all exact ones. */
+function compileAlternatives(parts: readonly Query[]): Predicate[] {
+  const exact = new Map<Field, Set<FieldValue>>();
+  const patterns = new Map<Field, Pattern[]>();
+  const others: Query[] = [];
+  for (const part of parts.flatMap(alternativesOf)) {
+    if (part.kind === 'equals' && part.field.type === 'keyword' && typeof part.value === 'string') {
+      exact.set(part.field, (exact.get(part.field) ?? new Set()).add(part.value));
+    } else if (part.kind === 'matches') {
+      patterns.set(part.field, [...(patterns.get(part.field) ?? []), part.pattern]);
+    } else others.push(part);
+  }
+  return [
+    ...[...exact].map(([field, values]) => someValue(field, (value) => values.has(value))),
+    ...[...patterns].map(([field, all]) => someValue(field, fitsAny(all))),
+    ...byCost(others).map(compileQuery),
+  ];
+}
+
+function alternativesOf(query: Query): readonly Query[] {
+  return query.kind === 'or' ? query.parts.flatMap(alternativesOf) : [query];
+}
+
+/** `*word*`, as most patterns are, is a search for the word. */
+function fitsAny(patterns: readonly Pattern[]): (value: FieldValue) => boolean {
+  const words = patterns.flatMap((pattern) => (isWord(pattern) ? [pattern[1] ?? ''] : []));
+  const others = patterns.filter((pattern) => !isWord(pattern));
+  return (value) => {
+    const text = String(value);
+    for (const word of words) if (text.includes(word)) return true;
+    for (const pattern of others) if (fitsPattern(text, pattern)) return true;
+    return false;
+  };
+}
+
+function isWord({ length, 0: first, 2: last }: Pattern): boolean {
+  return length === 3 && first === '' && last === '';
+}
+
+function someValue(field: Field, fits: (value: FieldValue) => boolean): Predicate {
+  const place = placeOf(field);
+  return (reading) => {
+    for (const value of reading.values(place)) if (fits(value)) return true;
+    return false;
+  };
+}
+
 type Condition = Extract<Query, { readonly field: Field }>;
 
 function compileCondition(query: Condition): Predicate {
   const { field } = query;
-  const place = placeOf(field);
-  const some = (fits: (value: FieldValue) => boolean): Predicate => {
-    return (reading) => {
-      for (const value of reading.values(place)) if (fits(value)) return true;
-      return false;
-    };
-  };
+  const some = (fits: (value: FieldValue) => boolean) => someValue(field, fits);
   switch (query.kind) {
-    case 'exists':
+    case 'exists': {
+      const place = placeOf(field);
       return (reading) => reading.values(place).length > 0;
+    }
     case 'matches':
-      return some((value) => fitsPattern(String(value), query.pattern));
+      return some(fitsAny([query.pattern]));
     case 'equals': {
       const { value: wanted } = query;
       if (field.type === 'keyword' || field.type === 'boolean') return some((value) => value === wanted);
@@ -181,15 +184,16 @@ function compileCondition(query: Condition): Predicate {
   }
 }
 
+const ENTRY = placeNamed('audit.entry');
+const SUPERSEDED = placeNamed('audit.superseded_by');
+
 /** What a rule asks of a record: its query, and what a search hides unless it is asked for. */
 export function compileMatch(query: Query, inner: boolean): Predicate {
   const fits = compileQuery(query);
-  const entry = PLACES.get('audit.entry');
-  const superseded = PLACES.get('audit.superseded_by');
   const showsSuperseded = namesField(query, 'audit.superseded_by');
   return (reading) => {
-    if (!inner && entry !== undefined && reading.values(entry)[0] !== true) return false;
-    if (!showsSuperseded && superseded !== undefined && reading.values(superseded).length > 0) return false;
+    if (!inner && reading.values(ENTRY)[0] !== true) return false;
+    if (!showsSuperseded && reading.values(SUPERSEDED).length > 0) return false;
     return fits(reading);
   };
 }
@@ -197,5 +201,12 @@ export function compileMatch(query: Query, inner: boolean): Predicate {
 /** Reads a field's values off documents, as text. */
 export function compileField(field: Field): (reading: Reading) => readonly string[] {
   const place = placeOf(field);
-  return (reading) => reading.values(place).map(String);
+  return (reading) => {
+    const values = reading.values(place);
+    return values.every(isText) ? values : values.map(String);
+  };
+}
+
+function isText(value: FieldValue): value is string {
+  return typeof value === 'string';
 }

@@ -1,6 +1,23 @@
 import { nsToMs, parseTimestamp } from '../core/clock.ts';
 import type { AuditRecord } from '../core/record.ts';
-import type { Subject } from './engine.ts';
+import type { RecordWrite } from '../core/settlement.ts';
+
+/** A record, or what the pipeline tells of itself, on its way past the rules. */
+export interface Subject {
+  readonly id: string;
+  readonly trace: string;
+  readonly namespace: string;
+  /** `@timestamp`, epoch milliseconds with a fraction. */
+  readonly timeMs: number;
+  /** When it was made here: a time far after it is a wrong clock's. */
+  readonly ingestedMs: number;
+  readonly isRevision: boolean;
+  readonly source: 'records' | 'pipeline';
+  readonly document: object;
+  /** As of `RecordWrite`. */
+  readonly form?: object | undefined;
+  readonly durationNs?: number | undefined;
+}
 
 export function subjectOf(record: AuditRecord): Subject {
   return {
@@ -15,12 +32,81 @@ export function subjectOf(record: AuditRecord): Subject {
   };
 }
 
+type Early = { traceId?: string; ingestedMs?: number };
+
+const NS_A_MS = 1_000_000n;
+
+/** What was written, read as late as can be: of most records no rule wants more than the form, or a few fields. */
+export class WrittenSubject implements Subject {
+  readonly source = 'records';
+  readonly #write: RecordWrite;
+
+  constructor(write: RecordWrite) {
+    this.#write = write;
+  }
+
+  get id(): string {
+    return this.#write.id;
+  }
+
+  get namespace(): string {
+    return this.#write.namespace;
+  }
+
+  get form(): object | undefined {
+    return this.#write.form;
+  }
+
+  get durationNs(): number | undefined {
+    return this.#write.durationNs;
+  }
+
+  get document(): object {
+    return this.#write.record;
+  }
+
+  get trace(): string {
+    const { traceId } = this.#write as Early;
+    return traceId ?? this.#write.record.trace?.id ?? '';
+  }
+
+  get timeMs(): number {
+    const { timestampNs } = this.#write;
+    return Number(timestampNs / NS_A_MS) + Number(timestampNs % NS_A_MS) / 1e6;
+  }
+
+  get ingestedMs(): number {
+    const { ingestedMs } = this.#write as Early;
+    return ingestedMs ?? toMs(this.#write.record.event.ingested);
+  }
+
+  /** The same for all of a form. */
+  get isRevision(): boolean {
+    return this.#write.record.audit.revision > 1;
+  }
+}
+
 /** Of `2026-11-22T10:19:13.000000001Z`, and of that up to the milliseconds. */
 const OWN_CHARS = 30;
+const DAY_CHARS = 10;
 const MS_CHARS = 23;
+const ZERO = 48;
+
+/** The day that was read last: most times of a moment share it. */
+let day = { text: '', startMs: 0 };
 
 /** With what is below a millisecond as a fraction. Records write their times all alike, which is read the short way. */
 function toMs(timestamp: string): number {
   if (timestamp.length !== OWN_CHARS) return nsToMs(parseTimestamp(timestamp) ?? 0n);
-  return Date.parse(`${timestamp.slice(0, MS_CHARS)}Z`) + Number(timestamp.slice(MS_CHARS, OWN_CHARS - 1)) / 1e6;
+  const text = timestamp.slice(0, DAY_CHARS);
+  if (text !== day.text) day = { text, startMs: Date.parse(`${text}T00:00:00Z`) };
+  const minutes = digits(timestamp, 11, 13) * 60 + digits(timestamp, 14, 16);
+  const ms = (minutes * 60 + digits(timestamp, 17, 19)) * 1000 + digits(timestamp, 20, MS_CHARS);
+  return day.startMs + ms + digits(timestamp, MS_CHARS, OWN_CHARS - 1) / 1e6;
+}
+
+function digits(text: string, from: number, to: number): number {
+  let number = 0;
+  for (let at = from; at < to; at++) number = number * 10 + text.charCodeAt(at) - ZERO;
+  return number;
 }

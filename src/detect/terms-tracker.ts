@@ -2,10 +2,14 @@ import { addEvidence, extendIncident, findIncident, type Incident, type Match, s
 import type { NewTermsRule } from './rule.ts';
 import {
   type Change,
-  groupKey,
+  type GroupName,
+  groupName,
   matchOf,
+  NO_CHANGES,
   type Raise,
+  type Shown,
   type Sight,
+  type SightMatch,
   type Tracker,
   type TrackerCounts,
   type TrackerLimits,
@@ -15,8 +19,7 @@ import {
 const NOTED_PARTS = 64;
 
 interface Group {
-  readonly namespace: string;
-  readonly values: readonly string[];
+  readonly name: GroupName;
   firstMs: number;
   size: number;
   /** Values of it had to go for want of room. */
@@ -50,37 +53,39 @@ export class TermsTracker implements Tracker {
     this.#limits = limits;
   }
 
-  changesOf({ record, trace, namespace, timeMs, matches }: Sight): Change[] {
+  changesOf(sight: Sight, matches: readonly SightMatch[], shown: Shown): readonly Change[] {
     const { historyMs } = this.#rule;
-    const changes: Change[] = [];
-    for (const { group, value, shown } of matches) {
+    const { timeMs } = sight;
+    let changes = NO_CHANGES;
+    for (const { group, value } of matches) {
       if (timeMs < this.#newestMs - historyMs - this.#limits.latenessMs) {
         this.counts.late++;
         continue;
       }
-      const term = this.#terms.get(termKey(groupKey(namespace, group), String(value)));
+      const term = this.#terms.get(termKey(group, String(value)));
       const isKnown = term !== undefined && timeMs >= term.firstMs && timeMs <= term.lastMs + historyMs / NOTED_PARTS;
-      if (!isKnown) changes.push(['m', namespace, group, record, trace, timeMs, value, shown]);
+      if (!isKnown) changes = [...changes, { kind: 'm', seen: sight, group, value, shown: shown() }];
     }
     return changes;
   }
 
   apply(change: Change): void {
     // Nobody unlearns a value.
-    if (change[0] === 'x') return;
-    const [, namespace, values, , , timeMs, value] = change;
-    const key = groupKey(namespace, values);
+    if (change.kind === 'x') return;
+    const { group: name, seen, value } = change;
+    const { timeMs } = seen;
     const text = String(value);
+    const key = termKey(name, text);
     this.#newestMs = Math.max(this.#newestMs, timeMs);
-    const known = this.#terms.get(termKey(key, text));
-    const group = this.#groups.get(key) ?? this.#begin(key, namespace, values, timeMs);
+    const known = this.#terms.get(key);
+    const group = this.#groups.get(name.key) ?? this.#begin(name, timeMs);
     const isNew = known === undefined || timeMs > known.lastMs + this.#rule.historyMs;
-    if (known !== undefined) this.#terms.delete(termKey(key, text));
+    if (known !== undefined) this.#terms.delete(key);
     else group.size++;
     const term: Term = isNew
       ? { group, text, firstMs: timeMs, lastMs: timeMs, isTold: false, first: matchOf(change) }
       : Object.assign(known, { lastMs: Math.max(known.lastMs, timeMs) });
-    this.#terms.set(termKey(key, text), term);
+    this.#terms.set(key, term);
     if (timeMs < term.firstMs) Object.assign(term, { firstMs: timeMs, first: matchOf(change) });
     if (timeMs < group.firstMs) {
       // What was taken for the group's first value was not: it is looked at again.
@@ -93,9 +98,9 @@ export class TermsTracker implements Tracker {
     this.counts.entries = this.#terms.size;
   }
 
-  #begin(key: string, namespace: string, values: readonly string[], firstMs: number): Group {
-    const group: Group = { namespace, values, firstMs, size: 0, isShort: false, incidents: [] };
-    this.#groups.set(key, group);
+  #begin(name: GroupName, firstMs: number): Group {
+    const group: Group = { name, firstMs, size: 0, isShort: false, incidents: [] };
+    this.#groups.set(name.key, group);
     return group;
   }
 
@@ -104,7 +109,8 @@ export class TermsTracker implements Tracker {
     const { suppressMs, warmUpMs, historyMs } = this.#rule;
     if (term.isTold || firstMs <= group.firstMs || firstMs - group.firstMs < warmUpMs) return;
     term.isTold = true;
-    const start = { rule: this.#rule, namespace: group.namespace, group: group.values, term: text, shown: first.shown };
+    const { namespace, values } = group.name;
+    const start = { rule: this.#rule, namespace, group: values, term: text, shown: first.shown };
     let incident = findIncident(group.incidents, firstMs, suppressMs);
     if (incident === undefined || suppressMs === 0) {
       // A value is new again after the history at the earliest, so never twice in one cell. Values that share an alert do not name it.
@@ -138,18 +144,19 @@ export class TermsTracker implements Tracker {
       }
       this.#terms.delete(key);
       group.size--;
-      if (group.size === 0) this.#groups.delete(groupKey(group.namespace, group.values));
+      if (group.size === 0) this.#groups.delete(group.name.key);
     }
   }
 
   *snapshot(): Iterable<unknown> {
     yield { newestMs: Number.isFinite(this.#newestMs) ? this.#newestMs : null, ...this.counts };
-    for (const { namespace, values, firstMs, isShort, incidents } of this.#groups.values()) {
+    for (const { name, firstMs, isShort, incidents } of this.#groups.values()) {
+      const { namespace, values } = name;
       yield ['g', namespace, values, firstMs, isShort, incidents];
     }
     for (const { group, text, firstMs, lastMs, isTold, first } of this.#terms.values()) {
       // Who showed it first matters until it is told.
-      yield ['t', group.namespace, group.values, text, firstMs, lastMs, isTold, isTold ? null : first];
+      yield ['t', group.name.namespace, group.name.values, text, firstMs, lastMs, isTold, isTold ? null : first];
     }
   }
 
@@ -162,21 +169,21 @@ export class TermsTracker implements Tracker {
     }
     if (line[0] === 'g') {
       const [, namespace, values, firstMs, isShort, incidents] = line as SavedGroup;
-      Object.assign(this.#begin(groupKey(namespace, values), namespace, values, firstMs), { isShort, incidents });
+      Object.assign(this.#begin(groupName(namespace, values), firstMs), { isShort, incidents });
       return;
     }
     const [, namespace, values, text, firstMs, lastMs, isTold, first] = line as SavedTerm;
-    const key = groupKey(namespace, values);
-    const group = this.#groups.get(key) ?? this.#begin(key, namespace, values, firstMs);
+    const name = groupName(namespace, values);
+    const group = this.#groups.get(name.key) ?? this.#begin(name, firstMs);
     group.size++;
     const match = first ?? { record: '', trace: '', timeMs: firstMs, shown: [] };
-    this.#terms.set(termKey(key, text), { group, text, firstMs, lastMs, isTold, first: match });
+    this.#terms.set(termKey(name, text), { group, text, firstMs, lastMs, isTold, first: match });
   }
 }
 
 type SavedGroup = ['g', string, string[], number, boolean, Incident[]];
 type SavedTerm = ['t', string, string[], string, number, number, boolean, Match | null];
 
-function termKey(group: string, text: string): string {
-  return `${group}\u0001${text}`;
+function termKey({ key }: GroupName, text: string): string {
+  return `${key}\u0001${text}`;
 }

@@ -1,42 +1,50 @@
 import type { Incident, Match } from './incident.ts';
 
-/**
- * What changes a rule's state, and all that does: state is these in their order. JSON, so that they can be kept.
- * - `m`, `t`: a record matched (the query, `then`): namespace, group, record, trace, time, value, shown
- * - `x`: a record matched and does so no longer
- */
-export type Change =
-  | readonly [
-      kind: 'm' | 't',
-      namespace: string,
-      group: readonly string[],
-      record: string,
-      trace: string,
-      timeMs: number,
-      value: string | number,
-      shown: readonly string[],
-    ]
-  | readonly [kind: 'x', record: string];
-
-/** One record as a rule sees it. */
-export interface Sight {
+/** A record as changes name it: one object for all rules that look at it. */
+export interface Seen {
+  /** Its number among those of its batch that changed anything; -1 until one does. */
+  number: number;
   readonly record: string;
   readonly trace: string;
-  readonly namespace: string;
   readonly timeMs: number;
+}
+
+/** Whom a rule watches by itself: a combination of values in a namespace. */
+export interface GroupName {
+  /** Says namespace and values. */
+  readonly key: string;
+  readonly namespace: string;
+  readonly values: readonly string[];
+}
+
+/**
+ * What changes a rule's state, and all that does: state is these in their order.
+ * - `m`, `t`: a record matched (the query, `then`)
+ * - `x`: a record matched and does so no longer
+ */
+export type Change = MatchChange | { readonly kind: 'x'; readonly record: string };
+
+export interface MatchChange {
+  readonly kind: 'm' | 't';
+  readonly seen: Seen;
+  readonly group: GroupName;
+  readonly value: string | number;
+  /** Values that the reason shows; empty where state does not depend on them. */
+  readonly shown: readonly string[];
+}
+
+/** One record as a rule sees it. */
+export interface Sight extends Seen {
   /** It was seen before, maybe, with other contents. */
   readonly isRevision: boolean;
   /** Its time is not its own: a clock far ahead is not believed. */
   readonly isClamped: boolean;
-  /** Empty when the query does not fit. */
-  readonly matches: readonly SightMatch[];
 }
 
 export interface SightMatch {
   readonly kind: 'm' | 't';
-  readonly group: readonly string[];
+  readonly group: GroupName;
   readonly value: string | number;
-  readonly shown: readonly string[];
 }
 
 export interface TrackerLimits {
@@ -56,8 +64,11 @@ export interface TrackerCounts {
 /** The state of one rule. It depends on the changes alone: no clock, no chance. */
 export interface Tracker {
   readonly counts: TrackerCounts;
-  /** What seeing the record changes, given the state. To be applied before the next is asked about. */
-  changesOf(sight: Sight): Change[];
+  /**
+   * What seeing the record changes, given the state; no matches: the query does not fit. To be applied before the next is asked
+   * about. What the reason shows may cost something to read: it is asked for only where state depends on it.
+   */
+  changesOf(sight: Sight, matches: readonly SightMatch[], shown: Shown): readonly Change[];
   apply(change: Change): void;
   /** What was applied since the last end is one batch: only the last one is ever shown again as it was. */
   endBatch?(): void;
@@ -68,14 +79,20 @@ export interface Tracker {
   restore(line: unknown): void;
 }
 
+export type Shown = () => readonly string[];
+
+export const NO_CHANGES: readonly Change[] = [];
+export const NOTHING_SHOWN: readonly string[] = [];
+
 /** Told of each incident that began or got more evidence. */
 export type Raise = (incident: Incident) => void;
 
-export function groupKey(namespace: string, group: readonly string[]): string {
-  return group.length === 0 ? namespace : `${namespace}\u0000${group.join('\u0000')}`;
+export function groupName(namespace: string, values: readonly string[]): GroupName {
+  const key = values.length === 0 ? namespace : `${namespace}\u0000${values.join('\u0000')}`;
+  return { key, namespace, values };
 }
 
-export function matchOf([, , , record, trace, timeMs, , shown]: Exclude<Change, readonly ['x', string]>): Match {
+export function matchOf({ seen: { record, trace, timeMs }, shown }: MatchChange): Match {
   return { record, trace, timeMs, shown };
 }
 

@@ -1,47 +1,27 @@
-import { addEvidence, extendIncident, findIncident, type Incident, type Match, startIncident } from './incident.ts';
+import { extendIncident, findIncident, type Incident, startIncident } from './incident.ts';
 import { mostDistinct } from './most-distinct.ts';
 import type { QueryRule, ThresholdRule } from './rule.ts';
 import {
   type Change,
   firstAfter,
-  groupKey,
-  matchOf,
+  type GroupName,
+  groupName,
+  NO_CHANGES,
+  NOTHING_SHOWN,
   type Raise,
+  type Shown,
   type Sight,
+  type SightMatch,
   type Tracker,
   type TrackerCounts,
   type TrackerLimits,
 } from './tracker.ts';
+import { addEntry, type Entry, type Group, insert, isSame, newGroup } from './window-group.ts';
 
 /** Matches kept of one group, if its threshold does not need more: the window of a busy group is known by its end. */
 const GROUP_ENTRIES_MAX = 2_000;
 /** Groups whose time is over that are let go after each change: faster than they can come. */
 const GROUPS_SWEPT = 2;
-
-interface Entry extends Match {
-  readonly kind: 'm' | 't';
-  readonly group: Group;
-  readonly value: string;
-  /** The batch that it came in. */
-  readonly batch: number;
-  /** Counted in an incident. */
-  isTold: boolean;
-  /** The threshold was reached at its time. */
-  isHot: boolean;
-}
-
-interface Group {
-  readonly key: string;
-  readonly namespace: string;
-  readonly values: readonly string[];
-  /** By time. */
-  matches: Entry[];
-  followers: Entry[];
-  newestMs: number;
-  /** Some had to go for want of room. */
-  isShort: boolean;
-  incidents: Incident[];
-}
 
 /**
  * Counts matches, or distinct values of a field, in windows that end at each match: (time - window, time]. In order or not,
@@ -79,21 +59,34 @@ export class WindowTracker implements Tracker {
     this.#groupEntriesMax = Math.max(GROUP_ENTRIES_MAX, 2 * this.#wanted);
   }
 
-  changesOf(sight: Sight): Change[] {
-    const { record, trace, namespace, timeMs, isRevision } = sight;
+  changesOf(sight: Sight, all: readonly SightMatch[], shown: Shown): readonly Change[] {
+    const { record, timeMs, isRevision } = sight;
     const known = this.#seen.get(record);
-    if (known === undefined && this.#gone.has(record)) return [];
-    const matches = sight.matches.filter((match) => {
-      // Nobody could have been waiting for it.
-      return match.kind === 'm' || this.#groups.has(groupKey(namespace, match.group));
-    });
-    if (known !== undefined && isSame(known, matches, sight)) return [];
-    const changes: Change[] = known === undefined ? [] : [['x', record]];
-    for (const { kind, group, value, shown } of matches) {
-      if (known === undefined && this.#isTooLate(groupKey(namespace, group), timeMs, isRevision)) this.counts.late++;
-      else changes.push([kind, namespace, group, record, trace, timeMs, value, shown]);
+    if (known === undefined && (all.length === 0 || this.#gone.has(record))) return NO_CHANGES;
+    // Nobody could have been waiting for what follows.
+    const isAsked = ({ kind, group }: SightMatch) => kind === 'm' || this.#groups.has(group.key);
+    const matches = all.every(isAsked) ? all : all.filter(isAsked);
+    if (known !== undefined && isSame(known, matches, sight)) return NO_CHANGES;
+    const changes: Change[] = known === undefined ? [] : [{ kind: 'x', record }];
+    for (const { kind, group, value } of matches) {
+      if (known === undefined && this.#isTooLate(group.key, timeMs, isRevision)) this.counts.late++;
+      else
+        changes.push({
+          kind,
+          seen: sight,
+          group,
+          value,
+          shown: this.#isGoingOn(group, timeMs) ? NOTHING_SHOWN : shown(),
+        });
     }
     return changes;
+  }
+
+  /** Of a rule that tells of each match, what is shown matters for the one that begins an alert only. */
+  #isGoingOn({ key }: GroupName, timeMs: number): boolean {
+    if (this.#rule.type !== 'query') return false;
+    const incidents = this.#groups.get(key)?.incidents;
+    return incidents !== undefined && findIncident(incidents, timeMs, this.#rule.suppressMs) !== undefined;
   }
 
   /** Whether it was counted before cannot be told any more. */
@@ -104,29 +97,35 @@ export class WindowTracker implements Tracker {
   }
 
   apply(change: Change): void {
-    if (change[0] === 'x') {
-      this.#remove(change[1]);
+    if (change.kind === 'x') {
+      this.#remove(change.record);
       return;
     }
-    const [kind, namespace, values, , , timeMs, value] = change;
-    const group = this.#touch(namespace, values);
+    const { kind, seen, shown } = change;
+    const { record, trace, timeMs } = seen;
+    const group = this.#touch(change.group);
+    const value = String(change.value);
     const entry: Entry = {
-      ...matchOf(change),
+      record,
+      trace,
+      timeMs,
+      shown,
       kind,
       group,
-      value: String(value),
+      value,
       isTold: false,
       isHot: false,
       batch: this.#batch,
     };
-    const seen = this.#seen.get(entry.record);
-    if (seen === undefined) this.#seen.set(entry.record, [entry]);
-    else seen.push(entry);
+    const known = this.#seen.get(record);
+    if (known === undefined) this.#seen.set(record, [entry]);
+    else known.push(entry);
     this.counts.entries++;
-    group.newestMs = Math.max(group.newestMs, timeMs);
-    this.#newestMs = Math.max(this.#newestMs, timeMs);
+    if (timeMs > group.newestMs) group.newestMs = timeMs;
+    if (timeMs > this.#newestMs) this.#newestMs = timeMs;
     const list = kind === 'm' ? group.matches : group.followers;
     const at = insert(list, entry);
+    this.#hold(entry, 1);
     if (kind === 't') this.#follow(group, entry);
     else this.#look(group, at, timeMs);
     this.#forget(group);
@@ -171,21 +170,27 @@ export class WindowTracker implements Tracker {
       const first = group.matches[at - this.#wanted + 1];
       return first !== undefined && first.timeMs > end - this.#windowMs;
     }
+    if (group.held.size < this.#wanted) return false;
     const earliest = group.matches[at - this.#wanted + 1];
     if (earliest === undefined || earliest.timeMs <= end - this.#windowMs) return false;
-    return this.#distinct(group, at, this.#wanted) >= this.#wanted;
+    return this.#hasEnough(group, at);
   }
 
-  /** Distinct values in the window that ends at this match, counted up to so many. */
-  #distinct(group: Group, at: number, enough: number): number {
-    const end = group.matches[at]?.timeMs ?? 0;
+  /** Are there so many distinct values in the window that ends at this match? */
+  #hasEnough(group: Group, at: number): boolean {
+    const { matches, enough } = group;
+    const endMs = matches[at]?.timeMs ?? 0;
+    if (enough !== undefined && enough.fromMs > endMs - this.#windowMs && enough.toMs <= endMs) return true;
     const values = new Set<string>();
-    for (let index = at; index >= 0 && values.size < enough; index--) {
-      const entry = group.matches[index];
-      if (entry === undefined || entry.timeMs <= end - this.#windowMs) break;
+    for (let index = at; index >= 0; index--) {
+      const entry = matches[index];
+      if (entry === undefined || entry.timeMs <= endMs - this.#windowMs) return false;
       values.add(entry.value);
+      if (values.size < this.#wanted) continue;
+      group.enough = { fromMs: entry.timeMs, toMs: endMs };
+      return true;
     }
-    return values.size;
+    return false;
   }
 
   /** The group was abnormal at `timeMs`: what lies in the window before `windowEndMs`, and up to it, is why. */
@@ -193,7 +198,7 @@ export class WindowTracker implements Tracker {
     const { suppressMs } = this.#rule;
     let incident = findIncident(group.incidents, timeMs, suppressMs);
     if (incident === undefined) {
-      const { namespace, values } = group;
+      const { namespace, values } = group.name;
       const { shown } = by;
       incident = startIncident({ rule: this.#rule, namespace, group: values, shown, timeMs, cellMs: suppressMs });
       group.incidents.push(incident);
@@ -250,16 +255,18 @@ export class WindowTracker implements Tracker {
     incident.value = Math.max(incident.value, this.#wanted, mostDistinct(at.group.matches, this.#windowMs, at));
   }
 
-  #touch(namespace: string, values: readonly string[]): Group {
-    const key = groupKey(namespace, values);
-    const known = this.#groups.get(key);
-    const group = known ?? {
-      ...{ key, namespace, values, matches: [], followers: [], incidents: [] },
-      ...{ newestMs: Number.NEGATIVE_INFINITY, isShort: false },
-    };
-    this.#groups.delete(key);
-    this.#groups.set(key, group);
+  #touch(name: GroupName): Group {
+    const group = this.#groups.get(name.key) ?? newGroup(name);
+    this.#groups.delete(name.key);
+    this.#groups.set(name.key, group);
     return group;
+  }
+
+  #hold({ kind, group: { held }, value }: Entry, by: 1 | -1): void {
+    if (!this.#isDistinct || kind === 't') return;
+    const count = (held.get(value) ?? 0) + by;
+    if (count > 0) held.set(value, count);
+    else held.delete(value);
   }
 
   #remove(record: string): void {
@@ -267,6 +274,8 @@ export class WindowTracker implements Tracker {
       const list = entry.kind === 'm' ? entry.group.matches : entry.group.followers;
       const at = list.indexOf(entry);
       if (at >= 0) list.splice(at, 1);
+      entry.group.enough = undefined;
+      this.#hold(entry, -1);
       this.counts.entries--;
     }
     this.#seen.delete(record);
@@ -274,6 +283,7 @@ export class WindowTracker implements Tracker {
 
   #drop(entries: readonly Entry[]): void {
     for (const entry of entries) {
+      this.#hold(entry, -1);
       if (entry.batch >= this.#batch - 1) this.#gone.set(entry.record, entry.batch);
       const rest = (this.#seen.get(entry.record) ?? []).filter((other) => other !== entry);
       if (rest.length === 0) this.#seen.delete(entry.record);
@@ -285,11 +295,14 @@ export class WindowTracker implements Tracker {
   #forget(group: Group): void {
     const oldest = group.newestMs - this.#keepMs;
     for (const list of [group.matches, group.followers]) {
-      const over = list.length - this.#groupEntriesMax;
-      const expired = (list[0]?.timeMs ?? oldest + 1) <= oldest ? firstAfter(list, oldest) : 0;
+      // Many at a time: to take the first of a long list costs as much.
+      const few = list.length >> 3;
+      const expired = (list[few]?.timeMs ?? oldest + 1) <= oldest ? firstAfter(list, oldest) : 0;
+      const over = list.length > this.#groupEntriesMax * 1.125 ? list.length - this.#groupEntriesMax : 0;
       if (over > expired) {
         this.counts.evicted += over - expired;
         group.isShort = true;
+        group.enough = undefined;
       }
       if (Math.max(over, expired) > 0) this.#drop(list.splice(0, Math.max(over, expired)));
     }
@@ -309,7 +322,7 @@ export class WindowTracker implements Tracker {
       if (this.#groups.size === 1) return;
       looked++;
       if (group.newestMs > oldest) this.counts.evicted++;
-      this.#groups.delete(group.key);
+      this.#groups.delete(group.name.key);
       this.#drop([...group.matches, ...group.followers]);
     }
   }
@@ -322,7 +335,8 @@ export class WindowTracker implements Tracker {
   *snapshot(): Iterable<unknown> {
     const { evicted, late } = this.counts;
     yield { newestMs: finite(this.#newestMs), evicted, late, batch: this.#batch, gone: [...this.#gone] };
-    for (const { namespace, values, matches, followers, newestMs, isShort, incidents } of this.#groups.values()) {
+    for (const { name, matches, followers, newestMs, isShort, incidents } of this.#groups.values()) {
+      const { namespace, values } = name;
       const entries = [...matches, ...followers].map((entry) => {
         const { kind, record, trace, timeMs, value, isTold, isHot, shown, batch } = entry;
         return [kind, record, trace, timeMs, value, isTold, isHot, shown, batch];
@@ -341,10 +355,11 @@ export class WindowTracker implements Tracker {
       return;
     }
     const [namespace, values, newestMs, isShort, entries, incidents] = line as SavedGroup;
-    const group = Object.assign(this.#touch(namespace, values), { newestMs, isShort, incidents });
+    const group = Object.assign(this.#touch(groupName(namespace, values)), { newestMs, isShort, incidents });
     for (const [kind, record, trace, timeMs, value, isTold, isHot, shown, batch] of entries) {
       const entry: Entry = { kind, record, trace, timeMs, value, isTold, isHot, shown, batch, group };
       (kind === 'm' ? group.matches : group.followers).push(entry);
+      this.#hold(entry, 1);
       this.#seen.set(record, [...(this.#seen.get(record) ?? []), entry]);
       this.counts.entries++;
     }
@@ -365,35 +380,4 @@ type SavedGroup = [string, string[], number, boolean, SavedEntry[], Incident[]];
 /** JSON has no infinity. */
 function finite(value: number): number | null {
   return Number.isFinite(value) ? value : null;
-}
-
-function addEntry(incident: Incident, entry: Entry): void {
-  if (!entry.isTold) addEvidence(incident, entry);
-  entry.isTold = true;
-}
-
-/** Keeps the list by time, then by record; returns where the entry is. */
-function insert(list: Entry[], entry: Entry): number {
-  let at = list.length;
-  for (let before = list[at - 1]; before !== undefined && isAfter(before, entry); before = list[at - 1]) at--;
-  list.splice(at, 0, entry);
-  return at;
-}
-
-function isAfter(left: Entry, right: Entry): boolean {
-  return left.timeMs > right.timeMs || (left.timeMs === right.timeMs && left.record > right.record);
-}
-
-function isSame(known: readonly Entry[], matches: Sight['matches'], { namespace, timeMs, isClamped }: Sight): boolean {
-  if (known.length !== matches.length) return false;
-  return matches.every(({ kind, group, value }) => {
-    const key = groupKey(namespace, group);
-    return known.some(
-      (entry) =>
-        entry.kind === kind &&
-        entry.group.key === key &&
-        entry.value === String(value) &&
-        (isClamped || entry.timeMs === timeMs),
-    );
-  });
 }

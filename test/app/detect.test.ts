@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Detect, openDetect } from '../../src/app/detect.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
 import type { Alert } from '../../src/core/alert.ts';
+import { parseTimestamp } from '../../src/core/clock.ts';
 import { Counters } from '../../src/core/metrics.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';
 import { readChecked, writeChecked } from '../../src/coverage/checked-file.ts';
@@ -76,7 +77,8 @@ async function open(
 function writesOf(shorts: readonly Short[]): RecordWrite[] {
   return shorts.map((short) => {
     const record = recordOf(short);
-    return { id: record.event.id, namespace: 'default', timestampNs: 0n, rank: 1n, record };
+    const timestampNs = parseTimestamp(record['@timestamp']) ?? 0n;
+    return { id: record.event.id, namespace: 'default', timestampNs, rank: 1n, record };
   });
 }
 

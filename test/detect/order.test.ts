@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Alert } from '../../src/core/alert.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
-import type { BatchChanges, Engine } from '../../src/detect/engine.ts';
+import type { BatchChanges } from '../../src/detect/changes.ts';
+import type { Engine } from '../../src/detect/engine.ts';
 import { subjectOf } from '../../src/detect/subject.ts';
 import { alertsAfter, engineOf, LIMITS, NOON_MS, recordOf, type Short } from './world.ts';
 
@@ -141,9 +142,9 @@ function ids(alerts: readonly Alert[]): string[] {
 }
 
 describe('state', () => {
-  const observe = (engine: Engine, records: readonly AuditRecord[]): BatchChanges => {
+  const observe = (engine: Engine, records: readonly AuditRecord[]): BatchChanges[] => {
     for (const record of records) engine.observe(subjectOf(record));
-    return engine.takeChanges();
+    return [engine.takeChanges() ?? []].flat();
   };
   const restored = (lines: Iterable<readonly [string, string, unknown]>, changes: readonly BatchChanges[]): Engine => {
     const engine = engineOf(RULES);
@@ -163,7 +164,7 @@ describe('state', () => {
         const engine = engineOf(RULES);
         observe(engine, records.slice(0, checkpoint));
         const lines = [...engine.snapshot()].map((line) => structuredClone(line));
-        const changes = records.slice(checkpoint, crash).map((record) => observe(engine, [record]));
+        const changes = records.slice(checkpoint, crash).flatMap((record) => observe(engine, [record]));
         const after = restored(lines, changes);
         expect([...after.snapshot()]).toEqual([...engine.snapshot()]);
         engine.forgetAlerts();

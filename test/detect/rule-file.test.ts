@@ -2,7 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { expandDefinitions } from '../../src/detect/definitions.ts';
 import { compileHours, parseHours } from '../../src/detect/hours.ts';
-import { compileQuery, Reading } from '../../src/detect/predicate.ts';
+import { compileQuery } from '../../src/detect/predicate.ts';
+import { Reading } from '../../src/detect/reading.ts';
 import { describeProblem, parseRuleFile } from '../../src/detect/rule-file.ts';
 import { evaluate } from '../../src/query/evaluate.ts';
 import { queryArbitrary, recordArbitrary } from '../conformance/queries.ts';
@@ -225,7 +226,7 @@ describe('a compiled query', () => {
     const reading = new Reading();
     fc.assert(
       fc.property(queryArbitrary, recordArbitrary, (query, record) => {
-        reading.start(record);
+        reading.start({ namespace: 'default', document: record });
         expect(compileQuery(query)(reading)).toBe(evaluate(query, record));
       }),
       { numRuns: 2000 },

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type PipelineAction, subjectOfNews } from '../../src/app/detect-news.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
-import type { Subject } from '../../src/detect/engine.ts';
+import type { Subject } from '../../src/detect/subject.ts';
 import type { Overrides } from '../fixtures/records.ts';
 import { accessAt, alertsAfter, DAY_MS, engineWith, HOUR_MS, MONDAY_MS, SECOND_MS, shippedRules } from './shipped.ts';
 

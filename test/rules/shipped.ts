@@ -3,10 +3,10 @@ import { settingsSchema } from '../../src/config/schema.ts';
 import type { Alert } from '../../src/core/alert.ts';
 import { formatTimestamp, msToNs } from '../../src/core/clock.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
-import { Engine, type Subject } from '../../src/detect/engine.ts';
+import { Engine } from '../../src/detect/engine.ts';
 import type { Rule } from '../../src/detect/rule.ts';
 import { describeProblem } from '../../src/detect/rule-file.ts';
-import { subjectOf } from '../../src/detect/subject.ts';
+import { type Subject, subjectOf } from '../../src/detect/subject.ts';
 import { makeRecord, type Overrides } from '../fixtures/records.ts';
 
 /** The rules in deploy/rules, at work as in serve with its default settings. */
