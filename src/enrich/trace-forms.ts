@@ -75,6 +75,8 @@ export class TraceForms {
   #lastSender = 0;
   #lastBits = 0;
   #form: TraceForm | undefined;
+  /** Traces settled by a form; forms that were made, and those that a whole settle contradicted. */
+  readonly counts = { settled: 0, made: 0, wrong: 0 };
 
   constructor(options: TraceFormsOptions) {
     this.#options = options;
@@ -97,6 +99,7 @@ export class TraceForms {
   /** Of the trace that advice was asked for last. */
   settle(columns: SpanColumns, about: FormedAbout): FormedSettlement {
     const form = this.#form as TraceForm;
+    this.counts.settled++;
     const rank = this.#rank(columns);
     const writes = this.#writer.write(form, this.#tree, columns, { ...about, rank });
     return { rank, writes, counts: form.counts, fresh: form.fresh, coverage: this.#coverage(form, about.namespace) };
@@ -112,6 +115,7 @@ export class TraceForms {
       this.#count = 0;
     }
     this.#count++;
+    this.counts.made++;
     const others = this.#forms.get(this.#tree.hash);
     if (others) others.push(form);
     else this.#forms.set(this.#tree.hash, [form]);
@@ -120,7 +124,10 @@ export class TraceForms {
   /** Compares what the form gave with what a whole settle gives of the same trace. A form that is wrong is not used again. */
   check(formed: FormedSettlement, whole: Omit<FormedSettlement, 'writes'> & Pick<Pattern, 'writes'>): boolean {
     const isRight = isSame(formed, whole);
-    if (!isRight && this.#form !== undefined) this.#form.isWrong = true;
+    if (!isRight && this.#form !== undefined) {
+      this.#form.isWrong = true;
+      this.counts.wrong++;
+    }
     return isRight;
   }
 

@@ -1,0 +1,232 @@
+import { describe, expect, it } from 'vitest';
+import { createSettling } from '../../src/app/settling.ts';
+import { joinSettings } from '../../src/app/shards.ts';
+import { settingsSchema } from '../../src/config/schema.ts';
+import type { FrameNote } from '../../src/core/evidence.ts';
+import type { SettledBatch } from '../../src/join/batch.ts';
+import { BatchPacker, BatchUnpacker } from '../../src/join/batch-crossing.ts';
+import { JoinShard } from '../../src/join/shard.ts';
+import { documentText } from '../../src/store/document.ts';
+import type { StoredFrame } from '../../src/wal/frame.ts';
+import { delimited, keyValues, spanMessage } from '../otlp/encode.ts';
+
+/** Numbers from 0 to 1 that a seed fixes (mulberry32). */
+function randomOf(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+type Random = ReturnType<typeof randomOf>;
+
+function pick<T>(random: Random, list: readonly T[]): T {
+  return list[Math.floor(random() * list.length)] as T;
+}
+
+function hex(random: Random, digits: number): string {
+  return Array.from({ length: digits }, () => Math.floor(random() * 16).toString(16)).join('');
+}
+
+const SERVICES = [
+  { 'service.name': 'shop', 'host.name': 'a' },
+  { 'service.name': 'prices', 'host.name': 'b' },
+  { 'service.name': 'nameless host' },
+];
+
+interface Content {
+  readonly service: number;
+  readonly name: string;
+  readonly kind: number;
+  readonly attributes: Record<string, unknown>;
+  readonly statusCode?: number;
+  readonly statusMessage?: string;
+}
+
+/** What spans say: accesses that went well, failed or were refused, calls, work inside, texts that JSON escapes. */
+const CONTENTS: readonly Content[] = [
+  ...[200, 404, 403, 500].map((status) => ({
+    service: 0,
+    name: 'GET /orders/{id}',
+    kind: 2,
+    attributes: {
+      'http.request.method': 'GET',
+      'http.response.status_code': status,
+      'http.route': '/orders/{id}',
+      'url.path': '/orders/7',
+      'user.id': 'alice "quoted" ä',
+      'client.address': '10.0.0.7',
+    },
+    ...(status === 500 && { statusCode: 2, statusMessage: 'it broke' }),
+  })),
+  {
+    service: 0,
+    name: 'SELECT orders',
+    kind: 3,
+    attributes: {
+      'db.system.name': 'postgresql',
+      'db.query.text': 'SELECT * FROM orders',
+      'db.operation.name': 'SELECT',
+    },
+  },
+  {
+    service: 1,
+    name: 'SELECT prices',
+    kind: 3,
+    attributes: { 'db.system.name': 'postgresql', 'db.query.text': 'SELECT "ä" FROM prices' },
+    statusCode: 2,
+    statusMessage: 'permission denied for table prices',
+  },
+  { service: 0, name: 'GET', kind: 3, attributes: { 'http.request.method': 'GET', 'server.address': 'prices' } },
+  {
+    service: 1,
+    name: 'GET /prices/{id}',
+    kind: 2,
+    attributes: { 'http.request.method': 'GET', 'http.route': '/prices/{id}', 'url.path': '/prices/7' },
+  },
+  { service: 2, name: 'work', kind: 1, attributes: { 'code.function.name': 'work' } },
+  {
+    service: 0,
+    name: 'publish',
+    kind: 4,
+    attributes: { 'messaging.system': 'kafka', 'messaging.destination.name': 'o' },
+  },
+  {
+    service: 1,
+    name: 'process',
+    kind: 5,
+    attributes: { 'messaging.system': 'kafka', 'messaging.destination.name': 'o' },
+  },
+];
+
+interface Shape {
+  readonly contents: readonly Content[];
+  readonly parents: readonly number[];
+}
+
+function shapeOf(random: Random): Shape {
+  const count = 1 + Math.floor(random() * 7);
+  const contents = Array.from({ length: count }, () => pick(random, CONTENTS));
+  // -1 is none, -2 one that never comes.
+  const parents = contents.map((_, at) => (at === 0 ? pick(random, [-1, -1, -1, -2]) : Math.floor(random() * at)));
+  return { contents, parents: random() < 0.1 ? parents.map((parent) => (random() < 0.3 ? -2 : parent)) : parents };
+}
+
+const BASE_NS = 1_795_341_600_000_000_000n - 3_000_000n;
+
+function timesOf(random: Random): { startNs: bigint; endNs: bigint } {
+  // Some at the same time, some long, few unusual; the base is right before a full hour.
+  const startNs = BASE_NS + BigInt(pick(random, [0, 1, 1_000_000, Math.floor(random() * 9e6)]));
+  const endNs =
+    startNs + BigInt(pick(random, [0, 1, 999, 5_000_000, Math.floor(random() * 1e7), Math.floor(random() * 1e12)]));
+  if (random() < 0.02) return { startNs: 0n, endNs };
+  if (random() < 0.02) return { startNs, endNs: startNs - 5n };
+  return { startNs, endNs };
+}
+
+function payloadOf(random: Random, shape: Shape, traceId: string): Buffer {
+  const ids = shape.contents.map(() => hex(random, 16));
+  const blocks = shape.contents.map(({ service, ...content }, at) => {
+    const parent = shape.parents[at] ?? -1;
+    const parentSpanId = parent === -1 ? {} : { parentSpanId: parent === -2 ? hex(random, 16) : (ids[parent] ?? '') };
+    const span = { traceId, spanId: ids[at] ?? '', ...parentSpanId, ...content, ...timesOf(random) };
+    const scope = delimited(1, delimited(1, 'tests'));
+    const resource = delimited(1, keyValues(1, SERVICES[service] ?? {}));
+    const spans = delimited(2, Buffer.concat([scope, delimited(2, spanMessage(span))]));
+    return delimited(1, Buffer.concat([resource, spans]));
+  });
+  return Buffer.concat(blocks);
+}
+
+function shardOver(frames: readonly StoredFrame[], hasForms: boolean) {
+  const settings = settingsSchema.parse({});
+  const { forms, ...settling } = createSettling(settings);
+  const shard = new JoinShard({
+    settings: joinSettings(settings),
+    ...settling,
+    ...(hasForms && { forms }),
+    readFrame: ({ offset }) => frames[offset] as StoredFrame,
+    readJournal: () => {
+      throw new Error('nothing is stored');
+    },
+    shardIndex: 0,
+    shardCount: 1,
+  });
+  shard.endReplay(0);
+  return { shard, forms };
+}
+
+/** All that a batch says, with records as their texts. */
+function told(batches: readonly SettledBatch[]): unknown {
+  return batches.map(({ traces, entries, coverage, superseded, quarantined }) => ({
+    ...{ entries, coverage, superseded, quarantined },
+    traces: traces.map(({ writes, ...trace }) => ({
+      ...trace,
+      writes: writes.map(({ id, namespace, timestampNs, rank, mayBeElsewhere, record }) => {
+        return { id, namespace, timestampNs, rank, mayBeElsewhere, text: documentText(record) };
+      }),
+    })),
+  }));
+}
+
+function batchesOf(shard: JoinShard, nowMs: number): SettledBatch[] {
+  const batches: SettledBatch[] = [];
+  for (let batch = shard.take(nowMs, 50); batch; batch = shard.take(nowMs, 50)) batches.push(batch);
+  return batches;
+}
+
+/** Traces of a few shapes, all of which a settle by form and a whole settle must tell alike. */
+function compare(seed: number): { formed: number; traces: number; wrong: number } {
+  const random = randomOf(seed);
+  const shapes = Array.from({ length: 6 }, () => shapeOf(random));
+  const frames: StoredFrame[] = [];
+  const [by, whole] = [shardOver(frames, true), shardOver(frames, false)];
+  const notes = ['grpc', 'other'].map((sender): FrameNote => {
+    const receivedNs = BASE_NS + BigInt(Math.floor(random() * 1e9));
+    return { receivedNs, namespace: 'default', sender, trusted: random() < 0.8, vouches: false, peer: '10.0.0.1' };
+  });
+  const [packer, unpacker] = [new BatchPacker(), new BatchUnpacker()];
+  let nowMs = 1_795_341_600_000;
+  let traces = 0;
+  for (let round = 0; round < 40; round++) {
+    for (const shape of shapes) {
+      const payload = payloadOf(random, shape, hex(random, 32));
+      const position = { segment: 1, offset: frames.length };
+      const frame: StoredFrame = {
+        signal: 'traces',
+        note: pick(random, notes),
+        payload,
+        position,
+        length: payload.length,
+      };
+      frames.push(frame);
+      by.shard.ingest(frame, nowMs);
+      whole.shard.ingest(frame, nowMs);
+      traces++;
+    }
+    nowMs += 60_000;
+    const given = batchesOf(by.shard, nowMs);
+    const crossed = given.map((batch) => unpacker.unpack(structuredClone(packer.pack(batch))));
+    const expected = told(batchesOf(whole.shard, nowMs));
+    expect(told(given)).toEqual(expected);
+    expect(told(crossed)).toEqual(expected);
+  }
+  return { formed: by.forms.counts.settled, wrong: by.forms.counts.wrong, traces };
+}
+
+describe('traces that say what others said', () => {
+  it('get by their form the same records as by a whole settle', () => {
+    const sums = { formed: 0, traces: 0, wrong: 0 };
+    for (let seed = 1; seed <= 40; seed++) {
+      const { formed, traces, wrong } = compare(seed);
+      sums.formed += formed;
+      sums.traces += traces;
+      sums.wrong += wrong;
+    }
+    expect(sums.wrong).toBe(0);
+    expect(sums.formed).toBeGreaterThan(sums.traces / 5);
+  });
+});
