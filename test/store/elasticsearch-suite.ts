@@ -17,6 +17,18 @@ function poison(record: AuditRecord): RecordWrite {
   return toWrite({ ...record, user: 'alice' } as unknown as AuditRecord);
 }
 
+/** As text alone: who asks for the record itself is told. */
+function asBytes(write: RecordWrite): RecordWrite {
+  const bytes = Buffer.from(JSON.stringify(write.record));
+  return {
+    ...write,
+    json: () => bytes,
+    get record(): AuditRecord {
+      throw new Error('the record was made');
+    },
+  };
+}
+
 /** The conformance suites, and what the adapter alone promises, against a running server of one version. */
 export function describeElasticsearch(version: ElasticsearchVersion, server: { readonly url: string } | Skipped): void {
   describe.skipIf('skipped' in server)(`Elasticsearch ${version}`, () => {
@@ -118,6 +130,26 @@ function describeIndices(urls: string[]): void {
         'spantrail-audit-deleted-2026.11.22': 1,
         'spantrail-audit-deleted-2026.11.23': 2,
       });
+      await store.close();
+    });
+
+    it('writes records that come as bytes in several requests, and never makes them', async () => {
+      const store = await openElasticsearchStore({ ...SETTINGS, urls });
+      const namespace = 'bytes';
+      const message = 'ä'.repeat(1_000);
+      const one = (number: number, rank: bigint) => {
+        const changes = { data_stream: { namespace }, event: { id: `bytes${number}` }, message };
+        return asBytes(toWrite(makeRecord(changes), { rank }));
+      };
+      const at = (rank: bigint) => Array.from({ length: 1_500 }, (_, number) => one(number, rank));
+      expect(await store.write(at(1n))).toEqual({ written: 1_500, outranked: 0, rejected: [] });
+      expect(await store.write(at(1n))).toEqual({ written: 1_500, outranked: 0, rejected: [] });
+      expect(await store.write([...at(2n), ...at(3n)])).toEqual({ written: 3_000, outranked: 0, rejected: [] });
+      expect(await store.write(at(2n))).toEqual({ written: 0, outranked: 1_500, rejected: [] });
+      await store.refresh();
+      expect(await store.count({ query: EVERYTHING, inner: true, namespace })).toBe(1_500);
+      expect((await store.get('bytes700'))?.message).toBe(message);
+      expect(await store.revisions('bytes700')).toHaveLength(3);
       await store.close();
     });
 

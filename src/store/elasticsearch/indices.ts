@@ -8,10 +8,31 @@ export type IndexKind = 'audit' | 'revisions';
 export type IndexPeriod = ElasticsearchSettings['indexPeriod'];
 
 const DAY_MS = 86_400_000;
+const DAY_NS = BigInt(DAY_MS) * 1_000_000n;
 
 /** Index of a record: by namespace and UTC period of its `@timestamp`, e.g. `spantrail-audit-default-2026.11.22`. */
 export function indexName(namespace: string, timestampNs: bigint, period: IndexPeriod): string {
   return `${namespacePrefix('audit', namespace)}-${periodName(timestampNs, period)}`;
+}
+
+/** The names of indices that were asked for last, one for each namespace: most records of a time are of one day. */
+export class IndexNames {
+  readonly #period: IndexPeriod;
+  readonly #last = new Map<string, { readonly dayNs: bigint; readonly name: string }>();
+
+  constructor(period: IndexPeriod) {
+    this.#period = period;
+  }
+
+  of(namespace: string, timestampNs: bigint): string {
+    const last = this.#last.get(namespace);
+    const sinceNs = timestampNs - (last?.dayNs ?? 0n);
+    if (last !== undefined && sinceNs >= 0n && sinceNs < DAY_NS) return last.name;
+    const name = indexName(namespace, timestampNs, this.#period);
+    // No period ends within a day of UTC.
+    this.#last.set(namespace, { dayNs: timestampNs - (timestampNs % DAY_NS), name });
+    return name;
+  }
 }
 
 /** What a read names: every index of a namespace, or of all of them. Matching none is no error. */

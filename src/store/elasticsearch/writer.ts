@@ -2,21 +2,28 @@ import { AppError } from '../../core/errors.ts';
 import type { RecordWrite } from '../../core/settlement.ts';
 import { documentText } from '../document.ts';
 import type { WriteRejection, WriteResult } from '../port.ts';
-import { type BulkAction, sendBulk } from './bulk.ts';
+import { Bulk, type BulkAction } from './bulk.ts';
 import type { Connection } from './connection.ts';
-import { type ExactHit, readExact, WHOLE_SEARCH } from './exact.ts';
-import { type IndexPeriod, indexName, indexPattern, revisionsIndexOf } from './indices.ts';
+import { type ExactHit, isAnyHeld, readExact, WHOLE_SEARCH } from './exact.ts';
+import { IndexNames, type IndexPeriod, indexPattern, revisionsIndexOf } from './indices.ts';
 import { setUpAlias } from './set-up.ts';
+import type { BulkOutcome } from './verdicts.ts';
 
 /** Documents of one look-up: bounds its answer to some megabytes. */
 const LOOKUP_DOCUMENTS_MAX = 1_000;
+
+/** Bytes of a record, until some were written. */
+const RECORD_BYTES_FIRST = 2_500;
+/** How much of the average is each part's. */
+const RECORD_BYTES_LEARNT = 0.1;
 
 /** Digits of the largest rank (63 bits), so that ids of kept states sort by rank. */
 const RANK_DIGITS = 19;
 
 /**
  * Writes records. The version of a document is its rank, so the server itself turns down what is outranked, whatever
- * order and however often batches arrive. A first revision costs one look-up by id and its part of a bulk request.
+ * order and however often batches arrive. A first revision costs one look-up by id and its part of a bulk request. A batch is
+ * written in parts, several at a time: while one is looked up another is indexed.
  *
  * A revision goes in this order, each step durable before the next: (1) the state it replaces is kept, create-only, under
  * its rank; (2) the new state is written; (3) copies in other indices are deleted, when the record moved to another day.
@@ -24,28 +31,62 @@ const RANK_DIGITS = 19;
  */
 export class Writer {
   readonly #connection: Connection;
-  readonly #period: IndexPeriod;
+  readonly #names: IndexNames;
+  readonly #bulk: Bulk;
+  #recordBytes = RECORD_BYTES_FIRST;
   readonly #namespaces = new Map<string, Promise<void>>();
   /** Namespaces in which a search finds all that earlier runs wrote. */
   readonly #findable = new Set<string>();
 
   constructor(connection: Connection, period: IndexPeriod) {
     this.#connection = connection;
-    this.#period = period;
+    this.#names = new IndexNames(period);
+    this.#bulk = new Bulk(connection);
   }
 
   async write(batch: readonly RecordWrite[]): Promise<WriteResult> {
     for (const namespace of new Set(batch.map((write) => write.namespace))) await this.#prepare(namespace);
-    let written = 0;
-    let outranked = 0;
-    const rejected: WriteRejection[] = [];
-    for (const [number, wave] of waves(batch).entries()) {
-      const result = await this.#writeWave(wave, await this.#lookUp(wave, number > 0));
-      written += result.written;
-      outranked += result.outranked;
-      rejected.push(...result.rejected);
-    }
-    return { written, outranked, rejected };
+    const results: WriteResult[] = [];
+    for (const [number, wave] of waves(batch).entries()) results.push(...(await this.#writeWave(wave, number > 0)));
+    return {
+      written: results.reduce((sum, { written }) => sum + written, 0),
+      outranked: results.reduce((sum, { outranked }) => sum + outranked, 0),
+      rejected: results.flatMap(({ rejected }) => rejected),
+    };
+  }
+
+  /** When a part fails no further one is begun, and those under way are waited for: nothing of a write goes on behind its end. */
+  async #writeWave(wave: readonly RecordWrite[], isRepeated: boolean): Promise<WriteResult[]> {
+    await this.#makeFindable(wave.filter((write) => this.#isUnseen(write)));
+    const parts = this.#split(wave);
+    const results: WriteResult[] = new Array(parts.length);
+    const failures: unknown[] = [];
+    let next = 0;
+    const work = async () => {
+      while (next < parts.length && failures.length === 0) {
+        const at = next++;
+        const part = parts[at] ?? [];
+        try {
+          results[at] = await this.#writePart(part, await this.#lookUp(part, isRepeated));
+        } catch (failure) {
+          failures.push(failure);
+        }
+      }
+    };
+    const startedMs = performance.now();
+    await Promise.all(Array.from({ length: this.#bulk.pace.parallel }, work));
+    if (failures.length > 0) throw failures[0];
+    this.#bulk.pace.wrote(wave.length * this.#recordBytes, performance.now() - startedMs);
+    return results;
+  }
+
+  /** Parts of about a request's size, alike, and so many that none is left over to be written alone. */
+  #split(wave: readonly RecordWrite[]): (readonly RecordWrite[])[] {
+    const { requestBytes, parallel } = this.#bulk.pace;
+    const requests = Math.ceil((wave.length * this.#recordBytes) / requestBytes);
+    const count = requests < parallel ? requests : Math.ceil(requests / parallel) * parallel;
+    const size = Math.max(1, Math.ceil(wave.length / count));
+    return Array.from({ length: Math.ceil(wave.length / size) }, (_, at) => wave.slice(at * size, (at + 1) * size));
   }
 
   #prepare(namespace: string): Promise<void> {
@@ -58,25 +99,24 @@ export class Writer {
     return prepared;
   }
 
-  async #writeWave(wave: readonly RecordWrite[], held: readonly ExactHit[]): Promise<WriteResult> {
+  async #writePart(part: readonly RecordWrite[], held: readonly ExactHit[]): Promise<WriteResult> {
     const highest = new Map<string, bigint>();
     for (const { id, rank } of held) if (rank > (highest.get(id) ?? 0n)) highest.set(id, rank);
     const isOutranked = (write: RecordWrite) => (highest.get(write.id) ?? 0n) > write.rank;
-    const winners = wave.filter((write) => !isOutranked(write));
-    const byId = new Map(winners.map((write) => [write.id, write]));
+    const winners = held.length === 0 ? part : part.filter((write) => !isOutranked(write));
+    // Asked only for what is held.
+    const byId = new Map(held.length === 0 ? [] : winners.map((write) => [write.id, write]));
 
     const replaced = held.filter((state) => state.rank < (byId.get(state.id)?.rank ?? 0n));
     await this.#keep(replaced);
 
-    const outcomes = await sendBulk(
-      this.#connection,
-      winners.map((write) => indexAction(this.#indexOf(write), write)),
-    );
+    const outcomes = await this.#index(winners);
     const isUnseen = (write: RecordWrite, at: number) => outcomes[at]?.status === 409 && !highest.has(write.id);
     const revived = await this.#revive(winners.filter(isUnseen));
     const rejected: WriteRejection[] = [];
-    let outranked = wave.length - winners.length;
+    let outranked = part.length - winners.length;
     for (const [at, outcome] of outcomes.entries()) {
+      if (outcome.status < 400) continue;
       const id = winners[at]?.id ?? '';
       if (outcome.status === 409 && !revived.has(id)) outranked++;
       if (outcome.status === 400) {
@@ -88,11 +128,20 @@ export class Writer {
       const write = byId.get(state.id);
       return write !== undefined && state.index !== this.#indexOf(write);
     });
-    await sendBulk(
-      this.#connection,
-      stale.map((state) => deleteAction(state, byId.get(state.id)?.rank ?? state.rank)),
-    );
-    return { written: wave.length - outranked - rejected.length, outranked, rejected };
+    await this.#bulk.send(stale.map((state) => deleteAction(state, byId.get(state.id)?.rank ?? state.rank)));
+    return { written: part.length - outranked - rejected.length, outranked, rejected };
+  }
+
+  async #index(winners: readonly RecordWrite[]): Promise<BulkOutcome[]> {
+    if (winners.length === 0) return [];
+    let bytes = 0;
+    const actions = winners.map((write) => {
+      const action = indexAction(this.#indexOf(write), write);
+      bytes += action.header.length + action.body.length;
+      return action;
+    });
+    this.#recordBytes += (bytes / winners.length - this.#recordBytes) * RECORD_BYTES_LEARNT;
+    return this.#bulk.send(actions);
   }
 
   /**
@@ -104,18 +153,17 @@ export class Writer {
     await this.#makeFindable(writes);
     const found = new Set((await this.#find(writes)).map((state) => state.id));
     const deleted = writes.filter((write) => !found.has(write.id));
-    const outcomes = await sendBulk(
-      this.#connection,
+    const outcomes = await this.#bulk.send(
       deleted.map((write) => ({
         header: JSON.stringify({ create: { _index: this.#indexOf(write), _id: write.id } }),
-        body: documentText(write.record),
+        body: bodyOf(write),
       })),
     );
     return new Set(deleted.filter((_, at) => (outcomes[at]?.status ?? 409) < 300).map((write) => write.id));
   }
 
   #indexOf(write: RecordWrite, timestampNs = write.timestampNs): string {
-    return indexName(write.namespace, timestampNs, this.#period);
+    return this.#names.of(write.namespace, timestampNs);
   }
 
   #indicesOf(write: RecordWrite): Set<string> {
@@ -129,7 +177,7 @@ export class Writer {
       const header = JSON.stringify({ create: { _index: revisionsIndexOf(state.index), _id } });
       return { header, body: documentText(state.record) };
     });
-    const outcomes = await sendBulk(this.#connection, actions);
+    const outcomes = await this.#bulk.send(actions);
     const refused = outcomes.find((outcome) => outcome.status === 400);
     if (refused) throw new AppError('internal', `an earlier state could not be kept: ${refused.reason}`);
   }
@@ -142,12 +190,14 @@ export class Writer {
    * what earlier runs left is findable after one refresh.
    */
   async #lookUp(writes: readonly RecordWrite[], isRepeated: boolean): Promise<ExactHit[]> {
+    const isNew = (write: RecordWrite) =>
+      !isRepeated && write.previousTimestampNs === undefined && write.mayBeElsewhere === undefined;
+    const places = writes.filter(isNew).map((write) => ({ _index: this.#indexOf(write), _id: write.id }));
+    const isNewHeld = places.length > 0 && (await isAnyHeld(this.#connection, places));
+    const asked = isNewHeld ? writes : writes.filter((write) => !isNew(write));
     const held: ExactHit[] = [];
-    const isUnseen = ({ mayBeElsewhere, namespace }: RecordWrite) =>
-      mayBeElsewhere === 'moved' || (mayBeElsewhere && !this.#findable.has(namespace));
-    await this.#makeFindable(writes.filter(isUnseen));
-    for (let at = 0; at < writes.length; at += LOOKUP_DOCUMENTS_MAX) {
-      const part = writes.slice(at, at + LOOKUP_DOCUMENTS_MAX);
+    for (let at = 0; at < asked.length; at += LOOKUP_DOCUMENTS_MAX) {
+      const part = asked.slice(at, at + LOOKUP_DOCUMENTS_MAX);
       const docs = part.flatMap((write) => [...this.#indicesOf(write)].map((_index) => ({ _index, _id: write.id })));
       const found = await readExact(this.#connection, '/_mget', { docs });
       const known = new Set(found.map((state) => state.id));
@@ -160,6 +210,10 @@ export class Writer {
       );
     }
     return held;
+  }
+
+  #isUnseen({ mayBeElsewhere, namespace }: RecordWrite): boolean {
+    return mayBeElsewhere === 'moved' || (mayBeElsewhere === true && !this.#findable.has(namespace));
   }
 
   /** What was written a moment ago is found by its id in its index at once, but by a search only after a refresh. */
@@ -179,12 +233,12 @@ export class Writer {
 }
 
 /** Parts of a batch in which no id occurs twice: two revisions of one record are written one after the other, by rank. */
-function waves(batch: readonly RecordWrite[]): RecordWrite[][] {
+function waves(batch: readonly RecordWrite[]): (readonly RecordWrite[])[] {
+  const ids = new Set(batch.map((write) => write.id));
+  if (ids.size === batch.length) return [batch];
   const parts: RecordWrite[][] = [];
   const times = new Map<string, number>();
-  const ids = new Set(batch.map((write) => write.id));
-  const ordered = ids.size === batch.length ? batch : [...batch].sort((one, other) => (one.rank < other.rank ? -1 : 1));
-  for (const write of ordered) {
+  for (const write of [...batch].sort((one, other) => (one.rank < other.rank ? -1 : 1))) {
     const wave = times.get(write.id) ?? 0;
     times.set(write.id, wave + 1);
     const part = parts[wave] ?? [];
@@ -194,12 +248,17 @@ function waves(batch: readonly RecordWrite[]): RecordWrite[][] {
   return parts;
 }
 
-/** The version is written out literally: a JavaScript number could not hold it. */
-function indexAction(index: string, write: RecordWrite): BulkAction {
+/** The version is written out literally: a JavaScript number could not hold it. The name of an index needs no escapes. */
+function indexAction(index: string, write: RecordWrite): Required<BulkAction> {
   return {
-    header: `{"index":{"_index":${JSON.stringify(index)},"_id":${JSON.stringify(write.id)},"version":${write.rank},"version_type":"external_gte"}}`,
-    body: documentText(write.record),
+    header: `{"index":{"_index":"${index}","_id":${JSON.stringify(write.id)},"version":${write.rank},"version_type":"external_gte"}}`,
+    body: bodyOf(write),
   };
+}
+
+/** The bytes, where they are there already. */
+function bodyOf(write: RecordWrite): string | Buffer {
+  return write.json?.() ?? documentText(write.record);
 }
 
 function deleteAction(state: ExactHit, rank: bigint): BulkAction {
