@@ -1,21 +1,30 @@
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
+import { runCount } from './count.ts';
 import { type LoadResult, percentile, runLoad } from './load.ts';
 import { runOpen } from './open.ts';
+import { runOpenCost } from './open-cost.ts';
 import { runPairs } from './pairs.ts';
 import { PIPELINES, type PipelineName } from './peers.ts';
+import { runReplay, runWorkers } from './prefilled.ts';
 import { type ProbeResult, startProbes } from './probe.ts';
 import { pinThisProcess, type Receiver, startReceiver } from './receiver.ts';
 import { runRules } from './rules.ts';
 import { SHAPE_NAMES, type ShapeName } from './shapes.ts';
 import { runSink } from './sink.ts';
 import { otherCores, startSpantrail } from './spantrail.ts';
+import { runStart } from './start.ts';
 import { buildTraffic } from './workload.ts';
 
 const HELP = `npm run bench -- [options] [-- further arguments of serve]
 
 What is measured; one load into one Spantrail without any of these:
   --peer collector  pairs of loads, into Spantrail (null store) and into a real Collector; the first pair is warm-up
+  --workers LIST    how fast a full write-ahead log becomes records with 1,2 workers, without anybody who sends
+  --replay          how fast a start reads a full write-ahead log
+  --start           how long a start takes on an empty folder
+  --open-cost LIST  what a span costs while 10000,100000,1000000 traces are open
+  --count           how much code a span runs through: nearly the same on every machine
   --open N          keep N traces of eight spans open and tell what memory that takes; must stay under 1 GiB
   --rules           what the shipped rules cost a record, together and each alone
   --sink            the load generator itself, against a server that only acknowledges
@@ -23,8 +32,8 @@ What is measured; one load into one Spantrail without any of these:
 How:
   --shape NAME      ${SHAPE_NAMES.join(', ')}; default orders
   --gzip            send compressed requests, made before the load
-  --spans N         spans of a load; with --peer 500000, otherwise unlimited
-  --pairs N         default 5
+  --spans N         spans of a load; unlimited for a single one, otherwise 500000, and 20480 with --count
+  --pairs N         how often each is measured in turn, default 5
   --pipelines LIST  of the Collector: ${Object.keys(PIPELINES).join(', ')}; default nop
   --keep            keep what was measured in test/bench/results, for docs/benchmarks.md (npm run generate)
   --store null|memory|duckdb|elasticsearch   default null
@@ -36,8 +45,10 @@ How:
   --cores LIST      CPU cores of the receiver, default 0; the load generator takes the others
 `;
 
-/** Of each load with --peer. */
-const PAIR_SPANS = 500_000;
+/** Of each load where both sides, or both turns, must do the same. */
+const LOAD_SPANS = 500_000;
+/** Counting makes code slow. */
+const COUNT_SPANS = 20_480;
 
 interface Report {
   readonly store: string;
@@ -77,6 +88,11 @@ function readOptions() {
       pairs: { type: 'string', default: '5' },
       pipelines: { type: 'string', default: 'nop' },
       keep: { type: 'boolean', default: false },
+      workers: { type: 'string' },
+      replay: { type: 'boolean', default: false },
+      start: { type: 'boolean', default: false },
+      'open-cost': { type: 'string' },
+      count: { type: 'boolean', default: false },
       open: { type: 'string' },
       rules: { type: 'boolean', default: false },
       sink: { type: 'boolean', default: false },
@@ -102,13 +118,22 @@ function oneOf<Name extends string>(option: string, given: string, names: readon
   return found;
 }
 
+const numbersOf = (list: string): number[] => list.split(',').map(Number);
+
 async function main(): Promise<void> {
   const options = readOptions();
   if (options.help) return void process.stdout.write(HELP);
   if (options['run-sink']) return runSink();
   if (options.rules) return runRules();
   if (options.open !== undefined) return runOpen({ ...options, traces: Number(options.open) });
-  if (options.peer !== undefined) return runPairs({ ...options, spans: options.spans ?? PAIR_SPANS });
+  if (options.start) return runStart(options);
+  if (options.count) return runCount({ ...options, spans: options.spans ?? COUNT_SPANS });
+  const fixed = { ...options, spans: options.spans ?? LOAD_SPANS };
+  if (options.peer !== undefined) return runPairs(fixed);
+  if (options.replay) return runReplay(fixed);
+  if (options.workers !== undefined) return runWorkers(fixed, numbersOf(options.workers));
+  const openCost = options['open-cost'];
+  if (openCost !== undefined) return runOpenCost({ ...fixed, numbers: numbersOf(openCost) });
   const receiver = await startUnderTest(options);
   try {
     pinThisProcess(otherCores(options.cores));

@@ -29,7 +29,7 @@ export interface OpenOptions {
 
 /** Sends that many whole traces to a receiver that settles none, and tells what memory it takes. Sets the exit code. */
 export async function runOpen(options: OpenOptions): Promise<void> {
-  const started = { store: 'null', environment: STAY_OPEN, tellsMemory: true };
+  const started = { store: 'null', environment: STAY_OPEN, preload: 'memory-preload.ts' };
   const receiver = await startSpantrail({ ...options, ...started });
   try {
     const report = await measure(receiver, options);
@@ -43,7 +43,7 @@ export async function runOpen(options: OpenOptions): Promise<void> {
 }
 
 async function measure(receiver: Receiver, options: OpenOptions) {
-  const empty = await receiver.memory();
+  const empty = await receiver.ask<NodeJS.MemoryUsage>();
   const requests = Math.ceil(options.traces / TRACES_A_REQUEST);
   const result = await runLoad({
     port: receiver.grpcPort,
@@ -52,9 +52,9 @@ async function measure(receiver: Receiver, options: OpenOptions) {
     seconds: Number.POSITIVE_INFINITY,
     spansMax: requests * SPANS_A_REQUEST,
   });
-  const loaded = await receiver.memory();
+  const loaded = await receiver.ask<NodeJS.MemoryUsage>();
   await sleep(REST_MS);
-  const rested = await receiver.memory();
+  const rested = await receiver.ask<NodeJS.MemoryUsage>();
   const { pending, wal, counters } = await pipelineOf(receiver.apiUrl ?? '');
   const early = counters.find(({ name, labels }) => name === 'settled' && labels['reason'] === 'memory_pressure');
   return {

@@ -8,15 +8,18 @@ import type { ShapeName } from './shapes.ts';
 import { otherCores, startSpantrail } from './spantrail.ts';
 import { buildTraffic, type Traffic } from './workload.ts';
 
-export interface PairsOptions {
-  readonly pipelines: readonly PipelineName[];
-  readonly shape: ShapeName;
+interface LoadMeasure {
   readonly gzip: boolean;
-  readonly pairs: number;
   /** Of each load; the same for both sides, so that they do the same work. */
   readonly spans: number;
   readonly connections: number;
   readonly slots: number;
+}
+
+export interface PairsOptions extends LoadMeasure {
+  readonly pipelines: readonly PipelineName[];
+  readonly shape: ShapeName;
+  readonly pairs: number;
   readonly cores: string;
   readonly serveArguments: readonly string[];
   /** Results go into the files that the page is drawn from. */
@@ -72,7 +75,7 @@ const COMPARED_SPANS = 6 * 512;
 export async function runPairs(options: PairsOptions): Promise<void> {
   const traffic = buildTraffic(options.shape);
   pinThisProcess(otherCores(options.cores));
-  const comparedRecords = await compareRecords(traffic, options);
+  const comparedRecords = await compareRecordsOf(traffic, options);
   for (const pipeline of options.pipelines) {
     const row = { ...(await comparePeer(pipeline, traffic, options)), comparedRecords };
     process.stdout.write(`${JSON.stringify(row)}\n`);
@@ -140,7 +143,7 @@ async function load(receiver: Receiver, traffic: Traffic, options: PairsOptions)
 function loadWith(
   { grpcPort }: Receiver,
   traffic: Traffic,
-  { connections, slots, gzip, spans }: PairsOptions,
+  { connections, slots, gzip, spans }: LoadMeasure,
   more: { readonly rate?: number; readonly sending?: (bytes: Buffer) => void; readonly spans?: number } = {},
 ): Promise<LoadResult> {
   const spansMax = more.spans ?? spans;
@@ -186,27 +189,31 @@ function histogramOf(ascending: readonly number[]): (readonly [number, number])[
   return [...counts];
 }
 
-/** A load of its own into a store that can be read, whose records must say what was sent; how many there were. */
-async function compareRecords(traffic: Traffic, options: PairsOptions): Promise<number> {
+async function compareRecordsOf(traffic: Traffic, options: PairsOptions): Promise<number> {
   const spantrail = await startSpantrail({ ...options, store: 'memory' });
   try {
-    const sent: Buffer[] = [];
-    const before = countsOf(await pipelineOf(spantrail.apiUrl ?? ''));
-    const spans = Math.min(COMPARED_SPANS, options.spans);
-    const result = await loadWith(spantrail, traffic, options, {
-      spans,
-      sending: (bytes) => sent.push(Buffer.from(bytes)),
-    });
-    await spantrail.untilIdle();
-    checkCounts(traffic, before, countsOf(await pipelineOf(spantrail.apiUrl ?? '')), result);
-    const answer = await fetch(`${spantrail.apiUrl}/api/v1/export?inner=true`);
-    const lines = (await answer.text()).split('\n').filter((line) => line.startsWith('{"@timestamp"'));
-    const records = lines.map((line) => JSON.parse(line) as AuditRecord);
-    checkRecords(sentSpans(sent), records, traffic.recordsATrace !== undefined);
-    return records.length;
+    return await compareRecords(spantrail, traffic, { ...options, spans: Math.min(COMPARED_SPANS, options.spans) });
   } finally {
     await spantrail.stop();
   }
+}
+
+/** A load into a store that can be read, whose records must say what was sent; how many there are. */
+export async function compareRecords(spantrail: Receiver, traffic: Traffic, options: LoadMeasure): Promise<number> {
+  const api = spantrail.apiUrl ?? '';
+  const sent: Buffer[] = [];
+  const before = countsOf(await pipelineOf(api));
+  const result = await loadWith(spantrail, traffic, options, { sending: (bytes) => sent.push(Buffer.from(bytes)) });
+  await spantrail.untilIdle();
+  checkCounts(traffic, before, countsOf(await pipelineOf(api)), result);
+  const spans = sentSpans(sent);
+  const traces = new Set(spans.map(({ traceId }) => traceId));
+  const answer = await fetch(`${api}/api/v1/export?inner=true`);
+  const lines = (await answer.text()).split('\n').filter((line) => line.startsWith('{"@timestamp"'));
+  const all = lines.map((line) => JSON.parse(line) as AuditRecord);
+  const records = all.filter(({ trace }) => trace && traces.has(trace.id));
+  checkRecords(spans, records, traffic.recordsATrace !== undefined);
+  return records.length;
 }
 
 function lineOf({ shape, gzip, pipeline, ratio, spantrail, collector, halfLoad, comparedRecords }: PeerRow): string {

@@ -58,19 +58,22 @@ export async function startCollector(name: PipelineName, cores: string): Promise
   const [program, ...parameters] = pinned(cores, [collector.binary, '--config', file]);
   const running = await startProgram(program, parameters, /Everything is ready/, { environment: process.env });
   const use = processUse(running.pid);
+  const end = async (signal: NodeJS.Signals) => {
+    await running.stop(signal);
+    await rm(folder, { recursive: true, force: true });
+  };
   return {
     ...use,
     grpcPort: port,
     apiUrl: undefined,
-    memory: () => Promise.reject(new Error('a Collector does not tell')),
+    ask: () => Promise.reject(new Error('a Collector is not asked')),
+    logged: () => Promise.reject(new Error('what a Collector logs is not kept')),
     async untilIdle() {
       await sleep(PIPELINES[name].holdsMs);
       await untilQuiet(use);
     },
-    async stop() {
-      await running.stop();
-      await rm(folder, { recursive: true, force: true });
-    },
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
   };
 }
 

@@ -11,23 +11,29 @@ export interface Receiver extends ProcessUse {
   readonly grpcPort: number;
   /** Where its API answers; undefined for one without. */
   readonly apiUrl: string | undefined;
-  /** What its memory is made of now; only with `tellsMemory`. */
-  memory(): Promise<NodeJS.MemoryUsage>;
-  /** Resolves when nothing that was acknowledged is still to be done, in the background either. */
-  untilIdle(): Promise<void>;
+  /** What it wrote on stderr as the answer to SIGUSR2, by its preloaded module. */
+  ask<Answer>(): Promise<Answer>;
+  /** The first line of its log that begins with these words. */
+  logged(words: string): Promise<{ readonly time: string }>;
+  /** Resolves when nothing that was acknowledged is still to be done, in the background either, but for traces that stay open. */
+  untilIdle(openTraces?: number): Promise<void>;
   stop(): Promise<void>;
+  /** As a crash ends it. */
+  kill(): Promise<void>;
 }
 
 /** Of util-linux; without it nothing is pinned. */
 const TASKSET = 'taskset';
-const STDERR_CHARS_KEPT = 4000;
+const LINES_KEPT = 100;
+const ANSWER = /^(?:memory|count) /;
 const IDLE_POLL_MS = 200;
 /** A store that does not catch up in this time is stuck. */
 const IDLE_MS_MAX = 600_000;
 
 export interface ReceiverOptions {
   readonly environment?: Readonly<Record<string, string>>;
-  readonly tellsMemory?: boolean;
+  /** A module in this folder that is loaded before it starts. */
+  readonly preload?: string | undefined;
 }
 
 /** Starts `node script ...` on the given CPU cores (all when empty) and waits for its JSON line of ports on stdout. */
@@ -35,49 +41,60 @@ export async function startReceiver(
   script: string,
   args: readonly string[],
   cores: string,
-  { environment = {}, tellsMemory = false }: ReceiverOptions = {},
+  { environment = {}, preload: module }: ReceiverOptions = {},
 ): Promise<Receiver> {
-  const preload = tellsMemory ? ['--import', join(import.meta.dirname, 'memory-preload.ts')] : [];
+  const preload = module === undefined ? [] : ['--import', join(import.meta.dirname, module)];
   const [program, ...rest] = pinned(cores, [process.execPath, ...preload, script, ...args]);
   const child = spawn(program, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...environment },
   });
-  let tail = '';
-  child.stderr.on('data', (chunk) => {
-    tail = (tail + String(chunk)).slice(-STDERR_CHARS_KEPT);
+  const lines: string[] = [];
+  const listeners = new Set<() => void>();
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    lines.push(line);
+    if (lines.length > LINES_KEPT) lines.shift();
+    for (const listener of listeners) listener();
   });
-  const ports = await readPorts(child, () => tail);
+  /** The first line that fits, of those that are kept and those to come. */
+  const untilLine = (pattern: RegExp): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const look = () => {
+        const found = lines.find((line) => pattern.test(line));
+        if (found === undefined) return;
+        listeners.delete(look);
+        resolve(found);
+      };
+      listeners.add(look);
+      child.once('exit', () => reject(new Error('the receiver has ended')));
+      look();
+    });
+  const end = async (signal: NodeJS.Signals) => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill(signal);
+    await gone;
+  };
+  const ports = await readPorts(child, () => lines.join('\n'));
   const use = processUse(child.pid);
   const apiUrl = ports.api === undefined ? undefined : `http://127.0.0.1:${ports.api}`;
   return {
     ...use,
     grpcPort: ports.grpc,
     apiUrl,
-    async untilIdle() {
+    async untilIdle(openTraces = 0) {
       if (apiUrl === undefined) return;
-      await untilStored(apiUrl);
+      await untilStored(apiUrl, openTraces);
       await untilQuiet(use);
     },
-    memory() {
-      return new Promise((resolve, reject) => {
-        const read = (chunk: Buffer) => {
-          const told = /^memory (\{.*\})$/m.exec(String(chunk))?.[1];
-          if (told === undefined) return;
-          child.stderr.off('data', read);
-          resolve(JSON.parse(told) as NodeJS.MemoryUsage);
-        };
-        child.stderr.on('data', read);
-        child.once('exit', () => reject(new Error('the receiver has ended')));
-        child.kill('SIGUSR2');
-      });
+    async ask<Answer>() {
+      lines.length = 0;
+      child.kill('SIGUSR2');
+      return JSON.parse((await untilLine(ANSWER)).replace(ANSWER, '')) as Answer;
     },
-    async stop() {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const gone = new Promise((resolve) => child.once('exit', resolve));
-      child.kill('SIGTERM');
-      await gone;
-    },
+    logged: async (words) => JSON.parse(await untilLine(new RegExp(`"msg":"${words}`))),
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
   };
 }
 
@@ -87,11 +104,11 @@ export async function pipelineOf(apiUrl: string): Promise<PipelineAnswer> {
 }
 
 /** Resolves when nothing that was acknowledged is still to be settled or stored. */
-async function untilStored(apiUrl: string): Promise<void> {
+async function untilStored(apiUrl: string, openTraces: number): Promise<void> {
   const startedMs = performance.now();
   while (performance.now() - startedMs < IDLE_MS_MAX) {
     const { pending, replaying } = await pipelineOf(apiUrl);
-    if (pending.evidence === 0 && pending.traces === 0 && !replaying) return;
+    if (pending.traces <= openTraces && (openTraces > 0 || pending.evidence === 0) && !replaying) return;
     await sleep(IDLE_POLL_MS);
   }
   throw new Error('the receiver did not become idle');

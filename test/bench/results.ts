@@ -19,9 +19,7 @@ export interface Spread {
   readonly most: number;
 }
 
-export const RESULT_NAMES = ['peers', 'workers', 'replay', 'start', 'open', 'open-cost', 'count'] as const;
-
-export type ResultName = (typeof RESULT_NAMES)[number];
+export type ResultName = 'peers' | 'workers' | 'replay' | 'start' | 'open-cost' | 'count';
 
 /** The rows of one command's file; none when it was never run. */
 export function readRows<Row>(name: ResultName): (Row & Origin)[] {

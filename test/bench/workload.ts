@@ -80,6 +80,17 @@ export function buildTraffic(shape: ShapeName, traces = TRACES_A_REQUEST): Traff
   return { shape, bundles, tracesABundle, spansABundle: tracesABundle * SPANS_A_TRACE, recordsATrace };
 }
 
+/** Traces of which everything comes but the root, so that they stay open for as long as the settings wait for one. */
+export function buildRootless(): Traffic {
+  const template = encode(
+    'orders',
+    'shop',
+    placesOf(TRACES_A_REQUEST).filter(({ index }) => index > 0),
+  );
+  const measure = { tracesABundle: TRACES_A_REQUEST, spansABundle: template.spans };
+  return { shape: 'orders', bundles: [[template]], ...measure, recordsATrace: undefined };
+}
+
 export function buildTemplate(traces = TRACES_A_REQUEST, shape: ShapeName = 'orders'): Template {
   return encode(shape, 'shop', placesOf(traces));
 }
