@@ -67,9 +67,6 @@ export interface JournalMark {
  */
 export const ENTRY_KIND = { settle: 0, mark: 1 } as const;
 
-const USES = ['used', 'context', 'excluded', 'duplicate'] as const;
-const FRESH_USES = [...USES, 'quarantined'] as const;
-
 /** Appends the entry's body. */
 export function encodeSettle(output: JournalOutput, entry: JournalEntry): void {
   output.text(entry.namespace, entry.isLost);
@@ -89,10 +86,22 @@ export function encodeSettle(output: JournalOutput, entry: JournalEntry): void {
     if (supersededBy !== undefined) output.text(supersededBy);
   }
   encodePlaces(output, entry.pieces);
-  for (const signal of ['traces', 'logs'] as const) {
-    for (const use of USES) output.number(entry.counts[signal][use]);
-    for (const use of FRESH_USES) output.number(entry.fresh[signal][use]);
-  }
+  encodeCounts(output, entry.counts.traces);
+  encodeFresh(output, entry.fresh.traces);
+  encodeCounts(output, entry.counts.logs);
+  encodeFresh(output, entry.fresh.logs);
+}
+
+function encodeCounts(output: JournalOutput, { used, context, excluded, duplicate }: EvidenceCounts): void {
+  output.number(used);
+  output.number(context);
+  output.number(excluded);
+  output.number(duplicate);
+}
+
+function encodeFresh(output: JournalOutput, fresh: FreshCounts): void {
+  encodeCounts(output, fresh);
+  output.number(fresh.quarantined);
 }
 
 /** What a restart needs of each entry. */

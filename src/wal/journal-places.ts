@@ -82,14 +82,52 @@ export class PlacePacker {
 }
 
 export function encodePlaces(output: JournalOutput, places: EvidencePlaces): void {
-  let packed = places as PackedPlaces;
-  if (!isPacked(places)) {
-    const packer = new PlacePacker();
-    for (const place of [...places].sort(comparePlaces)) packer.add(place);
-    packed = packer.finish();
+  if (isPacked(places)) {
+    output.number(places.frames);
+    output.bytes(places.bytes);
+  } else encodeSorted(output, isSorted(places) ? places : [...places].sort(comparePlaces));
+}
+
+/** As nearly always: they are taken in the order in which they came. */
+function isSorted(places: readonly EvidencePlace[]): boolean {
+  for (let index = 1; index < places.length; index++) {
+    if (comparePlaces(places[index - 1] as EvidencePlace, places[index] as EvidencePlace) > 0) return false;
   }
-  output.number(packed.frames);
-  output.bytes(packed.bytes);
+  return true;
+}
+
+/** What `PlacePacker` packs, straight into the entry: most traces have few places, in one frame or some. */
+function encodeSorted(output: JournalOutput, places: readonly EvidencePlace[]): void {
+  let frames = 0;
+  for (let start = 0; start < places.length; start = endOfFrame(places, start)) frames++;
+  output.number(frames);
+  let [segment, offset] = [0, 0];
+  for (let start = 0; start < places.length; ) {
+    const end = endOfFrame(places, start);
+    const first = places[start] as EvidencePlace;
+    output.number(first.segment - segment);
+    output.number(first.offset - (first.segment === segment ? offset : 0));
+    output.number((end - start) * 2 + Number(first.isLog));
+    let before = 0;
+    for (; start < end; start++) {
+      const { itemStart } = places[start] as EvidencePlace;
+      output.number(itemStart - before);
+      before = itemStart;
+    }
+    segment = first.segment;
+    offset = first.offset;
+  }
+}
+
+/** Where the places of another frame, or signal, begin. */
+function endOfFrame(places: readonly EvidencePlace[], start: number): number {
+  const { segment, offset, isLog } = places[start] as EvidencePlace;
+  let end = start + 1;
+  for (; end < places.length; end++) {
+    const place = places[end] as EvidencePlace;
+    if (place.offset !== offset || place.segment !== segment || place.isLog !== isLog) break;
+  }
+  return end;
 }
 
 export function decodePlaces(input: JournalInput): EvidencePlaces {

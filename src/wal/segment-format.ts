@@ -140,13 +140,21 @@ function refuseNewer(version: number, kind: SegmentKind, segment: number): void 
   );
 }
 
+/** The time of the entry that was sealed last: those of a batch share it. */
+let sealedNs = 0n;
+const sealedTime = Buffer.alloc(8);
+
 /** Fills in the head of an entry; `entry` starts with room for it, `rest` follows `entry` on disk. */
 export function sealEntry(entry: Buffer, kind: number, timeNs: bigint, rest?: Uint8Array, version = 1): void {
   const bytes = entry.length + (rest?.length ?? 0);
+  if (timeNs !== sealedNs) {
+    sealedTime.writeBigUInt64LE(BigInt.asUintN(64, timeNs));
+    sealedNs = timeNs;
+  }
   entry.writeUInt32LE(bytes - ENTRY_FRAMING_BYTES, 0);
-  entry.writeUInt8(version, 8);
-  entry.writeUInt8(kind, 9);
-  entry.writeBigUInt64LE(BigInt.asUintN(64, timeNs), 10);
+  entry[8] = version;
+  entry[9] = kind;
+  entry.set(sealedTime, 10);
   const checksum = crc32(entry.subarray(ENTRY_FRAMING_BYTES));
   entry.writeUInt32LE(rest ? crc32(rest, checksum) : checksum, 4);
 }

@@ -52,6 +52,9 @@ export interface JournalReplayOptions {
 /** Entries of an earlier format were written by versions that were never released. */
 const ENTRY_VERSION = 2;
 
+const BATCH_BYTES_MIN = 16 * 1024;
+const BATCH_ROOM = 1.25;
+
 /** Seals the entry whose head is at `start` and whose body ends where the output does. */
 function seal(output: JournalOutput, start: number, kind: number, timeMs: number): void {
   sealEntry(output.part(start, output.at), kind, msToNs(timeMs), undefined, ENTRY_VERSION);
@@ -82,6 +85,8 @@ export class SettleJournal {
   /** By segment: the newest segment of the write-ahead log that an entry speaks of. */
   readonly #newestThrough = new Map<number, number>();
 
+  /** Room for the next batch: what the last one took, and some more. */
+  #batchBytes = BATCH_BYTES_MIN;
   /** Where the newest mark is. */
   #markedSegment: number | undefined;
 
@@ -123,38 +128,42 @@ export class SettleJournal {
    */
   async append(entries: readonly JournalEntry[], mark?: JournalMark): Promise<JournalPosition[]> {
     if (entries.length === 0 && mark === undefined) return [];
-    const output = new JournalOutput();
+    const output = new JournalOutput(this.#batchBytes);
     const starts: number[] = [];
-    const times = entries.map((entry) => entry.settledAtMs);
+    let [firstMs, lastMs] = mark === undefined ? [Number.POSITIVE_INFINITY, 0] : [mark.atMs, mark.atMs];
+    let newestThrough = 0;
     for (const entry of entries) {
       const start = output.at;
       starts.push(start);
       output.skip(ENTRY_HEAD_BYTES);
       encodeSettle(output, entry);
       seal(output, start, ENTRY_KIND.settle, entry.settledAtMs);
+      firstMs = Math.min(firstMs, entry.settledAtMs);
+      lastMs = Math.max(lastMs, entry.settledAtMs);
+      newestThrough = Math.max(newestThrough, entry.through.segment);
     }
     if (mark !== undefined) {
-      times.push(mark.atMs);
       const start = output.at;
       output.skip(ENTRY_HEAD_BYTES);
       encodeMark(output, mark);
       seal(output, start, ENTRY_KIND.mark, mark.atMs);
     }
-    const [firstMs, lastMs] = times.reduce(([first, last], ms) => [Math.min(first, ms), Math.max(last, ms)], [
-      Number.POSITIVE_INFINITY,
-      0,
-    ] as [number, number]);
     const bytes = output.at;
+    this.#batchBytes = Math.max(Math.ceil(bytes * BATCH_ROOM), BATCH_BYTES_MIN);
     const buffers = [output.part(0, bytes)];
     const first = await this.#log.append({ buffers, bytes, firstNs: msToNs(firstMs), lastNs: msToNs(lastMs) });
-    for (const entry of entries) this.#noted(entry, first);
+    if (entries.length > 0) this.#noteThrough(first.segment, newestThrough);
     if (mark !== undefined) this.#markedSegment = first.segment;
     return starts.map((start) => ({ segment: first.segment, offset: first.offset + start }));
   }
 
   #noted<Entry extends Pick<JournalEntry, 'through'>>(entry: Entry, { segment }: JournalPosition): Entry {
-    this.#newestThrough.set(segment, Math.max(this.#newestThrough.get(segment) ?? 0, entry.through.segment));
+    this.#noteThrough(segment, entry.through.segment);
     return entry;
+  }
+
+  #noteThrough(segment: number, through: number): void {
+    if ((this.#newestThrough.get(segment) ?? 0) < through) this.#newestThrough.set(segment, through);
   }
 
   /** Without waiting. Throws AppError `storage` when the entry is gone or damaged. */
