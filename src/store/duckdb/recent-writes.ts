@@ -1,4 +1,6 @@
 import { BIGINT, type DuckDBConnection } from '@duckdb/node-api';
+import type { RecordWrite } from '../../core/settlement.ts';
+import { append, narrowChunk } from './chunks.ts';
 
 /** Rows that a run keeps, at least: several times what is written before the settle journal knows of it. */
 const ROWS_KEPT = 20_000;
@@ -27,14 +29,18 @@ export class RecentWrites {
     return found.getRows().map(([time]) => BigInt(String(time)));
   }
 
-  /** Adds what is staged, within the transaction. Returns what is to be called when it is committed. */
-  async add(connection: DuckDBConnection, rows: number): Promise<() => void> {
+  /** Adds writes, within their transaction. Returns what is to be called when it is committed. */
+  async add(connection: DuckDBConnection, writes: readonly RecordWrite[]): Promise<() => void> {
+    const rows = writes.length;
     const run = this.#run ?? (await this.#begin(connection));
     const number = this.#number++;
-    await connection.run(
-      'INSERT INTO recent_writes SELECT $1, $2, id, "@timestamp" FROM staging',
-      [run, number],
-      [BIGINT, BIGINT],
+    await append(connection, 'recent_writes', null, writes, (some) =>
+      narrowChunk([
+        some.map(() => run),
+        some.map(() => number),
+        some.map(({ id }) => id),
+        some.map(({ timestampNs }) => timestampNs),
+      ]),
     );
     const kept = [...this.#kept, { number, rows }];
     let left = this.#rows + rows;

@@ -11,13 +11,15 @@ const OBJECT_LISTS = ['audit.checks', 'audit.path', 'audit.evidence'];
  * other order for them. Three hot fields are kept in another form: `event.id` is `id`, `message` is `letters` (its letter
  * runs), and `@timestamp` is epoch nanoseconds. Other dates stay RFC 3339 text, whose order is theirs.
  */
-const COLUMN_FIELDS = FIELDS.filter(
+export const COLUMN_FIELDS: readonly Field[] = FIELDS.filter(
   (field) =>
     (field.hot && field.type !== 'date' && field.type !== 'text' && field.name !== 'event.id') || field.type === 'ip',
 );
 
 /** Bare fields without a column: their values share the list column `bare`. */
-const BARE_FIELDS = FIELDS.filter((field) => field.bare && !field.hot && !field.many && field.type === 'keyword');
+export const BARE_FIELDS: readonly Field[] = FIELDS.filter(
+  (field) => field.bare && !field.hot && !field.many && field.type === 'keyword',
+);
 
 const COLUMN_NAMES: ReadonlyMap<string, string> = new Map([
   ...COLUMN_FIELDS.map((field) => [field.name, quoted(field.name)] as const),
@@ -60,37 +62,8 @@ export const CREATE_TABLES: readonly string[] = [
   'CREATE TABLE IF NOT EXISTS recent_writes (run BIGINT NOT NULL, number BIGINT NOT NULL, id VARCHAR NOT NULL, "@timestamp" BIGINT NOT NULL)',
 ];
 
-/** Addresses come as keys from the writer: one text, or several joined by a blank. */
-const IP_FIELDS = FIELDS.filter((field) => field.type === 'ip');
-
-export const STAGING_FIELDS: readonly Field[] = IP_FIELDS;
-
-export const CREATE_STAGING = `CREATE TEMP TABLE IF NOT EXISTS staging (
-  id VARCHAR, rank BIGINT, "@timestamp" BIGINT, letters VARCHAR, doc VARCHAR,
-  ${IP_FIELDS.map((field) => `${quoted(field.name)} VARCHAR`).join(', ')})`;
-
-/** Values are read out of the document in one pass: DuckDB parses it once for a list of paths. Lists come as JSON text. */
-const ONE_PASS = [...COLUMN_FIELDS.filter((field) => field.type !== 'ip'), ...BARE_FIELDS];
-
-/** Moves what is staged into `records`, with every column filled from the document. */
-export const INSERT_STAGED = `INSERT INTO records (id, rank, "@timestamp", letters, doc, bare,
-    ${COLUMN_FIELDS.map((field) => quoted(field.name)).join(', ')})
-  SELECT id, rank, "@timestamp", letters, doc,
-    list_filter([${BARE_FIELDS.map((field) => pick(field)).join(', ')}], lambda x: x IS NOT NULL),
-    ${COLUMN_FIELDS.map((field) => columnValue(field)).join(', ')}
-  FROM (SELECT *, json_extract_string(doc, [${ONE_PASS.map((field) => `'${jsonPath(field.name)}'`).join(', ')}]) AS picked
-    FROM staging)`;
-
-function columnValue(field: Field): string {
-  if (field.type === 'ip') return field.many ? `string_split(${quoted(field.name)}, ' ')` : quoted(field.name);
-  if (field.many) return `CAST(CAST(${pick(field)} AS JSON) AS ${sqlType(field)}[])`;
-  return sqlType(field) === 'VARCHAR' ? pick(field) : `TRY_CAST(${pick(field)} AS ${sqlType(field)})`;
-}
-
-/** A value of the one-pass list; DuckDB counts list items from 1. */
-function pick(field: Field): string {
-  return `picked[${ONE_PASS.indexOf(field) + 1}]`;
-}
+/** What is looked up of a batch: ids that may be there already. */
+export const CREATE_STAGING = 'CREATE TEMP TABLE IF NOT EXISTS staging (id VARCHAR, rank BIGINT)';
 
 function jsonPath(name: string): string {
   return `$${name

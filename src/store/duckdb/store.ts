@@ -22,12 +22,13 @@ import type {
 import { aggregate, facets } from './aggregate.ts';
 import { CREATE_ALERTS, createDuckDbAlerts } from './alerts.ts';
 import { asOpenFailure, asWorkFailure, firstLine, isFatal, isOutOfMemory } from './failures.ts';
+import { KnownIds } from './known-ids.ts';
 import { ranks } from './ranks.ts';
 import { documents, histogram, query, search } from './reads.ts';
 import { RecentWrites } from './recent-writes.ts';
 import { CREATE_STAGING, CREATE_TABLES, TABLES_VERSION } from './schema.ts';
 import { Bindings, selectionSql } from './sql.ts';
-import { writeBatch } from './writer.ts';
+import { type WriterMemory, writeBatch } from './writer.ts';
 
 export interface DuckDbSettings {
   /** The database file; its folder is made when it is missing. */
@@ -36,7 +37,7 @@ export interface DuckDbSettings {
   readonly threads: number;
   /**
    * Log that DuckDB keeps before it moves it into the database file, which holds up the commit that crosses it.
-   * Default 128 MiB.
+   * Default 256 MiB, or a quarter of the memory when that is less: what is in the log only is in memory, too.
    */
   readonly checkpointBytes?: number;
 }
@@ -44,7 +45,8 @@ export interface DuckDbSettings {
 /** Records of one page of `iterate`. */
 const ITERATE_RECORDS = 2000;
 
-const CHECKPOINT_BYTES = 128 * 1024 * 1024;
+/** Records of the last, incomplete row group are compressed again at the next checkpoint: the larger, the less is done twice. */
+const CHECKPOINT_BYTES_MAX = 256 * 1024 * 1024;
 
 /** File format of new databases: the first that has zstd. */
 const STORAGE_VERSION = 'v1.2.0';
@@ -72,7 +74,7 @@ export class DuckDbStore implements Store {
   /** The file is let go of before it is opened again: two instances would write over each other. */
   #released: Promise<void> = Promise.resolve();
   #isClosed = false;
-  readonly #recentWrites = new RecentWrites();
+  readonly #memory: WriterMemory = { known: new KnownIds(), recent: new RecentWrites() };
   /** Records that one transaction takes, for want of memory. */
   #partRecordsMax = Number.POSITIVE_INFINITY;
   /** The last write; the next one starts after it. */
@@ -124,7 +126,7 @@ export class DuckDbStore implements Store {
     do {
       const part = batch.slice(at, at + this.#partRecordsMax);
       try {
-        const result = await writeBatch(connection, part, this.#recentWrites);
+        const result = await writeBatch(connection, part, this.#memory);
         written += result.written;
         outranked += result.outranked;
         at += part.length;
@@ -284,7 +286,7 @@ async function connect({
   file,
   memoryBytes,
   threads,
-  checkpointBytes = CHECKPOINT_BYTES,
+  checkpointBytes = Math.min(CHECKPOINT_BYTES_MAX, Math.floor(memoryBytes / 4)),
 }: DuckDbSettings): Promise<Connections> {
   try {
     await mkdir(dirname(file), { recursive: true, mode: 0o700 });

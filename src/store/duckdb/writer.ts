@@ -1,16 +1,17 @@
-import { BIGINT, type DuckDBConnection, DuckDBDataChunk, type DuckDBValue, VARCHAR } from '@duckdb/node-api';
-import { fieldValues } from '../../core/fields.ts';
+import { BIGINT, type DuckDBConnection } from '@duckdb/node-api';
 import type { RecordWrite } from '../../core/settlement.ts';
-import { ipKey, letterLine } from '../../query/text.ts';
-import { documentText } from '../document.ts';
 import type { WriteResult } from '../port.ts';
+import { append, narrowChunk, recordsChunk } from './chunks.ts';
+import type { KnownIds } from './known-ids.ts';
 import type { RecentWrites } from './recent-writes.ts';
-import { INSERT_STAGED, STAGING_FIELDS } from './schema.ts';
 import { rowsSql } from './sql.ts';
 import { ALL_TIMES, type TimeRange, timeRanges } from './time-ranges.ts';
 
-/** Rows of one data chunk: DuckDB's vector size. */
-const CHUNK_ROWS = 2048;
+/** What the process remembers of its writes. */
+export interface WriterMemory {
+  readonly known: KnownIds;
+  readonly recent: RecentWrites;
+}
 
 /**
  * Writes one batch in one transaction: earlier states with a lower rank move to `revisions`, then the new ones go in.
@@ -20,21 +21,19 @@ const CHUNK_ROWS = 2048;
 export async function writeBatch(
   connection: DuckDBConnection,
   batch: readonly RecordWrite[],
-  recent: RecentWrites,
+  { known, recent }: WriterMemory,
 ): Promise<WriteResult> {
   const rows = highestRanks(batch);
   await connection.run('BEGIN TRANSACTION');
   try {
-    await connection.run('DELETE FROM staging');
-    await stage(connection, rows);
-    const ranges = await lookupRanges(connection, [...rows.values()], recent);
-    const outranked = new Set<string>();
-    for (const range of ranges) for (const id of await replaceIn(connection, range)) outranked.add(id);
-    await connection.run(INSERT_STAGED);
-    const committed = await recent.add(connection, rows.size);
+    const held = await replaceHeld(connection, await knownOnes(connection, [...rows.values()], known), recent);
+    const writes = held.size === 0 ? [...rows.values()] : [...rows.values()].filter(({ id }) => !held.has(id));
+    known.add(writes);
+    await append(connection, 'records', null, writes, recordsChunk);
+    const committed = await recent.add(connection, writes);
     await connection.run('COMMIT');
     committed();
-    const written = batch.filter((write) => !outranked.has(write.id) && write.rank === rows.get(write.id)?.rank).length;
+    const written = batch.filter(({ id, rank }) => !held.get(id)?.isHigher && rank === rows.get(id)?.rank).length;
     return { written, outranked: batch.length - written, rejected: [] };
   } catch (error) {
     // The first error is the one to tell; after a failed COMMIT there is nothing to roll back.
@@ -52,34 +51,39 @@ function highestRanks(batch: readonly RecordWrite[]): Map<string, RecordWrite> {
   return rows;
 }
 
-async function stage(connection: DuckDBConnection, rows: ReadonlyMap<string, RecordWrite>): Promise<void> {
-  const appender = await connection.createAppender('staging', null, 'temp');
-  const types = [VARCHAR, BIGINT, BIGINT, VARCHAR, VARCHAR, ...STAGING_FIELDS.map(() => VARCHAR)];
-  try {
-    const writes = [...rows.values()];
-    for (let from = 0; from < writes.length; from += CHUNK_ROWS) {
-      const some = writes.slice(from, from + CHUNK_ROWS);
-      const chunk = DuckDBDataChunk.create(types, some.length);
-      const keys = STAGING_FIELDS.map(({ name }) => some.map((write) => addressKeys(write.record, name)));
-      chunk.setColumns([
-        some.map((write) => write.id),
-        some.map((write) => write.rank),
-        some.map((write) => write.timestampNs),
-        some.map((write) => (write.record.message === undefined ? null : letterLine(write.record.message))),
-        some.map((write) => documentText(write.record)),
-        ...keys,
-      ]);
-      appender.appendDataChunk(chunk);
-    }
-    appender.flushSync();
-  } finally {
-    appender.closeSync();
-  }
+/** Those that the table may hold already; nearly always none or few. */
+async function knownOnes(
+  connection: DuckDBConnection,
+  writes: readonly RecordWrite[],
+  known: KnownIds,
+): Promise<RecordWrite[]> {
+  const isSaid = ({ previousTimestampNs, mayBeElsewhere }: RecordWrite): boolean =>
+    previousTimestampNs !== undefined || mayBeElsewhere !== undefined;
+  const others = await known.mayHold(
+    connection,
+    writes.filter((write) => !isSaid(write)),
+  );
+  return [...writes.filter(isSaid), ...others];
 }
 
-function addressKeys(record: object, name: string): DuckDBValue {
-  const keys = fieldValues(record, name).flatMap((value) => ipKey(String(value)) ?? []);
-  return keys.length === 0 ? null : keys.join(' ');
+/** What the table holds with the same rank, or a higher one, by id. Stored states of a lower rank move to the revisions. */
+async function replaceHeld(
+  connection: DuckDBConnection,
+  writes: readonly RecordWrite[],
+  recent: RecentWrites,
+): Promise<Map<string, { readonly isHigher: boolean }>> {
+  const held = new Map<string, { readonly isHigher: boolean }>();
+  if (writes.length === 0) return held;
+  await append(connection, 'staging', 'temp', writes, (some) =>
+    narrowChunk([some.map(({ id }) => id), some.map(({ rank }) => rank)]),
+  );
+  for (const range of await lookupRanges(connection, writes, recent)) {
+    for (const { id, ahead } of await replaceIn(connection, range)) {
+      if (ahead <= 0n) held.set(id, { isHigher: ahead < 0n });
+    }
+  }
+  await connection.run('DELETE FROM staging');
+  return held;
 }
 
 /** Few ranges that hold every time at which an earlier state may be. */
@@ -96,36 +100,25 @@ async function lookupRanges(
   return timeRanges([...times, ...(isUnsure ? await recent.timesOfStaged(connection) : [])]);
 }
 
-/**
- * Compares what is staged with what a time range holds. Stored states of a lower rank move to the revisions; of an equal
- * or higher one, the staged row is dropped. Returns the ids that a higher rank holds.
- */
-async function replaceIn(connection: DuckDBConnection, { firstNs, lastNs }: TimeRange): Promise<string[]> {
-  const bounds = [firstNs, lastNs];
-  const types = [BIGINT, BIGINT];
+/** Compares what is staged with what a time range holds. Returns by how much each rank is ahead of the stored one. */
+async function replaceIn(
+  connection: DuckDBConnection,
+  { firstNs, lastNs }: TimeRange,
+): Promise<{ readonly id: string; readonly ahead: bigint }[]> {
   const found = await connection.runAndReadAll(
     `SELECT s.id, s.rank, r.rank, r.rowid FROM records r JOIN staging s ON r.id = s.id WHERE r."@timestamp" BETWEEN $1 AND $2`,
-    bounds,
-    types,
+    [firstNs, lastNs],
+    [BIGINT, BIGINT],
   );
-  if (found.currentRowCount === 0) return [];
   const matches = found.getRows().map(([id, staged, stored, row]) => ({
     id: String(id),
     ahead: BigInt(String(staged)) - BigInt(String(stored)),
     row: BigInt(String(row)),
   }));
-  if (matches.some((match) => match.ahead <= 0n)) {
-    await connection.run(
-      `DELETE FROM staging WHERE id IN (SELECT s.id FROM staging s JOIN records r ON r.id = s.id
-        WHERE r."@timestamp" BETWEEN $1 AND $2 AND r.rank >= s.rank)`,
-      bounds,
-      types,
-    );
-  }
   const replaced = matches.filter((match) => match.ahead > 0n).map((match) => match.row);
   if (replaced.length > 0) {
     await connection.run(`INSERT INTO revisions SELECT id, rank, doc FROM records WHERE ${rowsSql(replaced)}`);
     await connection.run(`DELETE FROM records WHERE ${rowsSql(replaced)}`);
   }
-  return matches.filter((match) => match.ahead < 0n).map((match) => match.id);
+  return matches;
 }
