@@ -1,5 +1,6 @@
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
+import { runAll } from './all.ts';
 import { runCount } from './count.ts';
 import { type LoadResult, percentile, runLoad } from './load.ts';
 import { runOpen } from './open.ts';
@@ -19,6 +20,7 @@ import { buildTraffic } from './workload.ts';
 const HELP = `npm run bench -- [options] [-- further arguments of serve]
 
 What is measured; one load into one Spantrail without any of these:
+  --all             everything that docs/benchmarks.md shows, kept; needs two quiet cores for about an hour
   --peer collector  pairs of loads, into Spantrail (null store) and into a real Collector; the first pair is warm-up
   --workers LIST    how fast a full write-ahead log becomes records with 1,2 workers, without anybody who sends
   --replay          how fast a start reads a full write-ahead log
@@ -84,6 +86,7 @@ function readOptions() {
       slots: { type: 'string', default: '4' },
       'warm-up': { type: 'string', default: '3' },
       cores: { type: 'string', default: cpus().length > 1 ? '0' : '' },
+      all: { type: 'boolean', default: false },
       peer: { type: 'string' },
       pairs: { type: 'string', default: '5' },
       pipelines: { type: 'string', default: 'nop' },
@@ -129,6 +132,7 @@ async function main(): Promise<void> {
   if (options.start) return runStart(options);
   if (options.count) return runCount({ ...options, spans: options.spans ?? COUNT_SPANS });
   const fixed = { ...options, spans: options.spans ?? LOAD_SPANS };
+  if (options.all) return runAll({ ...fixed, countSpans: COUNT_SPANS });
   if (options.peer !== undefined) return runPairs(fixed);
   if (options.replay) return runReplay(fixed);
   if (options.workers !== undefined) return runWorkers(fixed, numbersOf(options.workers));

@@ -19,7 +19,6 @@ interface OpenCostOptions extends Omit<OpenOptions, 'traces'> {
   /** Of each load. */
   readonly spans: number;
   readonly pairs: number;
-  readonly keep: boolean;
 }
 
 const MEBIBYTE = 1024 ** 2;

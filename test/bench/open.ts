@@ -1,6 +1,7 @@
 import { runLoad } from './load.ts';
 import { sleep } from './probe.ts';
 import { pipelineOf, type Receiver } from './receiver.ts';
+import { keepRow } from './results.ts';
 import { startSpantrail } from './spantrail.ts';
 import { SPANS_A_REQUEST, TRACES_A_REQUEST } from './workload.ts';
 
@@ -25,7 +26,10 @@ export interface OpenOptions {
   readonly slots: number;
   readonly cores: string;
   readonly serveArguments: readonly string[];
+  readonly keep: boolean;
 }
+
+export type OpenRow = Awaited<ReturnType<typeof measure>>;
 
 /** Sends that many whole traces to a receiver that settles none, and tells what memory it takes. Sets the exit code. */
 export async function runOpen(options: OpenOptions): Promise<void> {
@@ -35,6 +39,7 @@ export async function runOpen(options: OpenOptions): Promise<void> {
     const report = await measure(receiver, options);
     process.stdout.write(`${JSON.stringify(report)}\n`);
     process.stderr.write(table(report));
+    if (options.keep) keepRow<OpenRow>('open', report, ({ sentTraces }) => String(sentTraces));
     const isWithin = report.openTraces === report.sentTraces && report.peakMemoryMiB < MEMORY_MIB_MAX;
     if (!isWithin) process.exitCode = 1;
   } finally {
@@ -74,7 +79,7 @@ async function measure(receiver: Receiver, options: OpenOptions) {
   };
 }
 
-function table(report: Awaited<ReturnType<typeof measure>>): string {
+function table(report: OpenRow): string {
   const { residentMiB } = report;
   const rows: [string, string | number][] = [
     ['open traces', `${report.openTraces} of ${report.sentTraces}, ${report.settledEarly} settled early for memory`],

@@ -1,4 +1,5 @@
 import type { CountRow } from './count.ts';
+import type { OpenRow } from './open.ts';
 import type { OpenCostRow } from './open-cost.ts';
 import { type PeerRow, peerKey } from './pairs.ts';
 import type { ReplayRow, WorkersRow } from './prefilled.ts';
@@ -46,7 +47,7 @@ lengths differ in every trace.
 
 /** The page docs/benchmarks.md. */
 export function benchmarksMarkdown(): string {
-  const parts = [INTRODUCTION, peers(), halfLoad(), workersAndReplay(), openCost(), start(), code()];
+  const parts = [INTRODUCTION, peers(), halfLoad(), workersAndReplay(), openCost(), openMemory(), start(), code()];
   return `${parts.filter((part) => part !== '').join('\n')}\n${origins()}`;
 }
 
@@ -121,6 +122,22 @@ function openCost(): string {
   );
 }
 
+function openMemory(): string {
+  const rows = readRows<OpenRow>('open').map((row) => [
+    row.openTraces.toLocaleString('en'),
+    row.openSpans.toLocaleString('en'),
+    String(row.peakMemoryMiB),
+    String(row.residentMiB.rested),
+    String(row.bytesASpan),
+  ]);
+  return section(
+    'Memory of open traces',
+    'Of a process in which no trace is settled; bytes of buffers a span include caches.',
+    'open traces | their spans | peak MiB | MiB a little later | bytes of buffers a span',
+    rows,
+  );
+}
+
 function start(): string {
   const rows = readRows<StartRow>('start').map(({ seconds, cpuSeconds }) => [spread(seconds), spread(cpuSeconds)]);
   return section(
@@ -157,7 +174,7 @@ function section(title: string, words: string, header: string, rows: readonly (r
 
 /** Each command once, with what it was run on. */
 function origins(): string {
-  const names = ['peers', 'workers', 'replay', 'open-cost', 'start', 'count'] as const;
+  const names = ['peers', 'workers', 'replay', 'open-cost', 'open', 'start', 'count'] as const;
   const rows = names.flatMap((name) => readRows<object>(name));
   const lines = new Set(
     rows.map(({ commit, machine, command }: Origin) => `| \`${command}\` | ${commit} | ${machine} |`),
