@@ -6,7 +6,7 @@ import type { ScanResult } from '../otlp/scan.ts';
 import { scanLogs, scanMetrics, scanTraces } from '../otlp/scan.ts';
 import type { Frame } from '../wal/frame.ts';
 import type { Limit } from './fair-share.ts';
-import type { Inspect, Inspection } from './inspect.ts';
+import type { Inspect } from './inspect.ts';
 import { type Pass, QUOTA_MESSAGE } from './senders.ts';
 
 /** Names the sender's namespace (tenant, environment); without it the default namespace is meant. */
@@ -119,16 +119,18 @@ export function createAdmission(options: AdmissionOptions): Admit {
     if (!scanned.ok) return { kind: 'invalid', field: 'body', message: scanned.message, offset: scanned.offset };
     namespaces.add(namespace);
     const accepted = scanned.items - scanned.rejected;
+    const note = annotate(options, namespace, source);
     // No record rests on a metric, so none needs to be durable.
     if (accepted > 0 && signal === 'metrics') {
-      options.observeMetrics?.(payload, annotate(options, namespace, source));
+      options.observeMetrics?.(payload, note);
     } else if (accepted > 0) {
-      const tied = signal === 'logs' ? options.tie(payload, annotate(options, namespace, source)) : payload;
-      const { masked, note: found } = await options.inspect(signal, tied, annotate(options, namespace, source));
+      const tied = signal === 'logs' ? options.tie(payload, note) : payload;
+      const inspection = options.inspect(signal, tied, note);
+      const { masked, note: found } = inspection instanceof Promise ? await inspection : inspection;
       counters.add('masked', masked);
-      const note = annotate(options, namespace, source, found);
+      const frame = { signal, note: { ...note, ...found }, payload: tied, items: accepted };
       try {
-        await options.wal.append({ signal, note, payload: tied, items: accepted }, source.sender !== undefined);
+        await options.wal.append(frame, source.sender !== undefined);
       } catch (cause) {
         options.onAppendFailure(cause);
         const message = 'the request could not be made durable; send it again later';
@@ -138,7 +140,7 @@ export function createAdmission(options: AdmissionOptions): Admit {
     // Spans and log records are counted where their frame becomes durable.
     if (signal === 'metrics') counters.add('accepted', accepted, { signal });
     if (scanned.rejected > 0) counters.add('rejected', scanned.rejected, { signal, reason: 'invalid_id' });
-    const { trusted } = annotate(options, namespace, source);
+    const { trusted } = note;
     return { kind: 'accepted', items: scanned.items, rejected: scanned.rejected, reason: scanned.reason, trusted };
   };
 }
@@ -154,19 +156,14 @@ function scan(signal: Signal, payload: Buffer): ScanResult {
   }
 }
 
-function annotate(
-  options: AdmissionOptions,
-  namespace: string,
-  source: RequestSource,
-  found: Inspection['note'] = {},
-): FrameNote {
+function annotate(options: AdmissionOptions, namespace: string, source: RequestSource): FrameNote {
   const { peer, browser, isProven = false, pass } = source;
   const peerIs = options.trust(peer, browser);
   // A token that is used from elsewhere than it should be is no more than what comes from there.
   const trusted = isProven || (peerIs.trusted && pass?.trusted !== false);
   const vouches = pass?.trusted !== false && (peerIs.vouches || (trusted && pass?.vouches === true && !browser));
   const receivedNs = msToNs(options.clock.nowMs());
-  return { receivedNs, namespace, sender: nameOf(source, trusted), trusted, vouches, peer, ...found };
+  return { receivedNs, namespace, sender: nameOf(source, trusted), trusted, vouches, peer };
 }
 
 /** The ids of events count within their sender: by a name of their own, those without trust take no trusted event's place. */
