@@ -31,14 +31,25 @@ export function selfTime(tree: TraceTree, timeline: Timeline, index: number): nu
   const end = timeline.end[index] ?? 0;
   let covered = timeline.start[index] ?? 0;
   let own = 0;
-  const children = childrenOf(tree, index);
-  sorted(children, (left, right) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0));
-  for (const child of children) {
+  const [first, after] = [tree.childStart[index] ?? 0, tree.childStart[index + 1] ?? 0];
+  const cover = (child: number): void => {
     const childStart = Math.min(timeline.start[child] ?? 0, end);
     if (childStart > covered) own += childStart - covered;
     covered = Math.max(covered, Math.min(timeline.end[child] ?? 0, end));
+  };
+  if (areByStart(timeline, first, after)) for (let child = first; child < after; child += 1) cover(child);
+  else {
+    const children = childrenOf(tree, index);
+    sorted(children, (left, right) => (timeline.start[left] ?? 0) - (timeline.start[right] ?? 0));
+    for (const child of children) cover(child);
   }
   return own + Math.max(0, end - covered);
+}
+
+/** As they are unless clocks were corrected. */
+function areByStart({ start }: Timeline, first: number, after: number): boolean {
+  for (let at = first + 1; at < after; at += 1) if ((start[at - 1] ?? 0) > (start[at] ?? 0)) return false;
+  return true;
 }
 
 function visit(tree: TraceTree, timeline: Timeline, index: number, floor: number, end: number): Visit {
@@ -46,7 +57,9 @@ function visit(tree: TraceTree, timeline: Timeline, index: number, floor: number
   if (tree.spans[index]?.kind === SPAN_KIND.producer) {
     children = children.filter((child) => tree.spans[child]?.kind !== SPAN_KIND.consumer);
   }
-  sorted(children, (left, right) => (timeline.end[right] ?? 0) - (timeline.end[left] ?? 0) || left - right);
+  if (children.length > 1) {
+    sorted(children, (left, right) => (timeline.end[right] ?? 0) - (timeline.end[left] ?? 0) || left - right);
+  }
   return { index, floor, end, children, next: 0, cursor: end };
 }
 
@@ -77,7 +90,8 @@ function walk(tree: TraceTree, timeline: Timeline, from: number): Map<number, nu
       continue;
     }
     at.cursor = taken.start;
-    stack.push(visit(tree, timeline, taken.child, taken.start, taken.end));
+    if (tree.childStart[taken.child] === tree.childStart[taken.child + 1]) add(taken.child, taken.end - taken.start);
+    else stack.push(visit(tree, timeline, taken.child, taken.start, taken.end));
   }
   return selfTimes;
 }

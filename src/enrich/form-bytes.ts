@@ -22,8 +22,8 @@ export function putAfter(bytes: Uint8Array, to: number, from: Uint8Array): numbe
   return to + from.length;
 }
 
-export function putAscii(bytes: Uint8Array, to: number, text: string, length: number): void {
-  for (let index = 0; index < length; index++) bytes[to + index] = text.charCodeAt(index);
+export function putPart(bytes: Uint8Array, to: number, from: Uint8Array, start: number, length: number): void {
+  for (let index = 0; index < length; index++) bytes[to + index] = from[start + index] as number;
 }
 
 /** Nine digits. */

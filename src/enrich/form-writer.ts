@@ -3,10 +3,10 @@ import type { FrameNote } from '../core/evidence.ts';
 import type { SettleReason } from '../core/record.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { criticalSteps, selfTime } from './critical-path.ts';
-import { digitsOf, FRACTION_DIGITS, put, putAfter, putAscii, putDigits, putHex, putNumber } from './form-bytes.ts';
+import { digitsOf, FRACTION_DIGITS, put, putAfter, putDigits, putHex, putNumber, putPart } from './form-bytes.ts';
 import type { FormTree } from './form-tree.ts';
 import { FormedRecord } from './formed-record.ts';
-import { spanRecordIds } from './identity.ts';
+import { SpanIdentity } from './identity.ts';
 import { tookText } from './sentence.ts';
 import { correctSkew, type Timeline } from './skew.ts';
 import { GAP, type RecordForm, type TraceForm } from './trace-form.ts';
@@ -60,7 +60,6 @@ export class FormWriter {
   #tree!: FormTree;
   #form!: TraceForm;
   #timeline!: Timeline;
-  #traceId = '';
   readonly #reasons = new Map<string, Buffer>();
   #reason!: Buffer;
   /** The second in which the trace begins, epoch nanoseconds; nanoseconds from there to the trace's base. */
@@ -69,11 +68,13 @@ export class FormWriter {
   /** Of seconds since the trace's own. */
   readonly #seconds = new Map<number, Buffer>();
   #duration = -1;
-  /** Hex digits of the spans' ids, by place in the tree. */
+  /** Hex digits of ids: of spans and of their records by place in the tree, and of the trace. */
   readonly #ids = new Uint8Array(COLUMN_SPANS_MAX * SPAN_ID_CHARS);
-  /** By place in the tree; empty until asked for. */
+  readonly #recordIdDigits = Buffer.alloc(COLUMN_SPANS_MAX * RECORD_ID_CHARS);
+  readonly #traceIdDigits = Buffer.alloc(TRACE_ID_CHARS);
+  /** The same as text; empty until asked for. */
   readonly #recordIds: string[] = [];
-  #recordIdOf: (spanId: string) => string = () => '';
+  readonly #identity = new SpanIdentity();
   #note: FrameNote | undefined;
   #ingested = Buffer.alloc(0);
   readonly #workOf = new Float64Array(COLUMN_SPANS_MAX);
@@ -95,9 +96,9 @@ export class FormWriter {
     this.#timeline = form.hasOneClock
       ? { start: tree.start, end: tree.end, shift: tree.start }
       : correctSkew(form.tree);
-    this.#traceId = traceId;
+    this.#traceIdDigits.write(traceId, 'latin1');
     this.#reason = this.#reasonText(reason);
-    this.#recordIdOf = spanRecordIds(namespace, traceId);
+    this.#identity.begin(namespace, traceId);
     const secondNs = tree.baseNs - (tree.baseNs % 1_000_000_000n);
     this.#baseInSecond = Number(tree.baseNs - secondNs);
     if (secondNs !== this.#secondNs) {
@@ -166,6 +167,7 @@ export class FormWriter {
     const width = record.width[gap] as number;
     const arg = record.args[gap] as number;
     const { start, end } = this.#tree;
+    const chunk = this.#chunk;
     switch (record.gaps[gap]) {
       case GAP.start:
         this.#putTime(to, start[arg] as number);
@@ -177,16 +179,17 @@ export class FormWriter {
         this.#putIngested(to, arg);
         break;
       case GAP.duration:
-        putNumber(this.#chunk, to, width, (end[arg] as number) - (start[arg] as number));
+        putNumber(chunk, to, width, (end[arg] as number) - (start[arg] as number));
         break;
       case GAP.took:
         this.#putTook(to, (end[arg] as number) - (start[arg] as number));
         break;
       case GAP.recordId:
-        putAscii(this.#chunk, to, this.#recordId(arg), RECORD_ID_CHARS);
+        this.#recordId(arg);
+        putPart(chunk, to, this.#recordIdDigits, arg * RECORD_ID_CHARS, RECORD_ID_CHARS);
         break;
       case GAP.traceId:
-        putAscii(this.#chunk, to, this.#traceId, TRACE_ID_CHARS);
+        put(chunk, to, this.#traceIdDigits);
         break;
       case GAP.spanId:
         this.#putId(to, arg);
@@ -195,31 +198,31 @@ export class FormWriter {
         this.#putParentId(to, arg);
         break;
       case GAP.traceDuration:
-        putNumber(this.#chunk, to, width, this.#traceDuration());
+        putNumber(chunk, to, width, this.#traceDuration());
         break;
       case GAP.selfTime:
-        putNumber(this.#chunk, to, width, selfTime(this.#form.tree, this.#timeline, arg));
+        putNumber(chunk, to, width, selfTime(this.#form.tree, this.#timeline, arg));
         break;
       case GAP.criticalPath:
         this.#putCriticalPath(to, width, gap, arg);
         break;
       case GAP.stepOffset:
-        putNumber(this.#chunk, to, width, (this.#timeline.start[arg] as number) - this.#zero());
+        putNumber(chunk, to, width, (this.#timeline.start[arg] as number) - this.#zero());
         break;
       case GAP.stepDuration:
-        putNumber(this.#chunk, to, width, (this.#timeline.end[arg] as number) - (this.#timeline.start[arg] as number));
+        putNumber(chunk, to, width, (this.#timeline.end[arg] as number) - (this.#timeline.start[arg] as number));
         break;
       case GAP.stepSkew:
-        if (this.#timeline.shift[arg] !== 0) put(this.#chunk, to, SKEW_CORRECTED);
+        if (this.#timeline.shift[arg] !== 0) put(chunk, to, SKEW_CORRECTED);
         break;
       case GAP.workDuration:
-        putNumber(this.#chunk, to, width, Math.min(this.#workOf[arg] as number, Number.MAX_SAFE_INTEGER));
+        putNumber(chunk, to, width, Math.min(this.#workOf[arg] as number, Number.MAX_SAFE_INTEGER));
         break;
       case GAP.slowestWork:
-        put(this.#chunk, to, this.#form.spans[this.#slowestOf[arg] as number]?.work as Buffer);
+        put(chunk, to, this.#form.spans[this.#slowestOf[arg] as number]?.work as Buffer);
         break;
       default:
-        put(this.#chunk, to, this.#reason);
+        put(chunk, to, this.#reason);
         break;
     }
   }
@@ -270,9 +273,7 @@ export class FormWriter {
   }
 
   #putId(to: number, at: number): void {
-    const ids = this.#ids;
-    const from = at * SPAN_ID_CHARS;
-    for (let index = 0; index < SPAN_ID_CHARS; index++) this.#chunk[to + index] = ids[from + index] as number;
+    putPart(this.#chunk, to, this.#ids, at * SPAN_ID_CHARS, SPAN_ID_CHARS);
   }
 
   #putParentId(to: number, at: number): void {
@@ -290,9 +291,9 @@ export class FormWriter {
   #recordId(at: number): string {
     let id = this.#recordIds[at] as string;
     if (id === '') {
-      const from = at * SPAN_ID_CHARS;
-      id = this.#recordIdOf(String.fromCharCode(...this.#ids.subarray(from, from + SPAN_ID_CHARS)));
+      id = this.#identity.recordId(this.#ids, at * SPAN_ID_CHARS);
       this.#recordIds[at] = id;
+      this.#recordIdDigits.write(id, at * RECORD_ID_CHARS, 'latin1');
     }
     return id;
   }

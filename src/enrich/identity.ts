@@ -26,10 +26,28 @@ export function spanRecordId(namespace: string, traceId: string, spanId: string)
   return digest('span', namespace, traceId, spanId);
 }
 
-/** The same function for the spans of one trace. */
-export function spanRecordIds(namespace: string, traceId: string): (spanId: string) => string {
-  const prefix = framed('span', namespace, traceId);
-  return (spanId) => hash('sha256', `${prefix},${spanId.length}:${spanId}`, 'hex').slice(0, ID_HEX_DIGITS);
+const SPAN_ID_CHARS = 16;
+
+/** `spanRecordId` for the spans of one trace after the other, without a text for each. */
+export class SpanIdentity {
+  #text = Buffer.alloc(0);
+  #namespace = '';
+
+  begin(namespace: string, traceId: string): void {
+    const isOther = namespace !== this.#namespace || this.#text.length === 0;
+    const prefix = `${framed('span', namespace, traceId)},${SPAN_ID_CHARS}:`;
+    if (isOther) this.#text = Buffer.alloc(Buffer.byteLength(prefix) + SPAN_ID_CHARS);
+    this.#namespace = namespace;
+    this.#text.write(prefix);
+  }
+
+  /** The span id's hex digits are in the bytes from `start` on. */
+  recordId(digits: Uint8Array, start: number): string {
+    const text = this.#text;
+    const to = text.length - SPAN_ID_CHARS;
+    for (let index = 0; index < SPAN_ID_CHARS; index++) text[to + index] = digits[start + index] as number;
+    return hash('sha256', text, 'hex').slice(0, ID_HEX_DIGITS);
+  }
 }
 
 /**

@@ -51,6 +51,7 @@ export class EvidenceReader {
   readonly #keys: KeySet;
   readonly #contents = new SpanContents();
   readonly #raw = new RawSpans();
+  readonly #traceIdBytes = new Uint8Array(TRACE_ID_BYTES);
   /** Spans of the trace in the columns that had to be decoded, by place. */
   readonly #decoded: (Span | undefined)[] = [];
   readonly #open = new Map<number, OpenFrame>();
@@ -125,10 +126,18 @@ export class EvidenceReader {
     return true;
   }
 
-  /** Has the span that was read last the trace id in question? */
+  /** Has the span that was read last the trace id in question? The first is compared as text, the others with it. */
   #isOf({ traceId }: Whose, { count, payloads }: SpanColumns): boolean {
     const payload = payloads[count] as Buffer;
-    return payload.toString('hex', this.#raw.traceIdAt, this.#raw.traceIdAt + TRACE_ID_BYTES) === traceId;
+    const at = this.#raw.traceIdAt;
+    const first = this.#traceIdBytes;
+    if (count > 0) {
+      let same = 0;
+      while (same < TRACE_ID_BYTES && payload[at + same] === first[same]) same++;
+      return same === TRACE_ID_BYTES;
+    }
+    for (let byte = 0; byte < TRACE_ID_BYTES; byte++) first[byte] = payload[at + byte] as number;
+    return payload.toString('hex', at, at + TRACE_ID_BYTES) === traceId;
   }
 
   #log(place: EvidencePlace, whose: Whose): LogRecord {

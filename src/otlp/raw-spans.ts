@@ -1,6 +1,6 @@
 import type { Resource, Scope } from '../core/evidence.ts';
 import type { SpanColumns } from '../core/span-columns.ts';
-import { areSameBytes, hashOf, type SpanContent } from './span-contents.ts';
+import { areSameBytes, hashOf, type SpanContent, WAYS } from './span-contents.ts';
 import { SPAN_ID_BYTES, TRACE_ID_BYTES } from './wire.ts';
 
 /** Tags of opentelemetry-proto 1.x as they are written, one byte each; the flags' has two. */
@@ -63,6 +63,7 @@ interface Entry {
 export class RawSpans {
   readonly #slots: (Entry | undefined)[] = new Array(SLOTS).fill(undefined);
   #keptBytes = 0;
+  #turn = 0;
   /** Starts and ends of the runs of the span that was looked at last. */
   readonly #runs = new Int32Array(2 * RUNS_MAX);
   #runCount = 0;
@@ -175,18 +176,31 @@ export class RawSpans {
 
   /** What the span that was looked at last says, when it was kept before with the same resource and scope. */
   find(resource: Resource, scope: Scope): SpanContent | undefined {
-    const entry = this.#slots[this.#hash & (SLOTS - 1)];
-    if (entry === undefined || entry.hash !== this.#hash || entry.seed !== this.#seed) return undefined;
-    const { content, view } = entry;
-    if (content.resource !== resource || content.scope !== scope || view.byteLength !== this.#bytes) return undefined;
+    const first = this.#setOf();
+    for (let slot = first; slot < first + WAYS; slot++) {
+      const entry = this.#slots[slot];
+      if (entry !== undefined && entry.hash === this.#hash && this.#isIn(entry, resource, scope)) return entry.content;
+    }
+    return undefined;
+  }
+
+  /** Contents that share their lowest bits have a few slots together. */
+  #setOf(): number {
+    return (this.#hash & (SLOTS / WAYS - 1)) * WAYS;
+  }
+
+  #isIn(entry: Entry, resource: Resource, scope: Scope): boolean {
+    const { content, bytes, seed } = entry;
+    if (seed !== this.#seed || content.resource !== resource || content.scope !== scope) return false;
+    if (bytes.length !== this.#bytes) return false;
     let offset = 0;
     for (let run = 0; run < this.#runCount; run++) {
       const start = this.#runs[2 * run] as number;
       const length = (this.#runs[2 * run + 1] as number) - start;
-      if (!this.#isSame(start, length, entry, offset)) return undefined;
+      if (!this.#isSame(start, length, entry, offset)) return false;
       offset += length;
     }
-    return content;
+    return true;
   }
 
   /** The machine compares long runs faster; a call costs as much as comparing a short one. */
@@ -210,8 +224,11 @@ export class RawSpans {
       kept.set(new Uint8Array(buffer, byteOffset + start, length), offset);
       offset += length;
     }
-    const slot = this.#hash & (SLOTS - 1);
-    this.#keptBytes += this.#bytes - (this.#slots[slot]?.view.byteLength ?? 0);
+    const first = this.#setOf();
+    let slot = first;
+    while (slot < first + WAYS && this.#slots[slot] !== undefined) slot++;
+    if (slot === first + WAYS) slot = first + (this.#turn++ % WAYS);
+    this.#keptBytes += this.#bytes - (this.#slots[slot]?.bytes.length ?? 0);
     const bytes = Buffer.from(kept.buffer);
     this.#slots[slot] = { hash: this.#hash, seed: this.#seed, bytes, view: new DataView(kept.buffer), content };
   }

@@ -19,6 +19,9 @@ export function numberContent(): number {
 /** Slots, a power of two: what the services of one Collector say in a moment, with room for values that vary. */
 const SLOTS = 8192;
 
+/** Slots that a content may be in: else two that happen to share one would displace each other for ever. */
+export const WAYS = 4;
+
 /** Wanted parts of one span, and their bytes: more seldom says the same twice. */
 const PARTS_MAX = 96;
 const PART_BYTES_MAX = 2048;
@@ -53,6 +56,7 @@ interface Entry {
 export class SpanContents {
   readonly #slots: (Entry | undefined)[] = new Array(SLOTS).fill(undefined);
   #keptBytes = 0;
+  #turn = 0;
   readonly #heads = new Map<string, Resource | Scope>();
   /** The key that is being put together. */
   readonly #words = new Int32Array(PARTS_MAX * WORDS_A_PART);
@@ -100,21 +104,31 @@ export class SpanContents {
   find(resource: Resource, scope: Scope, seed: number): SpanContent | undefined {
     this.#seed = seed;
     this.#hash ^= Math.imul(seed + 1, PRIME);
-    const entry = this.#slots[this.#hash & (SLOTS - 1)];
-    if (entry === undefined || entry.hash !== this.#hash || entry.seed !== this.#seed) return undefined;
-    const { content, parts, bytes, view } = entry;
-    if (content.resource !== resource || content.scope !== scope) return undefined;
-    if (bytes.length !== this.#bytes || parts.length !== 2 * this.#count) return undefined;
+    const first = this.#setOf();
+    for (let slot = first; slot < first + WAYS; slot++) {
+      const entry = this.#slots[slot];
+      if (entry !== undefined && entry.hash === this.#hash && this.#isIn(entry, resource, scope)) return entry.content;
+    }
+    return undefined;
+  }
+
+  /** Contents that share their lowest bits have a few slots together. */
+  #setOf(): number {
+    return (this.#hash & (SLOTS / WAYS - 1)) * WAYS;
+  }
+
+  #isIn({ content, parts, bytes, view, seed }: Entry, resource: Resource, scope: Scope): boolean {
+    if (seed !== this.#seed || content.resource !== resource || content.scope !== scope) return false;
+    if (bytes.length !== this.#bytes || parts.length !== 2 * this.#count) return false;
     let offset = 0;
     for (let index = 0; index < this.#count; index++) {
       const start = this.#words[index * WORDS_A_PART] as number;
       const length = (this.#words[index * WORDS_A_PART + 1] as number) - start;
-      if (parts[2 * index] !== length || parts[2 * index + 1] !== this.#words[index * WORDS_A_PART + 2])
-        return undefined;
-      if (!areSameBytes(this.#view, start, view, offset, length)) return undefined;
+      if (parts[2 * index] !== length || parts[2 * index + 1] !== this.#words[index * WORDS_A_PART + 2]) return false;
+      if (!areSameBytes(this.#view, start, view, offset, length)) return false;
       offset += length;
     }
-    return content;
+    return true;
   }
 
   /** Keeps what the span says whose key was looked for last. */
@@ -134,7 +148,10 @@ export class SpanContents {
       for (let at = start; at < end; at++) bytes[offset++] = this.#view.getUint8(at);
     }
     const view = new DataView(bytes.buffer);
-    const slot = this.#hash & (SLOTS - 1);
+    const first = this.#setOf();
+    let slot = first;
+    while (slot < first + WAYS && this.#slots[slot] !== undefined) slot++;
+    if (slot === first + WAYS) slot = first + (this.#turn++ % WAYS);
     this.#keptBytes += this.#bytes - (this.#slots[slot]?.bytes.length ?? 0);
     this.#slots[slot] = { hash: this.#hash, content, parts, bytes, view, seed: this.#seed };
   }
