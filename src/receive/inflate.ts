@@ -11,7 +11,7 @@ export type Inflated =
   | { readonly kind: 'corrupt'; readonly message: string };
 
 interface Codec {
-  readonly sync: (compressed: Buffer, options: { maxOutputLength: number }) => Buffer;
+  readonly sync: (compressed: Buffer, options: { maxOutputLength: number; chunkSize: number }) => Buffer;
   readonly stream: () => Transform;
   /** Does the first bytes' signature fit? Needed where a flag that says "compressed" cannot be seen. */
   readonly fits: (bytes: Buffer) => boolean;
@@ -89,6 +89,10 @@ export async function inflate(
   return reservation.inTurn(() => inflateStreamed(compressed, encoding, codec, bytesMax, reservation));
 }
 
+/** Room that is made for what comes out at least, and for each byte of what the sender does not say the size of. */
+const ROOM_BYTES_MIN = 1024;
+const ROOM_A_BYTE = 16;
+
 /** Undefined when it turns out to be larger than what should be inflated on the main thread. */
 function inflateAtOnce(
   compressed: Buffer,
@@ -98,7 +102,13 @@ function inflateAtOnce(
   reservation: Reservation,
 ): Inflated | undefined {
   try {
-    const payload = codec.sync(compressed, { maxOutputLength: Math.min(bytesMax, SYNC_INFLATED_BYTES_MAX) });
+    const maxOutputLength = Math.min(bytesMax, SYNC_INFLATED_BYTES_MAX);
+    // All in one piece, and a byte more, so that the end is seen in it: pieces put together cost more than the inflating.
+    const said = codec.saysBytes(compressed) || ROOM_A_BYTE * compressed.length;
+    const chunkSize = Math.max(ROOM_BYTES_MIN, Math.min(said, maxOutputLength) + 1);
+    const inflated = codec.sync(compressed, { maxOutputLength, chunkSize });
+    // Senders lie: room that is not used must not be held as long as what came out.
+    const payload = 2 * inflated.length < chunkSize ? Buffer.from(inflated) : inflated;
     const limit = reservation.add(payload.length);
     if (limit) return { kind: 'busy', limit };
     reservation.shrinkTo(payload.length);
