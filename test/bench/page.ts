@@ -47,7 +47,7 @@ lengths differ in every trace.
 
 /** The page docs/benchmarks.md. */
 export function benchmarksMarkdown(): string {
-  const parts = [INTRODUCTION, peers(), halfLoad(), workersAndReplay(), openCost(), openMemory(), start(), code()];
+  const parts = [INTRODUCTION, peers(), pacedLoads(), workersAndReplay(), openCost(), openMemory(), start(), code()];
   return `${parts.filter((part) => part !== '').join('\n')}\n${origins()}`;
 }
 
@@ -70,17 +70,19 @@ function peers(): string {
   );
 }
 
-function halfLoad(): string {
-  const rows = readRows<PeerRow>('peers').map(({ shape, gzip, pipeline, halfLoad: half }) => [
-    `${shape}${gzip ? ', gzip' : ''} (beside ${pipeline})`,
-    half.spansPerSecond.toLocaleString('en'),
-    `${half.ackMs.p50.toFixed(1)} / ${half.ackMs.p99.toFixed(1)}`,
-    String(half.peakMemoryMiB),
-    half.histogram.map(([upToMs, requests]) => `${upToMs}: ${requests}`).join(', '),
-  ]);
+function pacedLoads(): string {
+  const rows = readRows<PeerRow>('peers').flatMap(({ shape, gzip, pipeline, halfLoad, steadyLoad }) =>
+    [halfLoad, steadyLoad].map((load, at) => [
+      `${shape}${gzip ? ', gzip' : ''} (beside ${pipeline})${at === 0 ? ', half' : ', 150k'}`,
+      load.spansPerSecond.toLocaleString('en'),
+      `${load.ackMs.p50.toFixed(1)} / ${load.ackMs.p99.toFixed(1)}`,
+      String(load.peakMemoryMiB),
+      load.histogram.map(([upToMs, requests]) => `${upToMs}: ${requests}`).join(', '),
+    ]),
+  );
   return section(
-    'At half load',
-    'From when a request was due until it was acknowledged, at half of the spans a second of above; how many took up to so many milliseconds.',
+    'At a steady load',
+    'From when a request was due until it was acknowledged: at half of the spans a second of above, and at 150,000 or what it takes of them; how many took up to so many milliseconds.',
     'traffic | spans/s | p50 / p99, ms | peak MiB | requests by ms',
     rows,
   );

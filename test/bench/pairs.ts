@@ -52,13 +52,16 @@ export interface PeerRow {
     readonly spansPerSecond: Spread;
     readonly peakMemoryMiB: number;
   };
-  readonly halfLoad: HalfLoad;
+  /** At half of what it took at most. */
+  readonly halfLoad: PacedLoad;
+  /** At STEADY_SPANS_A_SECOND, or at what it took of them. */
+  readonly steadyLoad: PacedLoad;
   /** Of how many records each word was compared with the spans that were sent. */
   readonly comparedRecords: number;
   readonly pairs: readonly { readonly spantrail: Round; readonly collector: Round }[];
 }
 
-interface HalfLoad {
+interface PacedLoad {
   readonly spansPerSecond: number;
   readonly ackMs: { readonly p50: number; readonly p99: number };
   readonly peakMemoryMiB: number;
@@ -66,7 +69,8 @@ interface HalfLoad {
   readonly histogram: readonly (readonly [upToMs: number, requests: number])[];
 }
 
-const HALF_LOAD_SECONDS = 10;
+const PACED_SECONDS = 10;
+const STEADY_SPANS_A_SECOND = 150_000;
 const MEBIBYTE = 1024 ** 2;
 /** Enough for what is remembered of earlier traces to be at work. */
 const COMPARED_SPANS = 6 * 512;
@@ -100,12 +104,14 @@ async function comparePeer(pipeline: PipelineName, traffic: Traffic, options: Pa
         };
         if (pair > 0) pairs.push(round);
       }
-      const halfLoad = await loadByHalf(spantrail, traffic, pairs, options);
+      const most = spreadOf(pairs.map((pair) => pair.spantrail.spansPerSecond)).median;
+      const halfLoad = await loadPaced(spantrail, traffic, most / 2, options);
+      const steadyLoad = await loadPaced(spantrail, traffic, STEADY_SPANS_A_SECOND, options);
       const { shape, gzip, spans } = options;
       const ratio = spreadOf(pairs.map((pair) => pair.spantrail.cpuMicrosASpan / pair.collector.cpuMicrosASpan));
       const sideOf = (side: 'spantrail' | 'collector') => summaryOf(pairs.map((pair) => pair[side]));
       return {
-        ...{ shape, gzip, pipeline, spans, ratio, halfLoad, pairs },
+        ...{ shape, gzip, pipeline, spans, ratio, halfLoad, steadyLoad, pairs },
         ...{ spantrail: sideOf('spantrail'), collector: sideOf('collector') },
       };
     } finally {
@@ -159,16 +165,15 @@ function loadWith(
   });
 }
 
-/** How long an acknowledgement takes at half of what it took at most. */
-async function loadByHalf(
+/** How long an acknowledgement takes at so many spans a second. */
+async function loadPaced(
   receiver: Receiver,
   traffic: Traffic,
-  pairs: readonly { readonly spantrail: Round }[],
+  rate: number,
   options: PairsOptions,
-): Promise<HalfLoad> {
-  const rate = spreadOf(pairs.map(({ spantrail }) => spantrail.spansPerSecond)).median / 2;
+): Promise<PacedLoad> {
   receiver.forgetPeak();
-  const spans = Math.min(options.spans, rate * HALF_LOAD_SECONDS);
+  const spans = Math.min(options.spans, rate * PACED_SECONDS);
   const { latenciesMs, acknowledgedSpans, elapsedMs } = await loadWith(receiver, traffic, options, { rate, spans });
   await receiver.untilIdle();
   return {
@@ -216,14 +221,18 @@ export async function compareRecords(spantrail: Receiver, traffic: Traffic, opti
   return records.length;
 }
 
-function lineOf({ shape, gzip, pipeline, ratio, spantrail, collector, halfLoad, comparedRecords }: PeerRow): string {
+function lineOf(row: PeerRow): string {
+  const { shape, gzip, pipeline, ratio, spantrail, collector, halfLoad, steadyLoad, comparedRecords } = row;
   const side = ({ cpuMicrosASpan: { median, least, most }, spansPerSecond, peakMemoryMiB }: PeerRow['spantrail']) =>
     `${median} µs a span (${least} to ${most}), ${spansPerSecond.median} spans/s, ${peakMemoryMiB} MiB`;
+  const paced = ({ spansPerSecond, ackMs, peakMemoryMiB }: PacedLoad) =>
+    `${spansPerSecond} spans/s acknowledged after ${ackMs.p50} ms p50, ${ackMs.p99} ms p99, ${peakMemoryMiB} MiB`;
   return [
     `${shape}${gzip ? ', gzip' : ''} against otlp → ${pipeline}: ${ratio.median} (${ratio.least} to ${ratio.most})`,
     `  Spantrail  ${side(spantrail)}`,
     `  Collector  ${side(collector)}`,
-    `  half load  ${halfLoad.spansPerSecond} spans/s acknowledged after ${halfLoad.ackMs.p50} ms p50, ${halfLoad.ackMs.p99} ms p99, ${halfLoad.peakMemoryMiB} MiB`,
+    `  half load  ${paced(halfLoad)}`,
+    `  steady     ${paced(steadyLoad)}`,
     `  compared   ${comparedRecords} records\n`,
   ].join('\n');
 }
