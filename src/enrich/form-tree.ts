@@ -60,10 +60,14 @@ export class FormTree {
   }
 
   #findBase({ count, startHigh, startLow }: SpanColumns): void {
-    let [high, low] = [startHigh[0] as number, startLow[0] as number];
+    let high = startHigh[0] as number;
+    let low = startLow[0] as number;
     for (let at = 1; at < count; at++) {
-      const [otherHigh, otherLow] = [startHigh[at] as number, startLow[at] as number];
-      if (otherHigh < high || (otherHigh === high && otherLow < low)) [high, low] = [otherHigh, otherLow];
+      const otherHigh = startHigh[at] as number;
+      const otherLow = startLow[at] as number;
+      if (otherHigh > high || (otherHigh === high && otherLow >= low)) continue;
+      high = otherHigh;
+      low = otherLow;
     }
     this.baseHigh = high;
     this.baseLow = low;
@@ -95,8 +99,10 @@ export class FormTree {
     let mayCycle = false;
     for (let at = 0; at < count; at++) {
       const span = sorted[at] as number;
-      const [high, low] = [idHigh[span] as number, idLow[span] as number];
-      const [wantedHigh, wantedLow] = [parentHigh[span] as number, parentLow[span] as number];
+      const high = idHigh[span] as number;
+      const low = idLow[span] as number;
+      const wantedHigh = parentHigh[span] as number;
+      const wantedLow = parentLow[span] as number;
       let found = NONE;
       for (let other = 0; other < count; other++) {
         const candidate = sorted[other] as number;

@@ -9,7 +9,7 @@ import { FormedRecord } from './formed-record.ts';
 import { SpanIdentity } from './identity.ts';
 import { tookText } from './sentence.ts';
 import { correctSkew, type Timeline } from './skew.ts';
-import { GAP, type RecordForm, type TraceForm } from './trace-form.ts';
+import { GAP, type RecordForm, type SpanForm, type TraceForm } from './trace-form.ts';
 import { NONE } from './trace-tree.ts';
 
 /** Texts are written one behind the other into pieces of memory of this size: many records each, and soon free again. */
@@ -312,20 +312,23 @@ export class FormWriter {
   }
 
   #putCriticalPath(to: number, width: number, gap: number, from: number): void {
-    const steps = criticalSteps(this.#form.tree, this.#timeline, from);
+    const { count, steps, spent } = criticalSteps(this.#form.tree, this.#timeline, from);
+    const { spans } = this.#form;
     let size = 0;
-    for (const [at, spent] of steps) {
-      size += (this.#form.spans[at]?.critical.length ?? 0) + SPAN_ID_CHARS + SELF_TIME.length + digitsOf(spent) + 2;
+    for (let step = 0; step < count; step++) {
+      const fixed = (spans[steps[step] as number] as SpanForm).critical.length + SPAN_ID_CHARS + SELF_TIME.length + 2;
+      size += fixed + digitsOf(spent[step] as number);
     }
     if (size > width) throw new TooShort(gap, size);
     let end = to;
-    for (const [at, spent] of steps) {
+    for (let step = 0; step < count; step++) {
+      const at = steps[step] as number;
       if (end > to) end = putAfter(this.#chunk, end, COMMA);
-      end = putAfter(this.#chunk, end, this.#form.spans[at]?.critical as Buffer);
+      end = putAfter(this.#chunk, end, (spans[at] as SpanForm).critical);
       this.#putId(end, at);
       end = putAfter(this.#chunk, end + SPAN_ID_CHARS, SELF_TIME);
-      const digits = digitsOf(spent);
-      putNumber(this.#chunk, end, digits, spent);
+      const digits = digitsOf(spent[step] as number);
+      putNumber(this.#chunk, end, digits, spent[step] as number);
       end = putAfter(this.#chunk, end + digits, STEP_END);
     }
   }

@@ -249,7 +249,8 @@ function smallEnd(bytes: Uint8Array, at: number): number {
 
 /** Both are there, in range and in order: what else there is to say of times needs a whole settle. */
 function areTimesUsual({ startHigh, startLow, endHigh, endLow }: SpanColumns, at: number): boolean {
-  const [from, to] = [startHigh[at] as number, endHigh[at] as number];
+  const from = startHigh[at] as number;
+  const to = endHigh[at] as number;
   if (from === 0 || to > TIME_HIGH_MAX) return false;
   return from < to || (from === to && (startLow[at] as number) <= (endLow[at] as number));
 }
