@@ -41,6 +41,10 @@ export class EvidenceIndex {
   /** The trace and piece being looked at: kept here so that scanning allocates nothing. */
   readonly #id = new Uint32Array(4);
   readonly #ids: PieceIds = { spanHigh: 0, spanLow: 0, parentHigh: 0, parentLow: 0 };
+  /** Of the frame being scanned. */
+  #frameNamespace = UNTRACED;
+  /** The trace of `#id`, as long as the frame goes on with it: spans of one trace mostly come one after the other. */
+  #last: number | undefined;
 
   constructor(join: TraceJoin, settled: SettledTraces, options: EvidenceIndexOptions) {
     this.#join = join;
@@ -65,6 +69,8 @@ export class EvidenceIndex {
     const before = table.pieceCount;
     this.#frame = NONE;
     this.#isReplay = isReplay;
+    this.#frameNamespace = this.#namespaceNumber(frame.note.namespace);
+    this.#last = undefined;
     const result =
       frame.signal === 'traces'
         ? scanTraces(frame.payload, (item) => this.#ingestTraced(frame, item, false, nowMs))
@@ -164,23 +170,40 @@ export class EvidenceIndex {
   }
 
   #ingestTraced(frame: StoredFrame, item: ScannedItem, isLog: boolean, nowMs: number): void {
-    const { payload, position } = frame;
-    for (let word = 0; word < 4; word++) this.#id[word] = payload.readUInt32BE(item.traceIdAt + word * 4);
-    const namespace = this.#namespaceNumber(frame.note.namespace);
-    if (!this.#owns(namespace)) return;
+    const { payload } = frame;
+    if (!this.#isSameTrace(payload, item.traceIdAt)) this.#last = this.#traceOf(frame);
+    const trace = this.#last ?? NONE;
+    if (trace === NONE) return;
     const { spanIdAt, parentSpanIdAt } = item;
     const ids = this.#ids;
-    ids.spanHigh = spanIdAt < 0 ? 0 : payload.readUInt32BE(spanIdAt);
-    ids.spanLow = spanIdAt < 0 ? 0 : payload.readUInt32BE(spanIdAt + 4);
-    ids.parentHigh = parentSpanIdAt < 0 ? 0 : payload.readUInt32BE(parentSpanIdAt);
-    ids.parentLow = parentSpanIdAt < 0 ? 0 : payload.readUInt32BE(parentSpanIdAt + 4);
-    if (this.#isReplay && this.#settled.isStored(namespace, this.#id, position)) return;
-    const { table } = this.#join;
-    let trace = table.find(this.#id, namespace);
-    if (trace === NONE) trace = this.#add(namespace, frame.note.namespace);
-    table.addPiece(trace, this.#place(frame), item.itemStart, isLog, ids);
+    ids.spanHigh = spanIdAt < 0 ? 0 : wordAt(payload, spanIdAt);
+    ids.spanLow = spanIdAt < 0 ? 0 : wordAt(payload, spanIdAt + 4);
+    ids.parentHigh = parentSpanIdAt < 0 ? 0 : wordAt(payload, parentSpanIdAt);
+    ids.parentLow = parentSpanIdAt < 0 ? 0 : wordAt(payload, parentSpanIdAt + 4);
+    this.#join.table.addPiece(trace, this.#place(frame), item.itemStart, isLog, ids);
     if (this.#isReplay) this.#join.markReplayed(trace);
     this.#join.arrived(trace, !isLog && parentSpanIdAt < 0, nowMs);
+  }
+
+  /** Reads the trace id; answers whether it is that of the item before, whose trace is known. */
+  #isSameTrace(payload: Buffer, at: number): boolean {
+    const id = this.#id;
+    let isSame = this.#last !== undefined;
+    for (let word = 0; word < 4; word++) {
+      const value = wordAt(payload, at + word * 4);
+      isSame &&= id[word] === value;
+      id[word] = value;
+    }
+    return isSame;
+  }
+
+  /** The trace of `#id`, made when there is none; NONE when it is another shard's, or its part of the frame is stored already. */
+  #traceOf(frame: StoredFrame): number {
+    const namespace = this.#frameNamespace;
+    if (!this.#owns(namespace)) return NONE;
+    if (this.#isReplay && this.#settled.isStored(namespace, this.#id, frame.position)) return NONE;
+    const trace = this.#join.table.find(this.#id, namespace);
+    return trace === NONE ? this.#add(namespace, frame.note.namespace) : trace;
   }
 
   /** A trace for evidence that has none in the table: a new one, or one that is stored and gets late evidence. */
@@ -284,6 +307,11 @@ export class EvidenceIndex {
     }
     return number;
   }
+}
+
+function wordAt(bytes: Buffer, at: number): number {
+  const high = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
+  return ((high << 16) | ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number)) >>> 0;
 }
 
 function parseId(hex: string, id: Uint32Array): void {

@@ -62,17 +62,21 @@ export class TraceJoin {
   /** Tells that a pending piece was added to the trace. Call `relieve` after each frame. */
   arrived(trace: number, isRoot: boolean, nowMs: number): void {
     const { traces } = this.table;
+    const words = traces.wordsOf(trace);
+    const start = traces.startOf(trace);
     const now = this.#steady(nowMs);
-    const list = this.#lists.listOf(trace);
-    const isSettling = this.#has(trace, FLAG.settling);
-    if (list === LIST.none && !isSettling) traces.set(trace, TRACE.firstMs, now);
-    traces.set(trace, TRACE.lastMs, now);
-    if (isRoot && !this.#has(trace, FLAG.root)) {
-      this.#mark(trace, FLAG.root);
-      traces.set(trace, TRACE.rootMs, now);
+    const list = words[start + TRACE.list] as number;
+    let flags = words[start + TRACE.flags] as number;
+    const isSettling = (flags & FLAG.settling) !== 0;
+    if (list === LIST.none && !isSettling) words[start + TRACE.firstMs] = now;
+    words[start + TRACE.lastMs] = now;
+    if (isRoot && (flags & FLAG.root) === 0) {
+      flags |= FLAG.root;
+      words[start + TRACE.flags] = flags;
+      words[start + TRACE.rootMs] = now;
     }
     if (list === LIST.due || isSettling) this.#releasingBytes += this.table.pieceBytes;
-    else if (!this.#has(trace, FLAG.settled)) this.#reconsider(trace, list, now);
+    else if ((flags & FLAG.settled) === 0) this.#reconsider(trace, list, now);
     else if (list === LIST.none) this.#schedule(trace, this.#lateDueMs(trace, now), now);
   }
 
@@ -206,14 +210,17 @@ export class TraceJoin {
   /** An open trace got more evidence: it may be due at once, or its timer may have to come forward; never back. */
   #reconsider(trace: number, list: number, now: number): void {
     const { traces } = this.table;
+    const words = traces.wordsOf(trace);
+    const start = traces.startOf(trace);
     const { graceMs, idleMs, spansMax } = this.#settings;
-    const isNew = list === LIST.none;
-    if (!this.isUntraced(trace) && traces.get(trace, TRACE.pieces) > spansMax) {
+    const flags = words[start + TRACE.flags] as number;
+    if ((flags & FLAG.untraced) === 0 && (words[start + TRACE.pieces] as number) > spansMax) {
       this.#release(trace, 'too_many_spans');
       return;
     }
-    const waitMs = this.#has(trace, FLAG.root) || this.isUntraced(trace) ? graceMs : idleMs;
-    if (isNew || since(traces.get(trace, TRACE.dueMs), now) > waitMs) this.#schedule(trace, now + waitMs, now);
+    const isNew = list === LIST.none;
+    const waitMs = (flags & (FLAG.root | FLAG.untraced)) !== 0 ? graceMs : idleMs;
+    if (isNew || since(words[start + TRACE.dueMs] as number, now) > waitMs) this.#schedule(trace, now + waitMs, now);
   }
 
   /** When late evidence that came now makes the next revision: not before its turn, and with its neighbours. */

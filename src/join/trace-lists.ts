@@ -49,9 +49,11 @@ export class TraceLists {
     this.#unlink(trace);
     if (list === LIST.none) return;
     const tail = this.#tails[list] as number;
-    this.#traces.set(trace, TRACE.previous, tail);
-    this.#traces.set(trace, TRACE.next, NONE);
-    this.#traces.set(trace, TRACE.list, list);
+    const words = this.#traces.wordsOf(trace);
+    const start = this.#traces.startOf(trace);
+    words[start + TRACE.previous] = tail;
+    words[start + TRACE.next] = NONE;
+    words[start + TRACE.list] = list;
     if (tail === NONE) this.#heads[list] = trace;
     else this.#traces.set(tail, TRACE.next, trace);
     this.#tails[list] = trace;
@@ -107,15 +109,17 @@ export class TraceLists {
   }
 
   #unlink(trace: number): void {
-    const list = this.listOf(trace);
+    const words = this.#traces.wordsOf(trace);
+    const start = this.#traces.startOf(trace);
+    const list = words[start + TRACE.list] as number;
     if (list === LIST.none) return;
-    const previous = this.#traces.get(trace, TRACE.previous);
-    const next = this.#traces.get(trace, TRACE.next);
+    const previous = words[start + TRACE.previous] as number;
+    const next = words[start + TRACE.next] as number;
     if (previous === NONE) this.#heads[list] = next;
     else this.#traces.set(previous, TRACE.next, next);
     if (next === NONE) this.#tails[list] = previous;
     else this.#traces.set(next, TRACE.previous, previous);
-    this.#traces.set(trace, TRACE.list, LIST.none);
+    words[start + TRACE.list] = LIST.none;
     this.#count(list, -1);
   }
 

@@ -85,8 +85,10 @@ export class TraceSlots {
   }
 
   #isTrace(trace: number, id: Uint32Array, namespace: number): boolean {
-    for (let index = 0; index < 4; index++) if (this.#traces.get(trace, TRACE.id + index) !== id[index]) return false;
-    return this.#traces.get(trace, TRACE.namespace) === namespace;
+    const words = this.#traces.wordsOf(trace);
+    const start = this.#traces.startOf(trace);
+    for (let index = 0; index < 4; index++) if (words[start + TRACE.id + index] !== id[index]) return false;
+    return words[start + TRACE.namespace] === namespace;
   }
 
   #grow(): void {

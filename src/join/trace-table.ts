@@ -63,6 +63,8 @@ export class TraceTable {
   /** Senders choose span ids, but not which of them meet in a set. */
   readonly #seed = randomInt(2 ** 32);
   readonly #segments = new Map<number, SegmentCount>();
+  /** The segment that was counted last, as the next one nearly always is. */
+  #counted: { readonly segment: number; readonly count: SegmentCount } | undefined;
   #logs = 0;
   /** In order of arrival. */
   #oldestFrame = NONE;
@@ -143,21 +145,34 @@ export class TraceTable {
     assert(itemStart <= ITEM_MASK, 'an item lies within the first 512 MiB of its payload');
     const { traces } = this;
     const piece = this.#pieces.allocate();
-    this.#pieces.set(piece, PIECE.spanHigh, ids.spanHigh);
-    this.#pieces.set(piece, PIECE.spanLow, ids.spanLow);
-    this.#pieces.set(piece, PIECE.parentHigh, ids.parentHigh);
-    this.#pieces.set(piece, PIECE.parentLow, ids.parentLow);
-    this.#pieces.set(piece, PIECE.frame, frame);
-    this.#pieces.set(piece, PIECE.item, itemStart | (isLog ? IS_LOG : 0));
-    this.#pieces.set(piece, PIECE.next, traces.get(trace, TRACE.head));
-    traces.set(trace, TRACE.head, piece);
-    traces.add(trace, TRACE.pieces, 1);
+    const words = this.#pieces.wordsOf(piece);
+    const start = this.#pieces.startOf(piece);
+    const traceWords = traces.wordsOf(trace);
+    const traceStart = traces.startOf(trace);
+    words[start + PIECE.spanHigh] = ids.spanHigh;
+    words[start + PIECE.spanLow] = ids.spanLow;
+    words[start + PIECE.parentHigh] = ids.parentHigh;
+    words[start + PIECE.parentLow] = ids.parentLow;
+    words[start + PIECE.frame] = frame;
+    words[start + PIECE.item] = itemStart | (isLog ? IS_LOG : 0);
+    words[start + PIECE.next] = traceWords[traceStart + TRACE.head] as number;
+    traceWords[traceStart + TRACE.head] = piece;
+    traceWords[traceStart + TRACE.pieces] = (traceWords[traceStart + TRACE.pieces] as number) + 1;
     this.#frames.add(frame, FRAME.pieces, 1);
     if (isLog) this.#logs++;
-    const segment = this.#frames.get(frame, FRAME.segment);
-    const count = this.#segments.get(segment);
-    if (count === undefined) this.#segments.set(segment, { pending: 1 });
-    else count.pending++;
+    this.#countOf(this.#frames.get(frame, FRAME.segment)).pending++;
+  }
+
+  /** How many pieces of a segment are there, to be changed. */
+  #countOf(segment: number): SegmentCount {
+    if (this.#counted?.segment === segment) return this.#counted.count;
+    let count = this.#segments.get(segment);
+    if (count === undefined) {
+      count = { pending: 0 };
+      this.#segments.set(segment, count);
+    }
+    this.#counted = { segment, count };
+    return count;
   }
 
   /** Takes the pieces that are not taken yet, at most so many: they are on their way to the store until `removeTaken`. */
@@ -239,19 +254,26 @@ export class TraceTable {
     const isSmall = size * 2 <= this.#scratch.length;
     const seen = isSmall ? this.#scratch.fill(0, 0, size * 2) : new Uint32Array(size * 2);
     const head = this.traces.get(trace, TRACE.head);
-    for (let piece = head; piece !== NONE; piece = this.#pieces.get(piece, PIECE.next)) {
-      if ((this.#pieces.get(piece, PIECE.item) & IS_LOG) !== 0) continue;
-      const high = this.#pieces.get(piece, PIECE.spanHigh);
-      const low = this.#pieces.get(piece, PIECE.spanLow);
+    for (let piece = head, start = 0; piece !== NONE; ) {
+      const words = this.#pieces.wordsOf(piece);
+      start = this.#pieces.startOf(piece);
+      piece = words[start + PIECE.next] as number;
+      if (((words[start + PIECE.item] as number) & IS_LOG) !== 0) continue;
+      const high = words[start + PIECE.spanHigh] as number;
+      const low = words[start + PIECE.spanLow] as number;
       const slot = this.#idSlot(seen, size - 1, high, low);
       seen[slot] = high;
       seen[slot + 1] = low;
     }
-    for (let piece = head; piece !== NONE; piece = this.#pieces.get(piece, PIECE.next)) {
-      const high = this.#pieces.get(piece, PIECE.parentHigh);
-      const low = this.#pieces.get(piece, PIECE.parentLow);
-      if ((high !== 0 || low !== 0) && seen[this.#idSlot(seen, size - 1, high, low)] !== high) return false;
-      if ((high !== 0 || low !== 0) && seen[this.#idSlot(seen, size - 1, high, low) + 1] !== low) return false;
+    for (let piece = head, start = 0; piece !== NONE; ) {
+      const words = this.#pieces.wordsOf(piece);
+      start = this.#pieces.startOf(piece);
+      piece = words[start + PIECE.next] as number;
+      const high = words[start + PIECE.parentHigh] as number;
+      const low = words[start + PIECE.parentLow] as number;
+      if (high === 0 && low === 0) continue;
+      const slot = this.#idSlot(seen, size - 1, high, low);
+      if (seen[slot] !== high || seen[slot + 1] !== low) return false;
     }
     return true;
   }
@@ -259,9 +281,11 @@ export class TraceTable {
   #piece(piece: number): Piece {
     const item = this.#pieces.get(piece, PIECE.item);
     const frame = this.#pieces.get(piece, PIECE.frame);
+    const words = this.#frames.wordsOf(frame);
+    const start = this.#frames.startOf(frame);
     return {
-      segment: this.#frames.get(frame, FRAME.segment),
-      offset: this.#frames.get(frame, FRAME.offset),
+      segment: words[start + FRAME.segment] as number,
+      offset: words[start + FRAME.offset] as number,
       itemStart: item & ITEM_MASK,
       isLog: (item & IS_LOG) !== 0,
       isNew: true,
@@ -271,14 +295,18 @@ export class TraceTable {
   /** Lets go of this piece and those after it. */
   #releasePieces(first: number): void {
     for (let piece = first, next = NONE; piece !== NONE; piece = next) {
-      next = this.#pieces.get(piece, PIECE.next);
-      const frame = this.#pieces.get(piece, PIECE.frame);
+      const words = this.#pieces.wordsOf(piece);
+      const start = this.#pieces.startOf(piece);
+      next = words[start + PIECE.next] as number;
+      const frame = words[start + PIECE.frame] as number;
       const segment = this.#frames.get(frame, FRAME.segment);
-      const count = this.#segments.get(segment);
-      assert(count !== undefined, 'the segment of a piece is counted');
+      const count = this.#countOf(segment);
       count.pending--;
-      if (count.pending === 0) this.#segments.delete(segment);
-      if ((this.#pieces.get(piece, PIECE.item) & IS_LOG) !== 0) this.#logs--;
+      if (count.pending === 0) {
+        this.#segments.delete(segment);
+        this.#counted = undefined;
+      }
+      if (((words[start + PIECE.item] as number) & IS_LOG) !== 0) this.#logs--;
       if (this.#frames.add(frame, FRAME.pieces, -1) === 0) this.#releaseFrame(frame);
       this.#pieces.release(piece);
     }
