@@ -126,6 +126,8 @@ function makeBatches({ people, things, hasForms }: Traffic): Prepared[][] {
     const common = {
       service: `service-${random.below(6)}`,
       times: [startNs, startNs + 4_000_000n] as [bigint, bigint],
+      // A record whose time is far after it came would count for the time at which it came.
+      note: { receivedNs: startNs + 1_000_000_000n },
     };
     const http: Plain = {
       ...{ 'http.request.method': 'GET', 'http.route': '/patients/{id}', 'url.path': `/patients/${thing}` },
@@ -171,11 +173,14 @@ function writeOf({ text, timestampNs, form }: Prepared): RecordWrite {
   const record = JSON.parse(text) as AuditRecord;
   const common = { id: record.event.id, timestampNs, namespace: 'bench', rank: 1n };
   if (form === undefined) return { ...common, record };
+  const bytes = Buffer.from(text);
+  let made: AuditRecord | undefined;
   return {
     ...{ ...common, form, durationNs: record.event.duration },
-    ...{ traceId: record.trace?.id ?? '', ingestedMs: Date.parse(record.event.ingested) },
+    json: () => bytes,
     get record() {
-      return JSON.parse(text) as AuditRecord;
+      made ??= JSON.parse(text) as AuditRecord;
+      return made;
     },
   };
 }
