@@ -27,6 +27,7 @@ export class SpanColumns {
   readonly flags = new Int32Array(COLUMN_SPANS_MAX);
   /** Where the span's own bytes are. */
   readonly payloads: Uint8Array[] = [];
+  readonly views: DataView[] = [];
   readonly itemStart = new Int32Array(COLUMN_SPANS_MAX);
   readonly itemEnd = new Int32Array(COLUMN_SPANS_MAX);
 }

@@ -124,7 +124,31 @@ export function noteBits({ sender, trusted, vouches }: FrameNote): number {
 
 /** 32 bits that stand for one distinct piece of evidence: its bytes and who says so. */
 export function pieceBits(raw: Uint8Array, said: number): number {
-  return scramble(crc32(raw, said));
+  return pieceBitsAt(new DataView(raw.buffer, raw.byteOffset, raw.byteLength), 0, raw.byteLength, said);
+}
+
+/**
+ * The same of the bytes between two offsets: a sum by which sets of equal size are ordered, looked at for every span, so that four words
+ * are taken at a time. It guards against nothing; digests do that.
+ */
+export function pieceBitsAt(view: DataView, start: number, end: number, said: number): number {
+  let [first, second, third, fourth] = [said | 0, said ^ 0x2545_f491, said ^ 0x5851_f42d, said ^ 0x1405_7b7e];
+  let at = start;
+  for (; at + 16 <= end; at += 16) {
+    first = mixWord(first, view.getInt32(at, true));
+    second = mixWord(second, view.getInt32(at + 4, true));
+    third = mixWord(third, view.getInt32(at + 8, true));
+    fourth = mixWord(fourth, view.getInt32(at + 12, true));
+  }
+  let mixed = mixWord(mixWord(first, second), mixWord(third, fourth));
+  for (; at + 4 <= end; at += 4) mixed = mixWord(mixed, view.getInt32(at, true));
+  for (; at < end; at++) mixed = mixWord(mixed, view.getUint8(at));
+  return scramble(mixWord(mixed, end - start));
+}
+
+function mixWord(mixed: number, word: number): number {
+  const product = Math.imul(mixed ^ word, 0x9e37_79b1);
+  return product ^ (product >>> 15);
 }
 
 /**

@@ -9,12 +9,12 @@ import { documentText } from '../store/document.ts';
 import { makeForm, type Pattern } from './form-maker.ts';
 import { FormTree } from './form-tree.ts';
 import { FormWriter } from './form-writer.ts';
-import { noteBits, pieceBits, rankOf } from './identity.ts';
+import { noteBits, pieceBitsAt, rankOf } from './identity.ts';
 import { redactName } from './redact.ts';
 import type { TraceForm } from './trace-form.ts';
 
-/** Forms that are kept; one takes some ten to thirty kilobytes. */
-const FORMS_MAX = 4096;
+/** Of the texts of all forms; what else they have takes about as much. A trace of eight spans with five records has 15 KB. */
+const FORM_BYTES_MAX = 32 * 1024 * 1024;
 
 /** Hashes of traces that were seen once, by their lowest bits: a form is made for what comes again. */
 const SEEN_SLOTS = 65_536;
@@ -65,7 +65,7 @@ export interface TraceFormsOptions {
 export class TraceForms {
   readonly #options: TraceFormsOptions;
   readonly #forms = new Map<number, TraceForm[]>();
-  #count = 0;
+  #bytes = 0;
   readonly #seen = new Uint32Array(SEEN_SLOTS);
   readonly #tree = new FormTree();
   readonly #writer = new FormWriter();
@@ -110,11 +110,8 @@ export class TraceForms {
     const spans = pattern.spans.map((span) => redactName(span, this.#options.isSecret));
     const form = makeForm({ ...pattern, spans }, this.#tree, this.#options.isClean);
     if (form === undefined) return;
-    if (this.#count >= FORMS_MAX) {
-      this.#forms.clear();
-      this.#count = 0;
-    }
-    this.#count++;
+    for (const { text } of form.records) this.#bytes += text.length;
+    if (this.#bytes > FORM_BYTES_MAX) this.#forget();
     this.counts.made++;
     const others = this.#forms.get(this.#tree.hash);
     if (others) others.push(form);
@@ -131,6 +128,11 @@ export class TraceForms {
     return isRight;
   }
 
+  #forget(): void {
+    this.#forms.clear();
+    this.#bytes = 0;
+  }
+
   #senderNumber(note: FrameNote): number {
     if (note === this.#lastNote) return this.#lastSender;
     const name = `${note.namespace} ${note.sender}`;
@@ -138,8 +140,7 @@ export class TraceForms {
     if (number === undefined) {
       if (this.#senders.size >= SENDERS_MAX) {
         this.#senders.clear();
-        this.#forms.clear();
-        this.#count = 0;
+        this.#forget();
         this.#form = undefined;
       }
       number = this.#senders.size;
@@ -176,8 +177,9 @@ export class TraceForms {
     for (let at = 0; at < columns.count; at++) {
       const note = columns.notes[at] as FrameNote;
       if (note !== this.#lastNote) this.#senderNumber(note);
-      const raw = (columns.payloads[at] as Uint8Array).subarray(columns.itemStart[at], columns.itemEnd[at]);
-      sum = (sum + pieceBits(raw, this.#lastBits)) | 0;
+      const view = columns.views[at] as DataView;
+      const bits = pieceBitsAt(view, columns.itemStart[at] as number, columns.itemEnd[at] as number, this.#lastBits);
+      sum = (sum + bits) | 0;
     }
     return rankOf(columns.count, sum);
   }

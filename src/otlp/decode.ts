@@ -118,6 +118,7 @@ export class PayloadReader {
     const at = columns.count;
     if (!raw.look(this.#payload, this.#values.view, itemStart, end, columns, trustOf(this.#note))) return -1;
     columns.payloads[at] = this.#payload;
+    columns.views[at] = this.#values.view;
     columns.itemStart[at] = itemStart;
     columns.itemEnd[at] = end;
     columns.notes[at] = this.#note;

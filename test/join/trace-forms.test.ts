@@ -160,8 +160,8 @@ function shardOver(frames: readonly StoredFrame[], hasForms: boolean) {
 }
 
 /** All that a batch says, with records as their texts. */
-function told(batches: readonly SettledBatch[]): unknown {
-  return batches.map(({ traces, entries, coverage, superseded, quarantined }) => ({
+function told(batches: readonly SettledBatch[]): string {
+  const all = batches.map(({ traces, entries, coverage, superseded, quarantined }) => ({
     ...{ entries, coverage, superseded, quarantined },
     traces: traces.map(({ writes, ...trace }) => ({
       ...trace,
@@ -170,6 +170,11 @@ function told(batches: readonly SettledBatch[]): unknown {
       }),
     })),
   }));
+  return JSON.stringify(all, (_, value: unknown) => {
+    if (typeof value === 'bigint') return `${value}n`;
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+    return Object.fromEntries(Object.entries(value).sort(([left], [right]) => (left < right ? -1 : 1)));
+  });
 }
 
 function batchesOf(shard: JoinShard, nowMs: number): SettledBatch[] {
@@ -211,8 +216,8 @@ function compare(seed: number): { formed: number; traces: number; wrong: number 
     const given = batchesOf(by.shard, nowMs);
     const crossed = given.map((batch) => unpacker.unpack(structuredClone(packer.pack(batch))));
     const expected = told(batchesOf(whole.shard, nowMs));
-    expect(told(given)).toEqual(expected);
-    expect(told(crossed)).toEqual(expected);
+    expect(told(given)).toBe(expected);
+    expect(told(crossed)).toBe(expected);
   }
   return { formed: by.forms.counts.settled, wrong: by.forms.counts.wrong, traces };
 }
@@ -220,7 +225,7 @@ function compare(seed: number): { formed: number; traces: number; wrong: number 
 describe('traces that say what others said', () => {
   it('get by their form the same records as by a whole settle', () => {
     const sums = { formed: 0, traces: 0, wrong: 0 };
-    for (let seed = 1; seed <= 40; seed++) {
+    for (let seed = 1; seed <= 24; seed++) {
       const { formed, traces, wrong } = compare(seed);
       sums.formed += formed;
       sums.traces += traces;
