@@ -81,6 +81,10 @@ function readRules(list: YAMLSeq<unknown>, values: readonly unknown[], context: 
     const id = idOf(values[index]);
     const place = context.at((node as Node).range?.[0]);
     const override = id === undefined ? undefined : context.overrides?.[id];
+    if (override !== undefined && Object.hasOwn(override, 'id') && id !== undefined) {
+      const message = `is what settings name the rule by: detect.rules.override.${id} cannot change it`;
+      problems.push({ ...place, rule: id, field: 'id', message });
+    }
     const result = readRule(overridden(values[index], override), `${context.file}:${place.line}`, context);
     if (result.rule !== undefined && !known.has(result.rule.id)) {
       known.add(result.rule.id);
@@ -104,7 +108,7 @@ function idOf(value: unknown): string | undefined {
   return typeof id === 'string' ? id : undefined;
 }
 
-/** What is a map on both sides is put together key by key. */
+/** What is a map on both sides is put together key by key. A rule keeps its id. */
 function overridden(value: unknown, override: Readonly<Record<string, unknown>> | undefined): unknown {
   if (override === undefined || typeof value !== 'object' || value === null) return value;
   const entries = Object.entries(override).map(([key, given]) => {
@@ -112,7 +116,7 @@ function overridden(value: unknown, override: Readonly<Record<string, unknown>> 
     const areMaps = [own, given].every((one) => typeof one === 'object' && one !== null && !Array.isArray(one));
     return [key, areMaps ? { ...(own as object), ...(given as object) } : given];
   });
-  return { ...value, ...Object.fromEntries(entries) };
+  return { ...value, ...Object.fromEntries(entries.filter(([key]) => key !== 'id')) };
 }
 
 interface ReadRule {

@@ -155,6 +155,8 @@ describe('a rule file', () => {
     expect(wrong).toBe(
       'r.yaml:4:13: rule one, severity: must be low, medium, high, critical (as detect.rules.override.one has it)',
     );
+    const other = { definitions: {}, limits: { entriesMax: 10 }, overrides: { one: { id: 'other' } } };
+    expect(parseRuleFile('r.yaml', RULE, other)).toMatchObject({ rules: [{ id: 'one' }], problems: [{ field: 'id' }] });
   });
 
   it.each([
