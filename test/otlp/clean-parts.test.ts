@@ -6,7 +6,7 @@ import type { CredentialFinder } from '../../src/otlp/credential-finder.ts';
 import { compileMask, maskSecrets } from '../../src/otlp/mask.ts';
 import type { Mask } from '../../src/otlp/mask-names.ts';
 import { SHAPES, type Shape } from '../../src/otlp/mask-shape.ts';
-import { delimited, encodeLogs, encodeMetrics, encodeTraces, spanMessage } from './encode.ts';
+import { delimited, encodeLogs, encodeMetrics, encodeTraces, keyValues, spanMessage } from './encode.ts';
 import { ORACLE, oracleDecode } from './oracle.ts';
 import { chooser, encodeUnusually } from './unusual.ts';
 
@@ -167,15 +167,46 @@ describe('what is remembered to be clean changes nothing', () => {
 
   it('where so much cannot be decoded that the rest is overwritten unread', () => {
     const remembering = compileMask(SETTINGS, parts(64));
-    const broken = delimited(9, Buffer.concat([delimited(1, 'x'), delimited(2, Buffer.from([0x2a, 0x7f]))]));
-    const bad = delimited(2, Buffer.concat([spanMessage(IDS), broken]));
-    const good = delimited(2, spanMessage({ ...IDS, attributes: { 'a.list': ['of', 'values'] } }));
-    const payload = delimited(1, delimited(2, Buffer.concat([good, ...Array.from({ length: 1200 }, () => bad), good])));
+    const attribute = keyValues(9, { 'a.list': ['of', 'values'] });
+    const broken = delimited(11, delimited(3, Buffer.from([0xff])));
+    const good = delimited(2, Buffer.concat([spanMessage(IDS), attribute]));
+    // The thousandth stands in front of what is known by then, in the same message.
+    const bad = Buffer.concat([spanMessage(IDS), ...Array.from({ length: 1001 }, () => broken), attribute]);
+    const payload = delimited(1, delimited(2, Buffer.concat([good, delimited(2, bad)])));
     run(payload, 'traces', remembering);
     expect(run(payload, 'traces', remembering)).toEqual(run(payload, 'traces', PLAIN));
   });
 
+  it('of a token in which nothing is left to mask', () => {
+    const remembering = compileMask(SETTINGS, parts(64));
+    const unsigned = `Bearer ${JWT.slice(0, JWT.lastIndexOf('.') + 1)}`;
+    const given = { 'http.request.header.authorization': unsigned };
+    const payload = encodeTraces([{ spans: [{ ...IDS, startNs: 7n, attributes: given }] }]);
+    for (let time = 0; time < 2; time++) {
+      expect(run(payload, 'traces', remembering)).toMatchObject({
+        masked: 0,
+        told: [
+          ['token', unsigned.slice(7)],
+          ['used', 7n],
+        ],
+      });
+    }
+  });
+
   it('where the same bytes mean something else in another message', () => {
+    const remembering = compileMask(SETTINGS, parts(64));
+    // Field 11 is an event in a span, and nothing with attributes in a point of a histogram, whose attributes are field 9, too.
+    const rest = Buffer.concat([
+      keyValues(9, { 'a.list': ['x'] }),
+      delimited(11, keyValues(3, { password: 'hunter2' })),
+    ]);
+    const point = delimited(1, delimited(2, delimited(2, delimited(9, delimited(1, rest)))));
+    expect(run(point, 'metrics', remembering).masked).toBe(0);
+    const span = delimited(1, delimited(2, delimited(2, Buffer.concat([spanMessage(IDS), rest]))));
+    expect(run(span, 'traces', remembering).masked).toBe(1);
+  });
+
+  it('as kinds of messages are told apart', () => {
     const numbers = new Set<number>();
     const count = (shape: Shape): void => {
       if (numbers.has(shape.number)) return;
