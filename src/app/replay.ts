@@ -48,8 +48,9 @@ export async function replayInto(parts: ReplayParts): Promise<ReplayResult> {
     (frame) => {
       done += frame.length;
       tell(done);
-      if (mark === undefined || comparePositions(frame.position, mark.acceptedThrough) > 0) sums.accept(frame);
       for (const shard of shards) shard.ingest(frame, clock.nowMs(), true);
+      // After the scan of a shard on this thread, which says how many there are.
+      if (mark === undefined || comparePositions(frame.position, mark.acceptedThrough) > 0) sums.accept(frame);
       return keepPace();
     },
     { fromSegment },

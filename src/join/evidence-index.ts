@@ -75,6 +75,7 @@ export class EvidenceIndex {
       frame.signal === 'traces'
         ? scanTraces(frame.payload, (item) => this.#ingestTraced(frame, item, false, nowMs))
         : this.#ingestLogs(frame, nowMs);
+    if (result.ok) frame.items ??= result.items - result.rejected;
     if (isReplay) this.#replayed += table.pieceCount - before;
     this.#join.relieve();
     if (result.ok || this.#options.shardIndex !== 0) return undefined;
@@ -314,8 +315,16 @@ function wordAt(bytes: Buffer, at: number): number {
   return ((high << 16) | ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number)) >>> 0;
 }
 
+/** Of lower-case hex. */
 function parseId(hex: string, id: Uint32Array): void {
-  for (let word = 0; word < 4; word++) id[word] = Number.parseInt(hex.slice(word * 8, word * 8 + 8), 16);
+  for (let word = 0; word < 4; word++) {
+    let value = 0;
+    for (let at = word * 8; at < word * 8 + 8; at++) {
+      const code = hex.charCodeAt(at);
+      value = (value << 4) | (code < 0x3a ? code - 0x30 : code - 0x57);
+    }
+    id[word] = value;
+  }
 }
 
 function hexOf(id: Uint32Array): string {

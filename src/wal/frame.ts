@@ -16,8 +16,8 @@ export interface Frame {
   readonly note: FrameNote;
   /** Belongs to the log from the append on: must not be changed any more. */
   readonly payload: Buffer;
-  /** Spans or log records that count as accepted; in memory only. */
-  readonly items?: number;
+  /** Spans or log records that count as accepted; in memory only. Who scans a frame that comes without tells it here. */
+  items?: number;
 }
 
 export interface StoredFrame extends Frame {
@@ -52,6 +52,8 @@ type NoteText = Omit<FrameNote, 'receivedNs'> & { readonly firstReceivedNs?: str
 /** Turns frames into entries. One for each log: it remembers encoded notes. */
 export class FrameEncoder {
   readonly #notes = new Map<string, Buffer>();
+  /** The note that was encoded last without anything found, and its bytes. */
+  #last: { readonly note: FrameNote; readonly bytes: Buffer } | undefined;
 
   /** Head and note in one buffer; the payload follows it on disk. `timeNs` is when it is appended, if that is not when it came. */
   encode(frame: Frame, timeNs = frame.note.receivedNs): Buffer {
@@ -73,16 +75,23 @@ export class FrameEncoder {
   }
 
   #encodeNote(from: FrameNote): Buffer {
+    if (this.#last && saysSame(this.#last.note, from)) return this.#last.bytes;
     const text = noteText(from);
     // What was found in a request is of that request alone.
     if (from.sessions || Object.keys(from.tokens ?? {}).length > 0) return noteBytes(text);
-    const known = this.#notes.get(text);
-    if (known) return known;
-    const note = noteBytes(text);
+    const bytes = this.#notes.get(text) ?? noteBytes(text);
     if (this.#notes.size >= NOTES_CACHED_MAX) this.#notes.clear();
-    this.#notes.set(text, note);
-    return note;
+    this.#notes.set(text, bytes);
+    if (from.tokens === undefined) this.#last = { note: from, bytes };
+    return bytes;
   }
+}
+
+/** Of two notes of which the first has nothing that was found. */
+function saysSame(a: FrameNote, b: FrameNote): boolean {
+  if (b.tokens !== undefined || b.sessions !== undefined) return false;
+  const isSender = a.sender === b.sender && a.peer === b.peer && a.namespace === b.namespace;
+  return isSender && a.trusted === b.trusted && a.vouches === b.vouches;
 }
 
 function noteText(
@@ -112,8 +121,7 @@ export function decodeFrame(entry: RawEntry): StoredFrame {
   if (!signal || noteEnd > body.length) {
     throw new AppError('storage', `segment ${position.segment} at ${position.offset} holds no frame`);
   }
-  // Checked by the checksum: these bytes are what encode() wrote.
-  const { firstReceivedNs, ...note }: NoteText = JSON.parse(body.toString('utf8', noteStart, noteEnd));
+  const { firstReceivedNs, ...note } = noteOf(body.subarray(noteStart, noteEnd));
   return {
     signal,
     note: { receivedNs: firstReceivedNs === undefined ? entry.timeNs : BigInt(firstReceivedNs), ...note },
@@ -121,4 +129,18 @@ export function decodeFrame(entry: RawEntry): StoredFrame {
     position,
     length: entry.length,
   };
+}
+
+/** The note that was decoded last: neighbours come from one sender. */
+let lastNote: { readonly bytes: Buffer; readonly note: NoteText } | undefined;
+/** Longer ones hold what was found in one request. */
+const LAST_NOTE_BYTES_MAX = 512;
+
+/** Checked by the checksum: these bytes are what encode() wrote. */
+function noteOf(bytes: Buffer): NoteText {
+  if (lastNote?.bytes.equals(bytes)) return lastNote.note;
+  const note: NoteText = JSON.parse(bytes.toString());
+  const isPlain = note.tokens === undefined && note.sessions === undefined;
+  if (isPlain && bytes.length <= LAST_NOTE_BYTES_MAX) lastNote = { bytes: Buffer.from(bytes), note };
+  return note;
 }

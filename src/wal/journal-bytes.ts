@@ -133,16 +133,21 @@ export class JournalInput {
   flag = false;
 
   constructor(bytes: Uint8Array) {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#bytes = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   number(): number {
     let value = 0;
     for (let factor = 1; ; factor *= 0x80) {
-      const byte = this.#bytes.readUInt8(this.at++);
+      const byte = this.#bytes[this.at++];
+      if (byte === undefined) throw new RangeError('the bytes end inside a number');
       value += (byte & 0x7f) * factor;
       if (byte < 0x80) return value;
     }
+  }
+
+  skip(bytes: number): void {
+    this.at += bytes;
   }
 
   u64(): bigint {

@@ -131,15 +131,27 @@ function decoded<Decoded>(body: Buffer, decode: (input: JournalInput) => Decoded
   try {
     return decode(new JournalInput(body));
   } catch (thrown) {
-    if (thrown instanceof AppError) throw thrown;
-    throw new AppError('storage', 'the settle journal holds an entry that cannot be decoded', { cause: thrown });
+    throw damage(thrown);
   }
+}
+
+function damage(thrown: unknown): AppError {
+  if (thrown instanceof AppError) return thrown;
+  return new AppError('storage', 'the settle journal holds an entry that cannot be decoded', { cause: thrown });
 }
 
 /** Much faster than the whole entry. Throws AppError `storage`, as the others. */
 export function decodeHead(body: Buffer, settledAtMs: number): JournalHead {
-  const { namespace, traceId, through, settles } = decoded(body, (input) => readHead(input, settledAtMs));
-  return { namespace, traceId, through, settledAtMs, settles };
+  const input = new JournalInput(body);
+  try {
+    const [namespace, traceId, through] = [input.text(), input.text(), input.position()];
+    input.skip(8);
+    input.number();
+    reasonOf(input.number());
+    return { namespace, traceId, through, settledAtMs, settles: input.number() };
+  } catch (thrown) {
+    throw damage(thrown);
+  }
 }
 
 export function decodeSettle(body: Buffer, settledAtMs: number): JournalEntry {

@@ -187,7 +187,12 @@ export class SettleJournal {
     visit: (head: JournalHead, position: JournalPosition) => void | Promise<void>,
     options: JournalReplayOptions = {},
   ): Promise<{ entries: number; bytes: number }> {
-    const head = (raw: RawEntry) => this.#noted(decodeHead(raw.body, nsToMs(raw.timeNs)), raw.position);
+    let [timeNs, timeMs] = [0n, 0];
+    const head = (raw: RawEntry) => {
+      // Entries of a batch share it, and there are millions.
+      if (raw.timeNs !== timeNs) [timeNs, timeMs] = [raw.timeNs, nsToMs(raw.timeNs)];
+      return this.#noted(decodeHead(raw.body, timeMs), raw.position);
+    };
     return this.#replay((raw) => visit(head(raw), raw.position), options);
   }
 
