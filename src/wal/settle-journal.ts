@@ -61,6 +61,7 @@ function seal(output: JournalOutput, start: number, kind: number, timeMs: number
 }
 
 function checkVersion({ version, kind, position }: RawEntry): void {
+  if (version >= ENTRY_VERSION && (kind === ENTRY_KIND.settle || kind === ENTRY_KIND.mark)) return;
   const name = segmentFileName(JOURNAL_KIND, position.segment);
   if (version < ENTRY_VERSION) {
     throw new AppError(
@@ -68,7 +69,6 @@ function checkVersion({ version, kind, position }: RawEntry): void {
       `settle journal segment ${name} has format version ${version}, which only earlier development versions wrote: move the folder "journal" away, and all that the write-ahead log still holds is settled again`,
     );
   }
-  if (kind === ENTRY_KIND.settle || kind === ENTRY_KIND.mark) return;
   throw new AppError('storage', `settle journal segment ${name} at ${position.offset} holds an entry of unknown kind`);
 }
 
