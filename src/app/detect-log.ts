@@ -158,7 +158,12 @@ function restoreLog(engine: Engine, bytes: Buffer): 'whole' | 'cut' | 'damaged' 
     else {
       // Alerts of all but the last batch were told before the next one came.
       engine.forgetAlerts();
-      for (const batch of value as BatchChanges[]) engine.apply(batch, fingerprints);
+      try {
+        for (const batch of value as BatchChanges[]) engine.apply(batch, fingerprints);
+      } catch {
+        // Written by another version.
+        return 'damaged';
+      }
     }
     at = end + 1;
   }

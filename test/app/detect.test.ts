@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Detect, openDetect } from '../../src/app/detect.ts';
@@ -158,6 +159,21 @@ describe('what rules remember', () => {
 });
 
 describe('what another version remembered', () => {
+  it('is put aside when its log reads otherwise, and said', async () => {
+    const disk = new MemoryDisk();
+    const first = await open(disk, new Desk(), undefined, 100_000);
+    await first.detect.observe(writesOf(BATCHES[0] ?? []));
+    const log = disk.paths().find((path) => path.includes('log-')) ?? '';
+    const text = '[["failures",[["m","default",["alice"],"r0","t",1,0,[]]]]]';
+    const line = `${crc32(text).toString(16).padStart(8, '0')} ${text}\n`;
+    const bytes = disk.bytesOf(log);
+    const head = bytes.subarray(0, bytes.indexOf('\n') + 1);
+    disk.plant(log, Buffer.concat([head, Buffer.from(line)]));
+    const { messages } = await open(disk, new Desk());
+    expect(messages).toContain('the log of what rules remember is damaged: what it holds up to there is used');
+    expect(disk.paths()).toContain(`${log}.unreadable`);
+  });
+
   it('is left out rule by rule, and said', async () => {
     const disk = new MemoryDisk();
     const desk = new Desk();
