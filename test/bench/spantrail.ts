@@ -23,13 +23,11 @@ export function startSpantrailIn(folder: string, options: SpantrailOptions): Pro
 export async function startSpantrail(options: SpantrailOptions): Promise<Receiver> {
   const folder = await dataFolder();
   const receiver = await startSpantrailIn(folder, options);
-  return {
-    ...receiver,
-    async stop() {
-      await receiver.stop();
-      await rm(folder, { recursive: true, force: true });
-    },
+  const thenGone = async (end: () => Promise<void>) => {
+    await end();
+    await rm(folder, { recursive: true, force: true });
   };
+  return { ...receiver, stop: () => thenGone(receiver.stop), kill: () => thenGone(receiver.kill) };
 }
 
 /** On a disk: the machine's folder for temporary files is one, or what TMPDIR names must be. */
