@@ -3,7 +3,7 @@ import { type Clock, type Scheduler, systemScheduler } from '../core/clock.ts';
 import type { CoverageNote } from '../core/coverage.ts';
 import { AppError, describeError } from '../core/errors.ts';
 import { Counters } from '../core/metrics.ts';
-import type { RecordWrite } from '../core/settlement.ts';
+import { lastingWrite, type RecordWrite } from '../core/settlement.ts';
 import type { SettledBatch } from '../join/batch.ts';
 import type { JoinStats } from '../join/shard.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
@@ -284,7 +284,7 @@ class RunningPump implements Pump {
     });
     const reasons = new Map(result.rejected.map(({ id, reason }) => [id, reason]));
     const taken = reasons.size === 0 ? writes : writes.filter(({ id }) => !reasons.has(id));
-    this.#stored = taken[0] ?? this.#stored;
+    this.#stored = taken[0] ? lastingWrite(taken[0]) : this.#stored;
     await this.#retry('the rules', async () => this.#options.detect?.observe(taken));
     const refused = reasons.size === 0 ? [] : writes.filter(({ id }) => reasons.has(id));
     const rejected = refused.map((body) => ({ ...STORE, reason: reasons.get(body.id) ?? '', id: body.id, body }));

@@ -290,7 +290,9 @@ export class Counters {
 
   #sample(name: MetricName, labels: Labels): { name: MetricName; labels: Labels; value: number } {
     let key: string = name;
-    for (const label of Object.keys(labels).sort()) key += ` ${label}=${labels[label]}`;
+    const names = Object.keys(labels);
+    if (names.length > 1) names.sort();
+    for (const label of names) key += ` ${label}=${labels[label]}`;
     let sample = this.#samples.get(key);
     if (!sample) {
       sample = { name, labels, value: 0 };

@@ -63,7 +63,13 @@ export interface RecordWrite {
   readonly form?: object | undefined;
   /** `event.duration`, nanoseconds; absent where only the record tells. */
   readonly durationNs?: number | undefined;
-  /** The UTF-8 bytes of `documentText(record)` where they are there already; valid until the store has answered. */
+  /** `trace.id`, and `event.ingested` in epoch milliseconds; absent where only the record tells. */
+  readonly traceId?: string | undefined;
+  readonly ingestedMs?: number | undefined;
+  /**
+   * The UTF-8 bytes of the record's JSON where they are there already. They, and the record where nobody asked for it, are gone once
+   * the batch is in the journal.
+   */
   readonly json?: () => Buffer;
   /** The record to be changed in place: from then on it counts, and not what it was made of. Absent: `record` is that. */
   readonly edit?: () => AuditRecord;
@@ -80,6 +86,13 @@ export interface RecordWrite {
 /** The record of a write to be changed in place. */
 export function editable(write: RecordWrite): AuditRecord {
   return write.edit?.() ?? write.record;
+}
+
+/** The same write, for longer than its batch is under way: bytes of a form are used again. */
+export function lastingWrite(write: RecordWrite): RecordWrite {
+  if (write.form === undefined) return write;
+  const { id, namespace, timestampNs, rank, record, mayBeElsewhere } = write;
+  return { id, namespace, timestampNs, rank, record, ...(mayBeElsewhere && { mayBeElsewhere }) };
 }
 
 /** One settled trace on its way to the store and then to the settle journal. */

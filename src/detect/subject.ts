@@ -32,18 +32,12 @@ export function subjectOf(record: AuditRecord): Subject {
   };
 }
 
-/** What stands before two texts in a record's bytes: in no text, where the quotes would be escaped. */
-const TRACE_ID = Buffer.from('"trace":{"id":"');
-const INGESTED = Buffer.from('"ingested":"');
-const QUOTE = 0x22;
-
 const NS_A_MS = 1_000_000n;
 
 /** What was written, read as late as can be: of most records no rule wants more than the form, or a few fields. */
 export class WrittenSubject implements Subject {
   readonly source = 'records';
   readonly #write: RecordWrite;
-  #bytes: Buffer | undefined;
 
   constructor(write: RecordWrite) {
     this.#write = write;
@@ -70,7 +64,7 @@ export class WrittenSubject implements Subject {
   }
 
   get trace(): string {
-    return this.#textAfter(TRACE_ID) ?? this.#write.record.trace?.id ?? '';
+    return this.#write.traceId ?? this.#write.record.trace?.id ?? '';
   }
 
   get timeMs(): number {
@@ -79,17 +73,7 @@ export class WrittenSubject implements Subject {
   }
 
   get ingestedMs(): number {
-    return toMs(this.#textAfter(INGESTED) ?? this.#write.record.event.ingested);
-  }
-
-  /** Of a record that is there as bytes only: to make it for the sake of an id costs ten times as much. */
-  #textAfter(mark: Buffer): string | undefined {
-    if (this.form === undefined) return undefined;
-    this.#bytes ??= this.#write.json?.();
-    const at = this.#bytes?.indexOf(mark) ?? -1;
-    if (this.#bytes === undefined || at < 0) return undefined;
-    const from = at + mark.length;
-    return this.#bytes.toString('latin1', from, this.#bytes.indexOf(QUOTE, from));
+    return this.#write.ingestedMs ?? toMs(this.#write.record.event.ingested);
   }
 
   /** The same for all of a form. */

@@ -12,8 +12,13 @@ import { correctSkew, type Timeline } from './skew.ts';
 import { GAP, type RecordForm, type SpanForm, type TraceForm } from './trace-form.ts';
 import { NONE } from './trace-tree.ts';
 
-/** Texts are written one behind the other into pieces of memory of this size: many records each, and soon free again. */
+/** Texts are written one behind the other into pieces of memory of this size: many records each. */
 const CHUNK_BYTES = 1024 * 1024;
+
+/** Pieces that are free and kept: of as many records as two writes have. To make new ones costs more than to write them. */
+const FREE_CHUNKS_MAX = 32;
+
+const NO_CHUNK: Buffer = Buffer.alloc(0);
 
 const SPAN_ID_CHARS = 16;
 const RECORD_ID_CHARS = 32;
@@ -54,8 +59,11 @@ class TooShort extends Error {
 
 /** Writes the records of traces whose form is known. One trace at a time; what belongs to it is kept in lists that are used again. */
 export class FormWriter {
-  #chunk = Buffer.allocUnsafeSlow(0);
+  #chunk: Buffer = NO_CHUNK;
   #end = 0;
+  /** Those that were begun since they were asked for last. */
+  #used: Buffer[] = [];
+  readonly #free: Buffer[] = [];
   #columns!: SpanColumns;
   #tree!: FormTree;
   #form!: TraceForm;
@@ -77,6 +85,7 @@ export class FormWriter {
   readonly #identity = new SpanIdentity();
   #note: FrameNote | undefined;
   #ingested = Buffer.alloc(0);
+  #ingestedMs = 0;
   readonly #workOf = new Float64Array(COLUMN_SPANS_MAX);
   readonly #slowestOf = new Int32Array(COLUMN_SPANS_MAX);
 
@@ -87,6 +96,29 @@ export class FormWriter {
     for (const record of form.records) written.push(this.#record(record, trace));
     if (written.length > 1) sortByTime(written);
     return written;
+  }
+
+  /** The memory that texts were written into since the last call; what comes next is written elsewhere. */
+  takeChunks(): readonly Buffer[] {
+    const used = this.#used;
+    this.#used = [];
+    this.#chunk = NO_CHUNK;
+    this.#end = 0;
+    return used;
+  }
+
+  /** Nobody looks at texts in them any more. */
+  recycle(chunks: readonly Buffer[]): void {
+    for (const chunk of chunks) {
+      if (chunk.length === CHUNK_BYTES && this.#free.length < FREE_CHUNKS_MAX) this.#free.push(chunk);
+    }
+  }
+
+  #beginChunk(size: number): void {
+    const free = size <= CHUNK_BYTES ? this.#free.pop() : undefined;
+    this.#chunk = free ?? Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, size));
+    this.#used.push(this.#chunk);
+    this.#end = 0;
   }
 
   #begin(form: TraceForm, tree: FormTree, columns: SpanColumns, { namespace, traceId, reason }: FormedTrace): void {
@@ -136,12 +168,9 @@ export class FormWriter {
     }
   }
 
-  #tryRecord(record: RecordForm, { namespace, rank, isReplayed }: FormedTrace): FormedRecord {
+  #tryRecord(record: RecordForm, { namespace, traceId, rank, isReplayed }: FormedTrace): FormedRecord {
     const { text, gaps, index } = record;
-    if (this.#end + text.length > this.#chunk.length) {
-      this.#chunk = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, text.length));
-      this.#end = 0;
-    }
+    if (this.#end + text.length > this.#chunk.length) this.#beginChunk(text.length);
     const start = this.#end;
     this.#chunk.set(text, start);
     for (let gap = 0; gap < gaps.length; gap++) this.#fill(record, gap, start);
@@ -154,6 +183,8 @@ export class FormWriter {
       baseNs: this.#tree.baseNs,
       offsetNs,
       durationNs: (this.#tree.end[index] as number) - offsetNs,
+      traceId,
+      ingestedMs: this.#ingestedMs,
       mayBeElsewhere: isReplayed,
       form: record,
       bytes: this.#chunk,
@@ -257,6 +288,7 @@ export class FormWriter {
     if (note !== this.#note) {
       this.#note = note;
       this.#ingested = Buffer.from(formatTimestamp(note.receivedNs));
+      this.#ingestedMs = Number(note.receivedNs) / 1e6;
     }
     put(this.#chunk, to, this.#ingested);
   }

@@ -11,6 +11,8 @@ export interface FormedParts {
   readonly baseNs: bigint;
   readonly offsetNs: number;
   readonly durationNs: number;
+  readonly traceId: string;
+  readonly ingestedMs: number;
   readonly mayBeElsewhere: boolean;
   readonly form: object;
   /** The record's JSON text lies there. */
@@ -54,6 +56,14 @@ export class FormedRecord implements RecordWrite {
 
   get durationNs(): number | undefined {
     return this.#isEdited ? undefined : this.#parts.durationNs;
+  }
+
+  get traceId(): string | undefined {
+    return this.#isEdited ? undefined : this.#parts.traceId;
+  }
+
+  get ingestedMs(): number | undefined {
+    return this.#isEdited ? undefined : this.#parts.ingestedMs;
   }
 
   get form(): object | undefined {

@@ -105,6 +105,15 @@ export class TraceForms {
     return { rank, writes, counts: form.counts, fresh: form.fresh, coverage: this.#coverage(form, about.namespace) };
   }
 
+  /** The memory that records since the last call lie in: theirs until it is recycled. */
+  takeChunks(): readonly Buffer[] {
+    return this.#writer.takeChunks();
+  }
+
+  recycle(chunks: readonly Buffer[]): void {
+    this.#writer.recycle(chunks);
+  }
+
   /** Makes a form of the trace that advice was asked for last, as it was settled. */
   learn(pattern: Pattern): void {
     const spans = pattern.spans.map((span) => redactName(span, this.#options.isSecret));

@@ -8,6 +8,7 @@ interface PackedRecords {
   /** Epoch nanoseconds. */
   readonly times: BigInt64Array;
   readonly durations: Float64Array;
+  readonly ingestedMs: Float64Array;
   /** Numbers of forms, of the thread that packed. */
   readonly forms: Int32Array;
   /** Where each text ends. */
@@ -66,6 +67,7 @@ export class BatchPacker {
       ids: formed.map(({ id }) => id),
       times: BigInt64Array.from(formed, ({ timestampNs }) => timestampNs),
       durations: Float64Array.from(formed, ({ durationNs = 0 }) => durationNs),
+      ingestedMs: Float64Array.from(formed, ({ ingestedMs = 0 }) => ingestedMs),
       forms: Int32Array.from(formed, ({ form }) => this.#numberOf(form as object)),
       mayBeElsewhere: Uint8Array.from(formed, ({ mayBeElsewhere }) => Number(mayBeElsewhere === true)),
       ends,
@@ -104,6 +106,8 @@ export class BatchUnpacker {
       baseNs: records.times[at] ?? 0n,
       offsetNs: 0,
       durationNs: records.durations[at] ?? 0,
+      traceId: trace.traceId,
+      ingestedMs: records.ingestedMs[at] ?? 0,
       mayBeElsewhere: records.mayBeElsewhere[at] === 1,
       form: this.#formOf(records.forms[at] ?? 0),
       bytes,

@@ -100,6 +100,8 @@ interface InFlight {
   readonly groups: number[];
   readonly parts: number[];
   readonly setAside: readonly SetAside[];
+  /** Memory that the batch's records lie in. */
+  chunks: readonly Buffer[];
 }
 
 /**
@@ -179,7 +181,7 @@ export class JoinShard {
     if (this.#replaying) return undefined;
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs);
-    const inFlight: InFlight = { taken: [], groups: [], parts: [], setAside: [...this.#quarantined] };
+    const inFlight: InFlight = { taken: [], groups: [], parts: [], setAside: [...this.#quarantined], chunks: [] };
     const lists = { traces: [], entries: [], untracedEntries: [], announced: [], superseded: [], coverage: [] };
     const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
     let [records, pieces] = [0, 0];
@@ -212,6 +214,7 @@ export class JoinShard {
     if (huge !== undefined) this.#add(huge.trace, huge.settled, draft);
     const { taken, groups, parts } = inFlight;
     if (taken.length + groups.length + parts.length + draft.quarantined.length === 0) return undefined;
+    inFlight.chunks = this.#options.forms?.takeChunks() ?? [];
     this.#batchNumber++;
     this.#quarantined = [];
     this.#inFlight.set(this.#batchNumber, inFlight);
@@ -224,8 +227,9 @@ export class JoinShard {
   stored(batchNumber: number, journalPositions: readonly JournalPosition[]): void {
     const inFlight = this.#inFlight.get(batchNumber);
     assert(inFlight !== undefined, 'a batch is stored once');
-    const { taken, groups, parts, setAside } = inFlight;
+    const { taken, groups, parts, setAside, chunks } = inFlight;
     this.#inFlight.delete(batchNumber);
+    this.#options.forms?.recycle(chunks);
     for (const bad of setAside) this.#badFrames.delete(bad);
     const positions = journalPositions.slice(journalPositions.length - taken.length);
     for (const [index, trace] of taken.entries()) {

@@ -181,6 +181,7 @@ function writeOf({ text, timestampNs, form }: Prepared): RecordWrite {
   let made: AuditRecord | undefined;
   return {
     ...{ ...common, form, durationNs: record.event.duration },
+    ...{ traceId: record.trace?.id ?? '', ingestedMs: Date.parse(record.event.ingested) },
     json: () => bytes,
     get record() {
       made ??= JSON.parse(text) as AuditRecord;

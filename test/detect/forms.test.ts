@@ -5,7 +5,6 @@ import type { AuditRecord } from '../../src/core/record.ts';
 import { LATE_FIELDS, type RecordWrite } from '../../src/core/settlement.ts';
 import type { Engine } from '../../src/detect/engine.ts';
 import { WrittenSubject } from '../../src/detect/subject.ts';
-import { documentText } from '../../src/store/document.ts';
 import { engineOf, NOON_MS, recordOf, type Short } from './world.ts';
 
 /** Each kind, with late fields at each place where a rule may name one. */
@@ -45,8 +44,12 @@ function remove(node: unknown, [key = '', ...rest]: readonly string[]): void {
   else remove((node as Record<string, unknown>)[key], rest);
 }
 
+/** What a write may tell by itself. */
+const TOLD = ['durationNs', 'traceId', 'ingestedMs'] as const;
+type Told = (typeof TOLD)[number];
+
 /** As the settle makes them: one object for what differs in late fields only. `tells`: what else is known without the record. */
-function writer(tells: readonly ('durationNs' | 'json')[]): (record: AuditRecord) => RecordWrite {
+function writer(tells: readonly Told[]): (record: AuditRecord) => RecordWrite {
   const forms = new Map<string, object>();
   return (record) => {
     const same = structuredClone(record);
@@ -54,7 +57,11 @@ function writer(tells: readonly ('durationNs' | 'json')[]): (record: AuditRecord
     const key = JSON.stringify(same);
     const form = forms.get(key) ?? {};
     forms.set(key, form);
-    const early = { durationNs: record.event.duration, json: () => Buffer.from(documentText(record)) };
+    const early = {
+      durationNs: record.event.duration,
+      traceId: record.trace?.id ?? '',
+      ingestedMs: Date.parse(record.event.ingested),
+    };
     return {
       ...{ id: record.event.id, namespace: 'default', timestampNs: parseTimestamp(record['@timestamp']) ?? 0n },
       ...{ rank: 1n, record, form },
@@ -78,11 +85,16 @@ function outcomeOf(engine: Engine, all: readonly RecordWrite[]): unknown {
 
 describe('records with a form', () => {
   it('change the same and raise the same as without one', () => {
-    const tells = fc.subarray(['durationNs', 'json'] as const);
+    const tells = fc.subarray([...TOLD]);
     fc.assert(
       fc.property(records, tells, (all, names) => {
         const writes = all.map(writer(names));
-        const plain = writes.map((write): RecordWrite => ({ ...write, form: undefined, durationNs: undefined }));
+        const plain = writes.map(
+          (write): RecordWrite => ({
+            ...write,
+            ...{ form: undefined, durationNs: undefined, traceId: undefined, ingestedMs: undefined },
+          }),
+        );
         expect(outcomeOf(engineOf(RULES), writes)).toEqual(outcomeOf(engineOf(RULES), plain));
       }),
       { numRuns: 150 },
@@ -94,7 +106,7 @@ describe('records with a form', () => {
 - { id: denied, name: Denied, type: query, severity: low, query: 'audit.decision: deny and event.duration > 1ms', group_by: user.id, suppress: 60s }
 - { id: slow, name: Slow, type: baseline, severity: low, query: 'event.outcome: success', group_by: user.id, baseline: { of: latency, interval: 1m, deviations: 1, min_volume: 1, warm_up: 0s } }
 `);
-    const write = writer(['durationNs', 'json']);
+    const write = writer(TOLD);
     let asked = 0;
     for (let at = 0; at < 20; at++) {
       const made = write(recordOf({ at, durationMs: at + 1 }));
