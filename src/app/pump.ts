@@ -242,10 +242,11 @@ class RunningPump implements Pump {
   /** Adds what is due, up to a write's worth: a take is kept short for the sake of the event loop, a write large for the store's. */
   async #gather(shard: ShardHandle, batches: SettledBatch[]): Promise<void> {
     const { clock, settings } = this.#options;
-    for (let size = sizeOf(batches); size < settings.batchRecordsMax; size = sizeOf(batches)) {
+    for (let size = sizeOf(batches); size < settings.batchRecordsMax; ) {
       const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax - size);
       if (batch === undefined) break;
       batches.push(batch);
+      size += sizeOf([batch]);
       this.#countRecords(sum(batch.traces, (trace) => trace.writes.length));
       await new Promise<void>((resolve) => this.#scheduler.after(0, resolve));
     }
