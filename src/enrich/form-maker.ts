@@ -25,7 +25,7 @@ const NO_BYTES = new Uint8Array(0);
 /** Room in gaps. Numbers are whole nanoseconds, at most 2^53 and perhaps negative. */
 const WIDTH = { time: 30, number: 17, spanId: 16, traceId: 32, recordId: 32, took: 24, reason: 17, skew: 22 } as const;
 
-/** A message that is longer may have been cut. */
+/** A text that is longer may have been cut. */
 const MESSAGE_CHARS_MAX = 4000;
 
 /** The pattern has what no form can tell of. */
@@ -100,8 +100,7 @@ function formOf(
 
 /** What tells of ids or times elsewhere than in the fields that have gaps. */
 function isUsual({ audit, session }: AuditRecord): boolean {
-  const { checks, join, trace } = audit;
-  return checks === undefined && join.conflicts === undefined && trace?.url === undefined && session === undefined;
+  return audit.checks === undefined && audit.join.conflicts === undefined && session === undefined;
 }
 
 /** What failed must be above or below what else failed: which of several branches explains a failure is a question of time. */
@@ -252,6 +251,22 @@ class RecordMaker {
     this.gap(GAP.took, WIDTH.took);
   }
 
+  /** Made of a template of the settings, which has the ids of trace and span in it. */
+  url(value: unknown): void {
+    const { trace, span } = this.#source.record;
+    const url = String(value);
+    check(url.length < MESSAGE_CHARS_MAX);
+    this.text('"');
+    for (const [at, part] of url.split(need(trace?.id)).entries()) {
+      if (at > 0) this.gap(GAP.traceId, WIDTH.traceId);
+      for (const [place, text] of part.split(need(span?.id)).entries()) {
+        if (place > 0) this.gap(GAP.spanId, WIDTH.spanId);
+        this.text(JSON.stringify(text).slice(1, -1));
+      }
+    }
+    this.text('"');
+  }
+
   reason(): void {
     this.text('"');
     this.gap(GAP.reason, WIDTH.reason);
@@ -341,6 +356,7 @@ const RECORD_GAPS: Gaps = {
       duration: (maker) => maker.number(GAP.traceDuration),
       self_time: (maker) => maker.number(GAP.selfTime),
       critical_path: (maker, value) => maker.criticalPath(value),
+      url: (maker, value) => maker.url(value),
     },
     path: (maker, value) => maker.path(value),
     db: {

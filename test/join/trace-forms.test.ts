@@ -141,8 +141,8 @@ function payloadOf(random: Random, shape: Shape, traceId: string): Buffer {
   return Buffer.concat(blocks);
 }
 
-function shardOver(frames: readonly StoredFrame[], hasForms: boolean) {
-  const settings = settingsSchema.parse({});
+function shardOver(frames: readonly StoredFrame[], traceUrlTemplate: string, hasForms: boolean) {
+  const settings = settingsSchema.parse({ enrich: { traceUrlTemplate } });
   const { forms, ...settling } = createSettling(settings);
   const shard = new JoinShard({
     settings: joinSettings(settings),
@@ -183,12 +183,18 @@ function batchesOf(shard: JoinShard, nowMs: number): SettledBatch[] {
   return batches;
 }
 
+const URLS = [
+  'https://traces.example/${trace_id}?"of"=${span_id}&again=${trace_id}',
+  'https://traces.example/${trace_id}',
+];
+
 /** Traces of a few shapes, all of which a settle by form and a whole settle must tell alike. */
 function compare(seed: number): { formed: number; traces: number; wrong: number } {
   const random = randomOf(seed);
   const shapes = Array.from({ length: 6 }, () => shapeOf(random));
   const frames: StoredFrame[] = [];
-  const [by, whole] = [shardOver(frames, true), shardOver(frames, false)];
+  const url = pick(random, URLS);
+  const [by, whole] = [shardOver(frames, url, true), shardOver(frames, url, false)];
   const notes = ['grpc', 'other'].map((sender): FrameNote => {
     const receivedNs = BASE_NS + BigInt(Math.floor(random() * 1e9));
     return { receivedNs, namespace: 'default', sender, trusted: random() < 0.8, vouches: false, peer: '10.0.0.1' };
@@ -225,7 +231,7 @@ function compare(seed: number): { formed: number; traces: number; wrong: number 
 describe('traces that say what others said', () => {
   it('get by their form the same records as by a whole settle', () => {
     const sums = { formed: 0, traces: 0, wrong: 0 };
-    for (let seed = 1; seed <= 24; seed++) {
+    for (let seed = 1; seed <= 14; seed++) {
       const { formed, traces, wrong } = compare(seed);
       sums.formed += formed;
       sums.traces += traces;
