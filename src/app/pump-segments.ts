@@ -1,6 +1,6 @@
 import { type Clock, nsToMs } from '../core/clock.ts';
 import type { Counters } from '../core/metrics.ts';
-import type { JoinStats } from '../join/shard.ts';
+import type { JoinStats } from '../join/join-stats.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
 import type { DiskSpaceStatus } from '../wal/disk-space.ts';
 import { HEADER_BYTES } from '../wal/segment-format.ts';

@@ -1,7 +1,7 @@
 import type { Sum } from '../api/contract.ts';
 import { nsToMs } from '../core/clock.ts';
 import type { Counters } from '../core/metrics.ts';
-import type { JoinStats } from '../join/shard.ts';
+import type { JoinStats } from '../join/join-stats.ts';
 import type { Wal } from '../wal/wal.ts';
 
 export type Segments = ReturnType<Wal['segments']>;

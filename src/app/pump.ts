@@ -5,7 +5,7 @@ import { AppError, describeError } from '../core/errors.ts';
 import { Counters } from '../core/metrics.ts';
 import { lastingWrite, type RecordWrite } from '../core/settlement.ts';
 import type { SettledBatch } from '../join/batch.ts';
-import type { JoinStats } from '../join/shard.ts';
+import type { JoinStats } from '../join/join-stats.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
 import type { Store } from '../store/port.ts';
 import type { DiskSpace } from '../wal/disk-space.ts';

@@ -1,24 +1,14 @@
 import { clip } from '../access/attributes.ts';
 import type { CoverageNote } from '../core/coverage.ts';
 import { type Span, STATUS_CODE } from '../core/evidence.ts';
+import type { Pattern } from '../core/forms.ts';
 import { PATH_STEPS_MAX } from '../core/limits.ts';
 import type { AuditRecord, CriticalStep, PathStep } from '../core/record.ts';
-import type { BySignal, EvidenceCounts, FreshCounts, RecordWrite } from '../core/settlement.ts';
 import { type FormTree, KEY_WORDS } from './form-tree.ts';
 import { tookText } from './sentence.ts';
 import { GAP, type NoteForm, type RecordForm, type SpanForm, type TraceForm } from './trace-form.ts';
 import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
 import { placeOf, serviceName } from './where.ts';
-
-/** A trace that was settled as a whole, to be the pattern of others. */
-export interface Pattern {
-  /** In the order of the columns, with their names as records have them. */
-  readonly spans: readonly Span[];
-  readonly writes: readonly RecordWrite[];
-  readonly counts: BySignal<EvidenceCounts>;
-  readonly fresh: BySignal<FreshCounts>;
-  readonly coverage: readonly CoverageNote[];
-}
 
 const NO_BYTES = new Uint8Array(0);
 

@@ -1,24 +1,17 @@
 import { formatTimestamp } from '../core/clock.ts';
 import type { FrameNote } from '../core/evidence.ts';
+import { FormedRecord } from '../core/formed-record.ts';
 import type { SettleReason } from '../core/record.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { criticalSteps, selfTime } from './critical-path.ts';
 import { digitsOf, FRACTION_DIGITS, put, putAfter, putDigits, putHex, putNumber, putPart } from './form-bytes.ts';
 import type { FormTree } from './form-tree.ts';
-import { FormedRecord } from './formed-record.ts';
 import { SpanIdentity } from './identity.ts';
+import { RecordMemory } from './record-memory.ts';
 import { tookText } from './sentence.ts';
 import { correctSkew, type Timeline } from './skew.ts';
 import { GAP, type RecordForm, type SpanForm, type TraceForm } from './trace-form.ts';
 import { NONE } from './trace-tree.ts';
-
-/** Texts are written one behind the other into pieces of memory of this size: many records each. */
-const CHUNK_BYTES = 1024 * 1024;
-
-/** Pieces that are free and kept: of as many records as two writes have. To make new ones costs more than to write them. */
-const FREE_CHUNKS_MAX = 32;
-
-const NO_CHUNK: Buffer = Buffer.alloc(0);
 
 const SPAN_ID_CHARS = 16;
 const RECORD_ID_CHARS = 32;
@@ -59,11 +52,9 @@ class TooShort extends Error {
 
 /** Writes the records of traces whose form is known. One trace at a time; what belongs to it is kept in lists that are used again. */
 export class FormWriter {
-  #chunk: Buffer = NO_CHUNK;
-  #end = 0;
-  /** Those that were begun since they were asked for last. */
-  #used: Buffer[] = [];
-  readonly #free: Buffer[] = [];
+  readonly memory = new RecordMemory();
+  /** The piece of it that the record at hand is written into. */
+  #chunk!: Buffer;
   #columns!: SpanColumns;
   #tree!: FormTree;
   #form!: TraceForm;
@@ -96,29 +87,6 @@ export class FormWriter {
     for (const record of form.records) written.push(this.#record(record, trace));
     if (written.length > 1) sortByTime(written);
     return written;
-  }
-
-  /** The memory that texts were written into since the last call; what comes next is written elsewhere. */
-  takeChunks(): readonly Buffer[] {
-    const used = this.#used;
-    this.#used = [];
-    this.#chunk = NO_CHUNK;
-    this.#end = 0;
-    return used;
-  }
-
-  /** Nobody looks at texts in them any more. */
-  recycle(chunks: readonly Buffer[]): void {
-    for (const chunk of chunks) {
-      if (chunk.length === CHUNK_BYTES && this.#free.length < FREE_CHUNKS_MAX) this.#free.push(chunk);
-    }
-  }
-
-  #beginChunk(size: number): void {
-    const free = size <= CHUNK_BYTES ? this.#free.pop() : undefined;
-    this.#chunk = free ?? Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, size));
-    this.#used.push(this.#chunk);
-    this.#end = 0;
   }
 
   #begin(form: TraceForm, tree: FormTree, columns: SpanColumns, { namespace, traceId, reason }: FormedTrace): void {
@@ -170,11 +138,13 @@ export class FormWriter {
 
   #tryRecord(record: RecordForm, { namespace, traceId, rank, isReplayed }: FormedTrace): FormedRecord {
     const { text, gaps, index } = record;
-    if (this.#end + text.length > this.#chunk.length) this.#beginChunk(text.length);
-    const start = this.#end;
+    const { memory } = this;
+    memory.reserve(text.length);
+    const start = memory.end;
+    this.#chunk = memory.chunk;
     this.#chunk.set(text, start);
     for (let gap = 0; gap < gaps.length; gap++) this.#fill(record, gap, start);
-    this.#end = start + text.length;
+    memory.end = start + text.length;
     const offsetNs = this.#tree.start[index] as number;
     return new FormedRecord({
       id: this.#recordId(index),
@@ -189,7 +159,7 @@ export class FormWriter {
       form: record,
       bytes: this.#chunk,
       start,
-      end: this.#end,
+      end: memory.end,
     });
   }
 

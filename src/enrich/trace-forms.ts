@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { CoverageNote } from '../core/coverage.ts';
-import { HOUR_MS } from '../core/coverage.ts';
+import { type CoverageNote, HOUR_MS } from '../core/coverage.ts';
+import { documentText } from '../core/document.ts';
 import type { FrameNote } from '../core/evidence.ts';
-import type { AuditRecord, SettleReason } from '../core/record.ts';
-import type { BySignal, EvidenceCounts, FreshCounts, RecordWrite } from '../core/settlement.ts';
+import type { FormAdvice, FormedAbout, FormedSettlement, Forms, Pattern } from '../core/forms.ts';
+import type { AuditRecord } from '../core/record.ts';
+import type { RecordWrite } from '../core/settlement.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
-import { documentText } from '../store/document.ts';
-import { makeForm, type Pattern } from './form-maker.ts';
+import { makeForm } from './form-maker.ts';
 import { FormTree } from './form-tree.ts';
 import { FormWriter } from './form-writer.ts';
 import { noteBits, pieceBitsAt, rankOf } from './identity.ts';
@@ -26,31 +26,6 @@ const SENDERS_MAX = 4096;
 const CHECKED_FIRST = 1;
 const CHECKED_ONE_IN = 1024;
 
-/** What a trace is settled as, apart from its spans. */
-export interface FormedAbout {
-  readonly namespace: string;
-  readonly traceId: string;
-  readonly reason: SettleReason;
-  readonly isReplayed: boolean;
-  /** Something is forgotten; see DueTrace. */
-  readonly horizonMs: number;
-}
-
-/** The same as a whole settle gives, stamped. */
-export interface FormedSettlement {
-  readonly rank: bigint;
-  readonly writes: readonly RecordWrite[];
-  readonly counts: BySignal<EvidenceCounts>;
-  readonly fresh: BySignal<FreshCounts>;
-  readonly coverage: readonly CoverageNote[];
-}
-
-/**
- * What is to be done with a trace in columns. `settle` it by its form; `check`: by its form and as a whole, to be compared;
- * `learn`: as a whole, to become a form; undefined: as a whole.
- */
-export type FormAdvice = 'settle' | 'check' | 'learn' | undefined;
-
 export interface TraceFormsOptions {
   readonly isSecret: (name: string) => boolean;
   /** Does redaction leave the record as it is? */
@@ -62,7 +37,7 @@ export interface TraceFormsOptions {
  * alike: contents are the same bytes, and trees, senders and flags are the same. A form that a whole settle contradicts is not
  * used again, and the whole settle counts.
  */
-export class TraceForms {
+export class TraceForms implements Forms {
   readonly #options: TraceFormsOptions;
   readonly #forms = new Map<number, TraceForm[]>();
   #bytes = 0;
@@ -96,7 +71,6 @@ export class TraceForms {
     return form.uses <= CHECKED_FIRST || form.uses % CHECKED_ONE_IN === 0 ? 'check' : 'settle';
   }
 
-  /** Of the trace that advice was asked for last. */
   settle(columns: SpanColumns, about: FormedAbout): FormedSettlement {
     const form = this.#form as TraceForm;
     this.counts.settled++;
@@ -105,16 +79,14 @@ export class TraceForms {
     return { rank, writes, counts: form.counts, fresh: form.fresh, coverage: this.#coverage(form, about.namespace) };
   }
 
-  /** The memory that records since the last call lie in: theirs until it is recycled. */
   takeChunks(): readonly Buffer[] {
-    return this.#writer.takeChunks();
+    return this.#writer.memory.takeChunks();
   }
 
   recycle(chunks: readonly Buffer[]): void {
-    this.#writer.recycle(chunks);
+    this.#writer.memory.recycle(chunks);
   }
 
-  /** Makes a form of the trace that advice was asked for last, as it was settled. */
   learn(pattern: Pattern): void {
     const spans = pattern.spans.map((span) => redactName(span, this.#options.isSecret));
     const form = makeForm({ ...pattern, spans }, this.#tree, this.#options.isClean);
@@ -127,8 +99,7 @@ export class TraceForms {
     else this.#forms.set(this.#tree.hash, [form]);
   }
 
-  /** Compares what the form gave with what a whole settle gives of the same trace. A form that is wrong is not used again. */
-  check(formed: FormedSettlement, whole: Omit<FormedSettlement, 'writes'> & Pick<Pattern, 'writes'>): boolean {
+  check(formed: FormedSettlement, whole: FormedSettlement): boolean {
     const isRight = isSame(formed, whole);
     if (!isRight && this.#form !== undefined) {
       this.#form.isWrong = true;
@@ -216,7 +187,7 @@ export class TraceForms {
   }
 }
 
-function isSame(formed: FormedSettlement, whole: Omit<FormedSettlement, 'writes'> & Pick<Pattern, 'writes'>): boolean {
+function isSame(formed: FormedSettlement, whole: FormedSettlement): boolean {
   return (
     formed.rank === whole.rank &&
     formed.writes.length === whole.writes.length &&

@@ -1,5 +1,5 @@
+import { FormedRecord } from '../core/formed-record.ts';
 import type { RecordWrite, SettledTrace } from '../core/settlement.ts';
-import { FormedRecord } from '../enrich/formed-record.ts';
 import type { SettledBatch } from './batch.ts';
 
 /** Records by form of one batch, in the order of its traces, as threads hand them over: texts in one piece of memory, the rest in columns. */

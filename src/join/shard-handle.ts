@@ -2,7 +2,8 @@ import type { Span } from '../core/evidence.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
 import type { SettledBatch } from './batch.ts';
-import type { JoinShard, JoinStats, KnownEntry } from './shard.ts';
+import type { JoinStats } from './join-stats.ts';
+import type { JoinShard, KnownEntry } from './shard.ts';
 
 /**
  * A JoinShard as the rest of the process sees it, on this thread or on another. Calls are worked off in order; what returns

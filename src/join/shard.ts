@@ -1,8 +1,8 @@
 import { assert } from '../core/assert.ts';
 import type { CoverageNote, Observe } from '../core/coverage.ts';
 import type { Examine, Span } from '../core/evidence.ts';
-import type { BySignal, FreshCounts, Settle, SettledTrace, SettleSteps } from '../core/settlement.ts';
-import type { TraceForms } from '../enrich/trace-forms.ts';
+import type { Forms } from '../core/forms.ts';
+import type { FreshCounts, Settle, SettledTrace, SettleSteps } from '../core/settlement.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import { eachPlace, type JournalEntry, type JournalHead, type JournalPosition } from '../wal/settle-journal.ts';
@@ -12,11 +12,12 @@ import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
 import { EvidenceReader, newFound } from './evidence-reader.ts';
 import { type HugeDue, HugeQueue } from './huge-queue.ts';
 import { HugeSettle } from './huge-settle.ts';
+import type { JoinStats } from './join-stats.ts';
 import type { JoinSettings } from './settings.ts';
 import { SettledTraces } from './settled-traces.ts';
 import { TraceJoin } from './trace-join.ts';
 import { type DueTrace, type SettledGroup, type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
-import type { Piece, SegmentCount } from './trace-table.ts';
+import type { Piece } from './trace-table.ts';
 import { since, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
 
@@ -27,7 +28,7 @@ export interface JoinShardOptions extends EvidenceIndexOptions {
   readonly settleSteps: SettleSteps;
   readonly examine: Examine;
   /** What is known of traces that say the same. */
-  readonly forms?: TraceForms;
+  readonly forms?: Forms;
   /** What the fresh evidence of each settle says of coverage; without it nothing is noted. */
   readonly observe?: Observe;
   /** Without waiting; throws when the frame is gone or damaged. */
@@ -41,31 +42,6 @@ export interface KnownEntry {
   readonly namespace: string;
   readonly traceId: string;
   readonly position: JournalPosition;
-}
-
-/** Numbers of one shard. Traces are open while they have evidence that is not stored. */
-export interface JoinStats {
-  /** Until the replay is over the index does not know all that is in the write-ahead log. */
-  readonly isReplaying: boolean;
-  readonly tracesOpen: number;
-  /** Stored traces that late evidence can join. */
-  readonly tracesStored: number;
-  readonly evidencePending: number;
-  readonly pendingBySignal: BySignal<number>;
-  /** Epoch milliseconds at which the oldest evidence not stored yet was received. */
-  readonly oldestPendingMs: number | undefined;
-  readonly indexBytes: number;
-  readonly indexBytesMax: number;
-  /** Log records that name no trace and are no access, by segment: they count as context and are not kept. */
-  readonly ignored: ReadonlyMap<number, number>;
-  /** Pieces that a replay brought back as not stored yet. */
-  readonly replayed: number;
-  /** The oldest segment of which something is not stored or set aside yet. */
-  readonly unfinishedFrom: number | undefined;
-  /** By segment number; a segment that is not there has no evidence that is not stored. */
-  readonly segments: ReadonlyMap<number, Readonly<SegmentCount>>;
-  /** Epoch milliseconds: of traces settled last before this nothing is known any more, for want of memory. */
-  readonly knownSinceMs: number | undefined;
 }
 
 /** What of the index is for stored traces; the rest is for open ones. */

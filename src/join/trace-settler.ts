@@ -1,10 +1,10 @@
 import { msToNs } from '../core/clock.ts';
 import type { CoverageNote, Observe } from '../core/coverage.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
+import type { FormedSettlement, Forms } from '../core/forms.ts';
 import type { SettleReason } from '../core/record.ts';
 import type { BySignal, EvidenceCounts, FreshCounts, Settle, SettledTrace, Settlement } from '../core/settlement.ts';
 import { SpanColumns } from '../core/span-columns.ts';
-import type { FormedSettlement, TraceForms } from '../enrich/trace-forms.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import { type EvidencePlace, eachPlace, type JournalEntry } from '../wal/settle-journal.ts';
 import { countFresh, horizonOf, NO_COUNTS, type SetAside, type StampedTrace, stampTrace } from './batch.ts';
@@ -17,7 +17,7 @@ export interface TraceSettlerOptions {
   readonly observe?: Observe;
   readonly reader: EvidenceReader;
   /** What is known of traces that say the same; without it each is settled by itself. */
-  readonly forms?: TraceForms;
+  readonly forms?: Forms;
 }
 
 /** One trace that is due. */

@@ -15,42 +15,12 @@ import {
   seedOf,
   trustOf,
 } from './span-contents.ts';
+import { EVENT, LOG, SPAN, STATUS } from './tags.ts';
 import { EMPTY_VALUE, ValueReader } from './value.ts';
-import { SPAN_ID_BYTES, TRACE_ID_BYTES, WIRE, WireError } from './wire.ts';
+import { SPAN_ID_BYTES, TRACE_ID_BYTES, WireError } from './wire.ts';
 
 export { compileKeys, type KeySet } from './key-set.ts';
 export { SpanContents } from './span-contents.ts';
-
-const { varint, fixed64, fixed32, delimited } = WIRE;
-
-/** Tags of opentelemetry-proto 1.x. */
-const SPAN = {
-  traceId: (1 << 3) | delimited,
-  spanId: (2 << 3) | delimited,
-  traceState: (3 << 3) | delimited,
-  parentSpanId: (4 << 3) | delimited,
-  name: (5 << 3) | delimited,
-  kind: (6 << 3) | varint,
-  start: (7 << 3) | fixed64,
-  end: (8 << 3) | fixed64,
-  attributes: (9 << 3) | delimited,
-  events: (11 << 3) | delimited,
-  status: (15 << 3) | delimited,
-  flags: (16 << 3) | fixed32,
-} as const;
-const EVENT = { time: (1 << 3) | fixed64, name: (2 << 3) | delimited, attributes: (3 << 3) | delimited } as const;
-const STATUS = { message: (2 << 3) | delimited, code: (3 << 3) | varint } as const;
-const LOG = {
-  time: (1 << 3) | fixed64,
-  severityNumber: (2 << 3) | varint,
-  severityText: (3 << 3) | delimited,
-  body: (5 << 3) | delimited,
-  attributes: (6 << 3) | delimited,
-  traceId: (9 << 3) | delimited,
-  spanId: (10 << 3) | delimited,
-  observed: (11 << 3) | fixed64,
-  eventName: (12 << 3) | delimited,
-} as const;
 
 /** Evidence while it is being read. */
 type Draft<T> = { -readonly [Key in keyof T]: T[Key] } & { attributes: Map<string, AttributeValue> };

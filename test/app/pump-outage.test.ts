@@ -5,7 +5,7 @@ import { systemClock } from '../../src/core/clock.ts';
 import { AppError } from '../../src/core/errors.ts';
 import { Counters } from '../../src/core/metrics.ts';
 import type { SettledBatch } from '../../src/join/batch.ts';
-import type { JoinStats } from '../../src/join/shard.ts';
+import type { JoinStats } from '../../src/join/join-stats.ts';
 import type { ShardHandle } from '../../src/join/shard-handle.ts';
 import type { SegmentInfo } from '../../src/wal/segment-log.ts';
 import { entryOf } from '../fixtures/journal.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { dropStored } from '../../src/app/pump-segments.ts';
 import { Counters } from '../../src/core/metrics.ts';
-import type { JoinStats } from '../../src/join/shard.ts';
+import type { JoinStats } from '../../src/join/join-stats.ts';
 import type { ShardHandle } from '../../src/join/shard-handle.ts';
 import type { DiskSpaceStatus } from '../../src/wal/disk-space.ts';
 import { FOLDER, frameOf, openWal } from '../wal/helpers.ts';

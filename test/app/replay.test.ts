@@ -3,7 +3,7 @@ import { replayInto } from '../../src/app/replay.ts';
 import { Sums } from '../../src/app/sums.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { Counters } from '../../src/core/metrics.ts';
-import type { JoinStats } from '../../src/join/shard.ts';
+import type { JoinStats } from '../../src/join/join-stats.ts';
 import type { ShardHandle } from '../../src/join/shard-handle.ts';
 import type { SettleJournal } from '../../src/wal/settle-journal.ts';
 import { entryOf } from '../fixtures/journal.ts';

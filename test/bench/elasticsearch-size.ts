@@ -14,7 +14,7 @@ import { DEFAULT_ACCESS_SETTINGS } from '../../src/access/settings.ts';
 import type { Span } from '../../src/core/evidence.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';
 import { createSettle } from '../../src/enrich/settle.ts';
-import { documentText } from '../../src/store/document.ts';
+import { documentText } from '../../src/core/document.ts';
 import { openElasticsearchStore } from '../../src/store/elasticsearch/store.ts';
 import { type Plain, span } from '../enrich/evidence.ts';
 import { type ElasticsearchVersion, startElasticsearch } from '../setup/elasticsearch.ts';

@@ -2,11 +2,11 @@ import { describe, expect, it } from 'vitest';
 import { createSettling } from '../../src/app/settling.ts';
 import { joinSettings } from '../../src/app/shards.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
+import { documentText } from '../../src/core/document.ts';
 import type { FrameNote } from '../../src/core/evidence.ts';
 import type { SettledBatch } from '../../src/join/batch.ts';
 import { BatchPacker, BatchUnpacker } from '../../src/join/batch-crossing.ts';
 import { JoinShard } from '../../src/join/shard.ts';
-import { documentText } from '../../src/store/document.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
 import { delimited, keyValues, spanMessage } from '../otlp/encode.ts';
 

@@ -2,7 +2,7 @@ import type { Field, FieldValue } from '../../core/fields.ts';
 import type { AuditRecord } from '../../core/record.ts';
 import type { RecordWrite } from '../../core/settlement.ts';
 import { ipKey, letterLine } from '../../query/text.ts';
-import { documentText } from '../document.ts';
+import { documentText } from '../../core/document.ts';
 import { isLate, LATE_NAMES, type LateValues, lateValuesOf, readLateValues, valueAt } from './late-values.ts';
 import { BARE_FIELDS, COLUMN_FIELDS, sqlType } from './schema.ts';
 import { BIGINT_MAX } from './sql.ts';

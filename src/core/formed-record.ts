@@ -1,6 +1,6 @@
-import type { AuditRecord } from '../core/record.ts';
-import type { RecordWrite } from '../core/settlement.ts';
-import { documentText } from '../store/document.ts';
+import { documentText } from './document.ts';
+import type { AuditRecord } from './record.ts';
+import type { RecordWrite } from './settlement.ts';
 
 /** What a formed record is made of, apart from its text. */
 export interface FormedParts {

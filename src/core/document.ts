@@ -1,4 +1,4 @@
-import type { AuditRecord } from '../core/record.ts';
+import type { AuditRecord } from './record.ts';
 
 /**
  * The JSON text of a record as stores keep it. Half a surrogate pair (a text that was cut, or a sender's escape) has no
