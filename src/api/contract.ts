@@ -89,6 +89,7 @@ export const quarantineDropQuery = z.strictObject({
 
 export const reconcileQuery = z.strictObject({
   restore: flag.describe('true settles the traces of what is missing again, and looks once more'),
+  namespace: selection.namespace,
 });
 
 /** Something that was acknowledged and could be neither stored nor read. */

@@ -7,10 +7,16 @@ import { reconcileQuery } from './contract.ts';
 import type { ReconcileEvent } from './reconcile-contract.ts';
 import { checkParameters } from './selection.ts';
 
+export interface ReconcileOptions {
+  readonly restore: boolean;
+  /** Only what is of this namespace, in the journal and in the store. */
+  readonly namespace?: string | undefined;
+}
+
 /** Compares the store with what is known to be stored. */
 export interface ReconcileDesk {
   /** Waits for `emit` after each event. Throws AppError `unavailable` when it cannot begin now. */
-  run(options: { readonly restore: boolean }, emit: (event: ReconcileEvent) => Promise<void>): Promise<void>;
+  run(options: ReconcileOptions, emit: (event: ReconcileEvent) => Promise<void>): Promise<void>;
 }
 
 export function addReconcileRoute(

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ReconcileDesk } from '../api/reconcile.ts';
+import type { ReconcileDesk, ReconcileOptions } from '../api/reconcile.ts';
 import type { ReconcileDifference, ReconcileSummary } from '../api/reconcile-contract.ts';
 import { type Clock, formatTimestamp, msToNs, nsToMs } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
@@ -68,7 +68,7 @@ export function createReconcileDesk(parts: ReconcileParts): ReconcileDesk {
       if (isRunning) throw new AppError('unavailable', 'it is being reconciled already; try again when that is over');
       isRunning = true;
       try {
-        await new Reconciliation(parts, emit).run(options.restore);
+        await new Reconciliation(parts, options, emit).run();
       } finally {
         isRunning = false;
       }
@@ -78,6 +78,9 @@ export function createReconcileDesk(parts: ReconcileParts): ReconcileDesk {
 
 class Reconciliation {
   readonly #parts: ReconcileParts;
+  readonly #isRestoring: boolean;
+  /** Empty: all namespaces. */
+  readonly #scope: { readonly namespace?: string };
   readonly #emit: Emit;
   /** Records that wait in quarantine, or were dropped there: nobody expects them in the store. */
   readonly #setAside = new Set<string>();
@@ -94,17 +97,19 @@ class Reconciliation {
     damaged_bytes: 0,
   };
 
-  constructor(parts: ReconcileParts, emit: Emit) {
+  constructor(parts: ReconcileParts, { restore, namespace }: ReconcileOptions, emit: Emit) {
     this.#parts = parts;
+    this.#isRestoring = restore;
+    this.#scope = namespace === undefined ? {} : { namespace };
     this.#emit = emit;
   }
 
-  async run(isRestoring: boolean): Promise<void> {
+  async run(): Promise<void> {
     const { clock } = this.#parts;
     const startMs = clock.nowMs();
     for (const stage of ['open', 'resolved'] as const) await this.#readQuarantine(stage === 'open');
-    const minutes = await this.#compare(isRestoring);
-    if (isRestoring) await this.#awaitRestored(0);
+    const minutes = await this.#compare();
+    if (this.#isRestoring) await this.#awaitRestored(0);
     const fromMs = await this.#knownSinceMs();
     await this.#findUnknown(minutes, fromMs, startMs);
     const counts = this.#counts;
@@ -128,7 +133,7 @@ class Reconciliation {
   }
 
   /** Compares every record of the newest entry of each trace. Returns how many records begin in each minute. */
-  async #compare(isRestoring: boolean): Promise<Map<number, number>> {
+  async #compare(): Promise<Map<number, number>> {
     const minutes = new Map<number, number>();
     let waiting: { entry: JournalEntry; position: JournalPosition }[] = [];
     const work = async () => {
@@ -142,15 +147,19 @@ class Reconciliation {
         }
       }
       const lost = await this.#compareEntries(current);
-      if (isRestoring) await this.#restore(lost);
+      if (this.#isRestoring) await this.#restore(lost);
     };
     const visit = (entry: JournalEntry, position: JournalPosition) => {
-      if (entry.records.length > 0) waiting.push({ entry, position });
+      if (entry.records.length > 0 && this.#isAsked(entry)) waiting.push({ entry, position });
       return waiting.length >= ENTRIES_AT_ONCE ? work() : undefined;
     };
     this.#counts.damaged_bytes = await this.#parts.journal.visit(visit);
     await work();
     return minutes;
+  }
+
+  #isAsked({ namespace }: JournalEntry): boolean {
+    return this.#scope.namespace === undefined || this.#scope.namespace === namespace;
   }
 
   /** Those that no later settle has taken the place of. */
@@ -249,7 +258,8 @@ class Reconciliation {
     for (const window of windows(minutes, fromMs, toMs)) {
       const range = { fromNs: msToNs(window.fromMs), toNs: msToNs(window.toMs) };
       const known = await this.#idsBetween(range.fromNs, range.toNs, window.records);
-      for await (const record of this.#parts.store.iterate({ query: EVERYTHING, inner: true, ...range })) {
+      const selection = { query: EVERYTHING, inner: true, ...range, ...this.#scope };
+      for await (const record of this.#parts.store.iterate(selection)) {
         seen++;
         if (seen % 1000 === 0)
           await this.#emit({ type: 'progress', step: 'looking for unknown records', records: seen });
@@ -274,8 +284,9 @@ class Reconciliation {
 
   async #idsBetween(fromNs: bigint, toNs: bigint, expected: number): Promise<KnownIds> {
     const ids = new KnownIds(expected);
-    await this.#parts.journal.visit(({ records }) => {
-      for (const { id, timestampNs } of records) if (timestampNs >= fromNs && timestampNs < toNs) ids.add(id);
+    await this.#parts.journal.visit((entry) => {
+      if (!this.#isAsked(entry)) return;
+      for (const { id, timestampNs } of entry.records) if (timestampNs >= fromNs && timestampNs < toNs) ids.add(id);
     });
     return ids;
   }

@@ -20,6 +20,7 @@ export function addReconcileCommand(program: Command, terminal: Terminal): void 
       '--restore',
       'settle the traces of what is missing again, as far as their evidence is held, and look once more',
     )
+    .option('--namespace <name>', 'only this namespace')
     .option('--json', 'one JSON document an event')
     .addHelpText(
       'after',
@@ -28,12 +29,13 @@ Kinds of differences:
   missing  ${MEANINGS.missing}
   older    ${MEANINGS.older}
   unknown  ${MEANINGS.unknown}; listed, never removed.
-           With several Spantrails over one store, what the others wrote is unknown to each.
+           With several Spantrails over one store, what the others wrote is unknown to each:
+           name the --namespace that is this one's alone.
 
 Exit codes: 0 no difference (left), 1 differences, 5 it could not be found out.`,
     )
-    .action(async (options: Connection & { restore?: boolean }) => {
-      const parameters = { restore: options.restore ? 'true' : undefined };
+    .action(async (options: Connection & { restore?: boolean; namespace?: string }) => {
+      const parameters = { restore: options.restore ? 'true' : undefined, namespace: options.namespace };
       const stream = await connect(options, terminal).open('/api/v1/reconcile', parameters, undefined, 'POST');
       let summary: ReconcileSummary | undefined;
       for await (const event of events(stream)) {

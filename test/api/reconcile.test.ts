@@ -22,10 +22,10 @@ describe('reconcile over HTTP', () => {
     const warnings: Error[] = [];
     const note = (warning: Error) => void warnings.push(warning);
     process.on('warning', note);
-    const response = await ask(async ({ restore }, emit) => {
-      expect(restore).toBe(true);
+    const response = await ask(async (options, emit) => {
+      expect(options).toEqual({ restore: true, namespace: 'shop' });
       for (let records = 0; records < 30_000; records++) await emit(progress(records));
-    }, '?restore=true');
+    }, '?restore=true&namespace=shop');
     expect([response.status, response.headers.get('content-type')]).toEqual([200, 'application/x-ndjson']);
     const lines = (await response.text()).trimEnd().split('\n');
     expect(lines.map((line) => (JSON.parse(line) as { records: number }).records)).toEqual([...lines.keys()]);

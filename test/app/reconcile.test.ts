@@ -67,7 +67,7 @@ function note(world: World, trace: number, more: Partial<JournalEntry>): void {
   world.journal.push({ entry: entryOf({ ...base, ...more }), position });
 }
 
-async function reconcile(world: World, restore = false, store: Store = world.store) {
+async function reconcile(world: World, restore = false, store: Store = world.store, namespace?: string) {
   const events: ReconcileEvent[] = [];
   const newest = new Map(world.journal.map(({ entry, position }) => [entry.traceId, position.offset]));
   const desk = createReconcileDesk({
@@ -106,7 +106,7 @@ async function reconcile(world: World, restore = false, store: Store = world.sto
     isReplaying: () => world.isReplaying,
     wake: () => undefined,
   });
-  await desk.run({ restore }, async (event) => void events.push(event));
+  await desk.run({ restore, namespace }, async (event) => void events.push(event));
   const summary = events.at(-1);
   const found = events.flatMap((event) => (event.type === 'difference' ? [`${event.kind} ${event.id}`] : []));
   const unrestored = events.flatMap((event) => (event.type === 'unrestored' ? [`${event.id}: ${event.reason}`] : []));
@@ -187,6 +187,19 @@ describe('a reconciliation', () => {
     const { summary, found } = await reconcile(world, false, store);
     expect(found).toEqual(['missing 2/0']);
     expect(summary).toMatchObject({ missing: 1, quarantined: 2, superseded_missing: 1, unknown: 0, left: 1 });
+  });
+
+  it('looks at one namespace alone when it is named, whoever else writes to the store', async () => {
+    const world = await agree(4);
+    note(world, 1, { namespace: 'other' });
+    const store = await storeOf(4, (write) => (write.id === '1/0' || write.id === '2/1' ? undefined : write));
+    // Of another instance: no journal entry here names it.
+    await store.write(writesOf(77).map((write) => ({ ...write, namespace: 'theirs' })));
+    const inNamespace = async (...words: string[]) => (await reconcile(world, false, store, ...words)).found;
+    expect(await inNamespace()).toEqual(['missing 1/0', 'missing 2/1', 'unknown 77/0', 'unknown 77/1']);
+    expect(await inNamespace('default')).toEqual(['missing 2/1']);
+    expect(await inNamespace('other')).toEqual(['missing 1/0']);
+    expect(await inNamespace('theirs')).toEqual(['unknown 77/0', 'unknown 77/1']);
   });
 
   it('does not judge ranks of settles that lacked evidence', async () => {

@@ -17,8 +17,11 @@ vi.setConfig({ testTimeout: 400_000 });
 
 let folder: string;
 let running: RunningProcess | undefined;
+/** Other tests write to the same Elasticsearch meanwhile, and what they write is unknown here. */
+let scope: readonly string[] = [];
 
 beforeEach(() => {
+  scope = [];
   folder = mkdtempSync(join(tmpdir(), 'spantrail-reconcile-'));
 });
 afterEach(async () => {
@@ -56,7 +59,7 @@ function parsed<T>(out: string): T[] {
 }
 
 async function reconcile(server: RunningProcess, ...words: string[]) {
-  const { code, out, err } = await run(server, 'reconcile', '--json', ...words);
+  const { code, out, err } = await run(server, 'reconcile', '--json', ...scope, ...words);
   const events = parsed<ReconcileEvent>(out);
   const summary = events.find((event): event is ReconcileSummary => event.type === 'summary');
   if (!summary) throw new Error(`no summary: ${out} ${err}`);
@@ -130,7 +133,7 @@ async function expectReconciled(
   });
   expect(await idsOf(again)).toHaveLength(before.length - 7 + 1);
 
-  const text = await run(again, 'reconcile');
+  const text = await run(again, 'reconcile', ...scope);
   expect(text).toMatchObject({
     code: 1,
     err: expect.stringMatching(/7 missing, 1 older, 1 unknown since 2.*\n.*--restore/),
@@ -179,9 +182,19 @@ describe('reconcile', () => {
   const elasticsearch = inject('elasticsearch')['9.5.0'];
   const namespace = `reconcile${Date.now()}`;
 
+  /** What another Spantrail over the same cluster writes, in its own namespace. */
+  async function writeAsAnother(client: Client, record: AuditRecord | undefined): Promise<void> {
+    const id = 'e'.repeat(32);
+    const data_stream = { namespace: `${namespace}other` };
+    const document = { ...record, event: { ...record?.event, id }, data_stream };
+    const day = record?.['@timestamp'].slice(0, 10).replaceAll('-', '.');
+    await client.index({ index: `spantrail-audit-${namespace}other-${day}`, id, document, refresh: true });
+  }
+
   it.skipIf('skipped' in elasticsearch)('names exactly what Elasticsearch lost, and restores it', async () => {
     const url = 'url' in elasticsearch ? elasticsearch.url : '';
     const environment = { SPANTRAIL_NAMESPACE: namespace };
+    scope = ['--namespace', namespace];
     const server = await start(['--elasticsearch-url', url], environment);
     const traces = await fill(server, 12);
     const client = new Client({ nodes: [url] });
@@ -217,6 +230,7 @@ describe('reconcile', () => {
           await client.index({ index, id: forged, document, version: 1, version_type: 'external_gte' });
         },
       });
+      await writeAsAnother(client, (await server.search(''))[0]);
       await client.indices.refresh({ index: `${index}-*` });
       return server;
     });
@@ -227,6 +241,7 @@ describe('reconcile', () => {
     const url = 'url' in elasticsearch ? elasticsearch.url : '';
     const index = `spantrail-audit-${namespace}spoilt`;
     const client = new Client({ nodes: [url] });
+    scope = ['--namespace', `${namespace}spoilt`];
     const server = await start(['--elasticsearch-url', url], { SPANTRAIL_NAMESPACE: `${namespace}spoilt` });
     await client.indices.putIndexTemplate({
       name: `${index}-foreign`,
