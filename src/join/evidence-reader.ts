@@ -52,8 +52,9 @@ export class EvidenceReader {
   readonly #contents = new SpanContents();
   readonly #raw = new RawSpans();
   readonly #traceIdBytes = new Uint8Array(TRACE_ID_BYTES);
-  /** Spans of the trace in the columns that had to be decoded, by place. */
+  /** Spans of the trace in the columns that had to be decoded, by the piece's place among those of the trace. */
   readonly #decoded: (Span | undefined)[] = [];
+  #decodedOf: readonly Piece[] = [];
   readonly #open = new Map<number, OpenFrame>();
   #cachedBytes = 0;
 
@@ -73,13 +74,15 @@ export class EvidenceReader {
    */
   read(pieces: readonly Piece[], found: FoundEvidence, whose: Whose): Unreadable[] {
     const unreadable: Unreadable[] = [];
-    for (const piece of pieces) {
+    const decoded = pieces === this.#decodedOf ? this.#decoded : [];
+    for (let at = 0; at < pieces.length; at++) {
+      const piece = pieces[at] as Piece;
       try {
         if (piece.isLog) {
           found.logs.push(this.#log(piece, whose));
           found.logPieces.push(piece);
         } else {
-          found.spans.push(this.#span(piece, whose));
+          found.spans.push(decoded[at] ?? this.#span(piece, whose));
           found.spanPieces.push(piece);
         }
       } catch (thrown) {
@@ -87,6 +90,8 @@ export class EvidenceReader {
         unreadable.push({ piece, thrown });
       }
     }
+    this.#decodedOf = [];
+    this.#decoded.length = 0;
     return unreadable;
   }
 
@@ -97,6 +102,7 @@ export class EvidenceReader {
   columns(pieces: readonly Piece[], columns: SpanColumns, whose: Whose): boolean {
     columns.count = 0;
     this.#decoded.length = 0;
+    this.#decodedOf = pieces;
     if (pieces.length > COLUMN_SPANS_MAX) return false;
     for (const piece of pieces) {
       if (piece.isLog || !this.#column(piece, columns, whose)) return false;

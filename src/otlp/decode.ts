@@ -143,7 +143,7 @@ export class PayloadReader {
     this.#values.cursor.position = itemStart;
     while (this.#values.cursor.position < end) this.#spanField(span, end);
     if (this.#unreadable > 0) span.unreadable = this.#unreadable;
-    else if (isKeyed) {
+    else if (isKeyed && this.#contents?.isSeen()) {
       const { name, kind, attributes, events, statusCode, statusMessage, resource, scope: of } = span;
       const number = numberContent();
       const content = { name, kind, attributes, events, statusCode, statusMessage, resource, scope: of, number };

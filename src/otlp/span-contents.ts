@@ -33,6 +33,9 @@ const KEPT_BYTES_MAX = 4 * 1024 * 1024;
 const HEADS_MAX = 1024;
 const HEAD_BYTES_MAX = 16_384;
 
+/** A power of two: keys of which it is known that a span had them; what is said again is said again soon. */
+const SEEN = 32_768;
+
 /** Start, end and field of each part. */
 const WORDS_A_PART = 3;
 
@@ -58,6 +61,8 @@ export class SpanContents {
   #keptBytes = 0;
   #turn = 0;
   readonly #heads = new Map<string, Resource | Scope>();
+  /** Hashes of keys that were looked for and not found. */
+  readonly #seen = new Int32Array(SEEN);
   /** The key that is being put together. */
   readonly #words = new Int32Array(PARTS_MAX * WORDS_A_PART);
   #count = 0;
@@ -129,6 +134,17 @@ export class SpanContents {
       offset += length;
     }
     return true;
+  }
+
+  /**
+   * Was the key that was looked for last looked for before? Most of what is said for the first time is never said again, and keeping
+   * it costs more than reading it does. Two keys of one hash only make one that is kept too soon.
+   */
+  isSeen(): boolean {
+    const slot = (this.#hash >>> 4) & (SEEN - 1);
+    if (this.#seen[slot] === this.#hash) return true;
+    this.#seen[slot] = this.#hash;
+    return false;
   }
 
   /** Keeps what the span says whose key was looked for last. */

@@ -31,6 +31,12 @@ function read(
   return found;
 }
 
+/** The first time it only leaves a trace of itself; what it says the second time is kept. */
+function readAgain(...given: Parameters<typeof read>): Span {
+  expect(read(...given).content).toBeUndefined();
+  return read(...given);
+}
+
 const OTHER_ID = 'd4'.repeat(8);
 
 describe('contents of spans', () => {
@@ -41,7 +47,7 @@ describe('contents of spans', () => {
     ['where it came from', {}, { peer: '10.9.9.9', sender: 'http', receivedNs: 9n, namespace: 'other' }],
   ])('are one object where only %s differ', (_what, span, note) => {
     const contents = new SpanContents();
-    const first = read(contents, {});
+    const first = readAgain(contents, {});
     const second = read(contents, span, note);
     expect(first.content).toBeDefined();
     expect(second.content).toBe(first.content);
@@ -61,7 +67,8 @@ describe('contents of spans', () => {
     ['the resource', {}, {}, { ...RESOURCE, 'user.id': 'someone' }],
   ])('are two where %s differs', (_what, span, note, resource) => {
     const contents = new SpanContents();
-    const first = read(contents, {});
+    const first = readAgain(contents, {});
+    read(contents, span, note, resource);
     const second = read(contents, span, note, resource);
     expect(second.content).toBeDefined();
     expect(second.content).not.toBe(first.content);
@@ -74,15 +81,16 @@ describe('contents of spans', () => {
     ['that are large', { attributes: { 'user.id': 'x'.repeat(5000) } }],
   ])('are not looked for in spans %s', (_what, span, note) => {
     const contents = new SpanContents();
-    expect(read(contents, span, note).content).toBeUndefined();
-    expect(read(contents, span, note).content).toBeUndefined();
+    expect(readAgain(contents, span, note).content).toBeUndefined();
   });
 
   it('are kept within bounds and stay right when others take their place', () => {
     const contents = new SpanContents();
     for (let index = 0; index < 2_500; index++) {
       const route = `/${index}/${'r'.repeat(1_900)}`;
-      expect(read(contents, { attributes: { 'http.route': route } }).attributes.get('http.route')).toBe(route);
+      for (let time = 0; time < 3; time++) {
+        expect(read(contents, { attributes: { 'http.route': route } }).attributes.get('http.route')).toBe(route);
+      }
     }
   });
 });
@@ -96,7 +104,7 @@ describe('what is remembered by content', () => {
       return { route: `${rules.prefix}${span.attributes.get('http.route')}`, list: [{ deep: 1 }] };
     });
     const rules = { prefix: 'r:' };
-    const first = compute(read(contents, {}), rules);
+    const first = compute(readAgain(contents, {}), rules);
     expect(compute(read(contents, { spanId: OTHER_ID }), rules)).toBe(first);
     expect(asked).toBe(1);
     expect(compute(read(contents, {}), { prefix: 's:' }).route).toBe('s:/a');
