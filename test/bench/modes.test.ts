@@ -9,6 +9,9 @@ import { SHAPE_NAMES } from './shapes.ts';
 import { startSpantrail } from './spantrail.ts';
 import { buildTraffic } from './workload.ts';
 
+/** Costs even a Collector that does nothing several hundredths of a second, the unit in which Linux counts CPU time. */
+const PAIR_SPANS = 16_384;
+
 /** Each way of measuring once with next to no load: that it comes to an end and finds what it must find, not how fast. */
 const bench = async (...words: string[]) => {
   const printed = await runProgram(process.execPath, [join(import.meta.dirname, 'bench.ts'), ...words]);
@@ -42,17 +45,17 @@ describe.skipIf('skipped' in inject('collector'))('pairs', () => {
       '--pairs',
       '1',
       '--spans',
-      '1024',
+      String(PAIR_SPANS),
       '--pipelines',
       'nop,groupbytrace',
       '--gzip',
     ];
     const rows = await bench(...words);
     expect(rows.map(({ pipeline, comparedRecords, pairs }) => [pipeline, comparedRecords, pairs.length])).toEqual([
-      ['nop', 640, 1],
-      ['groupbytrace', 640, 1],
+      ['nop', 1920, 1],
+      ['groupbytrace', 1920, 1],
     ]);
-    expect(rows.every(({ ratio }) => ratio.median > 0)).toBe(true);
+    for (const { ratio } of rows) expect(ratio.median).toBeGreaterThan(0);
   });
 });
 

@@ -137,6 +137,10 @@ async function load(receiver: Receiver, traffic: Traffic, options: PairsOptions)
   const result = await loadWith(receiver, traffic, options);
   await receiver.untilIdle();
   const cpuSeconds = receiver.cpuSeconds() - cpuBefore;
+  // Else the ratio would be 0, or no number at all.
+  if (cpuSeconds <= 0) {
+    throw new Error(`${options.spans} spans cost less than Linux counts, a hundredth of a second: load more --spans`);
+  }
   if (receiver.apiUrl && before) checkCounts(traffic, before, countsOf(await pipelineOf(receiver.apiUrl)), result);
   return {
     cpuMicrosASpan: round((cpuSeconds / result.acknowledgedSpans) * 1e6),

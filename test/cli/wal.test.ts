@@ -5,18 +5,25 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { lockDataFolder, openDataFolder } from '../../src/wal/data-folder.ts';
+import { BLOCK_HEAD_BYTES } from '../../src/wal/segment-blocks.ts';
+import { HEADER_BYTES } from '../../src/wal/segment-format.ts';
 import { SettleJournal } from '../../src/wal/settle-journal.ts';
 import { Wal } from '../../src/wal/wal.ts';
 import { frameOf, numberOf, replayed } from '../wal/helpers.ts';
 
 /** `spantrail wal` as a user runs it, on real files. */
 
+/** Three of them fit a compressed block of 1 MiB. */
+const FRAME_BYTES = 300_000;
+/** Seven of them fit: 0 to 6 in the first segment, 7 to 13 in the second, the others in the third. */
+const SEGMENT_BYTES = 7.5 * FRAME_BYTES;
+
 let folder = '';
 
 beforeEach(async () => {
   folder = await openDataFolder(await mkdtemp(join(tmpdir(), 'spantrail-cli-wal-')));
-  const wal = await Wal.open({ folder: join(folder, 'wal'), segmentBytes: 700_000 });
-  for (let number = 0; number < 20; number += 1) await wal.append(frameOf(number, 90_000));
+  const wal = await Wal.open({ folder: join(folder, 'wal'), segmentBytes: SEGMENT_BYTES });
+  for (let number = 0; number < 20; number += 1) await wal.append(frameOf(number, FRAME_BYTES));
   wal.startCompaction(1);
   while (wal.isCompacting) await new Promise(setImmediate);
   await wal.close();
@@ -66,8 +73,9 @@ describe('spantrail wal', () => {
   });
 
   it('finds damage, repairs it and says what is lost', async () => {
-    await damage('0000000001.walz', 92);
-    await damage('0000000002.wal', 300_000);
+    // In the first of three blocks, among what is compressed; and in the fourth frame.
+    await damage('0000000001.walz', HEADER_BYTES + BLOCK_HEAD_BYTES + 20);
+    await damage('0000000002.wal', 3.5 * FRAME_BYTES);
     const before = await spantrail('inspect');
     expect(before.code).toBe(1);
     expect(before.errors).toMatch(
@@ -79,16 +87,20 @@ describe('spantrail wal', () => {
     expect([repair.code, repair.errors]).toEqual([0, '']);
     expect(repair.lines).toEqual([
       expect.stringMatching(/0000000001.walz at 32: .*; kept as .*0000000001.walz.32.damaged$/),
-      expect.stringMatching(/0000000002.wal at 270\d+: .*\d bytes lost, .*; kept as .*.damaged$/),
+      expect.stringMatching(/0000000002.wal at \d+: .*\d bytes lost, .*; kept as .*.damaged$/),
       expect.stringMatching(/^2 repaired: .* cannot be read any more$/),
     ]);
+    const [, cutAt] = /0000000002.wal at (\d+)/.exec(repair.output) ?? [];
+    // Where the fourth frame begins: behind three payloads, their heads and that of the file.
+    expect(Number(cutAt)).toBeGreaterThan(3 * FRAME_BYTES);
+    expect(Number(cutAt)).toBeLessThan(3.01 * FRAME_BYTES);
     const after = await spantrail('inspect', '--json');
     expect(after.code).toBe(0);
     expect(after.lines.filter((line) => line.includes('"kept"'))).toHaveLength(2);
     expect((await spantrail('repair')).lines).toEqual(['nothing to repair']);
     const wal = await Wal.open({ folder: join(folder, 'wal') });
-    // Two frames of a block, and what stood behind the damage in the raw segment.
-    expect((await replayed(wal)).map(numberOf)).toEqual([2, 3, 4, 5, 6, 7, 8, 9, 14, 15, 16, 17, 18, 19]);
+    // Lost: the three frames of the block, and in the raw segment what is damaged and what stood behind it.
+    expect((await replayed(wal)).map(numberOf)).toEqual([3, 4, 5, 6, 7, 8, 9, 14, 15, 16, 17, 18, 19]);
     await wal.close();
   });
 
