@@ -246,12 +246,26 @@ export function readStatement(statement: string, system: string): Statement {
   return readerFor(system)(statement);
 }
 
+/** Where these are, what looks like a literal may be a part of a name, a comment or another literal. */
+const MAY_HIDE = /["`\\$[{#]|--|\/\*/;
+/** A whole number, or text without quotes in it, with nothing at its sides that could make it a part of something longer. */
+const PLAIN_LITERAL = /(?<=[\s(,=<>])(?:\d+|'[^']*')(?=[\s),;]|$)/g;
+
+/**
+ * The statement with `?` for its literals where these are plain, as they nearly always are: then it reads the same, and the same as those
+ * with other values. If each quote belongs to a plain literal, they pair up as a reader from the left would pair them.
+ */
+function withoutPlainLiterals(statement: string): string {
+  if (MAY_HIDE.test(statement)) return statement;
+  const text = statement.replace(PLAIN_LITERAL, '?');
+  return text.includes("'") ? statement : text;
+}
+
 /** Systems are few and their statements repeat. */
-const readerFor = remember(
-  (system) =>
-    remember((statement): Statement => {
-      if (KEY_VALUE.test(system)) return readCommand(statement);
-      return /^\s*[{[]/.test(statement) ? { text: redactJson(statement) } : readSql(statement, system);
-    }, 250),
-  10,
-);
+const readerFor = remember((system) => {
+  if (KEY_VALUE.test(system)) return remember(readCommand, 250);
+  const read = remember((statement): Statement => {
+    return /^\s*[{[]/.test(statement) ? { text: redactJson(statement) } : readSql(statement, system);
+  }, 250);
+  return (statement: string) => read(withoutPlainLiterals(statement));
+}, 10);

@@ -141,6 +141,57 @@ describe('readStatement', () => {
     );
   });
 
+  it('reads plain literals as it reads all others', () => {
+    const systems = fc.constantFrom('postgresql', 'mysql', 'mssql', 'oracle', 'unheard-of');
+    const piece = fc.oneof(
+      fc.constantFrom(
+        "'x'",
+        "''",
+        "'it''s'",
+        "'a, 1'",
+        "'",
+        '7',
+        '1.5',
+        '0x1f',
+        '12abc',
+        'n1',
+        'E',
+        'N',
+        'q',
+        '?',
+        '5;',
+      ),
+      fc.constantFrom(
+        ' ',
+        ',',
+        '(',
+        ')',
+        '=',
+        '<',
+        '.',
+        ':',
+        ';',
+        '\n',
+        '-',
+        '/',
+        '*',
+        '|',
+        'FROM ',
+        'SELECT ',
+        't',
+        ' AND ',
+      ),
+    );
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 24 }), systems, (pieces, system) => {
+        const statement = `SELECT a FROM t WHERE ${pieces.join('')}`;
+        // With a comment anywhere each token is looked at.
+        expect(readStatement(statement, system)).toEqual(readStatement(`${statement} /* */`, system));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
   it('takes any text', () => {
     fc.assert(
       fc.property(
