@@ -6,14 +6,29 @@ import { PATH_STEPS_MAX } from '../core/limits.ts';
 import type { AuditRecord, CriticalStep, PathStep } from '../core/record.ts';
 import { type FormTree, KEY_WORDS } from './form-tree.ts';
 import { tookText } from './sentence.ts';
-import { GAP, type NoteForm, type RecordForm, type SpanForm, type TraceForm } from './trace-form.ts';
+import {
+  FIELD_AT,
+  FIELD_WORDS,
+  type Field,
+  type Need,
+  type NoteForm,
+  type OddGap,
+  type OddKind,
+  type RecordForm,
+  SPAN_WORDS,
+  type SpanForm,
+  TRACE_FIELDS,
+  type TraceForm,
+} from './trace-form.ts';
 import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
 import { placeOf, serviceName } from './where.ts';
 
 const NO_BYTES = new Uint8Array(0);
 
-/** Room in gaps. Numbers are whole nanoseconds, at most 2^53 and perhaps negative. */
-const WIDTH = { time: 30, number: 17, spanId: 16, traceId: 32, recordId: 32, took: 24, reason: 17, skew: 22 } as const;
+/** Bytes of a word: fields begin and end at one. */
+const WORD = 4;
+/** Of numbers, of ids inside of a text, and of what says that a step's time was corrected. */
+const WIDTH = { number: 17, spanId: 16, traceId: 32, skew: 22 } as const;
 
 /** A text that is longer may have been cut. */
 const MESSAGE_CHARS_MAX = 4000;
@@ -64,12 +79,14 @@ function formOf(
   const hasOneClock = clocks.size === 1 && !clocks.has('');
   const work = workOf(records);
   const indexOfRecord = new Map(records.map(({ event, span }) => [event.id, need(tree.indexOf.get(span?.id ?? ''))]));
+  const needs = new Map<number, Need>();
   return {
     key: order.key.slice(0, order.count * KEY_WORDS),
     records: records.map((record) => {
       check(isClean(record) && isUsual(record));
-      return new RecordMaker({ record, tree, indexOfRecord, hasOneClock, work }).make();
+      return new RecordMaker({ record, tree, indexOfRecord, hasOneClock, work, needs }).make();
     }),
+    needs: [...needs.values()],
     spans: tree.spans.map((span) => spanForm(span, work)),
     // With spans that keep no payload alive, and the times of the trace at hand.
     tree: {
@@ -150,6 +167,8 @@ interface RecordSource {
   readonly indexOfRecord: ReadonlyMap<string, number>;
   readonly hasOneClock: boolean;
   readonly work: ReadonlyMap<string, string>;
+  /** Fields that were asked for, by where they lie. */
+  readonly needs: Map<number, Need>;
 }
 
 /** Writes one record with its gaps. */
@@ -158,10 +177,8 @@ class RecordMaker {
   readonly #index: number;
   readonly #parts: Buffer[] = [];
   #size = 0;
-  readonly #gaps: number[] = [];
-  readonly #args: number[] = [];
-  readonly #at: number[] = [];
-  readonly #width: number[] = [];
+  readonly #moves: number[] = [];
+  readonly #odd: OddGap[] = [];
 
   constructor(source: RecordSource) {
     this.#source = source;
@@ -170,13 +187,12 @@ class RecordMaker {
 
   make(): RecordForm {
     this.#object(this.#source.record, RECORD_GAPS);
+    this.align(0);
     return {
       index: this.#index,
-      gaps: Uint8Array.from(this.#gaps),
-      args: Int32Array.from(this.#args),
       text: Buffer.concat(this.#parts),
-      at: Int32Array.from(this.#at),
-      width: Int32Array.from(this.#width),
+      moves: Int32Array.from(this.#moves),
+      odd: this.#odd,
     };
   }
 
@@ -186,11 +202,24 @@ class RecordMaker {
     this.#size += bytes.length;
   }
 
-  gap(gap: number, width: number, arg = this.#index): void {
-    this.#gaps.push(gap);
-    this.#args.push(arg);
-    this.#at.push(this.#size);
-    this.#width.push(width);
+  /** Spaces, so that what stands so many bytes later begins at a word. */
+  align(bytesBefore: number): void {
+    const over = (this.#size + bytesBefore) % WORD;
+    if (over > 0) this.text(' '.repeat(WORD - over));
+  }
+
+  /** A gap for a field of a span, at a word. */
+  field(field: Field, arg = this.#index): void {
+    check(this.#size % WORD === 0);
+    const of = TRACE_FIELDS.has(field) ? 0 : arg;
+    const from = of * SPAN_WORDS + FIELD_AT[field];
+    this.#source.needs.set(from, { field, arg: of });
+    this.#moves.push(from, this.#size / WORD, FIELD_WORDS[field]);
+    this.text(' '.repeat(FIELD_WORDS[field] * WORD));
+  }
+
+  odd(kind: OddKind, width: number, arg = this.#index): void {
+    this.#odd.push({ kind, arg, at: this.#size, width });
     this.text(' '.repeat(width));
   }
 
@@ -209,36 +238,42 @@ class RecordMaker {
     this.text('}');
   }
 
-  number(gap: number, arg = this.#index): void {
-    this.gap(gap, WIDTH.number, arg);
+  number(field: Field, arg = this.#index): void {
+    this.align(0);
+    this.field(field, arg);
   }
 
-  time(gap: number): void {
-    this.#quoted(gap, WIDTH.time, this.#index);
+  /** The closing quotation mark is the field's own. */
+  closed(field: Field): void {
+    this.align(1);
+    this.text('"');
+    this.field(field);
   }
 
   traceId(): void {
-    this.#quoted(GAP.traceId, WIDTH.traceId, this.#index);
+    this.#quoted('traceId', this.#index);
   }
 
   parentId(): void {
-    this.#quoted(GAP.parentId, WIDTH.spanId, this.#index);
+    this.#quoted('parentId', this.#index);
   }
 
   spanId(id: unknown): void {
-    this.#quoted(GAP.spanId, WIDTH.spanId, this.#indexOf(id));
+    this.#quoted('spanId', this.#indexOf(id));
   }
 
   recordId(id: unknown): void {
-    this.#quoted(GAP.recordId, WIDTH.recordId, need(this.#source.indexOfRecord.get(String(id))));
+    this.#quoted('recordId', need(this.#source.indexOfRecord.get(String(id))));
   }
 
   message(message: unknown): void {
     const took = tookText(this.#source.record.event.duration);
     const text = String(message);
     check(text.endsWith(took) && text.length < MESSAGE_CHARS_MAX);
-    this.text(JSON.stringify(text.slice(0, text.length - took.length)).slice(0, -1));
-    this.gap(GAP.took, WIDTH.took);
+    const head = JSON.stringify(text.slice(0, text.length - took.length)).slice(0, -1);
+    this.align(Buffer.byteLength(head));
+    this.text(head);
+    this.field('took');
   }
 
   /** Made of a template of the settings, which has the ids of trace and span in it. */
@@ -248,9 +283,9 @@ class RecordMaker {
     check(url.length < MESSAGE_CHARS_MAX);
     this.text('"');
     for (const [at, part] of url.split(need(trace?.id)).entries()) {
-      if (at > 0) this.gap(GAP.traceId, WIDTH.traceId);
+      if (at > 0) this.odd('traceId', WIDTH.traceId);
       for (const [place, text] of part.split(need(span?.id)).entries()) {
-        if (place > 0) this.gap(GAP.spanId, WIDTH.spanId);
+        if (place > 0) this.odd('spanId', WIDTH.spanId);
         this.text(JSON.stringify(text).slice(1, -1));
       }
     }
@@ -258,20 +293,19 @@ class RecordMaker {
   }
 
   reason(): void {
-    this.text('"');
-    this.gap(GAP.reason, WIDTH.reason);
+    this.closed('reason');
   }
 
   slowest(): void {
     let width = 0;
     for (const work of this.#source.work.values()) width = Math.max(width, closing(work).length);
     this.text('"');
-    this.gap(GAP.slowestWork, width);
+    this.odd('slowestWork', width);
   }
 
   criticalPath(steps: unknown): void {
     this.text('[');
-    this.gap(GAP.criticalPath, JSON.stringify(steps).length + (steps as []).length * WIDTH.number);
+    this.odd('criticalPath', JSON.stringify(steps).length + (steps as []).length * WIDTH.number);
     this.text(']');
   }
 
@@ -285,15 +319,17 @@ class RecordMaker {
       const index = this.#indexOf(span_id);
       check((tree.parent[index] ?? NONE) === at);
       const told = JSON.stringify({ ...(service !== undefined && { service }), name, kind, span_id: '' });
-      this.text(`${at === NONE ? '' : ','}${told.slice(0, -2)}`);
+      const head = `${at === NONE ? '' : ','}${told.slice(0, -2)}`;
+      this.align(Buffer.byteLength(head));
+      this.text(head);
       at = index;
-      this.gap(GAP.spanId, WIDTH.spanId, index);
+      this.field('spanId', index);
       this.text('","start_offset":');
-      this.number(GAP.stepOffset, index);
+      this.number('stepOffset', index);
       this.text(',"duration":');
-      this.number(GAP.stepDuration, index);
+      this.number('stepDuration', index);
       this.text(`,"status":"${status}"`);
-      if (!hasOneClock) this.gap(GAP.stepSkew, WIDTH.skew, index);
+      if (!hasOneClock) this.odd('stepSkew', WIDTH.skew, index);
       this.text('}');
     }
     this.text(']');
@@ -312,9 +348,10 @@ class RecordMaker {
     return need(this.#source.tree.indexOf.get(String(spanId)));
   }
 
-  #quoted(gap: number, width: number, arg: number): void {
+  #quoted(field: Field, arg: number): void {
+    this.align(1);
     this.text('"');
-    this.gap(gap, width, arg);
+    this.field(field, arg);
     this.text('"');
   }
 }
@@ -326,15 +363,15 @@ interface Gaps {
 
 /** Where ids and times stand in a record (`LATE_FIELDS`). Whatever else a record has is the same in all of its form. */
 const RECORD_GAPS: Gaps = {
-  '@timestamp': (maker) => maker.time(GAP.start),
+  '@timestamp': (maker) => maker.closed('start'),
   message: (maker, value) => maker.message(value),
   event: {
     id: (maker, value) => maker.recordId(value),
-    start: (maker) => maker.time(GAP.start),
-    end: (maker) => maker.time(GAP.end),
-    created: (maker) => maker.time(GAP.end),
-    ingested: (maker) => maker.time(GAP.ingested),
-    duration: (maker) => maker.number(GAP.duration),
+    start: (maker) => maker.closed('start'),
+    end: (maker) => maker.closed('end'),
+    created: (maker) => maker.closed('end'),
+    ingested: (maker) => maker.closed('ingested'),
+    duration: (maker) => maker.number('duration'),
   },
   trace: { id: (maker) => maker.traceId() },
   span: { id: (maker, value) => maker.spanId(value) },
@@ -343,14 +380,14 @@ const RECORD_GAPS: Gaps = {
   audit: {
     entry_id: (maker, value) => maker.recordId(value),
     trace: {
-      duration: (maker) => maker.number(GAP.traceDuration),
-      self_time: (maker) => maker.number(GAP.selfTime),
+      duration: (maker) => maker.number('traceDuration'),
+      self_time: (maker) => maker.number('selfTime'),
       critical_path: (maker, value) => maker.criticalPath(value),
       url: (maker, value) => maker.url(value),
     },
     path: (maker, value) => maker.path(value),
     db: {
-      duration: (maker) => maker.number(GAP.workDuration),
+      duration: (maker) => maker.number('workDuration'),
       slowest: (maker) => maker.slowest(),
     },
     error_origin: { span_id: (maker, value) => maker.spanId(value) },

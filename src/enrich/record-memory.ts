@@ -8,18 +8,20 @@ const NO_CHUNK: Buffer = Buffer.alloc(0);
 
 /** The memory that texts of records lie in, piece by piece; pieces that nobody looks at any more are used again. */
 export class RecordMemory {
-  /** The piece that is written into, from `end` on. */
+  /** The piece that is written into, from `end` on, which is always at a word of four bytes; and its words. */
   chunk: Buffer = NO_CHUNK;
+  words: Uint32Array = new Uint32Array(0);
   end = 0;
   /** Those that were begun since they were asked for last. */
   #used: Buffer[] = [];
   readonly #free: Buffer[] = [];
 
-  /** Sees to it that so many bytes lie behind `end`. */
+  /** Sees to it that so many bytes, whole words, lie behind `end`. */
   reserve(size: number): void {
     if (this.end + size <= this.chunk.length) return;
     const free = size <= CHUNK_BYTES ? this.#free.pop() : undefined;
     this.chunk = free ?? Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, size));
+    this.words = new Uint32Array(this.chunk.buffer);
     this.#used.push(this.chunk);
     this.end = 0;
   }

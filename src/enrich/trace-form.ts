@@ -3,45 +3,79 @@ import type { BySignal, EvidenceCounts, FreshCounts } from '../core/settlement.t
 import type { TraceTree } from './trace-tree.ts';
 
 /**
- * What stands in a gap of a record's text; its argument is a place in the tree. What varies in length is filled up with spaces, which
+ * What stands in gaps of records' texts, with how many words of four bytes it takes there; of a span, by its place in the tree. It is
+ * written once a trace and copied into each gap, which begins at a whole word. Shorter than its gap is filled up with spaces, which
  * JSON allows between its tokens: numbers before, texts behind their closing quotation mark, which is part of the gap.
  */
-export const GAP = {
+export const FIELD_WORDS = {
   /** RFC 3339. */
-  start: 0,
-  end: 1,
-  ingested: 2,
-  duration: 3,
-  recordId: 4,
-  traceId: 5,
-  spanId: 6,
-  parentId: 7,
-  traceDuration: 8,
-  selfTime: 9,
-  /** The steps of `critical_path`. */
-  criticalPath: 10,
+  start: 8,
+  end: 8,
+  ingested: 8,
+  /** Nanoseconds, at most 2^53 and perhaps negative; so are all numbers. */
+  duration: 5,
+  recordId: 8,
+  spanId: 4,
+  parentId: 4,
+  selfTime: 5,
   /** Of a step of the path: nanoseconds from the root's start, and how long it took, both on the root's clock. */
-  stepOffset: 11,
-  stepDuration: 12,
-  /** Was the step's time corrected? */
-  stepSkew: 13,
-  workDuration: 14,
-  slowestWork: 15,
+  stepOffset: 5,
+  stepDuration: 5,
+  workDuration: 5,
   /** How long it took, as the sentence ends. */
-  took: 16,
-  reason: 17,
+  took: 6,
+  traceId: 8,
+  traceDuration: 5,
+  reason: 5,
 } as const;
+
+export type Field = keyof typeof FIELD_WORDS;
+
+/** What is the trace's own lies with the first span. */
+export const TRACE_FIELDS: ReadonlySet<Field> = new Set(['traceId', 'traceDuration', 'reason']);
+
+/** Where a field lies among those of its span, in words. */
+export const FIELD_AT = offsets();
+
+/** Words of all fields of a span. */
+export const SPAN_WORDS = Object.values(FIELD_WORDS).reduce<number>((sum, words) => sum + words, 0);
+
+function offsets(): Readonly<Record<Field, number>> {
+  let at = 0;
+  const all = Object.entries(FIELD_WORDS).map(([field, words]) => {
+    at += words;
+    return [field, at - words];
+  });
+  return Object.fromEntries(all);
+}
+
+/** Gaps whose length or place is not that of a field. */
+export type OddKind = 'criticalPath' | 'slowestWork' | 'stepSkew' | 'traceId' | 'spanId';
+
+export interface OddGap {
+  readonly kind: OddKind;
+  /** A place in the tree. */
+  readonly arg: number;
+  /** Bytes of the text; gaps grow when they are too short. */
+  at: number;
+  width: number;
+}
+
+/** A field of one span that records of the form have. */
+export interface Need {
+  readonly field: Field;
+  readonly arg: number;
+}
 
 /** The text of a record with gaps. */
 export interface RecordForm {
   /** Place in the tree of the span that is the access. */
   readonly index: number;
-  readonly gaps: Uint8Array;
-  readonly args: Int32Array;
-  /** The text, with spaces in its gaps; where they begin, and how long they are. Gaps grow when they are too short. */
+  /** The text, with spaces in its gaps; whole words. */
   text: Buffer;
-  readonly at: Int32Array;
-  readonly width: Int32Array;
+  /** Three numbers a gap, in words: where the field lies, where its gap does, and how long they are. */
+  readonly moves: Int32Array;
+  readonly odd: readonly OddGap[];
 }
 
 /** What one service of the trace adds to its coverage. */
@@ -64,6 +98,8 @@ export interface SpanForm {
 export interface TraceForm {
   readonly key: Float64Array;
   readonly records: readonly RecordForm[];
+  /** What is written before the records are, each once. */
+  readonly needs: readonly Need[];
   readonly spans: readonly SpanForm[];
   /** The tree that the form was made from; its times are those of the trace at hand. */
   readonly tree: TraceTree;

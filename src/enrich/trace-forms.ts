@@ -4,6 +4,7 @@ import { documentText } from '../core/document.ts';
 import type { FrameNote } from '../core/evidence.ts';
 import type { FormAdvice, FormedAbout, FormedSettlement, Forms, Pattern } from '../core/forms.ts';
 import type { AuditRecord } from '../core/record.ts';
+import { SeenHashes } from '../core/seen-hashes.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { makeForm } from './form-maker.ts';
@@ -16,8 +17,12 @@ import type { TraceForm } from './trace-form.ts';
 /** Of the texts of all forms; what else they have takes about as much. A trace of eight spans with five records has 15 KB. */
 const FORM_BYTES_MAX = 32 * 1024 * 1024;
 
-/** Hashes of traces that were seen once, by their lowest bits: a form is made for what comes again. */
-const SEEN_SLOTS = 65_536;
+/** Hashes of traces that were seen once: a form is made for what comes again. */
+const SEEN_FORMS = 65_536;
+
+/** What no form could be made of so often, by the lowest bits of its hash, is not tried again: to try costs more than a settle. */
+const TRIES_MAX = 3;
+const REFUSED_SLOTS = 65_536;
 
 /** Names of senders that are told apart; beyond it nobody's traces get forms until all are forgotten. */
 const SENDERS_MAX = 4096;
@@ -41,7 +46,8 @@ export class TraceForms implements Forms {
   readonly #options: TraceFormsOptions;
   readonly #forms = new Map<number, TraceForm[]>();
   #bytes = 0;
-  readonly #seen = new Uint32Array(SEEN_SLOTS);
+  readonly #seen = new SeenHashes(SEEN_FORMS);
+  readonly #refused = new Uint8Array(REFUSED_SLOTS);
   readonly #tree = new FormTree();
   readonly #writer = new FormWriter();
   readonly #senders = new Map<string, number>();
@@ -62,7 +68,7 @@ export class TraceForms implements Forms {
     for (let at = 0; at < columns.count; at++) this.#senderOf[at] = this.#senderNumber(columns.notes[at] as FrameNote);
     if (!this.#tree.build(columns, this.#senderOf)) return undefined;
     const form = this.#find();
-    if (form === undefined) return this.#hasBeenSeen() ? 'learn' : undefined;
+    if (form === undefined) return this.#isToBeLearnt() ? 'learn' : undefined;
     if (form.isWrong || (horizonMs !== 0 && !form.isComplete)) return undefined;
     this.#tree.setBase();
     if (!this.#isWithinOneHour()) return undefined;
@@ -90,7 +96,11 @@ export class TraceForms implements Forms {
   learn(pattern: Pattern): void {
     const spans = pattern.spans.map((span) => redactName(span, this.#options.isSecret));
     const form = makeForm({ ...pattern, spans }, this.#tree, this.#options.isClean);
-    if (form === undefined) return;
+    if (form === undefined) {
+      const slot = this.#tree.hash & (REFUSED_SLOTS - 1);
+      this.#refused[slot] = (this.#refused[slot] as number) + 1;
+      return;
+    }
     for (const { text } of form.records) this.#bytes += text.length;
     if (this.#bytes > FORM_BYTES_MAX) this.#forget();
     this.counts.made++;
@@ -110,6 +120,7 @@ export class TraceForms implements Forms {
 
   #forget(): void {
     this.#forms.clear();
+    this.#refused.fill(0);
     this.#bytes = 0;
   }
 
@@ -145,11 +156,9 @@ export class TraceForms implements Forms {
     return undefined;
   }
 
-  #hasBeenSeen(): boolean {
-    const slot = this.#tree.hash & (SEEN_SLOTS - 1);
-    const wasSeen = this.#seen[slot] === this.#tree.hash;
-    this.#seen[slot] = this.#tree.hash;
-    return wasSeen;
+  #isToBeLearnt(): boolean {
+    const { hash } = this.#tree;
+    return (this.#refused[hash & (REFUSED_SLOTS - 1)] as number) < TRIES_MAX && this.#seen.see(hash);
   }
 
   #rank(columns: SpanColumns): bigint {

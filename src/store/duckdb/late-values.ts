@@ -4,14 +4,14 @@ import { LATE_FIELDS } from '../../core/settlement.ts';
 
 /**
  * The late fields that columns are made of, in the order in which they stand in a record's text, each with the texts to look for
- * one behind the other: the value follows the last one. A text never holds them by chance: its own quotes are escaped.
+ * one behind the other: the value follows the last one. A text never holds them by chance: its own quotes are escaped. Spaces may stand before a value.
  */
 const MARKS: readonly { readonly name: string; readonly marks: readonly string[] }[] = [
-  { name: 'message', marks: ['"message":"'] },
+  { name: 'message', marks: ['"message":', '"'] },
   { name: 'event.duration', marks: ['"event":{', ',"duration":'] },
-  { name: 'trace.id', marks: ['"trace":{"id":"'] },
-  { name: 'span.id', marks: ['"span":{"id":"'] },
-  { name: 'audit.entry_id', marks: ['"entry_id":"'] },
+  { name: 'trace.id', marks: ['"trace":{"id":', '"'] },
+  { name: 'span.id', marks: ['"span":{"id":', '"'] },
+  { name: 'audit.entry_id', marks: ['"entry_id":', '"'] },
   { name: 'audit.trace.duration', marks: ['"trace":{"root":{', ',"duration":'] },
 ];
 
