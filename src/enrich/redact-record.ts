@@ -3,6 +3,7 @@ import { AppError } from '../core/errors.ts';
 import { FIELDS, findField } from '../core/fields.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { SecretKind } from '../core/secret-kinds.ts';
+import { someText, TEXTS } from './record-texts.ts';
 
 export interface RedactSettings {
   readonly kinds: readonly SecretKind[];
@@ -135,40 +136,6 @@ function patternRedactor({ name, pattern, replacement = REDACTED }: RedactSettin
   };
 }
 
-/** Texts in which a sender can put anything. Ids, names of services and who acted are what a record is for. */
-const TEXTS: readonly string[] = [
-  'message',
-  'event.reason',
-  'url.path',
-  'url.query',
-  'url.full',
-  'http.route',
-  'db.statement',
-  'error.message',
-  'error.stack_trace',
-  'user_agent.original',
-  'file.path',
-  'file.name',
-  'rule.name',
-  'audit.target.id',
-  'audit.target.name',
-  'audit.entry_target',
-  'audit.denied_by',
-  'audit.purpose',
-  'audit.change.before',
-  'audit.change.after',
-  'audit.checks.permission',
-  'audit.checks.target',
-  'audit.checks.rule',
-  'audit.error_origin.name',
-  'audit.error_origin.message',
-  'audit.path.name',
-  'audit.trace.root.name',
-  'audit.trace.critical_path.name',
-  'audit.db.slowest',
-  'audit.join.conflicts',
-];
-
 /** Without these a record is none, or nothing could find, order or prove it. */
 const NEEDED =
   /^(?:@timestamp|message|data_stream\..+|event\.(?!reason$).+|audit\.(?:schema_version|entry|entry_id|revision|superseded_by|decision|actor\..+|join\..+|evidence\..+|target\.(?:type|id)))$/;
@@ -275,17 +242,11 @@ export function redactText(text: string, redactors: readonly Redactor[], onRedac
  */
 export function createRecordRedaction(settings: RedactSettings, onRedacted: OnRedacted): (record: AuditRecord) => void {
   const redactors = compileRedactors(settings);
-  const places = treeOf(redactors.length === 0 ? [] : TEXTS);
+  const places = treeOf(TEXTS);
   const hints = settings.kinds.map((kind) => KINDS[kind].hint.source);
   const hint = settings.patterns.length > 0 ? ANYTHING : new RegExp(hints.join('|'), 'i');
-  const plain = new Set<string>();
-  const change = (text: string): string => {
-    if (plain.has(text)) return text;
-    if (hint.test(text)) return redactText(text, redactors, onRedacted);
-    if (plain.size >= PLAIN_TEXTS_MAX) plain.clear();
-    if (text.length <= PLAIN_CHARS_MAX) plain.add(text);
-    return text;
-  };
+  const mayHold = (text: string): boolean => hint.test(text);
+  const change = (text: string): string => (mayHold(text) ? redactText(text, redactors, onRedacted) : text);
   const dropped = settings.fields.map((name) => ({ name, path: checkedField(name).split('.') }));
   return (record) => {
     for (const { name, path } of dropped) {
@@ -296,14 +257,11 @@ export function createRecordRedaction(settings: RedactSettings, onRedacted: OnRe
       Object.assign(record, less);
       for (const key of Object.keys(record)) if (!(key in (less as object))) Reflect.deleteProperty(record, key);
     }
+    if (redactors.length === 0 || !someText(record, mayHold)) return;
     const changed = withTexts(record, places, change);
     if (changed !== record) Object.assign(record, changed);
   };
 }
-
-/** Texts that were looked at and hold nothing: most are said again and again. */
-const PLAIN_TEXTS_MAX = 8192;
-const PLAIN_CHARS_MAX = 256;
 
 /** Fits every text: nobody knows what patterns of the settings look for. */
 const ANYTHING = /^/;

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { AuditRecord } from '../../src/core/record.ts';
 import { REDACTED_BY_DEFAULT, SECRET_KINDS } from '../../src/core/secret-kinds.ts';
+import { TEXTS } from '../../src/enrich/record-texts.ts';
 import { compileRedactors, createRecordRedaction, redactText } from '../../src/enrich/redact-record.ts';
 import { makeRecord } from '../fixtures/records.ts';
 
@@ -98,6 +99,85 @@ describe('records', () => {
     expect(record.audit.path?.[0]?.name).toBe('GET /?token=[redacted]');
     expect(record.audit.join.conflicts).toEqual(['the event says secret=[redacted], the span none']);
     expect(counts).toEqual({ password: 3 });
+  });
+
+  it.each(TEXTS)('lose secrets in %s', (name) => {
+    const lists = ['audit.checks', 'audit.path', 'audit.trace.critical_path', 'audit.join.conflicts'];
+    const told = name.split('.').reduceRight<unknown>((inner, key, at, keys) => {
+      return { [key]: lists.includes(keys.slice(0, at + 1).join('.')) ? [inner] : inner };
+    }, 'token=x1');
+    const { record, counts } = without({ kinds: REDACTED_BY_DEFAULT }, (given) => {
+      Object.assign(given, structuredClone(makeRecord(told as Parameters<typeof makeRecord>[0])));
+    });
+    expect(counts).toEqual({ password: 1 });
+    expect(JSON.stringify(record)).toContain('token=[redacted]');
+  });
+
+  it('are looked through as texts are', () => {
+    const words = [
+      'PRIVATE KEY-----',
+      '-----BEGIN ',
+      'AKIA',
+      'ASIA',
+      'ABCDEFGH01234567',
+      'ghp_',
+      'gho_',
+      'ghu_',
+      'ghs_',
+      'ghr_',
+    ];
+    const more = [
+      'github_pat_',
+      'glpat-',
+      'xoxb-',
+      'sk_live_',
+      'rk_live_',
+      'AIza',
+      'a1b2c3d4e5f6g7h8i9j0',
+      'eyJ',
+      '.',
+      'Bearer ',
+      'BASIC ',
+    ];
+    const names = [
+      'password',
+      'passwd',
+      'PassPhrase',
+      'pwd',
+      'secret',
+      'Token',
+      'api-key',
+      'apikey',
+      'access_key',
+      'credential',
+    ];
+    const rest = [
+      '=',
+      ': ',
+      '"',
+      ' ',
+      '-',
+      '4111 1111 1111 1111',
+      '4111-1111-1111-1111',
+      '41',
+      '@',
+      'example.com',
+      'ſ',
+      'é',
+      'K',
+    ];
+    const text = fc.array(fc.oneof(fc.constantFrom(...words, ...more, ...names, ...rest), fc.string()), {
+      maxLength: 12,
+    });
+    fc.assert(
+      fc.property(text, (parts) => {
+        const { record } = without({ kinds: SECRET_KINDS }, (given) => {
+          given.message = parts.join('');
+        });
+        expect(record.message).toBe(redacted(parts.join('')));
+      }),
+      { numRuns: 2000 },
+    );
   });
 
   it('lose what patterns of the settings fit, each counted under its name', () => {
