@@ -1,6 +1,7 @@
 import type { Clock } from '../core/clock.ts';
 import type { Counters } from '../core/metrics.ts';
-import type { JournalEntry, JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
+import type { EncodedEntries } from '../wal/encoded-entries.ts';
+import type { JournalPosition, SettleJournal } from '../wal/settle-journal.ts';
 import type { Sums } from './sums.ts';
 
 /** A mark is written by itself when no batch has left one for this long. */
@@ -18,7 +19,7 @@ export class Turns {
 }
 
 export interface MarkedJournalOptions {
-  readonly journal: Pick<SettleJournal, 'append'>;
+  readonly journal: Pick<SettleJournal, 'append' | 'appendEncoded'>;
   readonly sums: Sums;
   readonly clock: Clock;
   readonly log: { warn(details: object, message: string): void };
@@ -40,10 +41,10 @@ export class MarkedJournal {
    * called in the same turn of the event loop, so that who counts and who is counted change at the same moment.
    */
   append(
-    entries: readonly JournalEntry[],
+    entries: readonly EncodedEntries[],
     counts: Counters,
     retry: <Result>(attempt: () => Promise<Result>) => Promise<Result>,
-    written: (positions: JournalPosition[]) => Promise<unknown>,
+    written: (positions: JournalPosition[][]) => Promise<unknown>,
   ): Promise<void> {
     const { journal, sums, clock } = this.#options;
     return this.#turns.take(async () => {
@@ -51,7 +52,7 @@ export class MarkedJournal {
       let mark = sums.mark(clock.nowMs(), counts);
       const positions = await retry(() => {
         mark = sums.mark(clock.nowMs(), counts);
-        return journal.append(entries, mark);
+        return journal.appendEncoded(entries, mark);
       });
       this.#markedMs = clock.nowMs();
       sums.marked(mark);

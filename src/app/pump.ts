@@ -69,7 +69,7 @@ export interface PumpLog {
 export interface PumpOptions {
   readonly shards: readonly ShardHandle[];
   readonly store: Pick<Store, 'write' | 'get'>;
-  readonly journal: Pick<SettleJournal, 'append' | 'dropBefore' | 'bytes' | 'firstSegment'>;
+  readonly journal: Pick<SettleJournal, 'append' | 'appendEncoded' | 'dropBefore' | 'bytes' | 'firstSegment'>;
   readonly wal: Pick<Wal, 'segments' | 'drop' | 'bytes' | 'sealAged' | 'startCompaction' | 'stopCompaction'>;
   /** Absent: there is always room. */
   readonly diskSpace?: Pick<DiskSpace, 'status'>;
@@ -305,17 +305,15 @@ class RunningPump implements Pump {
 
   /** Tells the journal, and then at once the shard and those who count. */
   #remember(shard: ShardHandle, batches: readonly SettledBatch[], counts: Counters): Promise<void> {
-    const entries = batches.flatMap((batch) => batch.entries);
+    const entries = batches.map((batch) => batch.entries);
     const records =
       counts.total('written') + counts.total('outranked') + counts.total('quarantined', { stage: 'store' });
     const retry = <Result>(attempt: () => Promise<Result>) => this.#retry('the settle journal', attempt);
     return this.#journal.append(entries, counts, retry, (positions) => {
       this.#recordsPending -= records;
-      let start = 0;
-      const told = batches.map((batch) => {
-        this.#options.coverage?.add(batch.coverage);
-        start += batch.entries.length;
-        return shard.stored(batch.number, positions.slice(start - batch.entries.length, start));
+      const told = batches.map(({ number, coverage }, at) => {
+        this.#options.coverage?.add(coverage);
+        return shard.stored(number, positions[at] ?? []);
       });
       return Promise.all(told);
     });

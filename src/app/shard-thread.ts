@@ -4,6 +4,7 @@ import type { JoinSettings } from '../join/settings.ts';
 import { JoinShard } from '../join/shard.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
 import { serveShard, threadShard } from '../join/shard-worker.ts';
+import type { FramePosition } from '../wal/segment-format.ts';
 import { openJournalReader } from '../wal/settle-journal.ts';
 import { openFrameReader } from '../wal/wal.ts';
 import { createSettling, type SettlingSettings } from './settling.ts';
@@ -30,19 +31,21 @@ function serveThread({ settling, join, walFolder, journalFolder, shardIndex, sha
   assert(parentPort !== null, 'a join shard is served on a thread');
   const frames = openFrameReader(walFolder);
   const journal = openJournalReader(journalFolder);
+  const made = createSettling(settling);
   const shard = new JoinShard({
     settings: join,
-    ...createSettling(settling),
+    ...made,
     readFrame: (position) => frames.read(position),
     readJournal: (position) => journal.read(position),
     shardIndex,
     shardCount,
   });
-  serveShard(parentPort, shard, {
-    read: (position) => frames.read(position),
-    forget: (segment) => frames.forget(segment),
-    forgetJournalBefore: (segment) => journal.forgetBefore(segment),
-  });
+  const source = {
+    read: (position: FramePosition) => frames.read(position),
+    forget: (segment: number) => frames.forget(segment),
+    forgetJournalBefore: (segment: number) => journal.forgetBefore(segment),
+  };
+  serveShard(parentPort, shard, source, (chunks) => made.forms.recycle(chunks));
 }
 
 // A worker of something else that imports this file (a test runner) has other data.

@@ -9,6 +9,12 @@ import type { Wal } from '../wal/wal.ts';
 import { createSettling, settlingSettings } from './settling.ts';
 import { startShardThread } from './shard-thread.ts';
 
+/**
+ * Pieces of evidence that a shard on a thread of its own settles in one take: no event loop of others is kept by it, and each take
+ * costs its messages.
+ */
+const THREAD_TAKE_EVIDENCE_MAX = 2_000;
+
 export function joinSettings(settings: Settings): JoinSettings {
   return {
     ...JOIN_DEFAULTS,
@@ -36,7 +42,7 @@ export function startShards(
   return Array.from({ length: settings.workers }, (_, shardIndex) =>
     startShardThread({
       settling: settlingSettings(settings),
-      join: joinSettings(settings),
+      join: { ...joinSettings(settings), takeEvidenceMax: THREAD_TAKE_EVIDENCE_MAX },
       walFolder: walFolder(disk.folder),
       journalFolder: journalFolder(disk.folder),
       shardIndex,

@@ -36,6 +36,11 @@ export class FormedRecord implements RecordWrite {
     if (parts.mayBeElsewhere) this.mayBeElsewhere = true;
   }
 
+  /** Undefined once it was changed. */
+  get parts(): FormedParts | undefined {
+    return this.#isEdited ? undefined : this.#parts;
+  }
+
   get namespace(): string {
     return this.#parts.namespace;
   }

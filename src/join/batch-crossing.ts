@@ -1,31 +1,53 @@
-import { FormedRecord } from '../core/formed-record.ts';
+import { type FormedParts, FormedRecord } from '../core/formed-record.ts';
+import { SETTLE_REASONS } from '../core/record.ts';
 import type { RecordWrite, SettledTrace } from '../core/settlement.ts';
+import type { JournalPosition } from '../wal/settle-journal.ts';
 import type { SettledBatch } from './batch.ts';
 
-/** Records by form of one batch, in the order of its traces, as threads hand them over: texts in one piece of memory, the rest in columns. */
+/** Ids of traces, and of records by form, in hex. */
+const ID_CHARS = 32;
+
+/** Traces of one batch in columns, in their order. */
+interface PackedTraces {
+  readonly namespaces: readonly string[];
+  /** Which of them. */
+  readonly namespaceOf: Uint32Array;
+  /** ASCII; zeros for a trace without an id. */
+  readonly ids: Uint8Array;
+  readonly ranks: BigInt64Array;
+  readonly revisions: Uint32Array;
+  /** Places in SETTLE_REASONS. */
+  readonly reasons: Uint8Array;
+  /** How many writes each has. */
+  readonly writes: Uint32Array;
+}
+
+/** The writes of all traces, one after the other. Those by form are columns, and their texts stay in the memory where they were written. */
 interface PackedRecords {
-  readonly ids: string[];
+  /** Numbers of forms, of the thread that packed; NOT_FORMED for a write that is among the others. */
+  readonly forms: Int32Array;
+  readonly others: readonly RecordWrite[];
+  /** Of those by form; zeros for others, as in each column. */
+  readonly ids: Uint8Array;
   /** Epoch nanoseconds. */
   readonly times: BigInt64Array;
   readonly durations: Float64Array;
   readonly ingestedMs: Float64Array;
-  /** Numbers of forms, of the thread that packed. */
-  readonly forms: Int32Array;
-  /** Where each text ends. */
-  readonly ends: Int32Array;
-  readonly bytes: ArrayBuffer;
   readonly mayBeElsewhere: Uint8Array;
+  /** The piece of memory that the text lies in, and where. */
+  readonly chunkOf: Uint32Array;
+  readonly starts: Uint32Array;
+  readonly ends: Uint32Array;
 }
-
-type PackedTrace = Omit<SettledTrace, 'writes'> & {
-  /** Those by form as `null`. */
-  readonly writes: readonly (RecordWrite | null)[];
-};
 
 export interface PackedBatch extends Omit<SettledBatch, 'traces'> {
-  readonly traces: readonly PackedTrace[];
+  readonly traces: PackedTraces;
   readonly records: PackedRecords;
+  /** To be transferred, and given back when the batch is stored. */
+  readonly chunks: readonly ArrayBuffer[];
 }
+
+const NOT_FORMED = -1;
 
 /** Forms that the receiving thread has an object for; with more it begins anew, and what is remembered by them with it. */
 const FORMS_KNOWN_MAX = 65_536;
@@ -35,44 +57,45 @@ export class BatchPacker {
   readonly #numbers = new WeakMap<object, number>();
   #last = 0;
 
-  /** `bytes` of the result's records is to be transferred. */
-  pack({ traces, ...rest }: SettledBatch): PackedBatch {
-    const formed: FormedRecord[] = [];
-    const packed = traces.map(({ writes, ...trace }): PackedTrace => {
-      return {
-        ...trace,
-        writes: writes.map((write) => (write instanceof FormedRecord && write.form ? this.#set(formed, write) : write)),
-      };
-    });
-    return { ...rest, traces: packed, records: this.#columns(formed) };
-  }
-
-  #set(formed: FormedRecord[], write: FormedRecord): null {
-    formed.push(write);
-    return null;
-  }
-
-  #columns(formed: readonly FormedRecord[]): PackedRecords {
-    const count = formed.length;
-    const texts = formed.map((record) => record.json());
-    const bytes = new Uint8Array(texts.reduce((sum, text) => sum + text.length, 0));
-    const ends = new Int32Array(count);
-    let end = 0;
-    for (const [at, text] of texts.entries()) {
-      bytes.set(text, end);
-      end += text.length;
-      ends[at] = end;
-    }
+  pack({ traces, entries, ...rest }: SettledBatch): PackedBatch {
+    const writes = traces.flatMap((trace) => trace.writes);
+    const chunks: Buffer[] = [];
+    const records = this.#packRecords(writes, chunks);
+    // Without the room behind them.
+    const bytes = new Uint8Array(entries.bytes);
     return {
-      ids: formed.map(({ id }) => id),
-      times: BigInt64Array.from(formed, ({ timestampNs }) => timestampNs),
-      durations: Float64Array.from(formed, ({ durationNs = 0 }) => durationNs),
-      ingestedMs: Float64Array.from(formed, ({ ingestedMs = 0 }) => ingestedMs),
-      forms: Int32Array.from(formed, ({ form }) => this.#numberOf(form as object)),
-      mayBeElsewhere: Uint8Array.from(formed, ({ mayBeElsewhere }) => Number(mayBeElsewhere === true)),
-      ends,
-      bytes: bytes.buffer,
+      ...rest,
+      entries: { ...entries, bytes },
+      traces: packTraces(traces),
+      records,
+      chunks: chunks.map((chunk) => chunk.buffer as ArrayBuffer),
     };
+  }
+
+  /** Adds the memory that they lie in to `chunks`. */
+  #packRecords(writes: readonly RecordWrite[], chunks: Buffer[]): PackedRecords {
+    const columns = emptyRecords(writes.length);
+    const others: RecordWrite[] = [];
+    const ids = Buffer.from(columns.ids.buffer);
+    for (const [at, write] of writes.entries()) {
+      const parts = write instanceof FormedRecord ? write.parts : undefined;
+      if (parts === undefined) {
+        columns.forms[at] = NOT_FORMED;
+        others.push(write);
+        continue;
+      }
+      columns.forms[at] = this.#numberOf(parts.form);
+      ids.write(parts.id, at * ID_CHARS, 'latin1');
+      columns.times[at] = write.timestampNs;
+      columns.durations[at] = parts.durationNs;
+      columns.ingestedMs[at] = parts.ingestedMs;
+      columns.mayBeElsewhere[at] = Number(parts.mayBeElsewhere);
+      if (chunks.at(-1) !== parts.bytes && !chunks.includes(parts.bytes)) chunks.push(parts.bytes);
+      columns.chunkOf[at] = chunks.lastIndexOf(parts.bytes);
+      columns.starts[at] = parts.start;
+      columns.ends[at] = parts.end;
+    }
+    return { ...columns, others };
   }
 
   #numberOf(form: object): number {
@@ -85,35 +108,93 @@ export class BatchPacker {
   }
 }
 
+function emptyRecords(count: number): Omit<PackedRecords, 'others'> {
+  return {
+    forms: new Int32Array(count),
+    ids: new Uint8Array(count * ID_CHARS),
+    times: new BigInt64Array(count),
+    durations: new Float64Array(count),
+    ingestedMs: new Float64Array(count),
+    mayBeElsewhere: new Uint8Array(count),
+    chunkOf: new Uint32Array(count),
+    starts: new Uint32Array(count),
+    ends: new Uint32Array(count),
+  };
+}
+
+function packTraces(traces: readonly SettledTrace[]): PackedTraces {
+  const count = traces.length;
+  const numbers = new Map<string, number>();
+  const ids = Buffer.from(new ArrayBuffer(count * ID_CHARS));
+  const packed = {
+    namespaceOf: new Uint32Array(count),
+    ranks: new BigInt64Array(count),
+    revisions: new Uint32Array(count),
+    reasons: new Uint8Array(count),
+    writes: new Uint32Array(count),
+  };
+  for (const [at, { namespace, traceId, rank, revision, reason, writes }] of traces.entries()) {
+    let number = numbers.get(namespace);
+    if (number === undefined) {
+      number = numbers.size;
+      numbers.set(namespace, number);
+    }
+    packed.namespaceOf[at] = number;
+    ids.write(traceId, at * ID_CHARS, 'latin1');
+    packed.ranks[at] = rank;
+    packed.revisions[at] = revision;
+    packed.reasons[at] = SETTLE_REASONS.indexOf(reason);
+    packed.writes[at] = writes.length;
+  }
+  return { ...packed, ids: new Uint8Array(ids.buffer), namespaces: [...numbers.keys()] };
+}
+
 /** Takes what one `BatchPacker` of another thread packed. */
 export class BatchUnpacker {
   readonly #forms = new Map<number, object>();
 
-  unpack({ traces, records, ...rest }: PackedBatch): SettledBatch {
-    const bytes = Buffer.from(records.bytes);
-    let at = 0;
-    const unpacked = traces.map(({ writes, ...trace }): SettledTrace => {
-      return { ...trace, writes: writes.map((write) => write ?? this.#record(trace, records, bytes, at++)) };
-    });
-    return { ...rest, traces: unpacked };
+  unpack({ traces: packed, records, chunks, ...rest }: PackedBatch): SettledBatch {
+    const buffers = chunks.map((chunk) => Buffer.from(chunk));
+    const traceIds = Buffer.from(packed.ids.buffer);
+    const recordIds = Buffer.from(records.ids.buffer);
+    const traces: SettledTrace[] = [];
+    let [next, nextOther] = [0, 0];
+    for (let at = 0; at < packed.writes.length; at++) {
+      const trace = traceOf(packed, traceIds, at);
+      const writes: RecordWrite[] = [];
+      for (const end = next + (packed.writes[at] as number); next < end; next++) {
+        writes.push(
+          records.forms[next] === NOT_FORMED
+            ? (records.others[nextOther++] as RecordWrite)
+            : new FormedRecord(this.#parts(records, next, { trace, buffers, recordIds })),
+        );
+      }
+      traces.push({ ...trace, writes });
+    }
+    return { ...rest, traces };
   }
 
-  #record(trace: Omit<PackedTrace, 'writes'>, records: PackedRecords, bytes: Buffer, at: number): FormedRecord {
-    return new FormedRecord({
-      id: records.ids[at] ?? '',
-      namespace: trace.namespace,
-      rank: trace.rank,
-      baseNs: records.times[at] ?? 0n,
+  #parts(
+    records: PackedRecords,
+    at: number,
+    of: { trace: Omit<SettledTrace, 'writes'>; buffers: readonly Buffer[]; recordIds: Buffer },
+  ): FormedParts {
+    const { namespace, rank, traceId } = of.trace;
+    return {
+      id: of.recordIds.toString('latin1', at * ID_CHARS, (at + 1) * ID_CHARS),
+      namespace,
+      rank,
+      baseNs: records.times[at] as bigint,
       offsetNs: 0,
-      durationNs: records.durations[at] ?? 0,
-      traceId: trace.traceId,
-      ingestedMs: records.ingestedMs[at] ?? 0,
+      durationNs: records.durations[at] as number,
+      traceId,
+      ingestedMs: records.ingestedMs[at] as number,
       mayBeElsewhere: records.mayBeElsewhere[at] === 1,
-      form: this.#formOf(records.forms[at] ?? 0),
-      bytes,
-      start: at === 0 ? 0 : (records.ends[at - 1] ?? 0),
-      end: records.ends[at] ?? 0,
-    });
+      form: this.#formOf(records.forms[at] as number),
+      bytes: of.buffers[records.chunkOf[at] as number] as Buffer,
+      start: records.starts[at] as number,
+      end: records.ends[at] as number,
+    };
   }
 
   #formOf(number: number): object {
@@ -125,4 +206,31 @@ export class BatchUnpacker {
     }
     return form;
   }
+}
+
+function traceOf(packed: PackedTraces, ids: Buffer, at: number): Omit<SettledTrace, 'writes'> {
+  const isNamed = ids[at * ID_CHARS] !== 0;
+  return {
+    namespace: packed.namespaces[packed.namespaceOf[at] as number] as string,
+    traceId: isNamed ? ids.toString('latin1', at * ID_CHARS, (at + 1) * ID_CHARS) : '',
+    reason: SETTLE_REASONS[packed.reasons[at] as number] as SettledTrace['reason'],
+    rank: packed.ranks[at] as bigint,
+    revision: packed.revisions[at] as number,
+  };
+}
+
+/** Positions in columns: two numbers each. */
+export function packPositions(positions: readonly JournalPosition[]): Float64Array {
+  const packed = new Float64Array(2 * positions.length);
+  for (const [at, { segment, offset }] of positions.entries()) {
+    packed[2 * at] = segment;
+    packed[2 * at + 1] = offset;
+  }
+  return packed;
+}
+
+export function unpackPositions(packed: Float64Array): JournalPosition[] {
+  return Array.from({ length: packed.length / 2 }, (_, at) => {
+    return { segment: packed[2 * at] as number, offset: packed[2 * at + 1] as number };
+  });
 }

@@ -10,6 +10,7 @@ import type {
   SettledTrace,
   Settlement,
 } from '../core/settlement.ts';
+import type { EncodedEntries } from '../wal/encoded-entries.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import type { EvidencePlaces, JournalEntry, JournalRecord } from '../wal/settle-journal.ts';
 
@@ -43,7 +44,7 @@ export interface SettledBatch {
   readonly number: number;
   readonly traces: SettledTrace[];
   /** What the journal is to remember, in the order in which the shard wants the positions back. */
-  readonly entries: JournalEntry[];
+  readonly entries: EncodedEntries;
   /**
    * What the journal is to remember before anything is written: records of huge traces. What is not looked at could have been
    * published by a settle that knew less, and nothing else tells after a crash which of it was.

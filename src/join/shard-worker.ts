@@ -3,7 +3,7 @@ import { assert } from '../core/assert.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
-import { BatchPacker, BatchUnpacker, type PackedBatch } from './batch-crossing.ts';
+import { BatchPacker, BatchUnpacker, type PackedBatch, packPositions, unpackPositions } from './batch-crossing.ts';
 import type { JoinShard } from './shard.ts';
 import type { ShardHandle } from './shard-handle.ts';
 
@@ -16,6 +16,7 @@ type Request =
   | { readonly kind: 'restore'; readonly entry: JournalHead; readonly position: JournalPosition }
   | { readonly kind: 'replayFrom'; readonly segment: number }
   | { readonly kind: 'forgetIgnored'; readonly segment: number }
+  | { readonly kind: 'recycle'; readonly chunks: readonly ArrayBuffer[] }
   | { readonly kind: 'call'; readonly number: number; readonly name: Answered; readonly args: readonly unknown[] };
 
 type Answer = { readonly number: number; readonly result: unknown };
@@ -27,8 +28,11 @@ export interface FrameSource {
   forgetJournalBefore(segment: number): void;
 }
 
+/** Where the memory goes that records were written into, when nobody looks at them any more. */
+export type Recycle = (chunks: readonly Buffer[]) => void;
+
 /** Serves a shard on its own thread. An error ends the thread, and with it the process: what was acknowledged is on disk. */
-export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSource): void {
+export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSource, recycle: Recycle): void {
   const packer = new BatchPacker();
   let firstSegment = 0;
   const calls: Record<Answered, (...args: never[]) => unknown> = {
@@ -37,7 +41,7 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
       const batch = shard.take(nowMs, recordsMax);
       return batch && packer.pack(batch);
     },
-    stored: shard.stored.bind(shard),
+    stored: (batchNumber: number, positions: Float64Array) => shard.stored(batchNumber, unpackPositions(positions)),
     nextDueAtMs: shard.nextDueAtMs.bind(shard),
     flush: shard.flush.bind(shard),
     dropBefore: (segment: number, journalSegment: number, receivedMs: number) => {
@@ -55,13 +59,39 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
     else if (request.kind === 'restore') shard.restore(request.entry, request.position);
     else if (request.kind === 'replayFrom') shard.replayFrom(request.segment);
     else if (request.kind === 'forgetIgnored') shard.forgetIgnored(request.segment);
+    else if (request.kind === 'recycle') recycle(request.chunks.map((chunk) => Buffer.from(chunk)));
     else {
       const call = calls[request.name] as (...args: readonly unknown[]) => unknown;
       const result = call(...request.args);
-      const transfer = request.name === 'take' && result ? [(result as PackedBatch).records.bytes] : [];
+      const transfer = request.name === 'take' && result ? (result as PackedBatch).chunks : [];
       port.postMessage({ number: request.number, result } satisfies Answer, transfer);
     }
   });
+}
+
+/**
+ * Takes of a shard on another thread, each asked for when the one before it has come: the thread settles while batches are written.
+ * No more than one is ahead, and none is without one that was asked for before it.
+ */
+class Prefetched {
+  readonly #ask: (nowMs: number, recordsMax: number) => Promise<PackedBatch | undefined>;
+  #next: Promise<PackedBatch | undefined> | undefined;
+
+  constructor(ask: (nowMs: number, recordsMax: number) => Promise<PackedBatch | undefined>) {
+    this.#ask = ask;
+  }
+
+  async take(nowMs: number, recordsMax: number): Promise<PackedBatch | undefined> {
+    const next = this.#next;
+    this.#next = undefined;
+    // That nothing was due then does not say that nothing is now.
+    const batch = (await next) ?? (await this.#ask(nowMs, recordsMax));
+    if (batch === undefined) return undefined;
+    this.#next = this.#ask(nowMs, recordsMax);
+    // Whoever takes it is told.
+    this.#next.catch(() => undefined);
+    return batch;
+  }
 }
 
 /**
@@ -70,6 +100,9 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
  */
 export function threadShard(worker: Worker): ShardHandle {
   const unpacker = new BatchUnpacker();
+  const batches = new Prefetched((nowMs, recordsMax) => call<PackedBatch | undefined>('take', nowMs, recordsMax));
+  /** Memory that the records of batches under way lie in, by their numbers. */
+  const chunks = new Map<number, readonly ArrayBuffer[]>();
   const waiting = new Map<number, { resolve: (result: unknown) => void; reject: (reason: unknown) => void }>();
   let number = 0;
   let death: unknown;
@@ -103,10 +136,18 @@ export function threadShard(worker: Worker): ShardHandle {
     forgetIgnored: (segment) => worker.postMessage({ kind: 'forgetIgnored', segment } satisfies Request),
     endReplay: (nowMs) => call('endReplay', nowMs),
     take: async (nowMs, recordsMax) => {
-      const packed = await call<PackedBatch | undefined>('take', nowMs, recordsMax);
-      return packed && unpacker.unpack(packed);
+      const packed = await batches.take(nowMs, recordsMax);
+      if (packed === undefined) return undefined;
+      chunks.set(packed.number, packed.chunks);
+      return unpacker.unpack(packed);
     },
-    stored: (batchNumber, positions) => call('stored', batchNumber, positions),
+    stored(batchNumber, positions) {
+      const free = chunks.get(batchNumber) ?? [];
+      chunks.delete(batchNumber);
+      if (death === undefined && free.length > 0)
+        worker.postMessage({ kind: 'recycle', chunks: free } satisfies Request, free);
+      return call('stored', batchNumber, packPositions(positions));
+    },
     nextDueAtMs: (nowMs) => call('nextDueAtMs', nowMs),
     flush: () => call('flush'),
     dropBefore: (segment, journalSegment, receivedMs) => call('dropBefore', segment, journalSegment, receivedMs),

@@ -1,13 +1,15 @@
 import { assert } from '../core/assert.ts';
-import type { CoverageNote, Observe } from '../core/coverage.ts';
+import type { Observe } from '../core/coverage.ts';
 import type { Examine, Span } from '../core/evidence.ts';
 import type { Forms } from '../core/forms.ts';
 import type { FreshCounts, Settle, SettledTrace, SettleSteps } from '../core/settlement.ts';
+import { encodeEntries } from '../wal/encoded-entries.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import { eachPlace, type JournalEntry, type JournalHead, type JournalPosition } from '../wal/settle-journal.ts';
 import type { SetAside, SettledBatch, Supersession } from './batch.ts';
 import { piecesMaxOf, settleClosed } from './closed-trace.ts';
+import { NoteSum } from './coverage-notes.ts';
 import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
 import { EvidenceReader, newFound } from './evidence-reader.ts';
 import { type HugeDue, HugeQueue } from './huge-queue.ts';
@@ -65,7 +67,7 @@ interface Draft {
   readonly announced: JournalEntry[];
   readonly superseded: Supersession[];
   readonly quarantined: SetAside[];
-  readonly coverage: CoverageNote[];
+  readonly coverage: NoteSum;
   readonly inFlight: InFlight;
 }
 
@@ -158,7 +160,14 @@ export class JoinShard {
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs);
     const inFlight: InFlight = { taken: [], groups: [], parts: [], setAside: [...this.#quarantined], chunks: [] };
-    const lists = { traces: [], entries: [], untracedEntries: [], announced: [], superseded: [], coverage: [] };
+    const lists = {
+      traces: [],
+      entries: [],
+      untracedEntries: [],
+      announced: [],
+      superseded: [],
+      coverage: new NoteSum(),
+    };
     const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
     let [records, pieces] = [0, 0];
     const { takeEvidenceMax } = this.#options.settings;
@@ -194,8 +203,9 @@ export class JoinShard {
     this.#batchNumber++;
     this.#quarantined = [];
     this.#inFlight.set(this.#batchNumber, inFlight);
-    const { traces, announced, superseded, quarantined, coverage } = draft;
-    const entries = [...draft.untracedEntries, ...draft.entries];
+    const { traces, announced, superseded, quarantined } = draft;
+    const entries = encodeEntries([...draft.untracedEntries, ...draft.entries]);
+    const coverage = draft.coverage.notes;
     return { number: this.#batchNumber, traces, entries, announced, superseded, quarantined, coverage };
   }
 
@@ -335,7 +345,7 @@ export class JoinShard {
     if (settled.announced !== undefined) draft.announced.push(settled.announced);
     draft.superseded.push(...settled.superseded);
     draft.quarantined.push(...settled.setAside);
-    draft.coverage.push(...settled.coverage);
+    draft.coverage.add(settled.coverage);
     draft.inFlight.taken.push(trace);
   }
 
@@ -359,7 +369,7 @@ export class JoinShard {
     const settled = this.#settler.settleUntraced(pieces, newest, draft.settledAtMs);
     draft.traces.push(settled.trace);
     draft.quarantined.push(...settled.setAside);
-    draft.coverage.push(...settled.coverage);
+    draft.coverage.add(settled.coverage);
     const { left, fresh } = this.#groups.get(group) ?? {
       left: this.#join.table.traces.get(group, TRACE.pieces),
       fresh: [],

@@ -67,6 +67,9 @@ export interface JournalMark {
  */
 export const ENTRY_KIND = { settle: 0, mark: 1 } as const;
 
+/** Entries of an earlier format were written by versions that were never released. */
+export const ENTRY_VERSION = 2;
+
 /** Appends the entry's body. */
 export function encodeSettle(output: JournalOutput, entry: JournalEntry): void {
   output.text(entry.namespace, entry.isLost);

@@ -1,14 +1,15 @@
 import { type Clock, msToNs, nsToMs, systemClock } from '../core/clock.ts';
 import { AppError } from '../core/errors.ts';
 import { type Disk, nodeDisk } from './disk.ts';
+import { type EncodedEntries, encodeEntries, seal } from './encoded-entries.ts';
 import { JournalOutput } from './journal-bytes.ts';
 import {
   decodeHead,
   decodeMark,
   decodeSettle,
   ENTRY_KIND,
+  ENTRY_VERSION,
   encodeMark,
-  encodeSettle,
   type JournalEntry,
   type JournalHead,
   type JournalMark,
@@ -19,7 +20,6 @@ import {
   HEADER_BYTES,
   JOURNAL_KIND,
   type RawEntry,
-  sealEntry,
   segmentFileName,
 } from './segment-format.ts';
 import { type ReplayProgress, SegmentLog } from './segment-log.ts';
@@ -49,15 +49,14 @@ export interface JournalReplayOptions {
   readonly progress?: (progress: ReplayProgress) => void;
 }
 
-/** Entries of an earlier format were written by versions that were never released. */
-const ENTRY_VERSION = 2;
+const MARK_BYTES = 256;
 
-const BATCH_BYTES_MIN = 16 * 1024;
-const BATCH_ROOM = 1.25;
-
-/** Seals the entry whose head is at `start` and whose body ends where the output does. */
-function seal(output: JournalOutput, start: number, kind: number, timeMs: number): void {
-  sealEntry(output.part(start, output.at), kind, msToNs(timeMs), undefined, ENTRY_VERSION);
+function sealedMark(mark: JournalMark): Buffer {
+  const output = new JournalOutput(MARK_BYTES);
+  output.skip(ENTRY_HEAD_BYTES);
+  encodeMark(output, mark);
+  seal(output, 0, ENTRY_KIND.mark, mark.atMs);
+  return output.part(0, output.at);
 }
 
 function checkVersion({ version, kind, position }: RawEntry): void {
@@ -85,8 +84,6 @@ export class SettleJournal {
   /** By segment: the newest segment of the write-ahead log that an entry speaks of. */
   readonly #newestThrough = new Map<number, number>();
 
-  /** Room for the next batch: what the last one took, and some more. */
-  #batchBytes = BATCH_BYTES_MIN;
   /** Where the newest mark is. */
   #markedSegment: number | undefined;
 
@@ -128,33 +125,28 @@ export class SettleJournal {
    */
   async append(entries: readonly JournalEntry[], mark?: JournalMark): Promise<JournalPosition[]> {
     if (entries.length === 0 && mark === undefined) return [];
-    const output = new JournalOutput(this.#batchBytes);
-    const starts: number[] = [];
-    let [firstMs, lastMs] = mark === undefined ? [Number.POSITIVE_INFINITY, 0] : [mark.atMs, mark.atMs];
-    let newestThrough = 0;
-    for (const entry of entries) {
-      const start = output.at;
-      starts.push(start);
-      output.skip(ENTRY_HEAD_BYTES);
-      encodeSettle(output, entry);
-      seal(output, start, ENTRY_KIND.settle, entry.settledAtMs);
-      firstMs = Math.min(firstMs, entry.settledAtMs);
-      lastMs = Math.max(lastMs, entry.settledAtMs);
-      newestThrough = Math.max(newestThrough, entry.through.segment);
-    }
-    if (mark !== undefined) {
-      const start = output.at;
-      output.skip(ENTRY_HEAD_BYTES);
-      encodeMark(output, mark);
-      seal(output, start, ENTRY_KIND.mark, mark.atMs);
-    }
-    const bytes = output.at;
-    this.#batchBytes = Math.max(Math.ceil(bytes * BATCH_ROOM), BATCH_BYTES_MIN);
-    const buffers = [output.part(0, bytes)];
-    const first = await this.#log.append({ buffers, bytes, firstNs: msToNs(firstMs), lastNs: msToNs(lastMs) });
-    if (entries.length > 0) this.#noteThrough(first.segment, newestThrough);
-    if (mark !== undefined) this.#markedSegment = first.segment;
-    return starts.map((start) => ({ segment: first.segment, offset: first.offset + start }));
+    const [positions = []] = await this.appendEncoded([encodeEntries(entries)], mark);
+    return positions;
+  }
+
+  /** The same for entries that are encoded, part by part; their bytes are to stay as they are until then. */
+  async appendEncoded(parts: readonly EncodedEntries[], mark?: JournalMark): Promise<JournalPosition[][]> {
+    const buffers = parts.map(({ bytes }) => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    if (mark !== undefined) buffers.push(sealedMark(mark));
+    const marks = mark === undefined ? [] : [mark.atMs];
+    const firstMs = Math.min(...marks, ...parts.map((part) => part.firstMs));
+    const lastMs = Math.max(...marks, ...parts.map((part) => part.lastMs));
+    const bytes = buffers.reduce((sum, { length }) => sum + length, 0);
+    const log = { buffers, bytes, firstNs: msToNs(firstMs), lastNs: msToNs(lastMs) };
+    const { segment, offset } = await this.#log.append(log);
+    if (mark !== undefined) this.#markedSegment = segment;
+    let at = offset;
+    return parts.map(({ bytes, starts, newestThrough }) => {
+      const from = at;
+      at += bytes.length;
+      if (starts.length > 0) this.#noteThrough(segment, newestThrough);
+      return Array.from(starts, (start) => ({ segment, offset: from + start }));
+    });
   }
 
   #noted<Entry extends Pick<JournalEntry, 'through'>>(entry: Entry, { segment }: JournalPosition): Entry {

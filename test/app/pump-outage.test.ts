@@ -7,6 +7,7 @@ import { Counters } from '../../src/core/metrics.ts';
 import type { SettledBatch } from '../../src/join/batch.ts';
 import type { JoinStats } from '../../src/join/join-stats.ts';
 import type { ShardHandle } from '../../src/join/shard-handle.ts';
+import { encodeEntries } from '../../src/wal/encoded-entries.ts';
 import type { SegmentInfo } from '../../src/wal/segment-log.ts';
 import { entryOf } from '../fixtures/journal.ts';
 import { traceIdOf } from '../join/world.ts';
@@ -41,7 +42,7 @@ class EndlessShard implements ShardHandle {
     return {
       number: this.taken,
       traces,
-      entries: [entry],
+      entries: encodeEntries([entry]),
       announced: [],
       superseded: [],
       quarantined: [],
@@ -93,9 +94,10 @@ function start({ isAway = false, segments = [] }: Parts) {
     journal: {
       bytes: 0,
       firstSegment: 1,
-      append: async (entries) => {
+      append: async () => [],
+      appendEncoded: async (parts) => {
         if (isAway) throw new AppError('unavailable', 'the disk is full');
-        return entries.map(() => ({ segment: 1, offset: 32 }));
+        return parts.map(({ starts }) => [...starts].map(() => ({ segment: 1, offset: 32 })));
       },
       dropBefore: async () => undefined,
     },

@@ -52,8 +52,8 @@ it('a batch of which a crash left any part in the journal leaves the sums withou
   let isFirst = true;
   for (let batch = first.shard.take(world.nowMs, 3); batch; batch = first.shard.take(world.nowMs, 3)) {
     const counts = new Counters();
-    first.sums.settled(batch.entries, counts);
-    const positions = await first.journal.append(batch.entries, first.sums.mark(world.nowMs, counts));
+    first.sums.settled([batch.entries], counts);
+    const [positions = []] = await first.journal.appendEncoded([batch.entries], first.sums.mark(world.nowMs, counts));
     first.sums.add(counts);
     first.shard.stored(batch.number, positions);
     if (!isFirst) continue;

@@ -3,6 +3,7 @@ import { createSettling } from '../../src/app/settling.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
 import { formatTimestamp } from '../../src/core/clock.ts';
 import { entryOf } from '../fixtures/journal.ts';
+import { entriesOf } from './entries.ts';
 import { type Item, spanIdOf, traceIdOf, World } from './world.ts';
 
 const SERVER = 2;
@@ -244,7 +245,7 @@ describe('for a comparison with the store', () => {
     expect(world.shard.repeat('a', traceIdOf(1))).toBe(true);
     expect(world.shard.take(world.nowMs, 100)).toBeUndefined();
     const position = { segment: 1, offset: 9000 };
-    world.journal.push({ entry: batch?.entries[0] as never, position });
+    world.journal.push({ entry: entriesOf(batch?.entries as never)[0] as never, position });
     world.shard.stored(batch?.number ?? 0, [position]);
     expect(world.shard.take(world.nowMs, 100)?.traces).toMatchObject([{ revision: 3, writes: { length: 4 } }]);
   });

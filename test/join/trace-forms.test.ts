@@ -9,6 +9,7 @@ import { BatchPacker, BatchUnpacker } from '../../src/join/batch-crossing.ts';
 import { JoinShard } from '../../src/join/shard.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
 import { delimited, keyValues, spanMessage } from '../otlp/encode.ts';
+import { entriesOf } from './entries.ts';
 
 /** Numbers from 0 to 1 that a seed fixes (mulberry32). */
 function randomOf(seed: number): () => number {
@@ -162,7 +163,7 @@ function shardOver(frames: readonly StoredFrame[], traceUrlTemplate: string, has
 /** All that a batch says, with records as their texts. */
 function told(batches: readonly SettledBatch[]): string {
   const all = batches.map(({ traces, entries, coverage, superseded, quarantined }) => ({
-    ...{ entries, coverage, superseded, quarantined },
+    ...{ entries: entriesOf(entries), coverage, superseded, quarantined },
     traces: traces.map(({ writes, ...trace }) => ({
       ...trace,
       writes: writes.map(({ id, namespace, timestampNs, rank, mayBeElsewhere, record }) => {

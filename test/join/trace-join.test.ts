@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { JoinSettings } from '../../src/join/settings.ts';
 import { entryOf } from '../fixtures/journal.ts';
 import { encodeTraces } from '../otlp/encode.ts';
+import { entriesOf } from './entries.ts';
 import { type Item, spanIdOf, traceIdOf, World } from './world.ts';
 
 const SERVER = 2;
@@ -153,7 +154,7 @@ describe('when a trace settles', () => {
     expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesOpen: 1, evidencePending: 2 });
     expect(world.shard.take(world.nowMs + 60_000, 10)).toBeUndefined();
     world.shard.stored(batch?.number ?? 0, [{ segment: 1, offset: 32 }]);
-    world.journal.push({ entry: batch?.entries[0] as never, position: { segment: 1, offset: 32 } });
+    world.journal.push({ entry: entriesOf(batch?.entries as never)[0] as never, position: { segment: 1, offset: 32 } });
     expect(world.shard.stats(world.nowMs)).toMatchObject({ tracesOpen: 1, evidencePending: 1 });
     world.pass(80_000);
     expect(world.reasons()).toEqual(['late']);

@@ -11,6 +11,7 @@ import type { StoredFrame } from '../../src/wal/frame.ts';
 import { type FramePosition, positionKey } from '../../src/wal/segment-format.ts';
 import type { JournalEntry, JournalPosition } from '../../src/wal/settle-journal.ts';
 import { encodeLogs, encodeTraces, type TestLog, type TestSpan } from '../otlp/encode.ts';
+import { entriesOf } from './entries.ts';
 
 /** One item of evidence as tests write it. */
 export type Item = { signal: 'traces'; span: TestSpan } | { signal: 'logs'; log: TestLog };
@@ -241,7 +242,7 @@ export class World {
       this.#write(id, rank, record);
     }
     if (diesAfter === 'write') return true;
-    const positions = this.#append(batch.entries);
+    const positions = this.#append(entriesOf(batch.entries));
     if (diesAfter === 'journal') return true;
     this.batches.push(batch);
     this.shard.stored(batch.number, positions);
@@ -283,7 +284,7 @@ export class World {
   /** Evidence of both signals by use, over all batches so far. */
   counted(): FreshCounts {
     const total = { used: 0, context: 0, excluded: 0, duplicate: 0, quarantined: 0 };
-    for (const { fresh } of this.batches.flatMap((batch) => batch.entries)) {
+    for (const { fresh } of this.batches.map((batch) => batch.entries)) {
       for (const counts of [fresh.traces, fresh.logs])
         for (const use of Object.keys(total) as (keyof typeof total)[]) total[use] += counts[use];
     }

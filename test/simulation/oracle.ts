@@ -112,7 +112,7 @@ function settleHuge(frames: Frames, settling: Settling, join: JoinSettings): Map
       );
     shard.stored(
       batch.number,
-      batch.entries.map((_, index) => ({ segment: 1, offset: 32 + index })),
+      [...batch.entries.starts].map((_, index) => ({ segment: 1, offset: 32 + index })),
     );
   }
   return found;
