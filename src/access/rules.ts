@@ -17,7 +17,7 @@ import { GRAPHQL_KEYS } from './graphql.ts';
 import { locationOf } from './http.ts';
 import { type HeaderRules, headerSource, identityOfAttributes, identityOfHeaders } from './identity.ts';
 import type { EventMappings } from './mapped-event.ts';
-import { compileMappings, keysOfMappings } from './mappings/compile.ts';
+import { compileMappings, keysOfMappings, presetMappings } from './mappings/compile.ts';
 import { compileOrigin, type OriginRules } from './origin.ts';
 import { compilePurposes, NO_PURPOSES, type PurposeSources } from './purpose.ts';
 import { foldPath } from './route.ts';
@@ -286,7 +286,7 @@ export function compileRules(settings: AccessSettings): AccessRules {
     },
     isAccessEvent,
     isSecret: remember((parameter) => isSecret(parameter.toLowerCase())),
-    mappings: { own: compileMappings(own), presets: compileMappings(presets), isAccessEvent },
+    mappings: { own: compileMappings(own), presets: presetMappings(presets), isAccessEvent },
     keys: keysOf(
       [...mentioned, ...templated, ...ENGINE_KEYS, ...GRAPHQL_KEYS, ...purposes.keys, ...(origin?.keys ?? [])],
       headers,

@@ -58,6 +58,9 @@ export interface ApiDependencies {
 const HEADER_BYTES_MAX = 32 * 1024;
 const REQUEST_TIMEOUT_MS = 60_000;
 
+/** The contract's own schemas check parameters. Without these fastify loads libraries for its kind of schemas, of which there are none. */
+const NO_SCHEMAS = { compilersFactory: { buildValidator: noSchema, buildSerializer: noSchema } };
+
 export interface RunningApi {
   readonly port: number;
   close(): Promise<void>;
@@ -89,6 +92,10 @@ export async function startApi(address: { host: string; port: number }, needs: A
   };
 }
 
+function noSchema(): never {
+  throw new Error('routes have no schemas of fastify');
+}
+
 /** The API without a socket, for tests. */
 export function createApi(needs: ApiDependencies): FastifyInstance {
   return buildApi(needs).server;
@@ -101,6 +108,7 @@ function buildApi(needs: ApiDependencies): { readonly server: FastifyInstance; r
     requestTimeout: REQUEST_TIMEOUT_MS,
     http: { maxHeaderSize: HEADER_BYTES_MAX },
     routerOptions: { maxParamLength: 200 },
+    schemaController: NO_SCHEMAS,
     ...(tls && { serverFactory: (handler: RequestListener) => createSecureServer(tls, handler) }),
   });
   const sessions = createSessions(needs.clock, tls !== undefined);

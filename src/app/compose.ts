@@ -35,7 +35,7 @@ import { openSources } from './sources.ts';
 import { openStages, type Stages } from './stages.ts';
 import { startStoreCare } from './store-care.ts';
 import { openStore } from './stores.ts';
-import type { Telemetry } from './telemetry.ts';
+import { startTelemetry, type Telemetry } from './telemetry.ts';
 
 /**
  * The only file that names adapters: it wires the stages in the order of the flow, and takes them down sink to source.
@@ -169,7 +169,7 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
 
   watchHouse(house);
   const { grpc, http, inFlight } = await startReceivers(house);
-  const telemetry = loadTelemetry(house, inFlight, [grpc, http]);
+  const telemetry = openTelemetry(house, inFlight, [grpc, http]);
   const api = await startHouseApi(house, telemetry);
   const replayed = stages.startJoining().then(() => {
     const written = counters.total('written');
@@ -260,12 +260,11 @@ async function startReceivers({ settings, stages, counters, doors, log, teardown
   return { grpc: grpc.port, http: http.port, inFlight };
 }
 
-/** Loading the SDK takes longer than all the rest of the start; nothing waits for it. */
-function loadTelemetry(
+function openTelemetry(
   { stages, teardown, ...house }: House,
   inFlight: InFlight,
   ownPorts: readonly number[],
-): Promise<Telemetry> {
+): Telemetry {
   const refreshGauges = async () => {
     house.counters.set('in_flight_bytes', inFlight.bytes);
     house.counters.set('in_flight_requests', inFlight.requests);
@@ -273,15 +272,12 @@ function loadTelemetry(
     await stages.state.pump?.refreshStatus();
     house.readiness();
   };
-  const telemetry = import('./telemetry.ts').then(({ startTelemetry }) =>
-    startTelemetry({ ...house, refreshGauges, ownPorts }),
-  );
-  telemetry.catch((error: unknown) => house.log.error({ error }, 'own telemetry did not start'));
-  teardown.add(async () => (await telemetry).shutdown());
+  const telemetry = startTelemetry({ ...house, refreshGauges, ownPorts });
+  teardown.add(telemetry.shutdown);
   return telemetry;
 }
 
-async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promise<number> {
+async function startHouseApi(house: House, telemetry: Telemetry): Promise<number> {
   const { settings, store, setUp, version, counters, observers, log, teardown } = house;
   const { shards, budget, state } = house.stages;
   const redactSpan = createSpanRedaction(settings);
@@ -333,7 +329,7 @@ async function startHouseApi(house: House, telemetry: Promise<Telemetry>): Promi
       changes: await definitionText(settings.detect, 'permission_change'),
     },
     readiness: house.readiness,
-    metricsText: async () => (await telemetry).metricsText(),
+    metricsText: telemetry.metricsText,
     reportFailure: (error) => log.error({ error }, 'request failed'),
   });
   teardown.add(() => api.close());

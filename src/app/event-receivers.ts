@@ -1,4 +1,4 @@
-import { compileMappings, misfit } from '../access/mappings/compile.ts';
+import { compileMappings, misfit, presetMappings } from '../access/mappings/compile.ts';
 import { PRESET_NAMES } from '../access/mappings/names.ts';
 import type { Settings } from '../config/schema.ts';
 import type { Clock } from '../core/clock.ts';
@@ -30,7 +30,7 @@ export function openEventReceivers(
     signatures.set(preset, { secrets: secret, scheme, toleranceMs });
   }
   const known = mappingsOf({ mappings, presets: inUse });
-  const compiled = compileMappings([...known.mappings, ...known.presets]);
+  const compiled = [...compileMappings(known.mappings), ...presetMappings(known.presets)];
   const access = createAccessService(shared);
   return {
     methods: [access.method],

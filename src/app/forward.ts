@@ -6,7 +6,7 @@ import type { Counters } from '../core/metrics.ts';
 import type { Disk } from '../wal/disk.ts';
 import type { Frame } from '../wal/frame.ts';
 import type { Wal } from '../wal/wal.ts';
-import { type ForwardClient, openForwardClient } from './forward-client.ts';
+import type { ForwardClient } from './forward-client.ts';
 import { eachLog, type ForwardedEvent, mayBeForwarded, openEvent, requestOf, sealEvent } from './forward-envelope.ts';
 import { ForwardSpool } from './forward-spool.ts';
 import { Sleepers } from './sleepers.ts';
@@ -72,7 +72,7 @@ export async function openForwarding(options: ForwardingOptions): Promise<Forwar
       close: async () => undefined,
     };
   }
-  const client = endpoint === undefined ? undefined : openForwardClient(settings, endpoint);
+  const client = endpoint === undefined ? undefined : await openClient(settings, endpoint);
   const spool = await ForwardSpool.open({
     ...options,
     folder: join(folder, FOLDER),
@@ -97,6 +97,12 @@ export async function openForwarding(options: ForwardingOptions): Promise<Forwar
       await spool.close();
     },
   };
+}
+
+/** Its library is loaded only where something is forwarded. */
+async function openClient(settings: ForwardingOptions['settings'], endpoint: string): Promise<ForwardClient> {
+  const { openForwardClient } = await import('./forward-client.ts');
+  return openForwardClient(settings, endpoint);
 }
 
 /** Puts what other instances forwarded in the place of its envelopes. */

@@ -12,9 +12,7 @@ import { compileMask } from '../otlp/mask.ts';
 import { createCredentialInspect, type Inspect } from '../receive/inspect.ts';
 import { createSessionHash } from '../receive/session-hash.ts';
 import { SessionOwners } from '../receive/session-owners.ts';
-import { createTokenCheck } from '../receive/tokens.ts';
 import { errnoOf, nodeDisk } from '../wal/disk.ts';
-import { openIssuers } from './issuers.ts';
 import { SessionLog } from './session-log.ts';
 import type { StageLog } from './stages.ts';
 
@@ -39,10 +37,10 @@ const KEY_BYTES = 32;
 /** Throws AppError('config') that names the setting: keys that cannot be read or used. */
 export async function openCredentials(options: CredentialOptions): Promise<CredentialHouse> {
   const { settings, folder, clock, counters, log } = options;
-  const { sessions, tokens } = settings.identity;
+  const { sessions } = settings.identity;
   const key = await readSessionKey(folder, sessions.keyFile);
   const owners = new SessionOwners(sessions);
-  const issuers = await openIssuers({ ...tokens, clock, scheduler: systemScheduler, counters, log });
+  const { issuers, check } = await openTokens(options);
   const sessionLog = await SessionLog.open({ folder, disk: nodeDisk, key, owners, clock, log });
   counters.set('sessions_known', owners.size);
   const inspect = createCredentialInspect({
@@ -52,8 +50,7 @@ export async function openCredentials(options: CredentialOptions): Promise<Crede
       sessions,
     }),
     hash: createSessionHash(key),
-    check: createTokenCheck(issuers, tokens.leewayMs),
-    ...{ counters, owners },
+    ...{ check, counters, owners },
   });
   return {
     inspect,
@@ -67,6 +64,18 @@ export async function openCredentials(options: CredentialOptions): Promise<Crede
       await sessionLog.close();
     },
   };
+}
+
+/** Who signs tokens, and the check of one. What it takes is loaded only where issuers are named. */
+async function openTokens({ settings, clock, counters, log }: CredentialOptions) {
+  const { tokens } = settings.identity;
+  if (tokens.issuers.length === 0) return { issuers: [], check: undefined };
+  const [{ openIssuers }, { createTokenCheck }] = await Promise.all([
+    import('./issuers.ts'),
+    import('../receive/tokens.ts'),
+  ]);
+  const issuers = await openIssuers({ ...tokens, clock, scheduler: systemScheduler, counters, log });
+  return { issuers, check: createTokenCheck(issuers, tokens.leewayMs) };
 }
 
 /** How a record may know its actor for the session to be his. What a session itself told teaches nothing. */

@@ -18,10 +18,13 @@ export function mappingsOf({ mappings, presets }: Pick<Settings, 'mappings' | 'p
   readonly presets: readonly Mapping[];
 } {
   const inUse = presets.includes('*') ? PRESET_NAMES : presets;
-  return {
-    mappings: mappings.flatMap(ownMapping),
-    presets: inUse.flatMap((name) => (isPreset(name) ? PRESETS[name] : unknownPreset('presets', name))),
-  };
+  const known = inUse.flatMap((name) => (isPreset(name) ? PRESETS[name] : unknownPreset('presets', name)));
+  const own = mappings.flatMap(ownMapping);
+  for (const { name } of own) {
+    if (!known.some((preset) => preset.name === name)) continue;
+    throw new AppError('config', `mapping ${name}, name: a preset that is in use has this name.`);
+  }
+  return { mappings: own, presets: known };
 }
 
 /** One mapping, or those of the preset whose reading it shares. */

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { isIPv6 } from 'node:net';
-import { open, type Reader, type Response } from 'maxmind';
+import type { Reader, Response } from 'maxmind';
 import { AppError, describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { AuditRecord } from '../core/record.ts';
@@ -97,7 +97,8 @@ async function openFirst(path: string): Promise<Database> {
   }
 }
 
-function openReader(path: string): Promise<Reader<Response>> {
+async function openReader(path: string): Promise<Reader<Response>> {
+  const { open } = await import('maxmind');
   return open(path);
 }
 

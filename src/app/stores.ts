@@ -2,8 +2,6 @@ import { join } from 'node:path';
 import type { Settings } from '../config/schema.ts';
 import { AppError } from '../core/errors.ts';
 import type { FindingKind } from '../store/care.ts';
-import { DuckDbStore } from '../store/duckdb/store.ts';
-import { openElasticsearchStore } from '../store/elasticsearch/store.ts';
 import { MemoryStore } from '../store/memory.ts';
 import { NullStore } from '../store/null.ts';
 import type { Store } from '../store/port.ts';
@@ -17,11 +15,15 @@ const SET_UP_MATTERS: ReadonlySet<FindingKind> = new Set([
   'unsupported_server',
 ]);
 
-/** The adapter that the settings name; the one place that knows them all. Nothing is created in it yet (setUp does). */
+/**
+ * The adapter that the settings name; the one place that knows them all. Nothing is created in it yet (setUp does). Libraries of
+ * the others are not loaded.
+ */
 export async function openStore(settings: Settings): Promise<Store> {
   const { duckdb, elasticsearch, type } = settings.store;
   switch (type) {
     case 'duckdb': {
+      const { DuckDbStore } = await import('../store/duckdb/store.ts');
       const folder = await openDataFolder(settings.dataDir);
       return DuckDbStore.open({
         file: join(folder, 'records.duckdb'),
@@ -29,9 +31,11 @@ export async function openStore(settings: Settings): Promise<Store> {
         threads: duckdb.threads,
       });
     }
-    case 'elasticsearch':
+    case 'elasticsearch': {
       checkRetention(settings);
+      const { openElasticsearchStore } = await import('../store/elasticsearch/store.ts');
       return openElasticsearchStore(elasticsearch);
+    }
     case 'memory':
       return new MemoryStore();
     case 'null':

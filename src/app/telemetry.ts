@@ -1,9 +1,7 @@
-import { type Meter, metrics, type ObservableResult } from '@opentelemetry/api';
-import { PrometheusExporter, PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-grpc';
-import { NodeSDK, resources, tracing } from '@opentelemetry/sdk-node';
 import type { Logger } from 'pino';
-import { type Counters, METRICS, type MetricName } from '../core/metrics.ts';
+import type { Counters } from '../core/metrics.ts';
+import type { OwnMetrics } from './own-metrics.ts';
+import type { OwnTraces } from './own-traces.ts';
 
 /** Spantrail's own traces and metrics. */
 export interface Telemetry {
@@ -23,28 +21,28 @@ export interface TelemetryOptions {
 }
 
 /**
- * Starts the OpenTelemetry SDK. Traces leave only when OTEL_EXPORTER_OTLP_ENDPOINT (or the _TRACES_ one) names a place
- * that is not Spantrail itself; Prometheus metrics are always there to be read.
+ * Traces leave only when OTEL_EXPORTER_OTLP_ENDPOINT (or the _TRACES_ one) names a place that is not Spantrail itself;
+ * Prometheus metrics are always there to be read. Loading the OpenTelemetry SDK takes as long as half of all the rest of a
+ * start, so each part of it is loaded when it is needed: traces behind the start, metrics when somebody reads them first.
  */
 export function startTelemetry(options: TelemetryOptions): Telemetry {
-  const reader = new PrometheusExporter({ preventServerStart: true });
-  const sdk = new NodeSDK({
-    resource: resources.resourceFromAttributes({ 'service.name': 'spantrail', 'service.version': options.version }),
-    autoDetectResources: false,
-    metricReaders: [reader],
-    logRecordProcessors: [],
-    spanProcessors: exportsTraces(options) ? [new tracing.BatchSpanProcessor(new OTLPTraceExporter())] : [],
-  });
-  sdk.start();
-  observe(metrics.getMeter('spantrail', options.version), options);
-  const serializer = new PrometheusSerializer();
+  const { version, counters, refreshGauges, log } = options;
+  let metrics: Promise<OwnMetrics> | undefined;
+  let traces: Promise<OwnTraces> | undefined;
+  if (exportsTraces(options)) {
+    traces = import('./own-traces.ts').then(({ startTraces }) => startTraces(version));
+    traces.catch((error: unknown) => log.error({ error }, 'own traces are not exported'));
+  }
   return {
     metricsText: async () => {
-      await options.refreshGauges();
-      const { resourceMetrics } = await reader.collect();
-      return serializer.serialize(resourceMetrics);
+      metrics ??= import('./own-metrics.ts').then(({ openMetrics }) => openMetrics(version, counters));
+      const { text } = await metrics;
+      await refreshGauges();
+      return text();
     },
-    shutdown: () => sdk.shutdown(),
+    shutdown: async () => {
+      await Promise.all([metrics, traces].map(async (part) => (await part)?.shutdown()));
+    },
   };
 }
 
@@ -63,20 +61,4 @@ function exportsTraces({ environment, ownPorts, log }: TelemetryOptions): boolea
     return false;
   }
   return true;
-}
-
-/** One observable instrument for each entry of the catalogue; values are read from the counters when somebody asks. */
-function observe(meter: Meter, { counters }: TelemetryOptions): void {
-  for (const [name, { kind, unit, text }] of Object.entries(METRICS)) {
-    const settings = { description: text, unit };
-    const instrument =
-      kind === 'counter'
-        ? meter.createObservableCounter(`spantrail.${name}`, settings)
-        : meter.createObservableGauge(`spantrail.${name}`, settings);
-    instrument.addCallback((result: ObservableResult) => {
-      for (const sample of counters.samples()) {
-        if (sample.name === (name as MetricName)) result.observe(sample.value, { ...sample.labels });
-      }
-    });
-  }
 }

@@ -3,21 +3,9 @@ import type { Writable } from 'node:stream';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { readEnvironment } from '../config/environment.ts';
 import { AppError, describeError, ERROR_CODES } from '../core/errors.ts';
-import { addAlertCommands } from './alerts.ts';
 import { QueryMistake } from './client.ts';
-import { addConfigCommands } from './config.ts';
-import { addCoverageCommand } from './coverage.ts';
+import { addCommands } from './commands.ts';
 import { caretLines, printable } from './format.ts';
-import { addInsightsCommand } from './insights.ts';
-import { addNotifyCommands } from './notify.ts';
-import { addQuarantineCommands } from './quarantine.ts';
-import { addQueryCommands } from './query.ts';
-import { addReconcileCommand } from './reconcile.ts';
-import { addReportCommand } from './report.ts';
-import { addRuleCommands } from './rules.ts';
-import { addServerCommands } from './server.ts';
-import { addTokenCommands } from './token.ts';
-import { addWalCommands } from './wal.ts';
 
 /** What every command gets: where it writes and what it may read. */
 export interface Terminal {
@@ -37,7 +25,7 @@ const EXIT_USAGE = 2;
 const EXIT_FAILURE = 1;
 const NO_COLOUR = '--no-color';
 
-function createProgram(terminal: Terminal): Command {
+async function createProgram(terminal: Terminal, words: readonly string[]): Promise<Command> {
   const program = new Command('spantrail')
     .description('An OTLP endpoint for accountability: one audit record per access, joined with its trace.')
     .version(terminal.version)
@@ -56,26 +44,15 @@ Examples:
 Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 verification failed, 5 unavailable.`,
     )
     .exitOverride();
-  addServerCommands(program, terminal);
-  addQueryCommands(program, terminal);
-  addCoverageCommand(program, terminal);
-  addInsightsCommand(program, terminal);
-  addReportCommand(program, terminal);
-  addAlertCommands(program, terminal);
-  addNotifyCommands(program, terminal);
-  addRuleCommands(program, terminal);
-  addQuarantineCommands(program, terminal);
-  addReconcileCommand(program, terminal);
-  addConfigCommands(program, terminal);
-  addTokenCommands(program, terminal);
-  addWalCommands(program, terminal);
+  await addCommands(program, terminal, words);
   return program;
 }
 
 async function run(terminal: Terminal): Promise<number> {
   try {
     // Taken out here, so that it may stand anywhere on the line.
-    await createProgram(terminal).parseAsync(process.argv.filter((word) => word !== NO_COLOUR));
+    const words = process.argv.slice(2).filter((word) => word !== NO_COLOUR);
+    await (await createProgram(terminal, words)).parseAsync(words, { from: 'user' });
     return 0;
   } catch (error) {
     return explain(error, terminal);

@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 import './require-node.mjs';
+import { keepCompiled } from './compile-cache.mjs';
 
+keepCompiled();
 try {
   await import('./main.ts');
 } catch (error) {

@@ -1,6 +1,9 @@
 import { z } from 'zod';
 import { settingsSchema } from './schema.ts';
 
+/** Of every environment variable that holds a setting. */
+export const VARIABLE_PREFIX = 'SPANTRAIL_';
+
 /** One leaf of the settings tree, for docs, the example file and the environment. */
 export interface SettingText {
   readonly path: readonly string[];
@@ -45,7 +48,7 @@ function walk(node: Node, path: readonly string[]): SettingText[] {
   return [
     {
       path,
-      variable: `SPANTRAIL_${path.map(upperSnake).join('_')}`,
+      variable: `${VARIABLE_PREFIX}${path.map(upperSnake).join('_')}`,
       description: node.description ?? '',
       byDefault: node.default,
       type: typeName(node),

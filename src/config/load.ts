@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { parseDocument } from 'yaml';
 import { AppError, describeError } from '../core/errors.ts';
-import { describeSettings, type SettingText } from './describe.ts';
+import { describeSettings, type SettingText, VARIABLE_PREFIX } from './describe.ts';
 import { type Settings, settingsSchema } from './schema.ts';
 
 export interface ConfigSource {
@@ -21,7 +21,9 @@ export function loadSettings(source: ConfigSource): Settings {
   const config = source.file === undefined ? {} : readYaml(source.file);
   const problems: string[] = [];
   const expanded = expand(config, source.environment, [], problems) as Record<string, unknown>;
-  for (const setting of describeSettings()) applyEnvironment(expanded, setting, source.environment, problems);
+  if (Object.keys(source.environment).some((variable) => variable.startsWith(VARIABLE_PREFIX))) {
+    for (const setting of describeSettings()) applyEnvironment(expanded, setting, source.environment, problems);
+  }
   for (const [path, value] of Object.entries(source.overrides ?? {})) {
     if (value !== undefined) assign(expanded, path.split('.'), value);
   }

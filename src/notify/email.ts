@@ -1,5 +1,4 @@
 import { isIP } from 'node:net';
-import { createTransport } from 'nodemailer';
 import { allowedAddresses, type Resolve } from './address.ts';
 import type { Content } from './content.ts';
 import { inTime } from './http-post.ts';
@@ -48,6 +47,8 @@ export async function sendEmail(
   const finding = allowedAddresses(smtp.host, allowPrivate, resolve);
   const unresolved = 'its name could not be resolved in time';
   const [address] = await inTime(finding, AbortSignal.timeout(timeoutMs), unresolved);
+  // Loaded with the first mail: most instances never send one.
+  const { createTransport } = await import('nodemailer');
   const transport = createTransport({
     // The address that was checked; the certificate is still that of the name.
     host: address?.address ?? '',

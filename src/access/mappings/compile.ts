@@ -63,6 +63,22 @@ export function compileMappings(mappings: readonly Mapping[]): readonly Compiled
   });
 }
 
+/**
+ * The same for presets, each of which is known to be right: it is made ready when the first record comes that could fit. Most
+ * instances never see a record of most of them.
+ */
+export function presetMappings(presets: readonly Mapping[]): readonly CompiledMapping[] {
+  return presets.map((preset) => {
+    const { name, preset: source = name } = preset;
+    const made = () => compileMappings([preset])[0] as CompiledMapping;
+    return {
+      ...{ name, source, gates: gatesOf(preset) },
+      apply: (subject) => made().apply(subject),
+      refusal: (subject) => made().refusal(subject),
+    };
+  });
+}
+
 /** The presets are the same for all who ask: receivers, each worker's rules, checks of the settings. */
 const compiled = new WeakMap<Mapping, CompiledMapping>();
 const keysKnown = new WeakMap<Mapping, readonly string[]>();
