@@ -46,8 +46,8 @@ export interface DetectOptions {
   readonly logBytesMin?: number;
 }
 
-/** Records that are looked at in one turn of the event loop: some twenty milliseconds, so that senders do not wait. */
-const TURN_RECORDS = 2_000;
+/** Records that are looked at in one turn of the event loop: a few milliseconds, so that senders do not wait. */
+const TURN_RECORDS = 500;
 
 /** News are tried again after this, when what rules remember or the desk cannot be written. */
 const NEWS_RETRY_MS = 5_000;

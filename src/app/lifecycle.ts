@@ -1,6 +1,7 @@
 import { type Logger, pino } from 'pino';
 import type { Settings } from '../config/schema.ts';
 import { type RunningSpantrail, startSpantrail } from './compose.ts';
+import { boundYoungGeneration } from './young-generation.ts';
 
 /** How long a stop may take before it gives up on being polite; what was acknowledged is on disk in any case. */
 const STOP_DEADLINE_MS = 25_000;
@@ -30,6 +31,7 @@ export async function serve(settings: Settings, context: ServeContext): Promise<
     pino.destination(2),
   );
   const signals = listenForSignals(log);
+  const unbound = boundGarbage(settings, context);
   try {
     const running = await startSpantrail(settings, { log, environment: context.environment, version: context.version });
     exitWhenReplayFails(running, log, signals);
@@ -40,8 +42,13 @@ export async function serve(settings: Settings, context: ServeContext): Promise<
     log.info('stopped');
     setTimeout(() => process.exit(0), LINGER_MS).unref();
   } finally {
+    unbound();
     signals.close();
   }
+}
+
+function boundGarbage({ workers }: Settings, { environment }: ServeContext): () => void {
+  return workers === 1 ? boundYoungGeneration(process.execArgv, environment['NODE_OPTIONS']) : () => undefined;
 }
 
 function exitWhenReplayFails(running: RunningSpantrail, log: Logger, signals: Signals): void {

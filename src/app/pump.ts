@@ -14,13 +14,14 @@ import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
 import { MarkedJournal, Turns } from './pump-journal.ts';
 import { dropStored } from './pump-segments.ts';
+import { GROW_MS, sizeOf, WriteSize } from './pump-size.ts';
 import { type PumpStatus, pendingOf, type Segments, setGauges, storedBefore, sum, summarise } from './pump-status.ts';
 import { countSettled, lastRevisions, writeAll } from './pump-writes.ts';
 import { Sleepers } from './sleepers.ts';
 import { type Sums, sumsOf } from './sums.ts';
 
 export interface PumpSettings {
-  /** Records written at a time (the records of one trace are never split). */
+  /** Records written at a time at most (the records of one trace are never split). */
   readonly batchRecordsMax: number;
   /** Stored segments of the write-ahead log are kept for late evidence this long … */
   readonly horizonAgeMs: number;
@@ -204,21 +205,25 @@ class RunningPump implements Pump {
    */
   async #run(shard: ShardHandle): Promise<void> {
     const { clock, settings } = this.#options;
+    const size = new WriteSize(settings.batchRecordsMax);
     let finishing: Promise<void> | undefined;
     let batches: SettledBatch[] = [];
     while (!this.#sleepers.isStopped) {
       const wakes = this.#sleepers.wakes;
-      await this.#gather(shard, batches);
+      await this.#gather(shard, batches, size.records);
       this.#gathered.set(shard, batches);
+      const gathered = sizeOf(batches);
       if (batches.length > 0 && finishing === undefined) {
         const finished = this.#finish(shard, batches).then(() => {
           if (finishing === finished) finishing = undefined;
         });
         finishing = finished;
         batches = [];
-      } else if (finishing !== undefined && sizeOf(batches) >= settings.batchRecordsMax) {
-        await finishing;
+      } else if (finishing !== undefined && gathered >= size.records) {
+        await (size.isLargest ? finishing : Promise.race([finishing, this.#sleepers.sleep(GROW_MS)]));
+        size.grow();
       } else {
+        size.restAt(gathered);
         // Not longer than news, also while a batch is written: a record that the store fails with is told by the next ones that it
         // takes, and a huge trace is worked on.
         const nowMs = clock.nowMs();
@@ -239,11 +244,10 @@ class RunningPump implements Pump {
     }
   }
 
-  /** Adds what is due, up to a write's worth: a take is kept short for the sake of the event loop, a write large for the store's. */
-  async #gather(shard: ShardHandle, batches: SettledBatch[]): Promise<void> {
-    const { clock, settings } = this.#options;
-    for (let size = sizeOf(batches); size < settings.batchRecordsMax; ) {
-      const batch = await shard.take(clock.nowMs(), settings.batchRecordsMax - size);
+  /** Adds what is due, up to so many records: a take is kept short for the sake of the event loop, a write large for the store's. */
+  async #gather(shard: ShardHandle, batches: SettledBatch[], recordsMax: number): Promise<void> {
+    for (let size = sizeOf(batches); size < recordsMax; ) {
+      const batch = await shard.take(this.#options.clock.nowMs(), recordsMax - size);
       if (batch === undefined) break;
       batches.push(batch);
       size += sizeOf([batch]);
@@ -387,12 +391,4 @@ class RunningPump implements Pump {
     const look = { nowMs: clock.nowMs(), stats, segments, walBytes: wal.bytes };
     return { ...summarise(look), storeFailure: this.#storeFailure, sums };
   }
-}
-
-/** Records to write; a trace without one and what is set aside count as one, so that a write ends also where there is none. */
-function sizeOf(batches: readonly SettledBatch[]): number {
-  return sum(
-    batches,
-    (batch) => sum(batch.traces, (trace) => Math.max(trace.writes.length, 1)) + batch.quarantined.length,
-  );
 }

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Settings } from '../config/schema.ts';
+import { systemScheduler } from '../core/clock.ts';
 import type { JoinSettings } from '../join/settings.ts';
 import { JOIN_DEFAULTS } from '../join/settings.ts';
 import { JoinShard } from '../join/shard.ts';
@@ -34,6 +35,7 @@ export function startShards(
       ...createSettling(settings),
       readFrame: (position) => disk.wal.read(position),
       readJournal: (position) => disk.journal.read(position),
+      elapsedMs: systemScheduler.elapsedMs,
       shardIndex: 0,
       shardCount: 1,
     });

@@ -13,7 +13,7 @@ import type { SetAside } from './batch.ts';
 import type { Piece } from './trace-table.ts';
 
 /** Memory of the frames whose readers are kept: neighbours of a frame settle at about the same time. */
-const CACHED_BYTES_MAX = 64 * 1024 * 1024;
+const CACHED_BYTES_MAX = 32 * 1024 * 1024;
 
 /** What a frame and its reader take besides the payload: 2.5 KB measured, and its resources as they are decoded. */
 const READER_BYTES = 4096;

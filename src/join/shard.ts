@@ -35,6 +35,8 @@ export interface JoinShardOptions extends EvidenceIndexOptions {
   readonly observe?: Observe;
   /** Without waiting; throws when the frame is gone or damaged. */
   readonly readFrame: (position: FramePosition) => StoredFrame;
+  /** A steady clock in milliseconds, so that a take ends soon: for a thread that has other work, too. */
+  readonly elapsedMs?: () => number;
   /** Without waiting; throws AppError when the entry is gone or damaged. */
   readonly readJournal: (position: JournalPosition) => JournalEntry;
 }
@@ -48,6 +50,9 @@ export interface KnownEntry {
 
 /** What of the index is for stored traces; the rest is for open ones. */
 const STORED_SHARE = 0.25;
+
+/** A take on a thread that has other work, too, ends after this. */
+const TAKE_MS_MAX = 2;
 
 /** Log records without a trace that one take settles of one frame. */
 const UNTRACED_TAKE_MAX = 512;
@@ -170,8 +175,10 @@ export class JoinShard {
     };
     const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
     let [records, pieces] = [0, 0];
-    const { takeEvidenceMax } = this.#options.settings;
-    while (records < recordsMax && pieces < takeEvidenceMax) {
+    const { settings, elapsedMs = () => 0 } = this.#options;
+    const { takeEvidenceMax } = settings;
+    const endMs = elapsedMs() + TAKE_MS_MAX;
+    while (records < recordsMax && pieces < takeEvidenceMax && elapsedMs() < endMs) {
       const due = this.#join.nextDue();
       if (due === undefined) break;
       if (this.#isNothing(due.trace)) {

@@ -14,7 +14,7 @@ export interface WalOptions {
   readonly segmentBytes?: number;
   /** A segment is closed at this age, so that old evidence of a quiet system can go. Default 1 hour. */
   readonly segmentAgeMs?: number;
-  /** Recent frames kept in memory for reads. Default 128 MiB. */
+  /** Recent frames kept in memory for reads. Default 64 MiB. */
   readonly cacheBytesMax?: number;
   /**
    * New segments get higher numbers than this: the newest segment that the settle journal names, in case somebody
@@ -102,7 +102,7 @@ export class Wal {
     });
     const { damaged } = await listFolder({ folder, kind: WAL_KIND, disk });
     counters?.set('wal_damaged_files', damaged.length);
-    const cache = new FrameCache(options.cacheBytesMax ?? 128 * MEBIBYTE);
+    const cache = new FrameCache(options.cacheBytesMax ?? 64 * MEBIBYTE);
     return new Wal(log, new SegmentReader(folder, WAL_KIND, disk), cache, options);
   }
 
