@@ -11,11 +11,14 @@ import duckdb, { type Vector } from '@duckdb/node-bindings';
 import type { Field, FieldValue } from '../../core/fields.ts';
 import type { RecordWrite } from '../../core/settlement.ts';
 import { type Cell, columnValue, LATE_COLUMNS, type Row, rowOf } from './rows.ts';
-import { COLUMN_FIELDS, sqlType } from './schema.ts';
+import { COLUMN_FIELDS, DOCUMENT_LANES, sqlType } from './schema.ts';
 import { writeBigints, writeBooleans, writeDistinctTexts, writeLists, writeTexts } from './vectors.ts';
 
 /** Rows of one data chunk: DuckDB's vector size. */
 const CHUNK_ROWS = 2048;
+
+/** Rows, one after the other, whose documents stand in one lane: the records of a trace mostly do. */
+const LANE_ROWS = CHUNK_ROWS / DOCUMENT_LANES.length;
 
 /** Lists are of texts, and no column is a fraction: `test/store/duckdb-rows.test.ts` looks. */
 const SQL_TYPES: Readonly<Record<string, DuckDBType>> = { VARCHAR, BIGINT, BOOLEAN };
@@ -31,7 +34,9 @@ const TYPES: readonly DuckDBType[] = [
     const type = SQL_TYPES[sqlType(field)] ?? VARCHAR;
     return field.many ? LIST(type) : type;
   }),
-  VARCHAR,
+  ...DOCUMENT_LANES.map(() => VARCHAR),
+  BIGINT,
+  BIGINT,
 ];
 
 /** Rows of `records`, at most CHUNK_ROWS. */
@@ -61,9 +66,17 @@ export function recordsChunk(writes: readonly RecordWrite[]): DuckDBDataChunk {
     rows.map(({ bare }) => bare),
   );
   for (const at of COLUMN_FIELDS.keys()) writeCells(next(), at, rows);
-  writeDistinctTexts(
+  const lanes = rows.map((_, row) => Math.floor(row / LANE_ROWS));
+  for (const at of DOCUMENT_LANES.keys()) {
+    writeDistinctTexts(
+      next(),
+      rows.map(({ document }, row) => (lanes[row] === at ? document : null)),
+    );
+  }
+  writeBigints(next(), lanes.map(BigInt));
+  writeBigints(
     next(),
-    rows.map(({ document }) => document),
+    rows.map(({ shared }) => shared.userKey),
   );
   return chunk;
 }

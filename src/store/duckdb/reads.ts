@@ -4,6 +4,8 @@ import type { AuditRecord } from '../../core/record.ts';
 import { comparable } from '../../query/evaluate.ts';
 import { checkPageLimit, decodeCursor, encodeCursor, histogramWidthNs, type Position, sortField } from '../paging.ts';
 import type { HistogramBucket, Page, Selection, Sort } from '../port.ts';
+import { newestSql } from './newest.ts';
+import { DOCUMENT_LANES } from './schema.ts';
 import { BIGINT_MAX, Bindings, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
 
 /** Rows of a statement, BIGINT as bigint and lists as arrays. */
@@ -16,7 +18,7 @@ export async function query(
   return reader.getRows();
 }
 
-/** The documents of a statement whose first column is `doc`. */
+/** The documents of a statement whose first column they are. */
 export async function documents(connection: DuckDBConnection, sql: string, bindings: Bindings): Promise<AuditRecord[]> {
   const rows = await query(connection, sql, bindings);
   return rows.map(([doc]) => JSON.parse(String(doc)) as AuditRecord);
@@ -35,13 +37,16 @@ export async function search(
   const key = valueSql(field);
   const where = [selectionSql(selection, bindings)];
   if (cursor !== undefined) where.push(afterSql(field, key, sort, decodeCursor(cursor, sort), bindings));
-  const sql = `SELECT rowid FROM records WHERE ${where.join(' AND ')}
-    ORDER BY ${key} ${sort.direction} NULLS LAST, id ASC LIMIT ${bindings.add(limit + 1)}`;
+  const condition = where.join(' AND ');
+  const isNewestFirst = field.name === '@timestamp' && sort.direction === 'desc';
   const found = await inSnapshot(connection, async () => {
+    const since = isNewestFirst ? await newestSql(connection, condition, bindings, limit + 1) : '';
+    const sql = `SELECT rowid, coalesce(lane, 0) FROM records WHERE ${condition}${since}
+      ORDER BY ${key} ${sort.direction} NULLS LAST, id ASC LIMIT ${limit + 1}`;
     const rows = await query(connection, sql, bindings);
     return documentsAt(
       connection,
-      rows.map(([row]) => BigInt(String(row))),
+      rows.map(([row, lane]) => ({ row: BigInt(String(row)), lane: Number(lane) })),
     );
   });
   const records = found.slice(0, limit);
@@ -52,15 +57,25 @@ export async function search(
   return { records, next: encodeCursor(sort, value === undefined ? { id } : { id, value }) };
 }
 
+/** Where a document is: the row, and its place in `DOCUMENT_LANES`. */
+interface Place {
+  readonly row: bigint;
+  readonly lane: number;
+}
+
 /**
- * The documents of these rows, in this order. In a statement of its own: sorting with the documents, or joining them back,
- * reads and unpacks those of all rows.
+ * The documents at these places, in this order. In statements of their own: sorting with the documents, or joining them back,
+ * reads and unpacks those of all rows, and a statement over two lanes unpacks both for each of its rows.
  */
-async function documentsAt(connection: DuckDBConnection, rows: readonly bigint[]): Promise<AuditRecord[]> {
-  if (rows.length === 0) return [];
-  const sql = `SELECT rowid, doc FROM records WHERE ${rowsSql(rows)}`;
-  const texts = new Map((await query(connection, sql)).map(([row, doc]) => [BigInt(String(row)), String(doc)]));
-  return rows.map((row) => JSON.parse(texts.get(row) ?? 'null') as AuditRecord);
+async function documentsAt(connection: DuckDBConnection, places: readonly Place[]): Promise<AuditRecord[]> {
+  const texts = new Map<bigint, string>();
+  for (const [at, lane] of DOCUMENT_LANES.entries()) {
+    const rows = places.filter((place) => place.lane === at).map(({ row }) => row);
+    if (rows.length === 0) continue;
+    const sql = `SELECT rowid, ${lane} FROM records WHERE ${rowsSql(rows)}`;
+    for (const [row, text] of await query(connection, sql)) texts.set(BigInt(String(row)), String(text));
+  }
+  return places.map(({ row }) => JSON.parse(texts.get(row) ?? 'null') as AuditRecord);
 }
 
 /** Row numbers hold within one transaction only. */

@@ -1,10 +1,10 @@
+import { documentText } from '../../core/document.ts';
 import type { Field, FieldValue } from '../../core/fields.ts';
 import type { AuditRecord } from '../../core/record.ts';
 import type { RecordWrite } from '../../core/settlement.ts';
 import { ipKey, letterLine } from '../../query/text.ts';
-import { documentText } from '../../core/document.ts';
 import { isLate, LATE_NAMES, type LateValues, lateValuesOf, readLateValues, valueAt } from './late-values.ts';
-import { BARE_FIELDS, COLUMN_FIELDS, sqlType } from './schema.ts';
+import { BARE_FIELDS, COLUMN_FIELDS, KEYED_FIELD, keyOf, sqlType } from './schema.ts';
 import { BIGINT_MAX } from './sql.ts';
 
 export type Cell = string | bigint | boolean | null | readonly string[];
@@ -14,6 +14,7 @@ interface StaticCells {
   /** By place in `COLUMN_FIELDS`; null where the value is late. */
   readonly columns: readonly Cell[];
   readonly bare: readonly string[];
+  readonly userKey: bigint | null;
   /** The late values of the first record: which there are. */
   readonly like: LateValues;
   /** Late values can be read out of the bytes. */
@@ -36,6 +37,8 @@ const MESSAGE = LATE_NAMES.indexOf('message');
 const LATE_BARE = BARE_FIELDS.flatMap(({ name }) => (isLate(name) ? [LATE_NAMES.indexOf(name)] : []));
 const STATIC_BARE_KEYS = BARE_FIELDS.flatMap(({ name }) => (isLate(name) ? [] : [name.split('.')]));
 const COLUMN_KEYS = COLUMN_FIELDS.map(({ name }) => name.split('.'));
+
+const KEYED_COLUMN = COLUMN_FIELDS.findIndex(({ name }) => name === KEYED_FIELD);
 
 const FORMS = new WeakMap<object, StaticCells>();
 
@@ -69,10 +72,13 @@ function asRow(shared: StaticCells, late: LateValues, document: Buffer | string)
 function staticCells(record: AuditRecord, bytes?: Buffer): StaticCells {
   const like = lateValuesOf(record);
   const read = bytes && readLateValues(bytes, like);
+  const columns = COLUMN_FIELDS.map((field, at) =>
+    LATE_COLUMNS[at] === -1 ? cellOf(record, field, COLUMN_KEYS[at] ?? []) : null,
+  );
+  const user = columns[KEYED_COLUMN];
   return {
-    columns: COLUMN_FIELDS.map((field, at) =>
-      LATE_COLUMNS[at] === -1 ? cellOf(record, field, COLUMN_KEYS[at] ?? []) : null,
-    ),
+    columns,
+    userKey: typeof user === 'string' ? keyOf(user) : null,
     bare: STATIC_BARE_KEYS.flatMap((keys) => (valueAt(record, keys) as FieldValue | undefined) ?? []).map(textOf),
     like,
     isReadable: read?.every((value, index) => value === like[index]) ?? false,

@@ -1,7 +1,8 @@
+import { hash } from 'node:crypto';
 import { FIELDS, type Field } from '../../core/fields.ts';
 
 /** Version of the tables below. A database of a newer version is refused, of an older one upgraded in `setUp`. */
-export const TABLES_VERSION = 1;
+export const TABLES_VERSION = 2;
 
 /** Lists whose items are objects; in all other fields with several values the last name of the path holds the list. */
 const OBJECT_LISTS = ['audit.checks', 'audit.path', 'audit.evidence'];
@@ -21,6 +22,16 @@ export const BARE_FIELDS: readonly Field[] = FIELDS.filter(
   (field) => field.bare && !field.hot && !field.many && field.type === 'keyword',
 );
 
+/**
+ * Where a document stands: in one of these columns, by turns of some hundred rows, and null in the others. What zstd packs is
+ * unpacked 2048 rows at a time; a page of records that lie far apart unpacks a quarter of that. The first is the one that tables of
+ * version 1 have.
+ */
+export const DOCUMENT_LANES: readonly string[] = ['doc', 'doc1', 'doc2', 'doc3'];
+
+/** The document of a row of `records`, as SQL. */
+export const DOCUMENT = `coalesce(${DOCUMENT_LANES.join(', ')})`;
+
 const COLUMN_NAMES: ReadonlyMap<string, string> = new Map([
   ...COLUMN_FIELDS.map((field) => [field.name, quoted(field.name)] as const),
   ['@timestamp', quoted('@timestamp')],
@@ -33,12 +44,12 @@ export function columnOf(field: Field): string | undefined {
   return COLUMN_NAMES.get(field.name);
 }
 
-/** SQL for the value of a field in the JSON column `doc`: text, or a list of texts. Names come from the catalogue only. */
+/** SQL for the value of a field in the document: text, or a list of texts. Names come from the catalogue only. */
 export function extractSql(field: Field): string {
   const list = OBJECT_LISTS.find((name) => field.name.startsWith(`${name}.`));
-  if (!field.many) return `json_extract_string(doc, '${jsonPath(field.name)}')`;
-  if (list === undefined) return `json_extract_string(doc, '${jsonPath(field.name)}[*]')`;
-  return `json_extract_string(doc, '${jsonPath(list)}[*]${jsonPath(field.name.slice(list.length + 1)).slice(1)}')`;
+  if (!field.many) return `json_extract_string(${DOCUMENT}, '${jsonPath(field.name)}')`;
+  if (list === undefined) return `json_extract_string(${DOCUMENT}, '${jsonPath(field.name)}[*]')`;
+  return `json_extract_string(${DOCUMENT}, '${jsonPath(list)}[*]${jsonPath(field.name.slice(list.length + 1)).slice(1)}')`;
 }
 
 export function sqlType(field: Field): string {
@@ -46,6 +57,31 @@ export function sqlType(field: Field): string {
   if (field.type === 'double') return 'DOUBLE';
   return field.type === 'long' || field.type === 'duration' ? 'BIGINT' : 'VARCHAR';
 }
+
+/** The field that is looked for most: `user_key` holds 32 bits of a digest of it, which are compared far faster than texts. */
+export const KEYED_FIELD = 'user.id';
+
+/** What `user_key` holds where the field has this value. */
+export function keyOf(value: string): bigint {
+  return BigInt(`0x${hash('sha256', value).slice(0, KEY_DIGITS)}`);
+}
+
+const KEY_DIGITS = 8;
+const KEY_SQL = `('0x' || left(sha256("${KEYED_FIELD}"), ${KEY_DIGITS}))::BIGINT`;
+
+/** Columns of `records` that version 2 added; `lane` is the place in `DOCUMENT_LANES`, null for the first one in older rows. */
+const LATER_COLUMNS = [
+  ...DOCUMENT_LANES.slice(1).map((name) => `${name} VARCHAR USING COMPRESSION zstd`),
+  'lane BIGINT',
+  'user_key BIGINT',
+];
+
+/** Makes tables of version 1 ones of version 2. */
+export const UPGRADE_TABLES: readonly string[] = [
+  `ALTER TABLE records ALTER ${DOCUMENT_LANES[0]} DROP NOT NULL`,
+  ...LATER_COLUMNS.map((column) => `ALTER TABLE records ADD COLUMN IF NOT EXISTS ${column}`),
+  `ALTER TABLE records ALTER user_key TYPE BIGINT USING ${KEY_SQL}`,
+];
 
 /**
  * Tables, in the order in which they are made. `revisions` keeps what was replaced; `staging` is this process's own;
@@ -57,7 +93,7 @@ export const CREATE_TABLES: readonly string[] = [
   `CREATE TABLE IF NOT EXISTS records (
     id VARCHAR NOT NULL, rank BIGINT NOT NULL, "@timestamp" BIGINT NOT NULL, letters VARCHAR, bare VARCHAR[],
     ${COLUMN_FIELDS.map((field) => `${quoted(field.name)} ${sqlType(field)}${field.many ? '[]' : ''}`).join(', ')},
-    doc VARCHAR NOT NULL USING COMPRESSION zstd)`,
+    ${DOCUMENT_LANES[0]} VARCHAR USING COMPRESSION zstd, ${LATER_COLUMNS.join(', ')})`,
   'CREATE TABLE IF NOT EXISTS revisions (id VARCHAR NOT NULL, rank BIGINT NOT NULL, doc VARCHAR NOT NULL USING COMPRESSION zstd)',
   'CREATE TABLE IF NOT EXISTS recent_writes (run BIGINT NOT NULL, number BIGINT NOT NULL, id VARCHAR NOT NULL, "@timestamp" BIGINT NOT NULL)',
 ];

@@ -5,7 +5,7 @@ import type { Pattern, Query, QueryValue } from '../../query/ast.ts';
 import { ipKey, letterLine } from '../../query/text.ts';
 import { hidesSuperseded } from '../paging.ts';
 import type { Selection } from '../port.ts';
-import { columnOf, extractSql, sqlType } from './schema.ts';
+import { columnOf, DOCUMENT, extractSql, KEYED_FIELD, keyOf, sqlType } from './schema.ts';
 
 export const BIGINT_MAX = 2n ** 63n - 1n;
 
@@ -105,7 +105,9 @@ function existsSql(field: Field): string {
   const value = valueSql(field);
   const exists = field.many ? `coalesce(len(${value}) > 0, false)` : `(${value} IS NOT NULL)`;
   // A document without the field's last name needs no parsing.
-  return columnOf(field) === undefined ? `(contains(doc, '"${field.name.split('.').at(-1)}":') AND ${exists})` : exists;
+  return columnOf(field) === undefined
+    ? `(contains(${DOCUMENT}, '"${field.name.split('.').at(-1)}":') AND ${exists})`
+    : exists;
 }
 
 /** Does any value of the field fit? `guard` is a cheaper condition that holds whenever one does. */
@@ -125,6 +127,11 @@ function equalsSql(field: Field, value: QueryValue, bindings: Bindings): string 
   const bound = bindings.add(storedValue(field, value));
   const guard = field.type === 'keyword' ? documentHolds(field, String(value), bindings) : '';
   if (field.many) return `(${guard}coalesce(list_contains(${valueSql(field)}, ${bound}), false))`;
+  if (field.name === KEYED_FIELD) {
+    // Texts are unpacked only where keys are equal.
+    const key = bindings.add(keyOf(String(value)));
+    return anySql(field, (stored) => `user_key = ${key} AND ${stored} = ${bound}`);
+  }
   return anySql(field, (stored) => `${stored} = ${bound}`, guard);
 }
 
@@ -143,7 +150,7 @@ function documentHolds(field: Field, wanted: string | Pattern, bindings: Binding
   if (columnOf(field) !== undefined) return '';
   const literal = typeof wanted === 'string' ? wanted : wanted.reduce((a, b) => (b.length > a.length ? b : a), '');
   const json = JSON.stringify(literal);
-  return `contains(doc, ${bindings.add(typeof wanted === 'string' ? json : json.slice(1, -1))}) AND `;
+  return `contains(${DOCUMENT}, ${bindings.add(typeof wanted === 'string' ? json : json.slice(1, -1))}) AND `;
 }
 
 const BARE_COLUMNS = FIELDS.filter((field) => field.bare && field.type === 'keyword').flatMap(

@@ -4,6 +4,7 @@ import type { WriteResult } from '../port.ts';
 import { append, narrowChunk, recordsChunk } from './chunks.ts';
 import type { KnownIds } from './known-ids.ts';
 import type { RecentWrites } from './recent-writes.ts';
+import { DOCUMENT } from './schema.ts';
 import { rowsSql } from './sql.ts';
 import { ALL_TIMES, type TimeRange, timeRanges } from './time-ranges.ts';
 
@@ -117,7 +118,7 @@ async function replaceIn(
   }));
   const replaced = matches.filter((match) => match.ahead > 0n).map((match) => match.row);
   if (replaced.length > 0) {
-    await connection.run(`INSERT INTO revisions SELECT id, rank, doc FROM records WHERE ${rowsSql(replaced)}`);
+    await connection.run(`INSERT INTO revisions SELECT id, rank, ${DOCUMENT} FROM records WHERE ${rowsSql(replaced)}`);
     await connection.run(`DELETE FROM records WHERE ${rowsSql(replaced)}`);
   }
   return matches;

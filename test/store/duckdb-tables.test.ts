@@ -1,0 +1,166 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
+import fc from 'fast-check';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { formatTimestamp } from '../../src/core/clock.ts';
+import { parseQuery } from '../../src/query/parse.ts';
+import { newestSql } from '../../src/store/duckdb/newest.ts';
+import { query } from '../../src/store/duckdb/reads.ts';
+import { COLUMN_FIELDS, DOCUMENT, sqlType } from '../../src/store/duckdb/schema.ts';
+import { Bindings } from '../../src/store/duckdb/sql.ts';
+import { DuckDbStore } from '../../src/store/duckdb/store.ts';
+import { makeRecord, toWrite } from '../fixtures/records.ts';
+
+const NEWEST = { field: '@timestamp', direction: 'desc' } as const;
+const START_NS = 1_795_341_600_000_000_000n;
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'spantrail-duckdb-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+async function openStore(file: string): Promise<DuckDbStore> {
+  const store = await DuckDbStore.open({ file, memoryBytes: 500_000_000, threads: 1 });
+  await store.setUp();
+  return store;
+}
+
+async function withFile<T>(file: string, work: (connection: DuckDBConnection) => Promise<T>): Promise<T> {
+  const instance = await DuckDBInstance.create(file);
+  const connection = await instance.connect();
+  try {
+    return await work(connection);
+  } finally {
+    connection.closeSync();
+    instance.closeSync();
+  }
+}
+
+const record = (number: number) =>
+  makeRecord({
+    '@timestamp': formatTimestamp(START_NS + BigInt(number) * 1_000_000n),
+    event: { id: `id-${number}` },
+    user: number % 3 === 0 ? undefined : { id: `user-${number % 7}` },
+    container: { id: `box ${number % 5}` },
+  });
+const writes = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, number) => toWrite(record(from + number)));
+function selected(text: string) {
+  const parsed = parseQuery(text, { nowMs: 0 });
+  if (!parsed.ok) throw new Error(parsed.message);
+  return { query: parsed.query, inner: true };
+}
+
+/** What the store answers about records with these numbers. */
+async function expectRecords(store: DuckDbStore, count: number): Promise<void> {
+  expect(await store.count(selected('*'))).toBe(count);
+  const numbers = Array.from({ length: count }, (_, number) => count - 1 - number);
+  const page = await store.search(selected('*'), NEWEST, 10_000);
+  expect(page.records).toEqual(numbers.map(record));
+  for (const [text, fits] of [
+    ['user.id: user-4', (number: number) => number % 3 !== 0 && number % 7 === 4],
+    ['not user.id: user-4', (number: number) => number % 3 === 0 || number % 7 !== 4],
+    ['container.id: "box 2"', (number: number) => number % 5 === 2],
+  ] as const) {
+    const found = await store.search(selected(text), NEWEST, 10_000);
+    expect(found.records.map(({ event }) => event.id)).toEqual(numbers.filter(fits).map((number) => `id-${number}`));
+  }
+  expect(await store.get('id-1700')).toEqual(record(1700));
+}
+
+describe('tables', () => {
+  it('give every document back, wherever in its chunk it was written', async () => {
+    const store = await openStore(join(folder, 'lanes.duckdb'));
+    await store.write(writes(0, 2500));
+    await store.write(writes(2500, 3000));
+    await expectRecords(store, 3000);
+    await store.close();
+  });
+
+  it('of version 1 are read, upgraded and written on', async () => {
+    const file = join(folder, 'upgraded.duckdb');
+    const first = await openStore(file);
+    await first.write(writes(0, 2000));
+    await first.close();
+    await withFile(file, asVersion1);
+    const store = await openStore(file);
+    await expectRecords(store, 2000);
+    await store.write(writes(2000, 2600));
+    await expectRecords(store, 2600);
+    const again = { ...toWrite(record(1700), { rank: 2n }) };
+    expect(await store.write([again])).toMatchObject({ written: 1 });
+    expect(await store.revisions('id-1700')).toHaveLength(2);
+    await store.close();
+    const reopened = await openStore(file);
+    await expectRecords(reopened, 2600);
+    await reopened.close();
+  });
+
+  it('are left in their row groups by a checkpoint', async () => {
+    const file = join(folder, 'groups.duckdb');
+    for (let run = 0; run < 5; run++) {
+      const store = await openStore(file);
+      await store.write(writes(run * 100, run * 100 + 100));
+      await store.close();
+    }
+    const groups = await withFile(file, (connection) =>
+      query(connection, "SELECT count(DISTINCT row_group_id)::INTEGER FROM pragma_storage_info('records')"),
+    );
+    expect(groups).toEqual([[5]]);
+  });
+});
+
+describe('the newest records', () => {
+  it('are the same as without what they are found by', async () => {
+    await withFile(':memory:', async (connection) => {
+      const times = fc.array(fc.tuple(fc.integer({ min: -5, max: 60 }), fc.boolean()), { maxLength: 120 });
+      await fc.assert(
+        fc.asyncProperty(times, fc.integer({ min: 1, max: 12 }), async (rows, count) => {
+          await connection.run('CREATE OR REPLACE TABLE records ("@timestamp" BIGINT, fits BOOLEAN)');
+          if (rows.length > 0) {
+            const values = rows.map(([time, fits]) => `(${time}, ${fits})`).join(', ');
+            await connection.run(`INSERT INTO records VALUES ${values}`);
+          }
+          const since = await newestSql(connection, 'fits', new Bindings(), count, 2);
+          const newest = (more: string) =>
+            query(
+              connection,
+              `SELECT rowid FROM records WHERE fits${more} ORDER BY "@timestamp" DESC, rowid LIMIT ${count}`,
+            );
+          expect(await newest(since)).toEqual(await newest(''));
+        }),
+        { numRuns: 100 },
+      );
+    });
+  });
+
+  it('are looked for among the last rows only, where these are enough', async () => {
+    await withFile(':memory:', async (connection) => {
+      await connection.run('CREATE TABLE records AS SELECT range AS "@timestamp" FROM range(10000)');
+      expect(await newestSql(connection, 'true', new Bindings(), 5, 10)).toBe(' AND "@timestamp" >= 9995');
+      expect(await newestSql(connection, '"@timestamp" % 100 = 0', new Bindings(), 3, 10)).toBe(
+        ' AND "@timestamp" >= 9700',
+      );
+      expect(await newestSql(connection, '"@timestamp" < 100', new Bindings(), 3, 10)).toBe('');
+    });
+  });
+});
+
+/** The tables as version 1 made them, with what is in them. */
+async function asVersion1(connection: DuckDBConnection): Promise<void> {
+  const fields = COLUMN_FIELDS.map(({ name }) => `"${name}"`).join(', ');
+  const columns = COLUMN_FIELDS.map((field) => `"${field.name}" ${sqlType(field)}${field.many ? '[]' : ''}`).join(', ');
+  for (const statement of [
+    'ALTER TABLE records RENAME TO later',
+    `CREATE TABLE records (id VARCHAR NOT NULL, rank BIGINT NOT NULL, "@timestamp" BIGINT NOT NULL, letters VARCHAR,
+      bare VARCHAR[], ${columns}, doc VARCHAR NOT NULL USING COMPRESSION zstd)`,
+    `INSERT INTO records SELECT id, rank, "@timestamp", letters, bare, ${fields}, ${DOCUMENT} FROM later`,
+    'DROP TABLE later',
+    "UPDATE meta SET value = '1' WHERE name = 'tables_version'",
+  ]) {
+    await connection.run(statement);
+  }
+}
