@@ -155,7 +155,7 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   teardown.add(() => sources.close());
   const observers = createObservers();
   observers.subscribeWrites(sources.learn);
-  const watched = observers.watch(traced(setUp.store));
+  const watched = observers.watch(await traced(setUp.store, surroundings.environment));
   const flow = { coverage, sources, ...(detect ? { detect } : {}) };
   const stages = await openStages({ settings, folder, clock, store: watched, counters, log, ...flow });
   opened = stages;

@@ -1,9 +1,16 @@
-import { SpanStatusCode, trace } from '@opentelemetry/api';
 import { describeError } from '../core/errors.ts';
 import type { Store } from '../store/port.ts';
+import { tracesEndpoint } from './telemetry.ts';
 
-/** The store with a span around each batch, so that slow writes show in our own traces. */
-export function traced(store: Pick<Store, 'write' | 'get'>): Pick<Store, 'write' | 'get'> {
+type Written = Pick<Store, 'write' | 'get'>;
+
+/** The store with a span around each batch, so that slow writes show in our own traces, where they go somewhere. */
+export async function traced(
+  store: Written,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<Written> {
+  if (tracesEndpoint(environment) === undefined) return store;
+  const { SpanStatusCode, trace } = await import('@opentelemetry/api');
   const tracer = trace.getTracer('spantrail');
   return {
     get: (id, hint) => store.get(id, hint),

@@ -46,10 +46,16 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   };
 }
 
-function exportsTraces({ environment, ownPorts, log }: TelemetryOptions): boolean {
-  if (environment['OTEL_SDK_DISABLED'] === 'true' || environment['OTEL_TRACES_EXPORTER'] === 'none') return false;
+/** Where the environment wants own traces to go; undefined when nowhere. */
+export function tracesEndpoint(environment: TelemetryOptions['environment']): string | undefined {
+  if (environment['OTEL_SDK_DISABLED'] === 'true' || environment['OTEL_TRACES_EXPORTER'] === 'none') return undefined;
   const endpoint = environment['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] ?? environment['OTEL_EXPORTER_OTLP_ENDPOINT'];
-  if (endpoint === undefined || endpoint === '') return false;
+  return endpoint === '' ? undefined : endpoint;
+}
+
+function exportsTraces({ environment, ownPorts, log }: TelemetryOptions): boolean {
+  const endpoint = tracesEndpoint(environment);
+  if (endpoint === undefined) return false;
   if (!URL.canParse(endpoint)) {
     log.warn({ endpoint }, 'own traces are not exported: the OTLP endpoint must be a URL like http://127.0.0.1:4317');
     return false;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import protobuf from 'protobufjs';
+import type protobuf from 'protobufjs';
 import { describeError } from '../core/errors.ts';
 import { WIRE, WireCursor, WireError } from '../otlp/wire.ts';
 import { isPlain } from './access-fields.ts';
@@ -22,19 +23,35 @@ export interface AccessCodec {
   readonly encodeReceipt: (receipt: Receipt) => Buffer;
 }
 
-export function loadAccessCodec(): AccessCodec {
-  const root = new protobuf.Root();
-  for (const name of IMPORTS) root.addJSON(protobuf.common.get(name)?.nested ?? {});
-  protobuf.parse(readFileSync(PROTO_FILE, 'utf8'), root, { keepCase: true });
-  const event = root.lookupType('spantrail.access.v1.AccessEvent');
-  const response = root.lookupType('spantrail.access.v1.RecordResponse');
+export function createAccessCodec(): AccessCodec {
+  // Read here: that it is not there is told at the start.
+  const definition = readFileSync(PROTO_FILE, 'utf8');
+  let messages: ReturnType<typeof loadMessages> | undefined;
   return {
     split: splitRequest,
-    decode: (bytes) => fromProtobuf(event.toObject(event.decode(bytes), { longs: String, bytes: String })),
+    decode(bytes) {
+      messages ??= loadMessages(definition);
+      const { event } = messages;
+      return fromProtobuf(event.toObject(event.decode(bytes), { longs: String, bytes: String }));
+    },
     encodeReceipt({ rejectedCount, ...receipt }) {
+      messages ??= loadMessages(definition);
+      const { response } = messages;
       const message = response.fromObject({ ...receipt, rejected_count: rejectedCount });
       return Buffer.from(response.encode(message).finish());
     },
+  };
+}
+
+/** The library is loaded with the first event: most instances never get one. */
+function loadMessages(definition: string) {
+  const library: typeof protobuf = createRequire(import.meta.url)('protobufjs');
+  const root = new library.Root();
+  for (const name of IMPORTS) root.addJSON(library.common.get(name)?.nested ?? {});
+  library.parse(definition, root, { keepCase: true });
+  return {
+    event: root.lookupType('spantrail.access.v1.AccessEvent'),
+    response: root.lookupType('spantrail.access.v1.RecordResponse'),
   };
 }
 

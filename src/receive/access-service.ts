@@ -2,7 +2,7 @@ import type { Clock } from '../core/clock.ts';
 import { WireError } from '../otlp/wire.ts';
 import { type Arrival, readAccessEvent } from './access-event.ts';
 import { isPlain } from './access-fields.ts';
-import { type AccessCodec, loadAccessCodec, RECORD_PATH, undecodable } from './access-proto.ts';
+import { type AccessCodec, createAccessCodec, RECORD_PATH, undecodable } from './access-proto.ts';
 import type { UnaryAnswer, UnaryMethod } from './grpc-call.ts';
 import { badRequest, overLimit, overQuota, unavailable } from './grpc-status.ts';
 import * as http from './http-reply.ts';
@@ -37,7 +37,7 @@ const NO_ROOM: DeliverySource['room'] = { add: () => undefined, shrinkTo: () => 
 
 export function createAccessService({
   clock,
-  codec = loadAccessCodec(),
+  codec = createAccessCodec(),
   ...options
 }: AccessServiceOptions): AccessService {
   let sequence = 0;

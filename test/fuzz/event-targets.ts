@@ -1,7 +1,7 @@
 import { Counters } from '../../src/core/metrics.ts';
 import { compileMask, maskSecrets } from '../../src/otlp/mask.ts';
 import { scanLogs } from '../../src/otlp/scan.ts';
-import { loadAccessCodec } from '../../src/receive/access-proto.ts';
+import { createAccessCodec } from '../../src/receive/access-proto.ts';
 import { createAccessService } from '../../src/receive/access-service.ts';
 import type { Admit } from '../../src/receive/admission.ts';
 import { createEventsRoute } from '../../src/receive/events-service.ts';
@@ -10,7 +10,7 @@ import { promise, type Target } from './target.ts';
 
 const clock = { nowMs: () => Date.parse('2026-11-22T12:00:00Z') };
 const room = { add: () => undefined, shrinkTo: () => undefined };
-const CODEC = loadAccessCodec();
+const CODEC = createAccessCodec();
 const MASK = compileMask({ attributes: ['password'], queryParameters: ['token'] });
 
 /** Sends the input twice; what it comes to must be whole, counted and the same. */

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FUTURE_MS_MAX, readAccessEvent } from '../../src/receive/access-event.ts';
 import { TEXT_BYTES_MAX } from '../../src/receive/access-fields.ts';
-import { loadAccessCodec } from '../../src/receive/access-proto.ts';
+import { createAccessCodec } from '../../src/receive/access-proto.ts';
 import { encodeLogItem } from '../../src/receive/log-items.ts';
 
 const NOW_MS = Date.parse('2026-11-22T10:20:00Z');
@@ -254,7 +254,7 @@ it('is taken as the handbook shows it', () => {
 
 describe('the codec of access.proto', () => {
   it('takes any bytes', () => {
-    const codec = loadAccessCodec();
+    const codec = createAccessCodec();
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
         for (const attempt of [() => [...codec.split(bytes)], () => read(codec.decode(bytes))]) {
