@@ -5,6 +5,7 @@ import type { JoinSettings } from '../join/settings.ts';
 import { JOIN_DEFAULTS } from '../join/settings.ts';
 import { JoinShard } from '../join/shard.ts';
 import { inlineShard, type ShardHandle } from '../join/shard-handle.ts';
+import type { KnownParts } from '../otlp/known-parts.ts';
 import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
 import { createSettling, settlingSettings } from './settling.ts';
@@ -24,16 +25,21 @@ export function joinSettings(settings: Settings): JoinSettings {
   };
 }
 
-/** One shard for each worker: on this thread when there is one, else each on a thread of its own. */
+/**
+ * One shard for each worker: on this thread when there is one, which then shares what admission knows, else each on a thread of its
+ * own.
+ */
 export function startShards(
   settings: Settings,
   disk: { folder: string; wal: Wal; journal: SettleJournal },
+  known: KnownParts,
 ): ShardHandle[] {
   if (settings.workers === 1) {
     const shard = new JoinShard({
       settings: joinSettings(settings),
       ...createSettling(settings),
       readFrame: (position) => disk.wal.read(position),
+      known,
       readJournal: (position) => disk.journal.read(position),
       elapsedMs: systemScheduler.elapsedMs,
       shardIndex: 0,

@@ -4,6 +4,7 @@ import { type Clock, type Scheduler, systemScheduler } from '../core/clock.ts';
 import type { Counters } from '../core/metrics.ts';
 import { compileNetworks } from '../core/network.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
+import { KnownParts } from '../otlp/known-parts.ts';
 import { type Admit, createAdmission } from '../receive/admission.ts';
 import type { Store } from '../store/port.ts';
 import { type Disk, isDiskFull, nodeDisk } from '../wal/disk.ts';
@@ -100,7 +101,8 @@ async function wire(
 ): Promise<Stages> {
   const { settings, clock } = options;
   const disk = await openFiles(options, opened);
-  const shards = startShards(settings, { folder: options.folder, ...disk });
+  const known = new KnownParts();
+  const shards = startShards(settings, { folder: options.folder, ...disk }, known);
   opened.push(...shards);
   const state: StageState = { pump: undefined, replaying: true, replayIndexBytes: 0, stopping: false };
   const sums = new Sums(options.counters);
@@ -122,7 +124,7 @@ async function wire(
     writeFailed: (error) => isDiskFull(error) && disk.diskSpace.noteFull(),
   });
   opened.push(forwarding);
-  const admit = admissionOf(options, forwarding, budget);
+  const admit = admissionOf(options, forwarding, budget, known);
   let joining: Promise<void> | undefined;
   return {
     ...disk,
@@ -209,6 +211,7 @@ function admissionOf(
   { settings, counters, clock, log, sources = plainSources(settings, counters) }: StageOptions,
   wal: Forwarding,
   budget: Stages['budget'],
+  known: KnownParts,
 ): Admit {
   const { receive, namespace } = settings;
   const trusts = compileNetworks('receive.trustedPeers', receive.trustedPeers);
@@ -217,6 +220,7 @@ function admissionOf(
     wal,
     counters,
     ...sources,
+    known,
     tie: (payload, note) => (isOwnEvidence(note) ? payload : sources.tie(payload, note)),
     namespace,
     budget,

@@ -1,7 +1,9 @@
 import { nsToMs } from '../core/clock.ts';
 import type { LogRecord } from '../core/evidence.ts';
+import { ROW, ROW_WORDS, type SpanRows } from '../core/span-rows.ts';
 import { type KeySet, PayloadReader } from '../otlp/decode.ts';
-import { type ScannedItem, type ScanResult, scanLogs, scanTraces } from '../otlp/scan.ts';
+import { type ScanResult, scanLogs } from '../otlp/scan.ts';
+import { SpanWalk } from '../otlp/span-walk.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalHead, JournalPosition } from '../wal/settle-journal.ts';
@@ -34,6 +36,7 @@ export class EvidenceIndex {
   readonly #namespaces: string[] = [''];
   readonly #namespaceNumbers = new Map<string, number>();
   readonly #ignored = new Map<number, number>();
+  readonly #walk = new SpanWalk();
   #replayed = 0;
   #isReplay = false;
   /** The frame being scanned in the table, once it has evidence of this shard. */
@@ -71,10 +74,7 @@ export class EvidenceIndex {
     this.#isReplay = isReplay;
     this.#frameNamespace = this.#namespaceNumber(frame.note.namespace);
     this.#last = undefined;
-    const result =
-      frame.signal === 'traces'
-        ? scanTraces(frame.payload, (item) => this.#ingestTraced(frame, item, false, nowMs))
-        : this.#ingestLogs(frame, nowMs);
+    const result = frame.signal === 'traces' ? this.#ingestSpans(frame, nowMs) : this.#ingestLogs(frame, nowMs);
     if (result.ok) frame.items ??= result.items - result.rejected;
     if (isReplay) this.#replayed += table.pieceCount - before;
     this.#join.relieve();
@@ -170,18 +170,39 @@ export class EvidenceIndex {
     return offset === 0 ? undefined : { segment: traces.get(trace, TRACE.journalSegment), offset };
   }
 
-  #ingestTraced(frame: StoredFrame, item: ScannedItem, isLog: boolean, nowMs: number): void {
+  /** From where its spans are, if that is known, else by a walk of its own. */
+  #ingestSpans(frame: StoredFrame, nowMs: number): ScanResult {
+    const { payload, spans } = frame;
+    const { rows, result } = spans ? { rows: spans, result: wholeOf(spans) } : this.#walk.walk(payload);
+    const { words } = rows;
+    for (let at = 0; at < rows.count * ROW_WORDS; at += ROW_WORDS) {
+      const start = words[at + ROW.itemStart] as number;
+      const traceIdAt = words[at + ROW.traceIdAt] as number;
+      const spanIdAt = words[at + ROW.spanIdAt] as number;
+      this.#ingestTraced(frame, start, traceIdAt, spanIdAt, words[at + ROW.parentIdAt] as number, false, nowMs);
+    }
+    return result;
+  }
+
+  #ingestTraced(
+    frame: StoredFrame,
+    itemStart: number,
+    traceIdAt: number,
+    spanIdAt: number,
+    parentSpanIdAt: number,
+    isLog: boolean,
+    nowMs: number,
+  ): void {
     const { payload } = frame;
-    if (!this.#isSameTrace(payload, item.traceIdAt)) this.#last = this.#traceOf(frame);
+    if (!this.#isSameTrace(payload, traceIdAt)) this.#last = this.#traceOf(frame);
     const trace = this.#last ?? NONE;
     if (trace === NONE) return;
-    const { spanIdAt, parentSpanIdAt } = item;
     const ids = this.#ids;
     ids.spanHigh = spanIdAt < 0 ? 0 : wordAt(payload, spanIdAt);
     ids.spanLow = spanIdAt < 0 ? 0 : wordAt(payload, spanIdAt + 4);
     ids.parentHigh = parentSpanIdAt < 0 ? 0 : wordAt(payload, parentSpanIdAt);
     ids.parentLow = parentSpanIdAt < 0 ? 0 : wordAt(payload, parentSpanIdAt + 4);
-    this.#join.table.addPiece(trace, this.#place(frame), item.itemStart, isLog, ids);
+    this.#join.table.addPiece(trace, this.#place(frame), itemStart, isLog, ids);
     if (this.#isReplay) this.#join.markReplayed(trace);
     this.#join.arrived(trace, !isLog && parentSpanIdAt < 0, nowMs);
   }
@@ -233,7 +254,7 @@ export class EvidenceIndex {
     const untraced: number[] = [];
     const result = scanLogs(frame.payload, (item) => {
       if (item.traceIdAt < 0) untraced.push(item.itemStart);
-      else this.#ingestTraced(frame, item, true, nowMs);
+      else this.#ingestTraced(frame, item.itemStart, item.traceIdAt, item.spanIdAt, -1, true, nowMs);
     });
     if (untraced.length > 0) this.#ingestUntraced(frame, untraced, nowMs);
     return result;
@@ -308,6 +329,11 @@ export class EvidenceIndex {
     }
     return number;
   }
+}
+
+/** What there was of others was rejected before the frame was written. */
+function wholeOf({ count }: SpanRows): ScanResult {
+  return { ok: true, items: count, rejected: 0, reason: '' };
 }
 
 function wordAt(bytes: Buffer, at: number): number {

@@ -1,9 +1,11 @@
 import { AppError, describeError } from '../core/errors.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
-import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
+import { addColumn, COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
+import { type KnownPart, ROW, ROW_WORDS, rowOf, type SpanRows } from '../core/span-rows.ts';
 import { type KeySet, PayloadReader, SpanContents } from '../otlp/decode.ts';
-import { RawSpans } from '../otlp/raw-spans.ts';
-import type { SpanContent } from '../otlp/span-contents.ts';
+import { KnownParts } from '../otlp/known-parts.ts';
+import { isPlain, type SpanContent, trustOf } from '../otlp/span-contents.ts';
+import { SpanWalk } from '../otlp/span-walk.ts';
 import { TRACE_ID_BYTES } from '../otlp/wire.ts';
 import { isShortage } from '../wal/disk.ts';
 import type { StoredFrame } from '../wal/frame.ts';
@@ -41,8 +43,16 @@ export interface Whose {
 }
 
 interface OpenFrame {
+  readonly key: number;
   readonly frame: StoredFrame;
   readonly reader: PayloadReader;
+  readonly view: DataView;
+  /** `trustOf` its sender where equal bytes say the same, else -1. */
+  readonly trust: number;
+  /** Of its spans. */
+  rows: SpanRows | undefined;
+  /** The row after the one that was asked for last. */
+  nextRow: number;
 }
 
 /** Decodes pieces of evidence out of the frames of the write-ahead log, each frame looked at once as long as it is cached. */
@@ -50,17 +60,21 @@ export class EvidenceReader {
   readonly #readFrame: (position: FramePosition) => StoredFrame;
   readonly #keys: KeySet;
   readonly #contents = new SpanContents();
-  readonly #raw = new RawSpans();
-  readonly #traceIdBytes = new Uint8Array(TRACE_ID_BYTES);
+  readonly #walk: SpanWalk;
+  /** Of the first span in the columns. */
+  readonly #traceId = new Int32Array(TRACE_ID_BYTES / 4);
   /** Spans of the trace in the columns that had to be decoded, by the piece's place among those of the trace. */
   readonly #decoded: (Span | undefined)[] = [];
   #decodedOf: readonly Piece[] = [];
   readonly #open = new Map<number, OpenFrame>();
+  #last: OpenFrame | undefined;
   #cachedBytes = 0;
 
-  constructor(readFrame: (position: FramePosition) => StoredFrame, keys: KeySet) {
+  /** `known` is what the walks go by that frames come with; others are walked through here. */
+  constructor(readFrame: (position: FramePosition) => StoredFrame, keys: KeySet, known = new KnownParts()) {
     this.#readFrame = readFrame;
     this.#keys = keys;
+    this.#walk = new SpanWalk(known);
   }
 
   /** Throws when it cannot be read, or is another's: segments may have been put in the place of those that were. */
@@ -96,8 +110,8 @@ export class EvidenceReader {
   }
 
   /**
-   * Reads all spans of a trace into the columns; false when they are not for columns. Then, as always, `read` tells what they
-   * say, and what was decoded here is not decoded again if it is the next that is asked.
+   * Reads all spans of a trace into the columns; false when they are not for columns, be it that one says what nothing said before.
+   * Then, as always, `read` tells what they say, and what was decoded here is not decoded again if it is the next that is asked.
    */
   columns(pieces: readonly Piece[], columns: SpanColumns, whose: Whose): boolean {
     columns.count = 0;
@@ -106,7 +120,6 @@ export class EvidenceReader {
     if (pieces.length > COLUMN_SPANS_MAX) return false;
     for (const piece of pieces) {
       if (piece.isLog || !this.#column(piece, columns, whose)) return false;
-      columns.count++;
     }
     return true;
   }
@@ -119,31 +132,43 @@ export class EvidenceReader {
       // Reading it as evidence tells what is wrong.
       return false;
     }
-    const { frame, reader } = opened;
-    const found = reader.column(piece.itemStart, columns, this.#raw);
-    if (found < 0 || frame.note.namespace !== whose.namespace || !this.#isOf(whose, columns)) return false;
-    if (found > 0) return true;
-    const span = reader.span(piece.itemStart);
-    this.#decoded[columns.count] = span;
-    const content = span.content as SpanContent | undefined;
-    if (content === undefined) return false;
-    this.#raw.keep(content);
-    columns.contents[columns.count] = content.number;
-    return true;
+    const { frame, view, trust } = opened;
+    if (trust < 0 || frame.note.namespace !== whose.namespace) return false;
+    opened.rows ??= frame.spans ?? this.#walk.walkMasked(frame.payload).rows;
+    const { parts, words } = opened.rows;
+    const row = rowOf(opened.rows, piece.itemStart, opened.nextRow);
+    const at = row * ROW_WORDS;
+    opened.nextRow = row + 1;
+    if (row < 0 || (words[at + ROW.startAt] as number) < 0) return false;
+    if (!this.#isOf(whose, opened, words[at + ROW.traceIdAt] as number, columns.count === 0)) return false;
+    const known = parts[row]?.contents[trust] as SpanContent | undefined;
+    const content = known ?? this.#decode(piece, opened, columns.count, parts[row]);
+    return content !== undefined && addColumn(columns, words, at, content.number, frame.note, frame.payload, view);
   }
 
-  /** Has the span that was read last the trace id in question? The first is compared as text, the others with it. */
-  #isOf({ traceId }: Whose, { count, payloads }: SpanColumns): boolean {
-    const payload = payloads[count] as Buffer;
-    const at = this.#raw.traceIdAt;
-    const first = this.#traceIdBytes;
-    if (count > 0) {
-      let same = 0;
-      while (same < TRACE_ID_BYTES && payload[at + same] === first[same]) same++;
-      return same === TRACE_ID_BYTES;
+  /** What a span says of which not all bytes, but all that is wanted, came before; undefined when that is new. */
+  #decode(
+    piece: Piece,
+    { reader, trust }: OpenFrame,
+    at: number,
+    part: KnownPart | undefined,
+  ): SpanContent | undefined {
+    const span = reader.span(piece.itemStart);
+    this.#decoded[at] = span;
+    const content = span.content as SpanContent | undefined;
+    if (part !== undefined) part.contents[trust] = content;
+    return content;
+  }
+
+  /** Is the trace id there the one in question? The first is compared as text, the others with it. */
+  #isOf({ traceId }: Whose, { view, frame }: OpenFrame, at: number, isFirst: boolean): boolean {
+    const first = this.#traceId;
+    if (!isFirst) {
+      for (let word = 0; word < first.length; word++) if (first[word] !== view.getInt32(at + 4 * word)) return false;
+      return true;
     }
-    for (let byte = 0; byte < TRACE_ID_BYTES; byte++) first[byte] = payload[at + byte] as number;
-    return payload.toString('hex', at, at + TRACE_ID_BYTES) === traceId;
+    for (let word = 0; word < first.length; word++) first[word] = view.getInt32(at + 4 * word);
+    return frame.payload.toString('hex', at, at + TRACE_ID_BYTES) === traceId;
   }
 
   #log(place: EvidencePlace, whose: Whose): LogRecord {
@@ -200,11 +225,21 @@ export class EvidenceReader {
 
   #openFrame(position: FramePosition): OpenFrame {
     const key = positionKey(position);
+    if (this.#last?.key === key) return this.#last;
     const known = this.#open.get(key);
-    if (known !== undefined) return known;
+    if (known !== undefined) {
+      this.#last = known;
+      return known;
+    }
     const frame = this.#readFrame({ segment: position.segment, offset: position.offset });
     const signal = frame.signal === 'logs' ? 'logs' : 'traces';
-    const opened = { frame, reader: new PayloadReader(frame.payload, signal, frame.note, this.#keys, this.#contents) };
+    const { payload, note } = frame;
+    const opened: OpenFrame = {
+      ...{ key, frame, reader: new PayloadReader(payload, signal, note, this.#keys, this.#contents) },
+      view: new DataView(payload.buffer, payload.byteOffset, payload.length),
+      trust: signal === 'traces' && isPlain(note) ? trustOf(note) : -1,
+      ...{ rows: undefined, nextRow: 0 },
+    };
     this.#cachedBytes += frame.payload.length + READER_BYTES;
     for (const [oldKey, old] of this.#open) {
       if (this.#cachedBytes <= CACHED_BYTES_MAX) break;
@@ -212,6 +247,7 @@ export class EvidenceReader {
       this.#cachedBytes -= old.frame.payload.length + READER_BYTES;
     }
     this.#open.set(key, opened);
+    this.#last = opened;
     return opened;
   }
 }

@@ -3,6 +3,7 @@ import type { Observe } from '../core/coverage.ts';
 import type { Examine, Span } from '../core/evidence.ts';
 import type { Forms } from '../core/forms.ts';
 import type { FreshCounts, Settle, SettledTrace, SettleSteps } from '../core/settlement.ts';
+import type { KnownParts } from '../otlp/known-parts.ts';
 import { encodeEntries } from '../wal/encoded-entries.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
@@ -35,6 +36,8 @@ export interface JoinShardOptions extends EvidenceIndexOptions {
   readonly observe?: Observe;
   /** Without waiting; throws when the frame is gone or damaged. */
   readonly readFrame: (position: FramePosition) => StoredFrame;
+  /** What the walks through the frames that come with one found; without it this shard's walks are its own. */
+  readonly known?: KnownParts | undefined;
   /** A steady clock in milliseconds, so that a take ends soon: for a thread that has other work, too. */
   readonly elapsedMs?: () => number;
   /** Without waiting; throws AppError when the entry is gone or damaged. */
@@ -120,7 +123,7 @@ export class JoinShard {
     this.#settled = new SettledTraces(storedBytesMax, options.readJournal);
     this.#join = new TraceJoin(settings, settings.indexBytesMax - storedBytesMax);
     this.#index = new EvidenceIndex(this.#join, this.#settled, options);
-    this.#reader = new EvidenceReader(options.readFrame, options.keys);
+    this.#reader = new EvidenceReader(options.readFrame, options.keys, options.known);
     const settling = { ...options, reader: this.#reader, spansMax: settings.spansMax };
     this.#settler = new TraceSettler(settling);
     this.#huge = new HugeQueue((due) => {

@@ -1,20 +1,10 @@
 import { assert } from '../core/assert.ts';
 import { AppError } from '../core/errors.ts';
 import type { AttributeValue, FrameNote, LogRecord, Signal, Span, SpanEvent } from '../core/evidence.ts';
-import type { SpanColumns } from '../core/span-columns.ts';
 import { BlockHeads } from './block-heads.ts';
 import type { KeySet } from './key-set.ts';
 import { Layout } from './layout.ts';
-import type { RawSpans } from './raw-spans.ts';
-import {
-  areSameBytes,
-  isPlain,
-  numberContent,
-  type SpanContents,
-  sayTheSame,
-  seedOf,
-  trustOf,
-} from './span-contents.ts';
+import { areSameBytes, isPlain, numberContent, type SpanContents, sayTheSame, seedOf } from './span-contents.ts';
 import { EVENT, LOG, SPAN, STATUS } from './tags.ts';
 import { EMPTY_VALUE, ValueReader } from './value.ts';
 import { SPAN_ID_BYTES, TRACE_ID_BYTES, WireError } from './wire.ts';
@@ -73,29 +63,6 @@ export class PayloadReader {
     } catch (thrown) {
       throw undecodable('span', itemStart, thrown);
     }
-  }
-
-  /**
-   * Reads the span into the columns' next place: 1 when it says what is known, 0 when that has to be read and kept yet, -1 when it is
-   * none for columns. Its bytes must have been scanned.
-   */
-  column(itemStart: number, columns: SpanColumns, raw: RawSpans): -1 | 0 | 1 {
-    if (this.#contents === undefined) return -1;
-    const end = this.#itemEnd(itemStart);
-    const scope = this.#layoutOf().scopeAt(itemStart);
-    const heads = this.#headsOf();
-    if (!heads.areShared(scope)) return -1;
-    const at = columns.count;
-    if (!raw.look(this.#payload, this.#values.view, itemStart, end, columns, trustOf(this.#note))) return -1;
-    columns.payloads[at] = this.#payload;
-    columns.views[at] = this.#values.view;
-    columns.itemStart[at] = itemStart;
-    columns.itemEnd[at] = end;
-    columns.notes[at] = this.#note;
-    const known = raw.find(heads.resourceOf(scope), heads.scopeOf(scope));
-    if (known === undefined) return 0;
-    columns.contents[at] = known.number;
-    return 1;
   }
 
   /** The log record whose message starts at this offset. Times that are absent are 0. */

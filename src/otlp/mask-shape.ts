@@ -13,18 +13,22 @@ export interface Shape {
   readonly number: number;
   /** By field number; only what leads to attributes, values and texts. */
   readonly fields: (Shape | undefined)[];
+  /** A walk over a request tells what is known of it (`SpanRows`). */
+  readonly isKnown: boolean;
   /** Tags of the times, the surest first, of what happened at one; none of others. */
   readonly times: readonly number[];
 }
 
-const ATTRIBUTE: Shape = { kind: 'attribute', number: 0, fields: [], times: [] };
-const VALUE: Shape = { kind: 'value', number: 1, fields: [], times: [] };
-const TEXT: Shape = { kind: 'text', number: 2, fields: [], times: [] };
+const ATTRIBUTE: Shape = { kind: 'attribute', number: 0, fields: [], isKnown: false, times: [] };
+const VALUE: Shape = { kind: 'value', number: 1, fields: [], isKnown: false, times: [] };
+const TEXT: Shape = { kind: 'text', number: 2, fields: [], isKnown: false, times: [] };
 let shapes = 3;
 
 const WHOLE = /^(?:Resource|Scope|Event|Link|Status|Exemplar|\w+Point)$/;
 /** Texts into which instrumentations write addresses and errors. */
 const TEXTS: ReadonlySet<string> = new Set(['Span.name', 'Event.name', 'Status.message']);
+
+const KNOWN = /^(?:Resource|Scope|Span)$/;
 
 const TIMES: Readonly<Record<string, readonly string[]>> = {
   Span: ['startTimeUnixNano'],
@@ -38,7 +42,8 @@ function shapeOf(message: Message): Shape {
     (name) => ((message.fields.get(name)?.number ?? 0) << 3) | WIRE.fixed64,
   );
   const kind = WHOLE.test(message.name) ? 'whole' : 'unit';
-  const shape: Shape = { kind, number: shapes++, fields: [], times };
+  const isKnown = KNOWN.test(message.name);
+  const shape: Shape = { kind, number: shapes++, fields: [], isKnown, times };
   for (const [name, { number, type }] of message.fields) {
     const isText = TEXTS.has(`${message.name}.${name}`);
     if (!isText && (typeof type === 'string' || 'names' in type)) continue;

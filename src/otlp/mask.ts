@@ -1,4 +1,5 @@
 import type { Signal } from '../core/evidence.ts';
+import type { SpanRows } from '../core/span-rows.ts';
 import { CleanParts, IS_CLEAN, NOT_KEPT } from './clean-parts.ts';
 import { type CredentialFinder, FINDS_NOTHING } from './credential-finder.ts';
 import { beginsJson, HarmlessAttributes } from './harmless.ts';
@@ -21,6 +22,7 @@ import {
   maskUrlPasswords,
   STAR,
 } from './mask-text.ts';
+import { PartCursor } from './part-cursor.ts';
 import { SecretNames } from './secret-names.ts';
 import { VALUE_TAG } from './value.ts';
 import { VALUE_DEPTH_MAX, WIRE, WireCursor, WireError } from './wire.ts';
@@ -85,15 +87,18 @@ const UNDECODABLE_MAX = 1000;
  * Overwrites secrets in place, before anything reaches a disk: every masked byte becomes `*`, so lengths, framing and UTF-8
  * stay as they are; masked numbers become 0. Returns how many values were masked. Never throws: an attribute, a body or a
  * resource that cannot be decoded is overwritten as a whole, since nobody can tell what is in it; and so is a payload that
- * the scan would not have passed. The finder is told of credentials on the way.
+ * the scan would not have passed. The finder is told of credentials on the way. `rows` are what a walk found in the payload: parts
+ * that are known to be clean are passed over, others that prove to be are known from then on.
  */
 export function maskSecrets(
   payload: Buffer,
   signal: Signal,
   mask: Mask,
   finder: CredentialFinder = FINDS_NOTHING,
+  rows?: SpanRows,
 ): number {
-  const masker = new Masker(payload, mask, finder);
+  if (rows?.isClean) return 0;
+  const masker = new Masker(payload, mask, finder, rows);
   try {
     masker.part(payload.length, SHAPES[signal]);
   } catch (thrown) {
@@ -125,8 +130,9 @@ class Masker {
   readonly #hints: Hints;
   readonly #quotes: Hints;
   readonly #harmless: HarmlessAttributes;
+  readonly #known: PartCursor | undefined;
 
-  constructor(buffer: Buffer, mask: Mask, finder: CredentialFinder) {
+  constructor(buffer: Buffer, mask: Mask, finder: CredentialFinder, rows: SpanRows | undefined) {
     this.#buffer = buffer;
     this.#view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length);
     this.#mask = mask;
@@ -135,6 +141,7 @@ class Masker {
     this.#hints = new Hints(buffer, TEXT_HINTS);
     this.#quotes = new Hints(buffer, QUOTE_HINTS);
     this.#harmless = new HarmlessAttributes(buffer, this.#view, mask, this.#hints);
+    this.#known = rows && new PartCursor(rows);
   }
 
   /** Masks the part from the cursor to `end`. Throws only when it is a unit. */
@@ -185,9 +192,22 @@ class Masker {
       const childEnd = cursor.delimitedEnd(end);
       if (child.kind === 'attribute' && this.#harmless.has(cursor.position, childEnd)) cursor.position = childEnd;
       else if (child.kind === 'text') this.#textOnce(childEnd);
+      else if (child.isKnown && this.#known !== undefined) this.#partOnce(childEnd, child, this.#known);
       else this.part(childEnd, child);
     }
     if (slot >= 0 && this.#found === before) rests.keep(slot, this.#view, restAt, end, shape.number);
+  }
+
+  /** Masks the resource, scope or span from the cursor to `end`, unless one with the same bytes was clean. */
+  #partOnce(end: number, shape: Shape, known: PartCursor): void {
+    const part = known.partAt(this.#cursor.position);
+    if (part?.isClean && this.#undecodable < UNDECODABLE_MAX && !this.#finder.hasUntimed) {
+      this.#cursor.position = end;
+      return;
+    }
+    const before = this.#found;
+    this.part(end, shape);
+    if (part !== undefined && this.#found === before) part.isClean = true;
   }
 
   /** Masks the text from the cursor to `end`, unless one with the same bytes was clean. */

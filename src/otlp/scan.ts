@@ -26,6 +26,19 @@ export type ScanResult =
 
 type Sink = (item: ScannedItem) => void;
 
+/** Told of everything in an ExportTraceServiceRequest, in its order. */
+export interface TraceVisitor {
+  /** A Resource* or Scope* message begins. */
+  beginResource(): void;
+  beginScope(): void;
+  /** Its Resource or InstrumentationScope message; there may be none, or several that count as one. */
+  resource(start: number, end: number): void;
+  scope(start: number, end: number): void;
+  /** Takes the span, or leaves it to the scan, which then tells of it as of an item. */
+  takes(start: number, end: number): boolean;
+  item: Sink;
+}
+
 /** Tags (field number × 8 + wire type) of opentelemetry-proto 1.x that the scan looks at. */
 const TAG = {
   /** Export*ServiceRequest.resource_*, also the data points of every kind of metric data. */
@@ -52,6 +65,11 @@ export function scanTraces(payload: Uint8Array, sink?: Sink): ScanResult {
   return new Scan(payload, sink).run(scanSpan, 'span');
 }
 
+/** The same; what the visitor takes counts as not rejected. */
+export function visitTraces(payload: Uint8Array, visitor: TraceVisitor): ScanResult {
+  return new Scan(payload, visitor.item, visitor).run(scanSpan, 'span');
+}
+
 /**
  * Finds every record of an ExportLogsServiceRequest. None is rejected: as opentelemetry-proto's logs.proto asks, a record
  * whose trace id is missing or not valid belongs to no trace, and its span id then means nothing.
@@ -69,14 +87,16 @@ export function scanMetrics(payload: Uint8Array): ScanResult {
 class Scan {
   readonly cursor: WireCursor;
   readonly sink: Sink | undefined;
+  readonly visitor: TraceVisitor | undefined;
   readonly item: ScannedItem = { itemStart: -1, itemEnd: -1, traceIdAt: -1, spanIdAt: -1, parentSpanIdAt: -1 };
   items = 0;
   badTraceIds = 0;
   badSpanIds = 0;
 
-  constructor(payload: Uint8Array, sink: Sink | undefined) {
+  constructor(payload: Uint8Array, sink: Sink | undefined, visitor?: TraceVisitor) {
     this.cursor = new WireCursor(payload);
     this.sink = sink;
+    this.visitor = visitor;
   }
 
   run(scanItem: (scan: Scan, end: number) => void, noun: string): ScanResult {
@@ -100,21 +120,42 @@ class Scan {
         continue;
       }
       const resourceEnd = cursor.delimitedEnd(payloadEnd);
+      this.visitor?.beginResource();
       while (cursor.position < resourceEnd) {
         const resourceTag = cursor.tag(resourceEnd);
         if (resourceTag === TAG.second) this.#walkScope(cursor.delimitedEnd(resourceEnd), scanItem);
+        else if (resourceTag === TAG.first) this.#resource(resourceEnd);
         else cursor.skip(resourceTag, resourceEnd);
       }
     }
   }
 
   #walkScope(scopeEnd: number, scanItem: (scan: Scan, end: number) => void): void {
-    const cursor = this.cursor;
+    const { cursor, visitor } = this;
+    visitor?.beginScope();
     while (cursor.position < scopeEnd) {
       const tag = cursor.tag(scopeEnd);
-      if (tag === TAG.second) scanItem(this, cursor.delimitedEnd(scopeEnd));
+      if (tag === TAG.second) {
+        const end = cursor.delimitedEnd(scopeEnd);
+        if (visitor?.takes(cursor.position, end)) {
+          this.items++;
+          cursor.position = end;
+        } else scanItem(this, end);
+      } else if (tag === TAG.first) this.#scope(scopeEnd);
       else cursor.skip(tag, scopeEnd);
     }
+  }
+
+  #resource(blockEnd: number): void {
+    const end = this.cursor.delimitedEnd(blockEnd);
+    this.visitor?.resource(this.cursor.position, end);
+    this.cursor.position = end;
+  }
+
+  #scope(blockEnd: number): void {
+    const end = this.cursor.delimitedEnd(blockEnd);
+    this.visitor?.scope(this.cursor.position, end);
+    this.cursor.position = end;
   }
 
   #reason(noun: string): string {

@@ -1,4 +1,5 @@
 import type { FrameNote, Resource, Scope, Span } from '../core/evidence.ts';
+import { SeenHashes } from '../core/seen-hashes.ts';
 
 /** What a span says but for ids, times and how many attributes nobody asked for. Shared by all spans that say the same. */
 export interface SpanContent
@@ -61,8 +62,9 @@ export class SpanContents {
   #keptBytes = 0;
   #turn = 0;
   readonly #heads = new Map<string, Resource | Scope>();
+  readonly #headNumbers = new Map<Resource | Scope, number>();
   /** Hashes of keys that were looked for and not found. */
-  readonly #seen = new Int32Array(SEEN);
+  readonly #seen = new SeenHashes(SEEN);
   /** The key that is being put together. */
   readonly #words = new Int32Array(PARTS_MAX * WORDS_A_PART);
   #count = 0;
@@ -79,8 +81,12 @@ export class SpanContents {
   /** Makes it the one that stands for them; false when it is too large to be kept. */
   keepHead(kind: 'resource' | 'scope', bytes: string, head: Resource | Scope): boolean {
     if (bytes.length > HEAD_BYTES_MAX) return false;
-    if (this.#heads.size >= HEADS_MAX) this.#heads.clear();
+    if (this.#heads.size >= HEADS_MAX) {
+      this.#heads.clear();
+      this.#headNumbers.clear();
+    }
     this.#heads.set(kind + bytes, head);
+    this.#headNumbers.set(head, this.#heads.size);
     return true;
   }
 
@@ -108,7 +114,10 @@ export class SpanContents {
   /** What a span with this key, resource and scope said before. `seed` holds what is no part of its bytes and matters all the same. */
   find(resource: Resource, scope: Scope, seed: number): SpanContent | undefined {
     this.#seed = seed;
-    this.#hash ^= Math.imul(seed + 1, PRIME);
+    // Else what many services say alike would have the same few slots.
+    const ofHeads = (this.#headNumbers.get(resource) ?? 0) * HEADS_MAX + (this.#headNumbers.get(scope) ?? 0);
+    const mixed = Math.imul(this.#hash ^ Math.imul(seed + 1, PRIME) ^ ofHeads, PRIME);
+    this.#hash = mixed ^ (mixed >>> 15);
     const first = this.#setOf();
     for (let slot = first; slot < first + WAYS; slot++) {
       const entry = this.#slots[slot];
@@ -138,13 +147,10 @@ export class SpanContents {
 
   /**
    * Was the key that was looked for last looked for before? Most of what is said for the first time is never said again, and keeping
-   * it costs more than reading it does. Two keys of one hash only make one that is kept too soon.
+   * it costs more than reading it does.
    */
   isSeen(): boolean {
-    const slot = (this.#hash >>> 4) & (SEEN - 1);
-    if (this.#seen[slot] === this.#hash) return true;
-    this.#seen[slot] = this.#hash;
-    return false;
+    return this.#seen.see(this.#hash);
   }
 
   /** Keeps what the span says whose key was looked for last. */

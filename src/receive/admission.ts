@@ -2,8 +2,10 @@ import type { Clock } from '../core/clock.ts';
 import { msToNs } from '../core/clock.ts';
 import type { FrameNote, Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
-import type { ScanResult } from '../otlp/scan.ts';
-import { scanLogs, scanMetrics, scanTraces } from '../otlp/scan.ts';
+import type { SpanRows } from '../core/span-rows.ts';
+import { KnownParts } from '../otlp/known-parts.ts';
+import { scanLogs, scanMetrics } from '../otlp/scan.ts';
+import { SpanWalk, type WalkedTraces } from '../otlp/span-walk.ts';
 import type { Frame } from '../wal/frame.ts';
 import type { Limit } from './fair-share.ts';
 import type { Inspect } from './inspect.ts';
@@ -40,6 +42,8 @@ export interface AdmissionOptions {
   readonly wal: { append(frame: Frame, isDirect?: boolean): Promise<unknown> };
   readonly counters: Counters;
   readonly inspect: Inspect;
+  /** What requests before said, if that is of use to others, too; of what `inspect` found to be clean. */
+  readonly known?: KnownParts | undefined;
   /** Gives log records the trace that their text names. */
   readonly tie: (payload: Buffer, note: FrameNote) => Buffer;
   /** Told of each request of metrics that is accepted: none of them is made durable. */
@@ -99,6 +103,7 @@ export type Admit = (signal: Signal, payload: Buffer, source: RequestSource) => 
 export function createAdmission(options: AdmissionOptions): Admit {
   const { counters } = options;
   const namespaces = new Set<string>([options.namespace]);
+  const walk = new SpanWalk(options.known ?? new KnownParts());
   return async (signal, payload, source) => {
     const budget = options.budget();
     if (budget.refuse) {
@@ -113,7 +118,8 @@ export function createAdmission(options: AdmissionOptions): Admit {
       const message = `there are ${NAMESPACES_MAX} namespaces already; use one of them in ${NAMESPACE_HEADER}`;
       return { kind: 'invalid', field: NAMESPACE_HEADER, message, offset: 0 };
     }
-    const scanned = scan(signal, payload);
+    const walked = signal === 'traces' ? walk.walk(payload) : undefined;
+    const scanned = walked?.result ?? (signal === 'logs' ? scanLogs(payload) : scanMetrics(payload));
     const waitMs = source.pass?.charge(scanned.ok ? scanned.items : 0, payload.length);
     if (waitMs !== undefined) return { kind: 'over_quota', message: QUOTA_MESSAGE, retryAfterMs: waitMs };
     if (!scanned.ok) return { kind: 'invalid', field: 'body', message: scanned.message, offset: scanned.offset };
@@ -125,10 +131,11 @@ export function createAdmission(options: AdmissionOptions): Admit {
       options.observeMetrics?.(payload, note);
     } else if (accepted > 0) {
       const tied = signal === 'logs' ? options.tie(payload, note) : payload;
-      const inspection = options.inspect(signal, tied, note);
+      const inspection = options.inspect(signal, tied, note, walked?.rows);
       const { masked, note: found } = inspection instanceof Promise ? await inspection : inspection;
       counters.add('masked', masked);
-      const frame = { signal, note: { ...note, ...found }, payload: tied, items: accepted };
+      const spans = walked && rowsOf(walk, payload, walked, masked);
+      const frame = { signal, note: { ...note, ...found }, payload: tied, items: accepted, ...(spans && { spans }) };
       try {
         await options.wal.append(frame, source.sender !== undefined);
       } catch (cause) {
@@ -145,15 +152,9 @@ export function createAdmission(options: AdmissionOptions): Admit {
   };
 }
 
-function scan(signal: Signal, payload: Buffer): ScanResult {
-  switch (signal) {
-    case 'traces':
-      return scanTraces(payload);
-    case 'logs':
-      return scanLogs(payload);
-    case 'metrics':
-      return scanMetrics(payload);
-  }
+/** Where the spans are and what they say, once no secret is in them any more. */
+function rowsOf(walk: SpanWalk, payload: Buffer, walked: WalkedTraces, masked: number): SpanRows {
+  return masked > 0 || walked.hasNews ? walk.walkAgain(payload, walked).rows : walked.rows;
 }
 
 function annotate(options: AdmissionOptions, namespace: string, source: RequestSource): FrameNote {

@@ -1,6 +1,8 @@
 import type { FrameNote, SessionOwner, Signal, TokenVerdict } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
+import type { SpanRows } from '../core/span-rows.ts';
 import { tokenKey } from '../core/token-key.ts';
+import { FINDS_NOTHING } from '../otlp/credential-finder.ts';
 import { maskSecrets } from '../otlp/mask.ts';
 import type { Mask } from '../otlp/mask-names.ts';
 import { RequestCredentials } from './credentials.ts';
@@ -17,13 +19,21 @@ export interface Inspection {
 
 /**
  * Overwrites secrets in the payload and finds out what only they can tell. Never throws, never waits for the network.
- * `note` is what else is known of the request.
+ * `note` is what else is known of the request, `rows` what a walk found in one of spans.
  */
-export type Inspect = (signal: Signal, payload: Buffer, note: FrameNote) => Inspection | Promise<Inspection>;
+export type Inspect = (
+  signal: Signal,
+  payload: Buffer,
+  note: FrameNote,
+  rows?: SpanRows,
+) => Inspection | Promise<Inspection>;
 
 /** Masks only. */
 export function createInspect(mask: Mask): Inspect {
-  return (signal, payload) => ({ masked: maskSecrets(payload, signal, mask), note: {} });
+  return (signal, payload, _note, rows) => ({
+    masked: maskSecrets(payload, signal, mask, FINDS_NOTHING, rows),
+    note: {},
+  });
 }
 
 export interface CredentialSources {
@@ -44,9 +54,9 @@ const OWNERS_CHARS_MAX = 1_048_576;
  */
 export function createCredentialInspect(sources: CredentialSources): Inspect {
   const { counters, hash, mask, check } = sources;
-  return (signal, payload, note) => {
+  return (signal, payload, note, rows) => {
     const found = new RequestCredentials(counters, hash);
-    const masked = maskSecrets(payload, signal, mask, found);
+    const masked = maskSecrets(payload, signal, mask, found, rows);
     if (!note.trusted) return { masked, note: {} };
     const sessions = found.sessions.size > 0 ? ownersIn(found, sources, note) : undefined;
     const told = sessions && { sessions };

@@ -1,5 +1,6 @@
 import { AppError } from '../core/errors.ts';
 import type { FrameNote, Signal } from '../core/evidence.ts';
+import type { SpanRows } from '../core/span-rows.ts';
 import { ENTRY_HEAD_BYTES, type FramePosition, type RawEntry, sealEntry } from './segment-format.ts';
 
 /**
@@ -18,6 +19,8 @@ export interface Frame {
   readonly payload: Buffer;
   /** Spans or log records that count as accepted; in memory only. Who scans a frame that comes without tells it here. */
   items?: number;
+  /** What a walk found in a payload of spans; in memory only, absent where nobody walked through it yet. */
+  spans?: SpanRows;
 }
 
 export interface StoredFrame extends Frame {

@@ -1,0 +1,58 @@
+/** Words of one row: offsets into the payload, and the flags that are part of the span. */
+export const ROW = {
+  /** Start and exclusive end of the Span message. */
+  itemStart: 0,
+  itemEnd: 1,
+  /** 16 bytes. */
+  traceIdAt: 2,
+  /** 8 bytes; none is all zero. */
+  spanIdAt: 3,
+  /** 8 bytes; -1 for none. */
+  parentIdAt: 4,
+  /** 8 bytes, little-endian; -1 where the span is not written in the usual way, and these three are not known. */
+  startAt: 5,
+  endAt: 6,
+  flags: 7,
+} as const;
+export const ROW_WORDS = 8;
+
+/** What is known of a part of a request by its very bytes, shared by all requests that have them. */
+export interface KnownPart {
+  /** Was it searched for secrets, and did it prove to hold none? */
+  isClean: boolean;
+  /** What it says once decoded (`SpanContent`), by how far its sender is trusted (`trustOf`). */
+  readonly contents: (object | undefined)[];
+}
+
+/** A resource or a scope. */
+export interface HeadPart {
+  readonly start: number;
+  readonly part: KnownPart | undefined;
+}
+
+/** Where the spans of one request are that count, in the order of its bytes, as one walk over them found. */
+export interface SpanRows {
+  readonly count: number;
+  /** `ROW_WORDS` a span. */
+  readonly words: Int32Array;
+  /** By row: what its bytes are known by, ids and times left out; undefined for what has not come before. */
+  readonly parts: readonly (KnownPart | undefined)[];
+  readonly heads: readonly HeadPart[];
+  /** Everything in it is known to hold no secret. */
+  readonly isClean: boolean;
+}
+
+/** The row of the span that starts there, -1 when there is none. `guess` is looked at first. */
+export function rowOf({ count, words }: SpanRows, itemStart: number, guess: number): number {
+  if (guess < count && words[guess * ROW_WORDS] === itemStart) return guess;
+  let low = 0;
+  let high = count - 1;
+  while (low <= high) {
+    const middle = (low + high) >>> 1;
+    const start = words[middle * ROW_WORDS] as number;
+    if (start === itemStart) return middle;
+    if (start < itemStart) low = middle + 1;
+    else high = middle - 1;
+  }
+  return -1;
+}

@@ -1,0 +1,22 @@
+import { type KnownPart, ROW_WORDS, type SpanRows } from '../core/span-rows.ts';
+
+/** Finds what is known of the parts of a request, asked in the order of its bytes. */
+export class PartCursor {
+  readonly #rows: SpanRows;
+  #row = 0;
+  #head = 0;
+
+  constructor(rows: SpanRows) {
+    this.#rows = rows;
+  }
+
+  /** Of the resource, scope or span that starts there. */
+  partAt(start: number): KnownPart | undefined {
+    const { words, parts, heads, count } = this.#rows;
+    while (this.#row < count && (words[this.#row * ROW_WORDS] as number) < start) this.#row++;
+    if (this.#row < count && words[this.#row * ROW_WORDS] === start) return parts[this.#row];
+    while (this.#head < heads.length && (heads[this.#head]?.start ?? 0) < start) this.#head++;
+    const head = heads[this.#head];
+    return head?.start === start ? head.part : undefined;
+  }
+}
