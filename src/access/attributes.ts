@@ -180,7 +180,9 @@ export function asList(value: AttributeValue | undefined): readonly string[] {
  * undefined for host names and the rest.
  */
 export function ipOf(text: string | undefined): string | undefined {
-  return text === undefined ? undefined : addressIn(text);
+  if (text === undefined) return undefined;
+  // As nearly all of them are, and too many to be remembered.
+  return isIP(text) === 4 ? text : addressIn(text);
 }
 
 const addressIn = remember((text) => {

@@ -191,13 +191,19 @@ const walk = new CriticalWalk();
  */
 export function criticalPath(tree: TraceTree, timeline: Timeline, from: number): CriticalStep[] {
   const { count, steps, spent } = criticalSteps(tree, timeline, from);
-  return Array.from({ length: count }, (_, at) => {
+  const path: CriticalStep[] = [];
+  for (let at = 0; at < count; at++) {
     const span = tree.spans[steps[at] ?? 0];
     assert(span, 'the walk visits spans of the tree');
     const service = serviceName(span.resource);
-    const told = { name: clip(span.name), span_id: span.spanId, self_time: spent[at] ?? 0 };
-    return service ? { service, ...told } : told;
-  });
+    const [name, spanId, selfTime] = [clip(span.name), span.spanId, spent[at] ?? 0];
+    path.push(
+      service
+        ? { service, name, span_id: spanId, self_time: selfTime }
+        : { name, span_id: spanId, self_time: selfTime },
+    );
+  }
+  return path;
 }
 
 /** The same as indexes of spans, with the nanoseconds spent in each; valid until the next call. */

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { remember } from '../access/attributes.ts';
 import type { AttributeValue, FrameNote, LogRecord, Resource, Scope } from '../core/evidence.ts';
 import { RESOURCE_KEYS } from './where.ts';
 
@@ -119,8 +120,11 @@ function scramble(bits: number): number {
 
 /** Bits that stand for who sent a piece. */
 export function noteBits({ sender, trusted, vouches }: FrameNote): number {
-  return crc32(`${sender} ${trusted} ${vouches}`);
+  return bitsOfSender(`${sender} ${trusted} ${vouches}`);
 }
+
+/** Senders are few. */
+const bitsOfSender = remember((text) => crc32(text));
 
 /** 32 bits that stand for one distinct piece of evidence: its bytes and who says so. */
 export function pieceBits(raw: Uint8Array, said: number): number {

@@ -66,9 +66,17 @@ function eventSection({ finding, times, why }: Parts): AuditRecord['event'] {
   event.start = times.endNs === times.startNs ? end : formatTimestamp(times.startNs);
   event.end = end;
   event.created = times.createdNs === times.endNs ? end : formatTimestamp(times.createdNs);
-  event.ingested = formatTimestamp(ingestedNs);
+  event.ingested = receivedText(ingestedNs);
   event.duration = times.duration;
   return event;
+}
+
+/** Spans of one request were received at one time. */
+let received = { atNs: 0n, text: formatTimestamp(0n) };
+
+function receivedText(atNs: bigint): string {
+  if (received.atNs !== atNs) received = { atNs, text: formatTimestamp(atNs) };
+  return received.text;
 }
 
 /** The event types with what the decision says, which may be another than the one they were given with. */
@@ -292,13 +300,11 @@ function joinSection(parts: Parts): AuditRecord['audit']['join'] {
   const state = stateOf(parts.facts, parts.finding);
   const conflicts = conflictsOf(parts);
   const tie = weakestTie(parts.finding.pieces);
-  const join = {
-    state,
-    ...(tie && { tie }),
-    spans: tree.spans.length,
-    missing_parents: missingParents,
-    orphans,
-  } as AuditRecord['audit']['join'];
+  const join = { state } as AuditRecord['audit']['join'];
+  if (tie) join.tie = tie;
+  join.spans = tree.spans.length;
+  join.missing_parents = missingParents;
+  join.orphans = orphans;
   if (conflicts) join.conflicts = conflicts;
   // How and when it came to this settle is stamped on by those who know.
   join.reason = traceId === '' ? 'untraced' : 'complete';

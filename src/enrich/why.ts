@@ -83,6 +83,7 @@ function ownWhy(facts: TraceFacts, finding: Finding): Why {
   const { access } = finding;
   const { reason, rule, whySource } = access;
   if (!isFailed(finding)) {
+    if (reason === undefined && rule === undefined) return { source: whySource };
     return { source: whySource, ...(reason === undefined ? undefined : { reason }), ...(rule && { rule }) };
   }
   const check = access.checks?.find(({ granted }) => !granted);
@@ -163,9 +164,17 @@ export interface Explaining {
   readonly source: string;
 }
 
+const NOTHING: readonly Explaining[] = [];
+
 /** What the checks of an access rest on, and the caller's span that tells why it was refused. */
-export function explainingPieces(facts: TraceFacts, finding: Finding, origin: Origin | undefined): Explaining[] {
-  const pieces = facts.checks.of(finding).flatMap((found) => found.pieces);
+export function explainingPieces(
+  facts: TraceFacts,
+  finding: Finding,
+  origin: Origin | undefined,
+): readonly Explaining[] {
+  const checks = facts.checks.of(finding);
+  if (checks.length === 0 && !isFailed(finding)) return NOTHING;
+  const pieces = checks.flatMap((found) => found.pieces);
   for (const at of [finding, origin?.finding]) {
     const caller = at && tellingCaller(facts, at);
     if (caller !== undefined) pieces.push({ piece: caller, source: 'rpc.client' });
