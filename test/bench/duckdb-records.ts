@@ -1,0 +1,171 @@
+import { randomFillSync } from 'node:crypto';
+import { compileRules } from '../../src/access/rules.ts';
+import { DEFAULT_ACCESS_SETTINGS } from '../../src/access/settings.ts';
+import { parseTimestamp } from '../../src/core/clock.ts';
+import { documentText } from '../../src/core/document.ts';
+import type { Span } from '../../src/core/evidence.ts';
+import type { AuditRecord } from '../../src/core/record.ts';
+import type { RecordWrite } from '../../src/core/settlement.ts';
+import { createSettle } from '../../src/enrich/settle.ts';
+import { compileKeys, PayloadReader } from '../../src/otlp/decode.ts';
+import { scanTraces } from '../../src/otlp/scan.ts';
+import { buildTemplate, freshen, GRPC_PREFIX_BYTES } from './workload.ts';
+
+/** As many as the pump writes at once. */
+export const BATCH_RECORDS = 5_000;
+
+/** Of one writing run: each is a form of its own for each kind of record. */
+export const USERS = 100;
+/** When the template's traces are, epoch nanoseconds. */
+export const NEWEST_NS = 1_795_341_600_000_000_000n;
+const TEMPLATE_UNIQUE = '0011223344556677';
+const TEMPLATE_MS = 1_795_341_600_000;
+const USER = /user-\d+/g;
+const HOLES =
+  /(?<="id":")[0-9a-f]{32}|(?<="entry_id":")[0-9a-f]{32}|0011223344556677[0-9a-f]{16}|a0b0c0d0[0-9a-f]{8}|2026-11-22T10:00:0\d\.\d{9}Z|person-\d{6}/g;
+
+interface Hole {
+  readonly at: number;
+  readonly kind: 'trace' | 'span' | 'time' | 'user' | 'id';
+  /** Of a time, nanoseconds after the trace's start; of an id, which of the trace's. */
+  readonly value: number;
+}
+
+interface Shape {
+  readonly bytes: Buffer;
+  readonly holes: readonly Hole[];
+  readonly ownId: number;
+  readonly offsetNs: number;
+  readonly forms: (object | undefined)[];
+}
+
+/** The records of one payload of the bench, as the settle makes them, trace by trace. */
+export function settledRecords(): AuditRecord[][] {
+  const template = buildTemplate();
+  const bytes = Buffer.from(template.bytes);
+  freshen(bytes, template, Buffer.from(TEMPLATE_UNIQUE, 'hex'), TEMPLATE_MS);
+  const note = {
+    receivedNs: NEWEST_NS,
+    namespace: 'default',
+    sender: 'grpc',
+    trusted: true,
+    vouches: false,
+    peer: '10.9.9.9',
+  };
+  const payload = bytes.subarray(GRPC_PREFIX_BYTES);
+  const reader = new PayloadReader(payload, 'traces', note, compileKeys(['*']));
+  const traces = new Map<string, Span[]>();
+  scanTraces(payload, (item) => {
+    const found = reader.span(item.itemStart);
+    if (found === undefined || !('traceId' in found)) return;
+    traces.set(found.traceId, [...(traces.get(found.traceId) ?? []), found]);
+  });
+  const settle = createSettle(compileRules(DEFAULT_ACCESS_SETTINGS), {
+    traceUrlTemplate: 'https://traces.example/trace/${trace_id}',
+  });
+  return [...traces].map(([traceId, spans]) =>
+    settle({ namespace: 'default', traceId, spans, logs: [] }).records.map(({ record }) => record),
+  );
+}
+
+function shapesOf(records: readonly AuditRecord[]): Shape[] {
+  const ids = [...new Set(records.flatMap(({ event, audit }) => [event.id, audit.entry_id ?? event.id]))];
+  return records.map((record) => {
+    const text = documentText(record).replace(USER, 'person-000000');
+    const holes = [...text.matchAll(HOLES)].map(({ 0: found, index }): Hole => {
+      // Offsets in bytes: templates are ASCII.
+      if (found.startsWith('2026')) return { at: index, kind: 'time', value: afterStartNs(found) };
+      if (found.startsWith('person')) return { at: index, kind: 'user', value: 0 };
+      if (found.startsWith('a0b0c0d0')) return { at: index, kind: 'span', value: 0 };
+      return ids.includes(found)
+        ? { at: index, kind: 'id', value: ids.indexOf(found) }
+        : { at: index, kind: 'trace', value: 0 };
+    });
+    return {
+      bytes: Buffer.from(text),
+      holes,
+      ownId: ids.indexOf(record.event.id),
+      offsetNs: afterStartNs(record['@timestamp']),
+      forms: [],
+    };
+  });
+}
+
+function afterStartNs(time: string): number {
+  return Number((parseTimestamp(time) ?? 0n) - NEWEST_NS);
+}
+
+/** Batches of writes, each a little later than the one before. */
+export class Producer {
+  readonly #traces: readonly (readonly Shape[])[];
+  readonly #stepNs: bigint;
+  readonly #random = Buffer.alloc(64 * 1024);
+  #randomAt = 64 * 1024;
+  #startNs: bigint;
+  #number = 0;
+
+  constructor(startNs: bigint, stepNs: bigint) {
+    this.#traces = settledRecords().map(shapesOf);
+    this.#startNs = startNs;
+    this.#stepNs = stepNs;
+  }
+
+  batch(): RecordWrite[] {
+    const writes: RecordWrite[] = [];
+    while (writes.length < BATCH_RECORDS) {
+      const shapes = this.#traces[this.#number++ % this.#traces.length] ?? [];
+      this.#startNs += this.#stepNs;
+      const user = Math.floor(Math.random() * USERS);
+      const trace = this.#hex(16);
+      const span = this.#hex(4);
+      const ids = Array.from({ length: shapes.length + 1 }, () => this.#hex(16));
+      for (const shape of shapes) writes.push(this.#write(shape, user, trace, span, ids));
+    }
+    return writes.slice(0, BATCH_RECORDS);
+  }
+
+  #write(shape: Shape, user: number, trace: string, span: string, ids: readonly string[]): RecordWrite {
+    const bytes = Buffer.from(shape.bytes);
+    for (const { at, kind, value } of shape.holes) {
+      if (kind === 'trace') bytes.write(trace, at, 'latin1');
+      else if (kind === 'span') bytes.write(span, at, 'latin1');
+      else if (kind === 'id') bytes.write(ids[value] ?? '', at, 'latin1');
+      else if (kind === 'user') bytes.write(String(user).padStart(6, '0'), at + 'person-'.length, 'latin1');
+      else bytes.write(timeText(this.#startNs + BigInt(value)), at, 'latin1');
+    }
+    shape.forms[user] ??= {};
+    const form = shape.forms[user];
+    return {
+      id: ids[shape.ownId] ?? '',
+      namespace: 'default',
+      timestampNs: this.#startNs + BigInt(shape.offsetNs),
+      rank: 8n << 48n,
+      form,
+      json: () => bytes,
+      get record() {
+        return JSON.parse(bytes.toString()) as AuditRecord;
+      },
+    };
+  }
+
+  #hex(bytes: number): string {
+    if (this.#randomAt + bytes > this.#random.length) {
+      randomFillSync(this.#random);
+      this.#randomAt = 0;
+    }
+    this.#randomAt += bytes;
+    return this.#random.toString('hex', this.#randomAt - bytes, this.#randomAt);
+  }
+}
+
+let secondText = '';
+let secondOf = -1n;
+
+function timeText(ns: bigint): string {
+  const second = ns / 1_000_000_000n;
+  if (second !== secondOf) {
+    secondOf = second;
+    secondText = new Date(Number(second) * 1000).toISOString().slice(0, 20);
+  }
+  return `${secondText}${String(ns % 1_000_000_000n).padStart(9, '0')}Z`;
+}

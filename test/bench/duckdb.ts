@@ -1,0 +1,260 @@
+/**
+ * What the embedded store costs: writes beside queries, one actor's newest records out of many, and growth with what is stored.
+ *
+ *   node test/bench/duckdb.ts fill FILE [millions: 20]      a file of so many records; about 16 CPU seconds a million
+ *   node test/bench/duckdb.ts pages FILE [pages: 40]        newest 100 entries and 100 records of common, middle and rare actors
+ *   node test/bench/duckdb.ts growth FILE [rounds: 3]       the same writes into an empty file and into this one, by turns
+ *   node test/bench/duckdb.ts write FILE [seconds: 600]     batch after batch, while each second somebody asks
+ *
+ * Records are what the real settle makes of the bench's spans, with ids, times and users of their own; those of one form come with
+ * it and as bytes, as they do from the pump. To make them costs a tenth of what is measured and counts as the store's where
+ * only records a second are told. Pin it: `taskset -c 1`. A file made by `fill` says other ids and times in its documents than in
+ * its columns.
+ */
+import { rm, stat } from 'node:fs/promises';
+import { performance } from 'node:perf_hooks';
+import { DuckDBInstance } from '@duckdb/node-api';
+import { parseQuery } from '../../src/query/parse.ts';
+import { DOCUMENT_LANES } from '../../src/store/duckdb/schema.ts';
+import { DuckDbStore } from '../../src/store/duckdb/store.ts';
+import type { Selection } from '../../src/store/port.ts';
+import { BATCH_RECORDS, NEWEST_NS, Producer, settledRecords, USERS } from './duckdb-records.ts';
+
+/** Of `fill`, by a cubic law: the first has one of fifty-eight traces, the last one of six hundred thousand. */
+const FILL_USERS = 200_000;
+const FILL_PART_ROWS = 81_920;
+
+const STEP_NS = 4_320_000n;
+
+function openStore(file: string): Promise<DuckDbStore> {
+  return DuckDbStore.open({ file, memoryBytes: 2 ** 30, threads: 1 }).then(async (store) => {
+    await store.setUp();
+    return store;
+  });
+}
+
+/** CPU of this process, milliseconds. */
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
+function quantile(values: readonly number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
+}
+
+const shown = (values: readonly number[]) =>
+  `p50 ${quantile(values, 0.5).toFixed(0)}, p95 ${quantile(values, 0.95).toFixed(0)}, max ${quantile(values, 1).toFixed(0)}`;
+
+function selected(text: string, more: Partial<Selection> = {}): Selection {
+  const parsed = parseQuery(text, { nowMs: 0 });
+  if (!parsed.ok) throw new Error(parsed.message);
+  return { query: parsed.query, inner: false, ...more };
+}
+
+async function fill(file: string, millions: number): Promise<void> {
+  for (const path of [file, `${file}.wal`]) await rm(path, { force: true });
+  const store = await openStore(file);
+  const records = settledRecords().flat();
+  await store.write(
+    records.map((record, at) => ({
+      id: record.event.id,
+      namespace: 'default',
+      timestampNs: BigInt(at),
+      rank: 1n,
+      record,
+    })),
+  );
+  await store.close();
+  const instance = await DuckDBInstance.create(file, {
+    threads: '1',
+    memory_limit: '2GB',
+    checkpoint_threshold: '1MB',
+    max_vacuum_tasks: '0',
+  });
+  const connection = await instance.connect();
+  for (const sql of fillStatements(records.length)) await connection.run(sql);
+  const columns = await connection.runAndReadAll(
+    "SELECT column_name FROM duckdb_columns() WHERE table_name = 'records' ORDER BY column_index",
+  );
+  const names = columns.getRows().map(([name]) => String(name));
+  for (let from = 0; from < millions * 1e6; from += FILL_PART_ROWS) {
+    await connection.run(partSql(names, from, NEWEST_NS - (BigInt(millions * 1e6) - BigInt(from)) * STEP_NS));
+  }
+  await connection.run('CHECKPOINT');
+  connection.closeSync();
+  instance.closeSync();
+  console.log(
+    `${file}: ${((await stat(file)).size / 2 ** 30).toFixed(2)} GiB, ${(cpuMs() / 1000).toFixed(0)} CPU seconds`,
+  );
+}
+
+/** Documents as unlike each other as real ones are among those that are packed together; their length and form stay. */
+function fillStatements(records: number): string[] {
+  const replaced = [
+    ['id', "md5('i' || i)"],
+    [`coalesce("audit.entry_id", 'none')`, "md5('i' || (i // 5 * 5))"],
+    ['"trace.id"', "md5('t' || (i // 5))"],
+    ["'a0b0c0d0'", "left(md5('s' || (i // 5)), 8)"],
+    ["'2026-11-22T10:00:0'", "'2026-11-2' || (i % 10) || 'T10:0' || (i // 5 % 6) || ':1'"],
+  ].reduce((sql, [from, to]) => `replace(${sql}, ${from}, ${to})`, `coalesce(${DOCUMENT_LANES.join(', ')})`);
+  return [
+    'CREATE TEMP TABLE template AS SELECT *, "@timestamp" AS n FROM records',
+    'DELETE FROM records',
+    'DELETE FROM recent_writes',
+    `CREATE TEMP TABLE made AS SELECT template.*, ${replaced} AS d FROM range(${FILL_PART_ROWS}) r(i)
+      JOIN template ON n = i % ${records} ORDER BY i`,
+  ];
+}
+
+function partSql(columns: readonly string[], from: number, startNs: bigint): string {
+  const lane = 'i // 512 % 4';
+  const values: Record<string, string> = {
+    id: "md5('i' || i)",
+    rank: '8::BIGINT << 48',
+    '@timestamp': `${startNs} + (i - ${from}) * ${STEP_NS}`,
+    'trace.id': "md5('t' || (i // 5))",
+    'audit.entry_id': `CASE WHEN "audit.entry_id" IS NULL THEN NULL ELSE md5('i' || (i // 5 * 5)) END`,
+    'user.id': 'person',
+    user_key: "('0x' || left(sha256(person), 8))::BIGINT",
+    bare: "[bare[1], left(md5('s' || (i // 5)), 8) || right(bare[2], 8)]",
+    lane,
+    ...Object.fromEntries(DOCUMENT_LANES.map((name, at) => [name, `CASE WHEN ${lane} = ${at} THEN d END`])),
+  };
+  return `INSERT INTO records SELECT ${columns.map((name) => values[name] ?? `"${name}"`).join(', ')} FROM (
+    SELECT *, 'person-' || floor(pow((hash(i // 5) % 1000003) / 1000003.0, 3) * ${FILL_USERS})::BIGINT AS person
+    FROM (SELECT *, rowid + ${from} AS i FROM made))`;
+}
+
+async function pages(file: string, count: number): Promise<void> {
+  const store = await openStore(file);
+  for (const [name, first] of [
+    ['common', 0],
+    ['middle', 5_000],
+    ['rare', 150_000],
+  ] as const) {
+    for (const inner of [false, true]) {
+      const [walls, cpus]: [number[], number[]] = [[], []];
+      let found = 0;
+      for (let at = 0; at < count; at++) {
+        const [wall, cpu] = [performance.now(), cpuMs()];
+        const selection = selected(`user.id: person-${first + at}`, { inner });
+        const page = await store.search(selection, { field: '@timestamp', direction: 'desc' }, 100);
+        walls.push(performance.now() - wall);
+        cpus.push(cpuMs() - cpu);
+        found += page.records.length;
+      }
+      const what = `${name}, ${inner ? 'all records' : 'entries'}`;
+      console.log(`${what}: ${(found / count).toFixed(0)} a page; wall ms ${shown(walls)}; CPU ms ${shown(cpus)}`);
+    }
+  }
+  await store.close();
+}
+
+/** Each round continues where the last one ended, so that no id and no time comes twice. */
+async function growth(file: string, rounds: number): Promise<void> {
+  const empty = `${file}.empty`;
+  const costs: Record<string, number[]> = { empty: [], filled: [] };
+  const startNs = BigInt(Date.now()) * 1_000_000n;
+  for (let round = 0; round < rounds; round++) {
+    for (const path of [empty, `${empty}.wal`]) await rm(path, { force: true });
+    for (const [name, path] of [
+      ['empty', empty],
+      ['filled', file],
+    ] as const) {
+      const cost = await costOfWrites(path, startNs + BigInt(round) * 600_000_000_000n);
+      costs[name]?.push(cost);
+      console.log(`round ${round + 1}, ${name}: ${cost.toFixed(1)} CPU µs a record, checkpoints included`);
+    }
+  }
+  await rm(empty, { force: true });
+  const ratio = quantile(costs['filled'] ?? [], 0.5) / quantile(costs['empty'] ?? [], 0.5);
+  console.log(`filled against empty, medians: ${ratio.toFixed(2)}`);
+}
+
+/** 320,000 records: about four checkpoints, and one at the end. The first batches, which teach the compiler, do not count. */
+async function costOfWrites(file: string, startNs: bigint): Promise<number> {
+  const producer = new Producer(startNs, 1_000_000n);
+  const store = await openStore(file);
+  for (let batch = 0; batch < 8; batch++) await store.write(producer.batch());
+  let cpu = 0;
+  for (let batch = 0; batch < 64; batch++) {
+    const writes = producer.batch();
+    const before = cpuMs();
+    await store.write(writes);
+    cpu += cpuMs() - before;
+  }
+  const before = cpuMs();
+  await store.close();
+  return ((cpu + cpuMs() - before) * 1000) / (64 * BATCH_RECORDS);
+}
+
+async function write(file: string, seconds: number): Promise<void> {
+  const store = await openStore(file);
+  const producer = new Producer(BigInt(Date.now()) * 1_000_000n, 200_000n);
+  const [batches, answers, rates]: [number[], Record<string, number[]>, number[]] = [[], {}, []];
+  const [start, cpuStart] = [performance.now(), cpuMs()];
+  let [records, producing, isOver] = [0, 0, false];
+  const asking = ask(store, answers, () => isOver);
+  for (let minute = 1, before = 0; performance.now() - start < seconds * 1000; ) {
+    const cpu = cpuMs();
+    const writes = producer.batch();
+    producing += cpuMs() - cpu;
+    const wall = performance.now();
+    await store.write(writes);
+    batches.push(performance.now() - wall);
+    records += writes.length;
+    if (performance.now() - start < minute * 60_000) continue;
+    rates.push((records - before) / 60);
+    console.log(`minute ${minute++}: ${rates.at(-1)?.toFixed(0)} records/s`);
+    before = records;
+  }
+  isOver = true;
+  const wallSeconds = (performance.now() - start) / 1000;
+  const cpu = cpuMs() - cpuStart;
+  await asking;
+  await store.close();
+  console.log(`${records} records in ${wallSeconds.toFixed(0)} s: ${(records / wallSeconds).toFixed(0)} a second`);
+  console.log(
+    `CPU µs a record: ${(((cpu - producing) * 1000) / records).toFixed(1)} (queries included), to make them ${((producing * 1000) / records).toFixed(1)}`,
+  );
+  console.log(
+    `batch of ${BATCH_RECORDS}, wall ms: ${shown(batches)}; memory ${(process.memoryUsage().rss / 2 ** 20).toFixed(0)} MiB`,
+  );
+  for (const [name, times] of Object.entries(answers))
+    console.log(`${name}, wall ms: ${shown(times)} (${times.length} times)`);
+}
+
+/** One question a second, of three kinds by turns. */
+async function ask(store: DuckDbStore, answers: Record<string, number[]>, isOver: () => boolean): Promise<void> {
+  const newest = { field: '@timestamp', direction: 'desc' } as const;
+  const fromNs = BigInt(Date.now()) * 1_000_000n;
+  const questions: Record<string, (turn: number) => Promise<unknown>> = {
+    "one actor's newest 100": (turn) =>
+      store.search(selected(`user.id: person-${String(turn % USERS).padStart(6, '0')}`), newest, 100),
+    'newest 100': () => store.search(selected('*'), newest, 100),
+    'histogram since the start': () => store.histogram(selected('*', { fromNs }), 10_000),
+  };
+  const names = Object.keys(questions);
+  for (let turn = 0; !isOver(); turn++) {
+    const name = names[turn % names.length] ?? '';
+    const start = performance.now();
+    await questions[name]?.(turn);
+    answers[name] ??= [];
+    answers[name].push(performance.now() - start);
+    await new Promise((resolve) => setTimeout(resolve, Math.max(0, 1000 - (performance.now() - start))));
+  }
+}
+
+const [mode = '', file, number] = process.argv.slice(2);
+const modes: Record<string, ((file: string) => Promise<void>) | undefined> = {
+  fill: (path) => fill(path, Number(number ?? 20)),
+  pages: (path) => pages(path, Number(number ?? 40)),
+  growth: (path) => growth(path, Number(number ?? 3)),
+  write: (path) => write(path, Number(number ?? 600)),
+};
+const run = modes[mode];
+if (run === undefined || file === undefined)
+  throw new Error('node test/bench/duckdb.ts fill|pages|growth|write FILE [NUMBER]');
+await run(file);
