@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { type Scheduler, systemScheduler } from '../core/clock.ts';
 import { ignoreAbsent, putAside, readChecked, writeChecked } from '../coverage/checked-file.ts';
 import type { BatchChanges } from '../detect/changes.ts';
 import type { Engine } from '../detect/engine.ts';
@@ -21,6 +22,8 @@ export interface DetectLogOptions {
   /** The data folder. */
   readonly folder: string;
   readonly disk: Disk;
+  /** Default: the machine's timers. */
+  readonly scheduler?: Scheduler;
   readonly log: StageLog;
   /** A log is at least as long before a checkpoint takes its place. */
   readonly logBytesMin?: number;
@@ -29,7 +32,10 @@ export interface DetectLogOptions {
 export interface DetectLog {
   /** Resolves when the changes are on the medium. Rejects when they are not, maybe: then the same are given again. */
   append(batches: readonly BatchChanges[]): Promise<void>;
-  /** All state as of now, when the log is long enough for it or `isForced`; changes must be appended before. */
+  /**
+   * All state as of now, when the log is long enough for it or `isForced`; changes must be appended before, and none may be made
+   * until it resolves: it takes many turns of the event loop.
+   */
   checkpoint(engine: Engine, isForced?: boolean): Promise<void>;
   close(): Promise<void>;
 }
@@ -61,15 +67,18 @@ class RunningLog implements DetectLog {
   readonly #folder: string;
   readonly #disk: Disk;
   readonly #logBytesMin: number;
+  readonly #scheduler: Scheduler;
   #number: number;
   #file: DiskFile | undefined;
   #bytes = 0;
   #stateBytes = 0;
 
-  constructor(folder: string, { disk, logBytesMin = LOG_BYTES_MIN }: DetectLogOptions, number: number) {
+  constructor(folder: string, options: DetectLogOptions, number: number) {
+    const { disk, logBytesMin = LOG_BYTES_MIN, scheduler = systemScheduler } = options;
     this.#folder = folder;
     this.#logBytesMin = logBytesMin;
     this.#disk = disk;
+    this.#scheduler = scheduler;
     this.#number = number;
   }
 
@@ -94,8 +103,8 @@ class RunningLog implements DetectLog {
       await file.write([head], 0);
       await file.fdatasync();
       await disk.syncFolder(this.#folder);
-      const lines: unknown[] = [{ log: number }, ...engine.snapshot()];
-      await writeChecked(disk, join(this.#folder, STATE), FORMAT, lines);
+      const pause = () => new Promise<void>((resolve) => this.#scheduler.after(0, resolve));
+      await writeChecked(disk, join(this.#folder, STATE), FORMAT, stateLines(number, engine), pause);
       await this.#file?.close();
       this.#file = file;
       this.#bytes = head.length;
@@ -119,6 +128,11 @@ class RunningLog implements DetectLog {
     await this.#file?.close();
     this.#file = undefined;
   }
+}
+
+function* stateLines(log: number, engine: Engine): Iterable<unknown> {
+  yield { log };
+  yield* engine.snapshot();
 }
 
 /** Number of the first log that the checkpoint does not cover. */

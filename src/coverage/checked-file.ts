@@ -15,6 +15,9 @@ interface Head {
   readonly crc32: string;
 }
 
+/** Characters of lines that are made ready at a time. */
+const PART_CHARS = 64 * 1024;
+
 const TEMPORARY = '.new';
 const UNREADABLE = '.unreadable';
 
@@ -26,24 +29,51 @@ export type CheckedContent =
 /**
  * Replaces the file. The order matters: the new content is durable under another name before the rename, so that a crash
  * leaves the old file or the new one; with the folder's fsync the rename is durable. Rejects when any step fails, and then
- * the old file is still there.
+ * the old file is still there. `pause` is awaited now and then while the lines are made: who gives it sees to it that what they
+ * are made of does not change meanwhile.
  */
-export async function writeChecked(disk: Disk, path: string, format: string, lines: readonly unknown[]): Promise<void> {
+export async function writeChecked(
+  disk: Disk,
+  path: string,
+  format: string,
+  lines: Iterable<unknown>,
+  pause?: () => Promise<void>,
+): Promise<void> {
   const folder = join(path, '..');
-  const body = Buffer.from(lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
-  const head: Head = { format, version: VERSION, lines: lines.length, crc32: checksum(body) };
+  const body = await bodyOf(lines, pause);
+  const head: Head = { format, version: VERSION, lines: body.lines, crc32: hexOf(body.checksum) };
   const temporary = `${path}${TEMPORARY}`;
   // Left behind by a crash or a full disk.
   await disk.unlink(temporary).catch(ignoreAbsent);
   const file = await disk.create(temporary);
   try {
-    await file.write([Buffer.from(`${JSON.stringify(head)}\n`), body], 0);
+    await file.write([Buffer.from(`${JSON.stringify(head)}\n`), ...body.parts], 0);
     await file.fdatasync();
   } finally {
     await file.close();
   }
   await disk.rename(temporary, path);
   await disk.syncFolder(folder);
+}
+
+async function bodyOf(lines: Iterable<unknown>, pause?: () => Promise<void>) {
+  const parts: Buffer[] = [];
+  let [text, count, checksum] = ['', 0, 0];
+  const end = (): void => {
+    const part = Buffer.from(text);
+    checksum = crc32(part, checksum);
+    parts.push(part);
+    text = '';
+  };
+  for (const line of lines) {
+    text += `${JSON.stringify(line)}\n`;
+    count++;
+    if (text.length < PART_CHARS) continue;
+    end();
+    if (pause) await pause();
+  }
+  end();
+  return { parts, lines: count, checksum };
 }
 
 /** Never rejects for what the file holds: a damaged one is told with the reason. */
@@ -78,7 +108,7 @@ function parseChecked(bytes: Buffer, format: string): CheckedContent {
   if (head.format !== format) return damaged(`it is no ${format}`);
   if (head.version !== VERSION) return damaged(`it has format version ${head.version}, this program reads ${VERSION}`);
   const body = bytes.subarray(end + 1);
-  if (head.crc32 !== checksum(body)) return damaged('its checksum is wrong');
+  if (head.crc32 !== hexOf(crc32(body))) return damaged('its checksum is wrong');
   const lines = body.toString('utf8').split('\n').slice(0, -1);
   try {
     return { kind: 'lines', lines: lines.map((line) => JSON.parse(line) as unknown) };
@@ -99,6 +129,6 @@ export function ignoreAbsent(error: unknown): void {
   if (errnoOf(error) !== 'ENOENT') throw error;
 }
 
-function checksum(body: Buffer): string {
-  return crc32(body).toString(16).padStart(8, '0');
+function hexOf(checksum: number): string {
+  return checksum.toString(16).padStart(8, '0');
 }
