@@ -1,5 +1,6 @@
 import { parentPort, Worker, workerData } from 'node:worker_threads';
 import { assert } from '../core/assert.ts';
+import type { FrameSplitter } from '../join/frame-split.ts';
 import type { JoinSettings } from '../join/settings.ts';
 import { JoinShard } from '../join/shard.ts';
 import type { ShardHandle } from '../join/shard-handle.ts';
@@ -21,9 +22,10 @@ export interface ShardThreadData {
   readonly shardCount: number;
 }
 
-/** Starts a thread that joins and settles one shard. */
-export function startShardThread(data: ShardThreadData): ShardHandle {
-  return threadShard(new Worker(new URL(import.meta.url), { workerData: { shardThread: data } }));
+/** Starts a thread that joins and settles one shard. The splitter is one for all shards. */
+export function startShardThread(data: ShardThreadData, splitter: FrameSplitter): ShardHandle {
+  const worker = new Worker(new URL(import.meta.url), { workerData: { shardThread: data } });
+  return threadShard(worker, (frame) => splitter.spansOf(frame, data.shardIndex));
 }
 
 /** This file is also what runs on the thread. */

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { Settings } from '../config/schema.ts';
 import { systemScheduler } from '../core/clock.ts';
+import { FrameSplitter } from '../join/frame-split.ts';
 import type { JoinSettings } from '../join/settings.ts';
 import { JOIN_DEFAULTS } from '../join/settings.ts';
 import { JoinShard } from '../join/shard.ts';
@@ -47,15 +48,16 @@ export function startShards(
     });
     return [inlineShard(shard)];
   }
+  const shared = {
+    settling: settlingSettings(settings),
+    join: { ...joinSettings(settings), takeEvidenceMax: THREAD_TAKE_EVIDENCE_MAX },
+    walFolder: walFolder(disk.folder),
+    journalFolder: journalFolder(disk.folder),
+    shardCount: settings.workers,
+  };
+  const splitter = new FrameSplitter(settings.workers);
   return Array.from({ length: settings.workers }, (_, shardIndex) =>
-    startShardThread({
-      settling: settlingSettings(settings),
-      join: { ...joinSettings(settings), takeEvidenceMax: THREAD_TAKE_EVIDENCE_MAX },
-      walFolder: walFolder(disk.folder),
-      journalFolder: journalFolder(disk.folder),
-      shardIndex,
-      shardCount: settings.workers,
-    }),
+    startShardThread({ ...shared, shardIndex }, splitter),
   );
 }
 

@@ -8,9 +8,9 @@ import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalHead, JournalPosition } from '../wal/settle-journal.ts';
 import type { SetAside } from './batch.ts';
+import { SPAN, SPAN_WORDS, shardOf, wordAt } from './frame-split.ts';
 import type { SettledTraces } from './settled-traces.ts';
 import type { TraceJoin } from './trace-join.ts';
-import { hashTrace } from './trace-slots.ts';
 import type { PieceIds } from './trace-table.ts';
 import { TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
@@ -23,6 +23,12 @@ export interface EvidenceIndexOptions {
   /** This shard owns the traces whose hash modulo `shardCount` is `shardIndex`. */
   readonly shardIndex: number;
   readonly shardCount: number;
+}
+
+/** Where evidence comes from, without what it says. */
+export interface FrameOrigin {
+  readonly position: FramePosition;
+  readonly note: { readonly namespace: string; readonly receivedNs: bigint };
 }
 
 /** Namespace number of the groups of log records without a trace; their id is the frame's position. */
@@ -84,13 +90,26 @@ export class EvidenceIndex {
     return { stage: 'decode', reason: result.message, id: `${segment}/${offset}`, body, pieces: 0 };
   }
 
+  /** As `ingest`, of spans that somebody else has found in a frame: this shard's, `SPAN_WORDS` each. */
+  ingestSpans(words: Uint32Array, frame: FrameOrigin, nowMs: number, isReplay: boolean): void {
+    const { table } = this.#join;
+    const before = table.pieceCount;
+    this.#frame = NONE;
+    this.#isReplay = isReplay;
+    this.#frameNamespace = this.#namespaceNumber(frame.note.namespace);
+    this.#last = undefined;
+    for (let at = 0; at < words.length; at += SPAN_WORDS) this.#ingestSpan(words, at, frame, nowMs);
+    if (isReplay) this.#replayed += table.pieceCount - before;
+    this.#join.relieve();
+  }
+
   /** Tells what the journal knows of a trace, before the frames are replayed; entries in the order of the journal. */
   restore(entry: JournalHead, position: JournalPosition): void {
     const isUntraced = entry.traceId === '';
     if (isUntraced) this.#setUntracedId(entry.through);
     else parseId(entry.traceId, this.#id);
     const namespace = isUntraced ? UNTRACED : this.#namespaceNumber(entry.namespace);
-    if (!this.#owns(namespace)) return;
+    if (!this.#owns()) return;
     this.#settled.putThrough(namespace, this.#id, entry.through);
     if (isUntraced) {
       this.#settled.putGroup(entry.through, position);
@@ -170,6 +189,24 @@ export class EvidenceIndex {
     return offset === 0 ? undefined : { segment: traces.get(trace, TRACE.journalSegment), offset };
   }
 
+  #ingestSpan(words: Uint32Array, at: number, frame: FrameOrigin, nowMs: number): void {
+    const [id, ids] = [this.#id, this.#ids];
+    let isSame = this.#last !== undefined;
+    for (let word = 0; word < 4; word++) {
+      const value = words[at + word] as number;
+      isSame &&= id[word] === value;
+      id[word] = value;
+    }
+    if (!isSame) this.#last = this.#traceOf(frame);
+    const trace = this.#last ?? NONE;
+    if (trace === NONE) return;
+    ids.spanHigh = words[at + SPAN.spanHigh] as number;
+    ids.spanLow = words[at + SPAN.spanLow] as number;
+    ids.parentHigh = words[at + SPAN.parentHigh] as number;
+    ids.parentLow = words[at + SPAN.parentLow] as number;
+    this.#put(trace, frame, words[at + SPAN.itemStart] as number, false, nowMs);
+  }
+
   /** From where its spans are, if that is known, else by a walk of its own. */
   #ingestSpans(frame: StoredFrame, nowMs: number): ScanResult {
     const { payload, spans } = frame;
@@ -202,9 +239,15 @@ export class EvidenceIndex {
     ids.spanLow = spanIdAt < 0 ? 0 : wordAt(payload, spanIdAt + 4);
     ids.parentHigh = parentSpanIdAt < 0 ? 0 : wordAt(payload, parentSpanIdAt);
     ids.parentLow = parentSpanIdAt < 0 ? 0 : wordAt(payload, parentSpanIdAt + 4);
+    this.#put(trace, frame, itemStart, isLog, nowMs);
+  }
+
+  /** The piece whose ids were read. */
+  #put(trace: number, frame: FrameOrigin, itemStart: number, isLog: boolean, nowMs: number): void {
+    const ids = this.#ids;
     this.#join.table.addPiece(trace, this.#place(frame), itemStart, isLog, ids);
     if (this.#isReplay) this.#join.markReplayed(trace);
-    this.#join.arrived(trace, !isLog && parentSpanIdAt < 0, nowMs);
+    this.#join.arrived(trace, !isLog && ids.parentHigh === 0 && ids.parentLow === 0, nowMs);
   }
 
   /** Reads the trace id; answers whether it is that of the item before, whose trace is known. */
@@ -220,9 +263,9 @@ export class EvidenceIndex {
   }
 
   /** The trace of `#id`, made when there is none; NONE when it is another shard's, or its part of the frame is stored already. */
-  #traceOf(frame: StoredFrame): number {
+  #traceOf(frame: FrameOrigin): number {
     const namespace = this.#frameNamespace;
-    if (!this.#owns(namespace)) return NONE;
+    if (!this.#owns()) return NONE;
     if (this.#isReplay && this.#settled.isStored(namespace, this.#id, frame.position)) return NONE;
     const trace = this.#join.table.find(this.#id, namespace);
     return trace === NONE ? this.#add(namespace, frame.note.namespace) : trace;
@@ -263,7 +306,7 @@ export class EvidenceIndex {
   /** All of one frame are one group, so that one position in the journal says whether they are stored. */
   #ingestUntraced(frame: StoredFrame, itemStarts: readonly number[], nowMs: number): void {
     this.#setUntracedId(frame.position);
-    if (!this.#owns(UNTRACED)) return;
+    if (!this.#owns()) return;
     const isStored = this.#isReplay && this.#settled.isStored(UNTRACED, this.#id, frame.position);
     const stored = isStored ? this.#settled.countOfGroup(frame.position) : undefined;
     if (stored !== undefined) {
@@ -303,7 +346,7 @@ export class EvidenceIndex {
     }
   }
 
-  #place(frame: StoredFrame): number {
+  #place(frame: FrameOrigin): number {
     if (this.#frame === NONE) {
       const { segment, offset } = frame.position;
       this.#frame = this.#join.table.addFrame(segment, offset, nsToMs(frame.note.receivedNs));
@@ -311,10 +354,9 @@ export class EvidenceIndex {
     return this.#frame;
   }
 
-  #owns(namespace: number): boolean {
+  #owns(): boolean {
     const { shardIndex, shardCount } = this.#options;
-    // Namespace numbers differ between shards (they are given in order of arrival), so the hash for this leaves them out.
-    return shardCount === 1 || hashTrace(this.#id, namespace === UNTRACED ? 0 : 1) % shardCount === shardIndex;
+    return shardCount === 1 || shardOf(this.#id, shardCount) === shardIndex;
   }
 
   #setUntracedId(position: FramePosition): void {
@@ -334,11 +376,6 @@ export class EvidenceIndex {
 /** What there was of others was rejected before the frame was written. */
 function wholeOf({ count }: SpanRows): ScanResult {
   return { ok: true, items: count, rejected: 0, reason: '' };
-}
-
-function wordAt(bytes: Buffer, at: number): number {
-  const high = ((bytes[at] as number) << 8) | (bytes[at + 1] as number);
-  return ((high << 16) | ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number)) >>> 0;
 }
 
 /** Of lower-case hex. */

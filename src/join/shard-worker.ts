@@ -4,15 +4,23 @@ import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
 import { BatchPacker, BatchUnpacker, type PackedBatch, packPositions, unpackPositions } from './batch-crossing.ts';
+import type { FrameOrigin } from './evidence-index.ts';
 import type { JoinShard } from './shard.ts';
 import type { ShardHandle } from './shard-handle.ts';
 
 /** The calls that are answered, by name; each message carries the arguments. */
 type Answered = Exclude<keyof ShardHandle, 'ingest' | 'restore' | 'replayFrom' | 'forgetIgnored' | 'close'>;
 
-/** What crosses to the shard's thread: positions, never payloads. */
+/** What crosses to the shard's thread: where evidence is, never payloads. */
 type Request =
   | { readonly kind: 'ingest'; readonly position: FramePosition; readonly nowMs: number; readonly isReplay: boolean }
+  | {
+      readonly kind: 'spans';
+      readonly words: Uint32Array;
+      readonly frame: FrameOrigin;
+      readonly nowMs: number;
+      readonly isReplay: boolean;
+    }
   | { readonly kind: 'restore'; readonly entry: JournalHead; readonly position: JournalPosition }
   | { readonly kind: 'replayFrom'; readonly segment: number }
   | { readonly kind: 'forgetIgnored'; readonly segment: number }
@@ -55,7 +63,8 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
     repeat: shard.repeat.bind(shard),
   };
   port.on('message', (request: Request) => {
-    if (request.kind === 'ingest') shard.ingest(frames.read(request.position), request.nowMs, request.isReplay);
+    if (request.kind === 'spans') shard.ingestSpans(request.words, request.frame, request.nowMs, request.isReplay);
+    else if (request.kind === 'ingest') shard.ingest(frames.read(request.position), request.nowMs, request.isReplay);
     else if (request.kind === 'restore') shard.restore(request.entry, request.position);
     else if (request.kind === 'replayFrom') shard.replayFrom(request.segment);
     else if (request.kind === 'forgetIgnored') shard.forgetIgnored(request.segment);
@@ -68,6 +77,9 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
     }
   });
 }
+
+/** What a FrameSplitter gives of a frame for the shard. */
+export type SpansOf = (frame: StoredFrame) => Uint32Array | undefined;
 
 /**
  * Takes of a shard on another thread, each asked for when the one before it has come: the thread settles while batches are written.
@@ -98,7 +110,7 @@ class Prefetched {
  * The shard on that thread (see serveShard), as seen from the main thread. When the thread dies every call, waiting or later,
  * is rejected with its error.
  */
-export function threadShard(worker: Worker): ShardHandle {
+export function threadShard(worker: Worker, spansOf: SpansOf): ShardHandle {
   const unpacker = new BatchUnpacker();
   const batches = new Prefetched((nowMs, recordsMax) => call<PackedBatch | undefined>('take', nowMs, recordsMax));
   /** Memory that the records of batches under way lie in, by their numbers. */
@@ -128,8 +140,16 @@ export function threadShard(worker: Worker): ShardHandle {
       worker.postMessage({ kind: 'call', number, name, args } satisfies Request);
     });
   return {
-    ingest: ({ position, signal }, nowMs, isReplay = false) => {
-      if (signal !== 'metrics') worker.postMessage({ kind: 'ingest', position, nowMs, isReplay } satisfies Request);
+    ingest(frame, nowMs, isReplay = false) {
+      const { position, signal, note } = frame;
+      if (signal === 'metrics') return;
+      const words = spansOf(frame);
+      if (words === undefined) {
+        worker.postMessage({ kind: 'ingest', position, nowMs, isReplay } satisfies Request);
+      } else if (words.length > 0) {
+        const origin = { position, note: { namespace: note.namespace, receivedNs: note.receivedNs } };
+        worker.postMessage({ kind: 'spans', words, frame: origin, nowMs, isReplay } satisfies Request);
+      }
     },
     restore: (entry, position) => worker.postMessage({ kind: 'restore', entry, position } satisfies Request),
     replayFrom: (segment) => worker.postMessage({ kind: 'replayFrom', segment } satisfies Request),

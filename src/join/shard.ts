@@ -11,7 +11,7 @@ import { eachPlace, type JournalEntry, type JournalHead, type JournalPosition } 
 import type { SetAside, SettledBatch, Supersession } from './batch.ts';
 import { piecesMaxOf, settleClosed } from './closed-trace.ts';
 import { NoteSum } from './coverage-notes.ts';
-import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
+import { EvidenceIndex, type EvidenceIndexOptions, type FrameOrigin } from './evidence-index.ts';
 import { EvidenceReader, newFound } from './evidence-reader.ts';
 import { type HugeDue, HugeQueue } from './huge-queue.ts';
 import { HugeSettle } from './huge-settle.ts';
@@ -142,6 +142,12 @@ export class JoinShard {
     this.#badFrames.set(bad, frame.position.segment);
   }
 
+  /** As `ingest`, of spans that somebody else has found in a frame: this shard's, as a FrameSplitter gives them. */
+  ingestSpans(words: Uint32Array, frame: FrameOrigin, nowMs: number, isReplay: boolean): void {
+    this.#lastNowMs = nowMs;
+    this.#index.ingestSpans(words, frame, nowMs, isReplay);
+  }
+
   /** Tells, before any frame is replayed, what the settle journal knows; entries in the order of the journal. */
   restore(entry: JournalHead, position: JournalPosition): void {
     this.#index.restore(entry, position);
@@ -168,15 +174,9 @@ export class JoinShard {
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs);
     const inFlight: InFlight = { taken: [], groups: [], parts: [], setAside: [...this.#quarantined], chunks: [] };
-    const lists = {
-      traces: [],
-      entries: [],
-      untracedEntries: [],
-      announced: [],
-      superseded: [],
-      coverage: new NoteSum(),
-    };
-    const draft: Draft = { ...lists, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
+    const lists = { traces: [], entries: [], untracedEntries: [], announced: [], superseded: [] };
+    const coverage = new NoteSum();
+    const draft: Draft = { ...lists, coverage, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
     let [records, pieces] = [0, 0];
     const { settings, elapsedMs = () => 0 } = this.#options;
     const { takeEvidenceMax } = settings;
@@ -215,8 +215,8 @@ export class JoinShard {
     this.#inFlight.set(this.#batchNumber, inFlight);
     const { traces, announced, superseded, quarantined } = draft;
     const entries = encodeEntries([...draft.untracedEntries, ...draft.entries]);
-    const coverage = draft.coverage.notes;
-    return { number: this.#batchNumber, traces, entries, announced, superseded, quarantined, coverage };
+    const { notes } = coverage;
+    return { number: this.#batchNumber, traces, entries, announced, superseded, quarantined, coverage: notes };
   }
 
   /** The batch is in the store, and its entries are in the journal at these positions. */

@@ -10,6 +10,7 @@ import { Sums } from '../../src/app/sums.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
 import { systemClock } from '../../src/core/clock.ts';
 import { Counters } from '../../src/core/metrics.ts';
+import { FrameSplitter } from '../../src/join/frame-split.ts';
 import { JOIN_DEFAULTS } from '../../src/join/settings.ts';
 import { JoinShard } from '../../src/join/shard.ts';
 import { inlineShard, type ShardHandle } from '../../src/join/shard-handle.ts';
@@ -57,7 +58,8 @@ function inlineShards({ wal, journal }: Disk): ShardHandle[] {
 function threadShards({ name }: Disk): ShardHandle[] {
   const folders = { walFolder: join(folder, name, 'wal'), journalFolder: join(folder, name, 'journal') };
   const shared = { settling: settings, join: joinSettings, ...folders, shardCount: SHARDS };
-  return Array.from({ length: SHARDS }, (_, shardIndex) => startShardThread({ ...shared, shardIndex }));
+  const splitter = new FrameSplitter(SHARDS);
+  return Array.from({ length: SHARDS }, (_, shardIndex) => startShardThread({ ...shared, shardIndex }, splitter));
 }
 
 /** Sends half, settles it, restarts, sends the rest of the same traces, settles; returns everything stored, and the totals. */

@@ -63,6 +63,8 @@ describe.each([{ workers: '1' }, { workers: '2' }])('the sums with $workers work
     const first = await start(environment);
     let isOver = false;
     const load = sendLoad(first, 400, () => isOver);
+    // Until the threads have started there is nothing to add up.
+    while ((await first.pipeline()).sums.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
     let looks = 0;
     for (const endMs = performance.now() + 3000; performance.now() < endMs; looks++) {
       expect(differencesOf(await first.pipeline())).toEqual([]);
