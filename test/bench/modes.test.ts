@@ -70,8 +70,14 @@ it('a full log becomes records with one worker and with two', async () => {
 });
 
 it('a start is timed', async () => {
-  const [start] = await bench('--start', '--pairs', '1');
-  expect(start.seconds.median).toBeGreaterThan(0);
+  const rows = await bench('--start', '--pairs', '1');
+  expect(rows.map(({ program, turn }) => `${program} ${turn}`)).toEqual([
+    'package first',
+    'package later',
+    'checkout first',
+    'checkout later',
+  ]);
+  for (const { seconds } of rows) expect(seconds.median).toBeGreaterThan(0);
 });
 
 it('spans are counted among open traces', async () => {
