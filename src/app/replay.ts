@@ -53,7 +53,7 @@ export async function replayInto(parts: ReplayParts): Promise<ReplayResult> {
       if (mark === undefined || comparePositions(frame.position, mark.acceptedThrough) > 0) sums.accept(frame);
       return keepPace();
     },
-    { fromSegment },
+    { fromSegment, isReused: true },
   );
   const [oldest] = segments;
   // Nothing was ever let go of a log that still begins with its first segment.

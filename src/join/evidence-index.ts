@@ -86,7 +86,8 @@ export class EvidenceIndex {
     this.#join.relieve();
     if (result.ok || this.#options.shardIndex !== 0) return undefined;
     const { segment, offset } = frame.position;
-    const body = [{ signal: frame.signal, segment, offset, bytes: frame.payload }];
+    // A copy: of a replay the memory is used again.
+    const body = [{ signal: frame.signal, segment, offset, bytes: Buffer.from(frame.payload) }];
     return { stage: 'decode', reason: result.message, id: `${segment}/${offset}`, body, pieces: 0 };
   }
 

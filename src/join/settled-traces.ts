@@ -102,8 +102,9 @@ export class SettledTraces {
    * mistaken here; at a million traces the odds are one in ten million a restart.
    */
   isStored(namespace: number, id: Uint32Array, position: FramePosition): boolean {
+    if (this.#through === undefined || this.#through.count === 0) return false;
     this.#hash.hash(namespace, id);
-    const through = this.#through?.get(this.#hash.high, this.#hash.low);
+    const through = this.#through.get(this.#hash.high, this.#hash.low);
     return through !== undefined && comparePositions(position, through) <= 0;
   }
 

@@ -65,6 +65,8 @@ export interface ReplayProgress {
 export interface ReplayOptions {
   /** Older segments are passed over, unread. */
   readonly fromSegment?: number;
+  /** The bytes of an entry are there until its visit is over, and no longer. */
+  readonly isReused?: boolean;
   /** Called after each segment that was read. */
   readonly progress?: (progress: ReplayProgress) => void;
 }
@@ -133,21 +135,20 @@ export class SegmentLog {
   /** Visits the entries that were on disk when the log was opened, oldest first; appends may go on meanwhile. */
   async replay(
     visit: (entry: RawEntry) => void | Promise<void>,
-    { fromSegment = 0, progress }: ReplayOptions = {},
+    { fromSegment = 0, isReused = false, progress }: ReplayOptions = {},
   ): Promise<ReplayProgress> {
     const segments = this.#replayable.filter(({ segment }) => segment >= fromSegment);
-    const bytesTotal = segments.reduce((sum, { bytes }) => sum + bytes, 0);
-    let [entries, bytes] = [0, 0];
+    const read = { entries: 0, bytes: 0, bytesTotal: segments.reduce((sum, { bytes }) => sum + bytes, 0) };
     for (const segment of segments) {
       if (this.#segments.get(segment.segment) === segment) {
-        const end = await readSegment(this.#options, segment, visit);
-        entries += end.entries;
+        const end = await readSegment(this.#options, segment, visit, isReused);
+        read.entries += end.entries;
         for (const damage of end.damage) this.#options.report(reportOf(this.#options, segment, damage));
       }
-      bytes += segment.bytes;
-      progress?.({ entries, bytes, bytesTotal });
+      read.bytes += segment.bytes;
+      progress?.({ ...read });
     }
-    return { entries, bytes, bytesTotal };
+    return read;
   }
 
   /** Visits what was on disk at the open, the newest segment first, up to the end of one after which it is enough. */
@@ -189,9 +190,8 @@ export class SegmentLog {
 
   /** Removes a sealed segment for ever. The newest stays, so that numbers are never used twice. */
   async drop(segment: number): Promise<void> {
-    const newest = Math.max(...this.#segments.keys());
     const known = this.#segments.get(segment);
-    if (!known || segment === newest) {
+    if (!known || segment === Math.max(...this.#segments.keys())) {
       throw new AppError(
         'storage',
         `segment ${segment} of the ${this.#options.kind.words} is not one that can be dropped`,

@@ -23,6 +23,9 @@ import {
 /** Read size of a scan: large enough that the disk streams, small enough that the event loop breathes in between. */
 const CHUNK_BYTES = 2 * 1024 * 1024;
 
+/** The same into memory that is used again: it may stay in the processor's cache until it is looked through. */
+const REUSED_CHUNK_BYTES = 1024 * 1024;
+
 /** Bytes of a file that cannot be read as what they should be. */
 export interface Damage {
   /** Where they start in the file. */
@@ -60,10 +63,14 @@ export async function scanSegment(
   let chunkAt = HEADER_BYTES;
   const load = async (offset: number, bytes: number): Promise<boolean> => {
     if (offset + bytes <= chunkAt + chunk.length) return true;
-    const wanted = Math.max(0, Math.min(Math.max(CHUNK_BYTES, bytes), limit - offset));
+    const usual = isReused ? REUSED_CHUNK_BYTES : CHUNK_BYTES;
+    const wanted = Math.max(0, Math.min(Math.max(usual, bytes), limit - offset));
+    const rest = chunk.subarray(Math.min(offset - chunkAt, chunk.length));
     if (!isReused || memory.length < wanted) memory = Buffer.allocUnsafeSlow(wanted);
-    chunk = memory.subarray(0, wanted);
-    chunk = chunk.subarray(0, await file.read(chunk, offset));
+    // The beginning of the entry is there already, maybe in this very memory.
+    memory.set(rest);
+    const read = memory.subarray(rest.length, wanted);
+    chunk = memory.subarray(0, rest.length + (await file.read(read, offset + rest.length)));
     chunkAt = offset;
     return chunk.length >= bytes;
   };

@@ -309,12 +309,13 @@ export function reportOf(place: Place, segment: Segment, damage: Damage): Segmen
 
 /**
  * Visits the entries of a segment in order and makes its times exact. When a compaction takes the raw file away meanwhile,
- * it goes on in the compressed one.
+ * it goes on in the compressed one. Where `isReused`, the bytes of an entry are there until its visit is over.
  */
 export async function readSegment(
   place: Place,
   segment: Segment,
   visit: (entry: RawEntry) => void | Promise<void>,
+  isReused = false,
 ): Promise<ScanEnd> {
   let first: bigint | undefined;
   let last = 0n;
@@ -324,7 +325,7 @@ export async function readSegment(
     return visit(entry);
   };
   const wasSealed = segment.sealed;
-  const end = await scanEither(place, segment, visitTimed);
+  const end = await scanEither(place, segment, visitTimed, isReused);
   if (first !== undefined && wasSealed) {
     segment.firstReceivedNs = first;
     segment.lastReceivedNs = last;
@@ -338,7 +339,7 @@ function isCompacted({ compressedBytes }: Segment): boolean {
   return compressedBytes !== undefined;
 }
 
-async function scanEither(place: Place, segment: Segment, visit: Visit): Promise<ScanEnd> {
+async function scanEither(place: Place, segment: Segment, visit: Visit, isReused: boolean): Promise<ScanEnd> {
   if (segment.header?.isForeign) {
     const bytes = segment.compressedBytes ?? segment.bytes;
     return { bytes: HEADER_BYTES, entries: 0, damage: [{ offset: 0, bytes, reason: segment.header.reason }] };
@@ -348,7 +349,7 @@ async function scanEither(place: Place, segment: Segment, visit: Visit): Promise
   try {
     const file = await place.disk.openToRead(segmentPath(place, segment.segment));
     try {
-      raw = await scanSegment(file, place.kind, segment.segment, segment.bytes, visit);
+      raw = await scanSegment(file, place.kind, segment.segment, segment.bytes, visit, isReused);
     } finally {
       await file.close();
     }
