@@ -24,6 +24,11 @@ export class HarmlessAttributes {
     this.#tokens = new Hints(buffer, TOKEN_HINTS);
   }
 
+  /** See Hints. */
+  limit(end: number): void {
+    this.#tokens.limit(end);
+  }
+
   /**
    * Is the KeyValue from `start` to `end` written the way nearly every sender writes it, a short key, then one short text
    * or number to the end, does nothing in it hint at a secret, and is its key not one of ours? Then nothing is to be done.

@@ -53,7 +53,8 @@ export const QUOTE_HINTS: readonly Search[] = [byteSearch(0x22)];
  * occurrence, so that a range costs two comparisons however many there are.
  */
 export class Hints {
-  readonly #buffer: Buffer;
+  readonly #whole: Buffer;
+  #buffer: Buffer;
   readonly #searches: readonly Search[];
   readonly #next: number[];
   #nearest = -1;
@@ -61,9 +62,18 @@ export class Hints {
   #from = 0;
 
   constructor(buffer: Buffer, searches: readonly Search[]) {
+    this.#whole = buffer;
     this.#buffer = buffer;
     this.#searches = searches;
     this.#next = searches.map(() => -1);
+  }
+
+  /** From here on no range ends behind `end`: what stands behind it is not searched through. */
+  limit(end: number): void {
+    this.#buffer = this.#whole.subarray(0, end);
+    this.#next.fill(-1);
+    this.#nearest = -1;
+    this.#from = 0;
   }
 
   /** May one stand in the range? True also when the range lies before one that was asked for earlier. */

@@ -205,6 +205,7 @@ class Masker {
       this.#cursor.position = end;
       return;
     }
+    if (known.isNearlyClean) for (const hints of [this.#hints, this.#quotes, this.#harmless]) hints.limit(end);
     const before = this.#found;
     this.part(end, shape);
     if (part !== undefined && this.#found === before) part.isClean = true;

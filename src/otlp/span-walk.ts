@@ -32,14 +32,19 @@ const ROWS_AT_ONCE = 4096;
 
 const NO_BYTES = new Uint8Array(0);
 
+interface NewsRow {
+  readonly row: number;
+  readonly scope: number;
+}
+
 /** What a walk found. `rows` has what came before the fault where the result is not ok. */
 export interface WalkedTraces {
   readonly result: ScanResult;
   readonly rows: SpanRows;
-  /** There is something to keep: `walkAgain` is worth its while. */
-  readonly hasNews: boolean;
-  /** Rows of spans that came a second time. */
-  readonly news: readonly number[];
+  /** A resource or scope is not known. */
+  readonly hasNewHeads: boolean;
+  /** Rows of spans that came a second time, and the numbers of their scopes. */
+  readonly news: readonly NewsRow[];
 }
 
 /**
@@ -50,10 +55,10 @@ export interface WalkedTraces {
 export class SpanWalk implements TraceVisitor {
   readonly #known: KnownParts | undefined;
   #isKeeping = false;
-  #hasNews = false;
-  #news: number[] = [];
+  #hasNewHeads = false;
+  #news: NewsRow[] = [];
   /** Rows to be kept; undefined for those that come a second time. */
-  #toKeep: readonly number[] | undefined;
+  #toKeep: readonly NewsRow[] | undefined;
   /** How many of them are. */
   #kept = 0;
   #isClean = true;
@@ -83,21 +88,41 @@ export class SpanWalk implements TraceVisitor {
     return this.#run(payload, true, undefined);
   }
 
-  /** Walks once more through a payload from which secrets were taken since, and keeps what came a second time then. */
-  walkAgain(payload: Uint8Array, { news }: WalkedTraces): WalkedTraces {
-    return this.#run(payload, true, news);
+  /**
+   * Where the spans are and what they say once secrets are taken out of a payload that was walked through: what came a second time
+   * then is kept. `isChanged`: there were some, and their bytes are others now.
+   */
+  keep(payload: Uint8Array, walked: WalkedTraces, isChanged: boolean): SpanRows {
+    const { rows, news } = walked;
+    if (isChanged || walked.hasNewHeads) return this.#run(payload, true, news).rows;
+    if (news.length === 0) return rows;
+    this.#open(payload);
+    const parts = [...rows.parts];
+    for (const { row, scope } of news) {
+      const at = row * ROW_WORDS;
+      const isRoot = (rows.words[at + ROW.parentIdAt] as number) < 0;
+      this.#look(this.#nextRow(), rows.words[at + ROW.itemStart] as number, rows.words[at + ROW.itemEnd] as number);
+      const kind = isRoot ? 'root' : 'child';
+      parts[row] = this.#known?.find(kind, scope) ?? this.#known?.keep(kind, scope);
+    }
+    this.#payload = NO_BYTES;
+    return { ...rows, parts };
   }
 
-  #run(payload: Uint8Array, isKeeping: boolean, toKeep: readonly number[] | undefined): WalkedTraces {
-    this.#isKeeping = isKeeping;
-    this.#toKeep = toKeep;
-    this.#kept = 0;
+  #open(payload: Uint8Array): void {
     this.#payload = payload;
     this.#view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
     this.#known?.open(this.#view);
-    this.#hasNews = false;
-    this.#isClean = this.#known !== undefined;
     this.#count = 0;
+  }
+
+  #run(payload: Uint8Array, isKeeping: boolean, toKeep: readonly NewsRow[] | undefined): WalkedTraces {
+    this.#isKeeping = isKeeping;
+    this.#toKeep = toKeep;
+    this.#kept = 0;
+    this.#open(payload);
+    this.#hasNewHeads = false;
+    this.#isClean = this.#known !== undefined;
     const result = visitTraces(payload, this);
     const count = this.#count;
     const words = this.#words.subarray(this.#from, this.#from + count * ROW_WORDS);
@@ -107,7 +132,7 @@ export class SpanWalk implements TraceVisitor {
     this.#parts = [];
     this.#heads = [];
     this.#payload = NO_BYTES;
-    const walked = { result, rows, hasNews: this.#hasNews, news: this.#news };
+    const walked = { result, rows, hasNewHeads: this.#hasNewHeads, news: this.#news };
     if (this.#news.length > 0) this.#news = [];
     return walked;
   }
@@ -147,7 +172,7 @@ export class SpanWalk implements TraceVisitor {
 
   #newHead(kind: 'resource' | 'scope', above: number): NumberedPart | undefined {
     if (this.#isKeeping) return this.#known?.keep(kind, above);
-    this.#hasNews = true;
+    this.#hasNewHeads = true;
     return undefined;
   }
 
@@ -170,14 +195,13 @@ export class SpanWalk implements TraceVisitor {
     if (this.#toKeep !== undefined) return this.#isToKeep(this.#toKeep) ? (found ?? known.keep(kind, above)) : found;
     if (found !== undefined || !known.wasSeen()) return found;
     if (this.#isKeeping) return known.keep(kind, above);
-    this.#hasNews = true;
-    this.#news.push(this.#count);
+    this.#news.push({ row: this.#count, scope: above });
     return undefined;
   }
 
-  #isToKeep(rows: readonly number[]): boolean {
-    while (this.#kept < rows.length && (rows[this.#kept] as number) < this.#count) this.#kept++;
-    return rows[this.#kept] === this.#count;
+  #isToKeep(rows: readonly NewsRow[]): boolean {
+    while ((rows[this.#kept]?.row ?? this.#count) < this.#count) this.#kept++;
+    return rows[this.#kept]?.row === this.#count;
   }
 
   readonly item = ({ itemStart, itemEnd, traceIdAt, spanIdAt, parentSpanIdAt }: ScannedItem): void => {

@@ -2,10 +2,9 @@ import type { Clock } from '../core/clock.ts';
 import { msToNs } from '../core/clock.ts';
 import type { FrameNote, Signal } from '../core/evidence.ts';
 import type { Counters } from '../core/metrics.ts';
-import type { SpanRows } from '../core/span-rows.ts';
 import { KnownParts } from '../otlp/known-parts.ts';
 import { scanLogs, scanMetrics } from '../otlp/scan.ts';
-import { SpanWalk, type WalkedTraces } from '../otlp/span-walk.ts';
+import { SpanWalk } from '../otlp/span-walk.ts';
 import type { Frame } from '../wal/frame.ts';
 import type { Limit } from './fair-share.ts';
 import type { Inspect } from './inspect.ts';
@@ -134,7 +133,7 @@ export function createAdmission(options: AdmissionOptions): Admit {
       const inspection = options.inspect(signal, tied, note, walked?.rows);
       const { masked, note: found } = inspection instanceof Promise ? await inspection : inspection;
       counters.add('masked', masked);
-      const spans = walked && rowsOf(walk, payload, walked, masked);
+      const spans = walked && walk.keep(payload, walked, masked > 0);
       const frame = { signal, note: { ...note, ...found }, payload: tied, items: accepted, ...(spans && { spans }) };
       try {
         await options.wal.append(frame, source.sender !== undefined);
@@ -150,11 +149,6 @@ export function createAdmission(options: AdmissionOptions): Admit {
     const { trusted } = note;
     return { kind: 'accepted', items: scanned.items, rejected: scanned.rejected, reason: scanned.reason, trusted };
   };
-}
-
-/** Where the spans are and what they say, once no secret is in them any more. */
-function rowsOf(walk: SpanWalk, payload: Buffer, walked: WalkedTraces, masked: number): SpanRows {
-  return masked > 0 || walked.hasNews ? walk.walkAgain(payload, walked).rows : walked.rows;
 }
 
 function annotate(options: AdmissionOptions, namespace: string, source: RequestSource): FrameNote {

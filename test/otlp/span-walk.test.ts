@@ -58,8 +58,7 @@ function itemsOf({ count, words }: SpanRows): object[] {
 function admit(walk: SpanWalk, payload: Buffer, mask = MASK): { masked: number; rows: SpanRows } {
   const walked = walk.walk(payload);
   const masked = maskSecrets(payload, 'traces', mask, FINDS_NOTHING, walked.rows);
-  const isWorthIt = masked > 0 || walked.hasNews;
-  return { masked, rows: isWorthIt ? walk.walkAgain(payload, walked).rows : walked.rows };
+  return { masked, rows: walk.keep(payload, walked, masked > 0) };
 }
 
 describe('one walk over spans', () => {
