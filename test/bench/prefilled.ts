@@ -1,4 +1,5 @@
-import { cp, rm } from 'node:fs/promises';
+import { constants, cp, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { checkCounts, countsOf } from './check.ts';
 import { type LoadResult, runLoad } from './load.ts';
 import { STAY_OPEN } from './open.ts';
@@ -23,6 +24,8 @@ export interface PrefilledOptions {
 
 /** What a replay comes to that settles as soon as it can. */
 const AT_ONCE = { SPANTRAIL_JOIN_GRACE_MS: '1ms', SPANTRAIL_WAL_UNSETTLED_BYTES_MAX: '64GiB' };
+/** As people start it. */
+const COMMAND = join(import.meta.dirname, '../../src/cli/spantrail.mjs');
 const POLL_MS = 20;
 const MEBIBYTE = 1024 ** 2;
 const REPLAYED = 'settle journal and write-ahead log replayed';
@@ -81,9 +84,14 @@ export async function runWorkers(options: PrefilledOptions, numbers: readonly nu
     for (let turn = 0; turn < options.pairs; turn++) {
       for (const [at, workers] of numbers.entries()) {
         const copy = `${folder}-copy`;
-        await cp(folder, copy, { recursive: true });
+        await cp(folder, copy, { recursive: true, mode: constants.COPYFILE_FICLONE });
         try {
-          turns[at]?.push(await settleAll(copy, workers, traffic, load, options));
+          const result = await settleAll(copy, workers, traffic, load, options);
+          turns[at]?.push(result);
+          const { perSecond, cpuMicrosASpan } = result;
+          process.stderr.write(
+            `turn ${turn + 1}, workers ${workers}: ${perSecond} spans/s, ${cpuMicrosASpan} µs a span\n`,
+          );
         } finally {
           await rm(copy, { recursive: true, force: true });
         }
@@ -116,7 +124,7 @@ async function settleAll(
   options: PrefilledOptions,
 ): Promise<{ perSecond: number; cpuMicrosASpan: number }> {
   const environment = { ...AT_ONCE, SPANTRAIL_WORKERS: String(workers) };
-  const receiver = await startSpantrailIn(folder, { ...options, cores: '', store: 'null', environment });
+  const receiver = await startSpantrailIn(folder, { ...options, main: COMMAND, cores: '', store: 'null', environment });
   try {
     const { time } = await receiver.logged('ready');
     const cpuBefore = receiver.cpuSeconds();
@@ -130,7 +138,8 @@ async function settleAll(
       cpuMicrosASpan: round(cpuMicros / load.acknowledgedSpans),
     };
   } finally {
-    await receiver.kill();
+    // It keeps its compiled code, which each of its threads starts with the next time.
+    await receiver.stop();
   }
 }
 
