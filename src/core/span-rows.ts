@@ -20,8 +20,9 @@ export const ROW_WORDS = 8;
 export interface KnownPart {
   /** Was it searched for secrets, and did it prove to hold none? */
   isClean: boolean;
-  /** What it says once decoded (`SpanContent`), by how far its sender is trusted (`trustOf`). */
-  readonly contents: (object | undefined)[];
+  /** What it says once decoded (`SpanContent`), to a sender that is trusted so far (`trustOf`). */
+  contentOf(trust: number): object | undefined;
+  setContent(trust: number, content: object | undefined): void;
 }
 
 /** A resource or a scope. */

@@ -141,7 +141,7 @@ export class EvidenceReader {
     opened.nextRow = row + 1;
     if (row < 0 || (words[at + ROW.startAt] as number) < 0) return false;
     if (!this.#isOf(whose, opened, words[at + ROW.traceIdAt] as number, columns.count === 0)) return false;
-    const known = parts[row]?.contents[trust] as SpanContent | undefined;
+    const known = parts[row]?.contentOf(trust) as SpanContent | undefined;
     const content = known ?? this.#decode(piece, opened, columns.count, parts[row]);
     return content !== undefined && addColumn(columns, words, at, content.number, frame.note, frame.payload, view);
   }
@@ -156,7 +156,7 @@ export class EvidenceReader {
     const span = reader.span(piece.itemStart);
     this.#decoded[at] = span;
     const content = span.content as SpanContent | undefined;
-    if (part !== undefined) part.contents[trust] = content;
+    part?.setContent(trust, content);
     return content;
   }
 

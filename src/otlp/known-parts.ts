@@ -42,9 +42,12 @@ class Entry implements KnownPart {
   /** The runs one after the other: whole words, then the last eight bytes of the run, or what there is of it. */
   readonly words: BigInt64Array;
   isClean = false;
-  readonly contents: (object | undefined)[] = [];
   /** Since the hand last came by. */
   isUsed = true;
+  /** Nearly always it comes from senders of one trust, and this is looked at for every span. */
+  #trust = -1;
+  #content: object | undefined;
+  #others: Map<number, object | undefined> | undefined;
 
   constructor(number: number, hash: number, above: number, kind: PartKind, lengths: number[], words: BigInt64Array) {
     this.number = number;
@@ -53,6 +56,19 @@ class Entry implements KnownPart {
     this.kind = kind;
     this.lengths = lengths;
     this.words = words;
+  }
+
+  contentOf(trust: number): object | undefined {
+    return trust === this.#trust ? this.#content : this.#others?.get(trust);
+  }
+
+  setContent(trust: number, content: object | undefined): void {
+    if (this.#trust < 0) this.#trust = trust;
+    if (trust === this.#trust) this.#content = content;
+    else {
+      this.#others ??= new Map();
+      this.#others.set(trust, content);
+    }
   }
 }
 
