@@ -22,10 +22,6 @@ export function putAfter(bytes: Uint8Array, to: number, from: Uint8Array): numbe
   return to + from.length;
 }
 
-export function putPart(bytes: Uint8Array, to: number, from: Uint8Array, start: number, length: number): void {
-  for (let index = 0; index < length; index++) bytes[to + index] = from[start + index] as number;
-}
-
 /** Nine digits. */
 export function putDigits(bytes: Uint8Array, to: number, number: number): void {
   let rest = number | 0;

@@ -102,22 +102,38 @@ export class PayloadReader {
     };
     this.#unreadable = heads.unreadableOf(scope);
     const isKeyed = heads.areShared(scope) && this.#key(span, itemStart, end);
-    const known = isKeyed ? this.#contents?.find(span.resource, span.scope, seedOf(span)) : undefined;
+    const contents = isKeyed ? this.#contents : undefined;
+    const known = contents?.find(span.resource, span.scope, seedOf(span));
     if (known !== undefined) return sayTheSame(span, known);
     span.attributes = new Map();
     span.events = [];
-    span.attributeCount = 0;
-    this.#values.cursor.position = itemStart;
-    while (this.#values.cursor.position < end) this.#spanField(span, end);
+    if (contents !== undefined) this.#keyedParts(span, contents);
+    else {
+      span.attributeCount = 0;
+      this.#values.cursor.position = itemStart;
+      while (this.#values.cursor.position < end) this.#spanField(span, end);
+    }
     if (this.#unreadable > 0) span.unreadable = this.#unreadable;
-    else if (isKeyed && this.#contents?.isSeen()) {
+    else if (contents?.isSeen()) {
       const { name, kind, attributes, events, statusCode, statusMessage, resource, scope: of } = span;
       const number = numberContent();
       const content = { name, kind, attributes, events, statusCode, statusMessage, resource, scope: of, number };
       span.content = content;
-      this.#contents?.keep(content);
+      contents.keep(content);
     }
     return span;
+  }
+
+  /** Reads what the key was put together from; the rest of the span is read already. */
+  #keyedParts(span: SpanDraft, contents: SpanContents): void {
+    const values = this.#values;
+    for (let part = 0; part < contents.count; part++) {
+      const field = contents.fieldOf(part);
+      const end = contents.endOf(part);
+      values.cursor.position = contents.startOf(part);
+      if (field !== SPAN.attributes) this.#fieldAfterTag(field, span, end);
+      else if (!values.peekedValue(end, contents.keyOf(part), span.attributes)) this.#unreadable++;
+    }
   }
 
   /**
@@ -137,9 +153,9 @@ export class PayloadReader {
       switch (tag) {
         case SPAN.attributes: {
           span.attributeCount++;
-          const wanted = values.peekAttribute(end, this.#keys);
-          if (wanted < 0) return false;
-          if (wanted > 0 && !contents.add(tag, values.attributeStart, cursor.position)) return false;
+          const key = values.peekAttribute(end, this.#keys);
+          if (key === undefined) return false;
+          if (key !== null && !contents.add(tag, values.attributeStart, cursor.position, key)) return false;
           break;
         }
         case SPAN.name:

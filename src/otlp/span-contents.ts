@@ -67,6 +67,8 @@ export class SpanContents {
   readonly #seen = new SeenHashes(SEEN);
   /** The key that is being put together. */
   readonly #words = new Int32Array(PARTS_MAX * WORDS_A_PART);
+  /** What each part is the value of, where it is an attribute. */
+  readonly #keys: string[] = [];
   #count = 0;
   #bytes = 0;
   #hash = 0;
@@ -98,14 +100,37 @@ export class SpanContents {
     this.#bytes = 0;
   }
 
-  /** Adds a part in its order. False when it is too much to be kept. */
-  add(field: number, start: number, end: number): boolean {
+  /** Parts of the key that is being put together. */
+  get count(): number {
+    return this.#count;
+  }
+
+  startOf(part: number): number {
+    return this.#words[part * WORDS_A_PART] as number;
+  }
+
+  endOf(part: number): number {
+    return this.#words[part * WORDS_A_PART + 1] as number;
+  }
+
+  fieldOf(part: number): number {
+    return this.#words[part * WORDS_A_PART + 2] as number;
+  }
+
+  /** The name of a part that is an attribute. */
+  keyOf(part: number): string {
+    return this.#keys[part] as string;
+  }
+
+  /** Adds a part in its order, an attribute with its key. False when it is too much to be kept. */
+  add(field: number, start: number, end: number, key = ''): boolean {
     const at = this.#count * WORDS_A_PART;
     this.#bytes += end - start;
     if (at === this.#words.length || this.#bytes > PART_BYTES_MAX) return false;
     this.#words[at] = start;
     this.#words[at + 1] = end;
     this.#words[at + 2] = field;
+    this.#keys[this.#count] = key;
     this.#count++;
     this.#hash = hashOf(this.#view, start, end, this.#hash ^ field);
     return true;

@@ -100,15 +100,29 @@ export class ValueReader {
   }
 
   /**
-   * Steps over the KeyValue field at the cursor: 1 when its key is wanted, 0 when not, -1 when it is not written in the usual way.
-   * Its content is from `attributeStart` to the cursor.
+   * Steps over the KeyValue field at the cursor: its key when that is wanted, null when not, undefined when it is not written in the
+   * usual way. Its content is from `attributeStart` to the cursor.
    */
-  peekAttribute(end: number, keys: KeySet): -1 | 0 | 1 {
+  peekAttribute(end: number, keys: KeySet): string | null | undefined {
     const contentEnd = this.cursor.delimitedEnd(end);
     this.attributeStart = this.cursor.position;
-    if (!this.#locateUsual(contentEnd)) return -1;
+    if (!this.#locateUsual(contentEnd)) return undefined;
     this.cursor.position = contentEnd;
-    return keys.match(this.#buffer, this.#keyStart, this.#keyEnd) === undefined ? 0 : 1;
+    return keys.match(this.#buffer, this.#keyStart, this.#keyEnd) ?? null;
+  }
+
+  /** The value of the KeyValue from the cursor to `end` that was peeked at; as `attribute` for one that cannot be decoded. */
+  peekedValue(end: number, key: string, into: Map<string, AttributeValue>): boolean {
+    const { cursor } = this;
+    this.#locateUsual(end);
+    cursor.position = this.#valueStart;
+    try {
+      into.set(key, this.value(end));
+      return true;
+    } catch (thrown) {
+      if (!(thrown instanceof WireError)) throw thrown;
+      return false;
+    }
   }
 
   /** Reads the AnyValue from the cursor to `end`. `depth` counts the lists around it. */
