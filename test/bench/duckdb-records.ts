@@ -15,7 +15,7 @@ import { buildTemplate, freshen, GRPC_PREFIX_BYTES } from './workload.ts';
 export const BATCH_RECORDS = 5_000;
 
 /** Of one writing run: each is a form of its own for each kind of record. */
-export const USERS = 100;
+export const USERS = 20;
 /** When the template's traces are, epoch nanoseconds. */
 export const NEWEST_NS = 1_795_341_600_000_000_000n;
 const TEMPLATE_UNIQUE = '0011223344556677';

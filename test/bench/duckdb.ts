@@ -109,7 +109,7 @@ function fillStatements(records: number): string[] {
 }
 
 function partSql(columns: readonly string[], from: number, startNs: bigint): string {
-  const lane = 'i // 512 % 4';
+  const lane = `CASE WHEN "audit.entry" THEN 0 ELSE 2 END + i // 1024 % 2`;
   const values: Record<string, string> = {
     id: "md5('i' || i)",
     rank: '8::BIGINT << 48',
@@ -120,7 +120,7 @@ function partSql(columns: readonly string[], from: number, startNs: bigint): str
     user_key: "('0x' || left(sha256(person), 8))::BIGINT",
     bare: "[bare[1], left(md5('s' || (i // 5)), 8) || right(bare[2], 8)]",
     lane,
-    ...Object.fromEntries(DOCUMENT_LANES.map((name, at) => [name, `CASE WHEN ${lane} = ${at} THEN d END`])),
+    ...Object.fromEntries(DOCUMENT_LANES.map((name, at) => [name, `CASE WHEN (${lane}) = ${at} THEN d END`])),
   };
   return `INSERT INTO records SELECT ${columns.map((name) => values[name] ?? `"${name}"`).join(', ')} FROM (
     SELECT *, 'person-' || floor(pow((hash(i // 5) % 1000003) / 1000003.0, 3) * ${FILL_USERS})::BIGINT AS person

@@ -45,6 +45,7 @@ const record = (number: number) =>
     event: { id: `id-${number}` },
     user: number % 3 === 0 ? undefined : { id: `user-${number % 7}` },
     container: { id: `box ${number % 5}` },
+    audit: { entry: number % 4 === 0 },
   });
 const writes = (from: number, to: number) =>
   Array.from({ length: to - from }, (_, number) => toWrite(record(from + number)));

@@ -17,8 +17,8 @@ import { writeBigints, writeBooleans, writeDistinctTexts, writeLists, writeTexts
 /** Rows of one data chunk: DuckDB's vector size. */
 const CHUNK_ROWS = 2048;
 
-/** Rows, one after the other, whose documents stand in one lane: the records of a trace mostly do. */
-const LANE_ROWS = CHUNK_ROWS / DOCUMENT_LANES.length;
+/** Rows, one after the other, whose documents stand in lanes side by side: a trace's records mostly do. */
+const LANE_ROWS = (CHUNK_ROWS * 2) / DOCUMENT_LANES.length;
 
 /** Lists are of texts, and no column is a fraction: `test/store/duckdb-rows.test.ts` looks. */
 const SQL_TYPES: Readonly<Record<string, DuckDBType>> = { VARCHAR, BIGINT, BOOLEAN };
@@ -66,7 +66,9 @@ export function recordsChunk(writes: readonly RecordWrite[]): DuckDBDataChunk {
     rows.map(({ bare }) => bare),
   );
   for (const at of COLUMN_FIELDS.keys()) writeCells(next(), at, rows);
-  const lanes = rows.map((_, row) => Math.floor(row / LANE_ROWS));
+  const lanes = rows.map(
+    ({ shared }, row) => Math.floor(row / LANE_ROWS) + (shared.isEntry ? 0 : DOCUMENT_LANES.length / 2),
+  );
   for (const at of DOCUMENT_LANES.keys()) {
     writeDistinctTexts(
       next(),

@@ -15,6 +15,7 @@ interface StaticCells {
   readonly columns: readonly Cell[];
   readonly bare: readonly string[];
   readonly userKey: bigint | null;
+  readonly isEntry: boolean;
   /** The late values of the first record: which there are. */
   readonly like: LateValues;
   /** Late values can be read out of the bytes. */
@@ -78,6 +79,7 @@ function staticCells(record: AuditRecord, bytes?: Buffer): StaticCells {
   const user = columns[KEYED_COLUMN];
   return {
     columns,
+    isEntry: record.audit.entry,
     userKey: typeof user === 'string' ? keyOf(user) : null,
     bare: STATIC_BARE_KEYS.flatMap((keys) => (valueAt(record, keys) as FieldValue | undefined) ?? []).map(textOf),
     like,

@@ -23,9 +23,9 @@ export const BARE_FIELDS: readonly Field[] = FIELDS.filter(
 );
 
 /**
- * Where a document stands: in one of these columns, by turns of some hundred rows, and null in the others. What zstd packs is
- * unpacked 2048 rows at a time; a page of records that lie far apart unpacks a quarter of that. The first is the one that tables of
- * version 1 have.
+ * Where a document stands: in one of these columns, and null in the others. Entries, which most pages are of, by turns in the first
+ * two, others in the last two. What zstd packs is unpacked 2048 rows at a time: of entries that lie far apart a page unpacks a
+ * tenth of the documents beside them. The first column is the one that tables of version 1 have.
  */
 export const DOCUMENT_LANES: readonly string[] = ['doc', 'doc1', 'doc2', 'doc3'];
 
