@@ -38,6 +38,8 @@ export function errorOrigins(tree: TraceTree, verdicts: Verdicts): Int32Array {
   const isDenied = (index: number): boolean => verdicts(index)?.decision === 'deny';
   const isFailing = (index: number): boolean =>
     tree.spans[index]?.statusCode === STATUS_CODE.error || verdicts(index)?.outcome === 'failure' || isDenied(index);
+  // Most traces have nothing to explain.
+  if (!tree.spans.some((_, index) => isFailing(index))) return origins;
   const isBetter = (index: number, child: number, than: number): boolean => {
     if (isDenied(index)) {
       const denied = Number(isDenied(origins[child] ?? NONE)) - Number(isDenied(origins[than] ?? NONE));
