@@ -34,7 +34,6 @@ export const NO_PART = 0;
 
 class Entry implements KnownPart {
   readonly number: number;
-  readonly hash: number;
   readonly above: number;
   readonly kind: PartKind;
   /** Bytes of each run. */
@@ -49,9 +48,8 @@ class Entry implements KnownPart {
   #content: object | undefined;
   #others: Map<number, object | undefined> | undefined;
 
-  constructor(number: number, hash: number, above: number, kind: PartKind, lengths: number[], words: BigInt64Array) {
+  constructor(number: number, above: number, kind: PartKind, lengths: number[], words: BigInt64Array) {
     this.number = number;
-    this.hash = hash;
     this.above = above;
     this.kind = kind;
     this.lengths = lengths;
@@ -81,6 +79,8 @@ export type { Entry as NumberedPart };
  */
 export class KnownParts {
   readonly #slots: (Entry | undefined)[] = new Array(SLOTS).fill(undefined);
+  /** Of what is in each slot: nearly all that is not meant is passed over without being looked at. */
+  readonly #hashes = new Int32Array(SLOTS);
   /** Of spans that were asked for and not known. */
   readonly #seen = new SeenHashes(SEEN);
   readonly #keptBytesMax: number;
@@ -130,9 +130,10 @@ export class KnownParts {
     this.#hash = hash;
     const first = this.#setOf();
     for (let slot = first; slot < first + WAYS; slot++) {
+      if (this.#hashes[slot] !== hash) continue;
       const entry = this.#slots[slot];
-      if (entry === undefined || entry.hash !== hash || !this.#isIn(entry, above, kind)) continue;
-      entry.isUsed = true;
+      if (entry === undefined || !this.#isIn(entry, above, kind)) continue;
+      if (!entry.isUsed) entry.isUsed = true;
       return entry;
     }
     return undefined;
@@ -146,13 +147,14 @@ export class KnownParts {
   /** Keeps the part that `find` did not find. */
   keep(kind: PartKind, above: number): Entry {
     const words = this.#wordsOf();
-    const entry = new Entry(++this.#numbers, this.#hash, above, kind, this.#lengths(), words);
+    const entry = new Entry(++this.#numbers, above, kind, this.#lengths(), words);
     const first = this.#setOf();
     let slot = first;
     while (slot < first + WAYS && this.#slots[slot] !== undefined) slot++;
     if (slot === first + WAYS) slot = this.#leastUsed(first);
     this.#drop(slot);
     this.#slots[slot] = entry;
+    this.#hashes[slot] = this.#hash;
     this.#keptBytes += words.byteLength;
     while (this.#keptBytes > this.#keptBytesMax) this.#turn();
     return entry;
