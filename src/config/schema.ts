@@ -185,7 +185,7 @@ const wal = z
     reserveBytes: sizeBytes('64MiB').describe(
       'Disk held back in the file `reserve`, given up when the disk is full, so that what was accepted can still be stored.',
     ),
-    cacheBytesMax: sizeBytes('64MiB').describe('Memory for recent evidence; older evidence is read back from disk.'),
+    cacheBytesMax: sizeBytes('32MiB').describe('Memory for recent evidence; older evidence is read back from disk.'),
   })
   .prefault({});
 

@@ -1,4 +1,5 @@
 import type { FrameNote } from './evidence.ts';
+import { bitsAt } from './piece-bits.ts';
 import { ROW } from './span-rows.ts';
 
 /** Spans of one trace that are looked at as columns; larger traces are seldom alike. */
@@ -26,55 +27,79 @@ export class SpanColumns {
   readonly endLow = new Uint32Array(COLUMN_SPANS_MAX);
   /** Of the span; its trace state is empty. */
   readonly flags = new Int32Array(COLUMN_SPANS_MAX);
-  /** Where the span's own bytes are. */
-  readonly payloads: Uint8Array[] = [];
-  readonly views: DataView[] = [];
-  readonly itemStart = new Int32Array(COLUMN_SPANS_MAX);
-  readonly itemEnd = new Int32Array(COLUMN_SPANS_MAX);
+  /** Of its bytes, `bitsAt`. */
+  readonly bits = new Int32Array(COLUMN_SPANS_MAX);
 }
+
+/** Words of what is told of one span in columns: its trace's id, then these. */
+export const FACT = {
+  traceId: 0,
+  idHigh: 4,
+  idLow: 5,
+  parentHigh: 6,
+  parentLow: 7,
+  startHigh: 8,
+  startLow: 9,
+  endHigh: 10,
+  endLow: 11,
+  flags: 12,
+  bits: 13,
+} as const;
+export const FACT_WORDS = 14;
 
 /** Epoch nanoseconds from here on have no room in a record: 2262. High half. */
 const TIME_HIGH_MAX = 2_145_000_000;
 
+/** Reads what columns tell of a span out of its payload; its row begins at word `row` and is written in the usual way. */
+export function putFacts(facts: Uint32Array, to: number, words: Int32Array, row: number, view: DataView): void {
+  const traceIdAt = words[row + ROW.traceIdAt] as number;
+  const spanIdAt = words[row + ROW.spanIdAt] as number;
+  const parentIdAt = words[row + ROW.parentIdAt] as number;
+  const startAt = words[row + ROW.startAt] as number;
+  const endAt = words[row + ROW.endAt] as number;
+  for (let word = 0; word < 4; word++) facts[to + word] = view.getUint32(traceIdAt + 4 * word);
+  facts[to + FACT.idHigh] = view.getUint32(spanIdAt);
+  facts[to + FACT.idLow] = view.getUint32(spanIdAt + 4);
+  facts[to + FACT.parentHigh] = parentIdAt < 0 ? 0 : view.getUint32(parentIdAt);
+  facts[to + FACT.parentLow] = parentIdAt < 0 ? 0 : view.getUint32(parentIdAt + 4);
+  facts[to + FACT.startHigh] = view.getUint32(startAt + 4, true);
+  facts[to + FACT.startLow] = view.getUint32(startAt, true);
+  facts[to + FACT.endHigh] = view.getUint32(endAt + 4, true);
+  facts[to + FACT.endLow] = view.getUint32(endAt, true);
+  facts[to + FACT.flags] = words[row + ROW.flags] as number;
+  facts[to + FACT.bits] = bitsAt(view, words[row + ROW.itemStart] as number, words[row + ROW.itemEnd] as number);
+}
+
 /**
- * Adds the span whose row begins at word `row`, which is written in the usual way. False, and nothing is added, when its times are
- * not there, in range and in order: what there is to say of them needs a whole settle.
+ * Adds the span whose facts begin at `at`. False, and nothing is added, when its times are not there, in range and in order: what
+ * there is to say of them needs a whole settle.
  */
 export function addColumn(
   columns: SpanColumns,
-  words: Int32Array,
-  row: number,
+  facts: Uint32Array,
+  at: number,
   content: number,
   note: FrameNote,
-  payload: Uint8Array,
-  view: DataView,
 ): boolean {
   const to = columns.count;
-  const startAt = words[row + ROW.startAt] as number;
-  const endAt = words[row + ROW.endAt] as number;
-  const startHigh = view.getUint32(startAt + 4, true);
-  const startLow = view.getUint32(startAt, true);
-  const endHigh = view.getUint32(endAt + 4, true);
-  const endLow = view.getUint32(endAt, true);
+  const startHigh = facts[at + FACT.startHigh] as number;
+  const startLow = facts[at + FACT.startLow] as number;
+  const endHigh = facts[at + FACT.endHigh] as number;
+  const endLow = facts[at + FACT.endLow] as number;
   if (startHigh === 0 || endHigh > TIME_HIGH_MAX) return false;
   if (startHigh > endHigh || (startHigh === endHigh && startLow > endLow)) return false;
-  const spanIdAt = words[row + ROW.spanIdAt] as number;
-  const parentIdAt = words[row + ROW.parentIdAt] as number;
   columns.contents[to] = content;
   columns.notes[to] = note;
-  columns.idHigh[to] = view.getUint32(spanIdAt);
-  columns.idLow[to] = view.getUint32(spanIdAt + 4);
-  columns.parentHigh[to] = parentIdAt < 0 ? 0 : view.getUint32(parentIdAt);
-  columns.parentLow[to] = parentIdAt < 0 ? 0 : view.getUint32(parentIdAt + 4);
+  columns.idHigh[to] = facts[at + FACT.idHigh] as number;
+  columns.idLow[to] = facts[at + FACT.idLow] as number;
+  columns.parentHigh[to] = facts[at + FACT.parentHigh] as number;
+  columns.parentLow[to] = facts[at + FACT.parentLow] as number;
   columns.startHigh[to] = startHigh;
   columns.startLow[to] = startLow;
   columns.endHigh[to] = endHigh;
   columns.endLow[to] = endLow;
-  columns.flags[to] = words[row + ROW.flags] as number;
-  columns.payloads[to] = payload;
-  columns.views[to] = view;
-  columns.itemStart[to] = words[row + ROW.itemStart] as number;
-  columns.itemEnd[to] = words[row + ROW.itemEnd] as number;
+  columns.flags[to] = facts[at + FACT.flags] as number;
+  columns.bits[to] = facts[at + FACT.bits] as number;
   columns.count = to + 1;
   return true;
 }

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { remember } from '../access/attributes.ts';
 import type { AttributeValue, FrameNote, LogRecord, Resource, Scope } from '../core/evidence.ts';
+import { bitsAt, saidBits, scramble } from '../core/piece-bits.ts';
 import { RESOURCE_KEYS } from './where.ts';
 
 /** Hex digits of a record id and of a content digest: SHA-256 cut to 128 bits. */
@@ -108,16 +109,6 @@ export function logDigest(log: LogRecord): string {
   return hash('sha256', Buffer.concat([header, origin, log.raw]), 'hex').slice(0, ID_HEX_DIGITS);
 }
 
-/**
- * Scrambles 32 bits (the finaliser of MurmurHash3), so that a sum over pieces does not cancel what CRC keeps linear.
- */
-function scramble(bits: number): number {
-  let mixed = bits;
-  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x85eb_ca6b);
-  mixed = Math.imul(mixed ^ (mixed >>> 13), 0xc2b2_ae35);
-  return (mixed ^ (mixed >>> 16)) >>> 0;
-}
-
 /** Bits that stand for who sent a piece. */
 export function noteBits({ sender, trusted, vouches }: FrameNote): number {
   return bitsOfSender(`${sender} ${trusted} ${vouches}`);
@@ -128,31 +119,7 @@ const bitsOfSender = remember((text) => crc32(text));
 
 /** 32 bits that stand for one distinct piece of evidence: its bytes and who says so. */
 export function pieceBits(raw: Uint8Array, said: number): number {
-  return pieceBitsAt(new DataView(raw.buffer, raw.byteOffset, raw.byteLength), 0, raw.byteLength, said);
-}
-
-/**
- * The same of the bytes between two offsets: a sum by which sets of equal size are ordered, looked at for every span, so that four words
- * are taken at a time. It guards against nothing; digests do that.
- */
-export function pieceBitsAt(view: DataView, start: number, end: number, said: number): number {
-  let [first, second, third, fourth] = [said | 0, said ^ 0x2545_f491, said ^ 0x5851_f42d, said ^ 0x1405_7b7e];
-  let at = start;
-  for (; at + 16 <= end; at += 16) {
-    first = mixWord(first, view.getInt32(at, true));
-    second = mixWord(second, view.getInt32(at + 4, true));
-    third = mixWord(third, view.getInt32(at + 8, true));
-    fourth = mixWord(fourth, view.getInt32(at + 12, true));
-  }
-  let mixed = mixWord(mixWord(first, second), mixWord(third, fourth));
-  for (; at + 4 <= end; at += 4) mixed = mixWord(mixed, view.getInt32(at, true));
-  for (; at < end; at++) mixed = mixWord(mixed, view.getUint8(at));
-  return scramble(mixWord(mixed, end - start));
-}
-
-function mixWord(mixed: number, word: number): number {
-  const product = Math.imul(mixed ^ word, 0x9e37_79b1);
-  return product ^ (product >>> 15);
+  return saidBits(bitsAt(new DataView(raw.buffer, raw.byteOffset, raw.byteLength), 0, raw.byteLength), said);
 }
 
 /**

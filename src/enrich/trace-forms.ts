@@ -3,6 +3,7 @@ import { type CoverageNote, HOUR_MS } from '../core/coverage.ts';
 import { documentText } from '../core/document.ts';
 import type { FrameNote } from '../core/evidence.ts';
 import type { FormAdvice, FormedAbout, FormedSettlement, Forms, Pattern } from '../core/forms.ts';
+import { saidBits } from '../core/piece-bits.ts';
 import type { AuditRecord } from '../core/record.ts';
 import { SeenHashes } from '../core/seen-hashes.ts';
 import type { RecordWrite } from '../core/settlement.ts';
@@ -10,7 +11,7 @@ import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { makeForm } from './form-maker.ts';
 import { FormTree } from './form-tree.ts';
 import { FormWriter } from './form-writer.ts';
-import { noteBits, pieceBitsAt, rankOf } from './identity.ts';
+import { noteBits, rankOf } from './identity.ts';
 import { redactName } from './redact.ts';
 import type { TraceForm } from './trace-form.ts';
 
@@ -166,9 +167,7 @@ export class TraceForms implements Forms {
     for (let at = 0; at < columns.count; at++) {
       const note = columns.notes[at] as FrameNote;
       if (note !== this.#lastNote) this.#senderNumber(note);
-      const view = columns.views[at] as DataView;
-      const bits = pieceBitsAt(view, columns.itemStart[at] as number, columns.itemEnd[at] as number, this.#lastBits);
-      sum = (sum + bits) | 0;
+      sum = (sum + saidBits(columns.bits[at] as number, this.#lastBits)) | 0;
     }
     return rankOf(columns.count, sum);
   }

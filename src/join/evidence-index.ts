@@ -12,7 +12,7 @@ import { SPAN, SPAN_WORDS, shardOf, wordAt } from './frame-split.ts';
 import type { SettledTraces } from './settled-traces.ts';
 import type { TraceJoin } from './trace-join.ts';
 import type { PieceIds } from './trace-table.ts';
-import { TRACE } from './trace-words.ts';
+import { parseTraceId, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
 
 export interface EvidenceIndexOptions {
@@ -108,7 +108,7 @@ export class EvidenceIndex {
   restore(entry: JournalHead, position: JournalPosition): void {
     const isUntraced = entry.traceId === '';
     if (isUntraced) this.#setUntracedId(entry.through);
-    else parseId(entry.traceId, this.#id);
+    else parseTraceId(entry.traceId, this.#id);
     const namespace = isUntraced ? UNTRACED : this.#namespaceNumber(entry.namespace);
     if (!this.#owns()) return;
     this.#settled.putThrough(namespace, this.#id, entry.through);
@@ -135,7 +135,7 @@ export class EvidenceIndex {
   known(namespace: string, traceId: string): { position: JournalPosition; entry: JournalEntry } | undefined {
     const number = this.#namespaceNumbers.get(namespace);
     if (number === undefined) return undefined;
-    parseId(traceId, this.#id);
+    parseTraceId(traceId, this.#id);
     return this.#known(number, namespace, traceId);
   }
 
@@ -143,7 +143,7 @@ export class EvidenceIndex {
   positionOf(namespace: string, traceId: string): JournalPosition | undefined {
     const number = this.#namespaceNumbers.get(namespace);
     if (number === undefined || traceId === '') return undefined;
-    parseId(traceId, this.#id);
+    parseTraceId(traceId, this.#id);
     return this.#settled.find(number, this.#id);
   }
 
@@ -152,14 +152,14 @@ export class EvidenceIndex {
     const known = this.known(namespace, traceId);
     if (known === undefined) return undefined;
     const number = this.#namespaceNumber(namespace);
-    parseId(traceId, this.#id);
+    parseTraceId(traceId, this.#id);
     const found = this.#join.table.find(this.#id, number);
     return found === NONE ? this.#addKnown(number, known) : found;
   }
 
   /** All traces of this id: one a namespace. */
   namespacesOf(traceId: string): { namespace: string; trace: number }[] {
-    parseId(traceId, this.#id);
+    parseTraceId(traceId, this.#id);
     return this.#namespaces
       .map((namespace, number) => ({ namespace, trace: this.#join.table.find(this.#id, number) }))
       .slice(UNTRACED + 1);
@@ -380,17 +380,6 @@ function wholeOf({ count }: SpanRows): ScanResult {
 }
 
 /** Of lower-case hex. */
-function parseId(hex: string, id: Uint32Array): void {
-  for (let word = 0; word < 4; word++) {
-    let value = 0;
-    for (let at = word * 8; at < word * 8 + 8; at++) {
-      const code = hex.charCodeAt(at);
-      value = (value << 4) | (code < 0x3a ? code - 0x30 : code - 0x57);
-    }
-    id[word] = value;
-  }
-}
-
 function hexOf(id: Uint32Array): string {
   let hex = '';
   for (let word = 0; word < 4; word++) hex += (id[word] as number).toString(16).padStart(8, '0');

@@ -1,10 +1,10 @@
 import { AppError, describeError } from '../core/errors.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
-import { addColumn, COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
-import { type KnownPart, ROW, ROW_WORDS, rowOf, type SpanRows } from '../core/span-rows.ts';
+import { addColumn, COLUMN_SPANS_MAX, FACT_WORDS, type SpanColumns } from '../core/span-columns.ts';
+import { type KnownPart, rowOf } from '../core/span-rows.ts';
 import { type KeySet, PayloadReader, SpanContents } from '../otlp/decode.ts';
 import { KnownParts } from '../otlp/known-parts.ts';
-import { isPlain, type SpanContent, trustOf } from '../otlp/span-contents.ts';
+import type { SpanContent } from '../otlp/span-contents.ts';
 import { SpanWalk } from '../otlp/span-walk.ts';
 import { TRACE_ID_BYTES } from '../otlp/wire.ts';
 import { isShortage } from '../wal/disk.ts';
@@ -12,7 +12,9 @@ import type { StoredFrame } from '../wal/frame.ts';
 import { type FramePosition, positionKey } from '../wal/segment-format.ts';
 import type { EvidencePlace } from '../wal/settle-journal.ts';
 import type { SetAside } from './batch.ts';
+import { type FrameSpans, frameSpansOf, isOfTrace, RecentSpans } from './frame-spans.ts';
 import type { Piece } from './trace-table.ts';
+import { parseTraceId } from './trace-words.ts';
 
 /** Memory of the frames whose readers are kept: neighbours of a frame settle at about the same time. */
 const CACHED_BYTES_MAX = 32 * 1024 * 1024;
@@ -46,13 +48,8 @@ interface OpenFrame {
   readonly key: number;
   readonly frame: StoredFrame;
   readonly reader: PayloadReader;
-  readonly view: DataView;
-  /** `trustOf` its sender where equal bytes say the same, else -1. */
-  readonly trust: number;
-  /** Of its spans. */
-  rows: SpanRows | undefined;
-  /** The row after the one that was asked for last. */
-  nextRow: number;
+  /** What columns tell of its spans; null where it is not for columns. */
+  spans: FrameSpans | null | undefined;
 }
 
 /** Decodes pieces of evidence out of the frames of the write-ahead log, each frame looked at once as long as it is cached. */
@@ -61,8 +58,9 @@ export class EvidenceReader {
   readonly #keys: KeySet;
   readonly #contents = new SpanContents();
   readonly #walk: SpanWalk;
-  /** Of the first span in the columns. */
-  readonly #traceId = new Int32Array(TRACE_ID_BYTES / 4);
+  readonly #recent = new RecentSpans();
+  /** Of the trace in the columns. */
+  readonly #traceId = new Uint32Array(TRACE_ID_BYTES / 4);
   /** Spans of the trace in the columns that had to be decoded, by the piece's place among those of the trace. */
   readonly #decoded: (Span | undefined)[] = [];
   #decodedOf: readonly Piece[] = [];
@@ -75,6 +73,11 @@ export class EvidenceReader {
     this.#readFrame = readFrame;
     this.#keys = keys;
     this.#walk = new SpanWalk(known);
+  }
+
+  /** Its spans are told in columns without being read again, as long as there is room to remember them. */
+  remember(frame: StoredFrame): void {
+    this.#recent.add(frame);
   }
 
   /** Throws when it cannot be read, or is another's: segments may have been put in the place of those that were. */
@@ -118,57 +121,55 @@ export class EvidenceReader {
     this.#decoded.length = 0;
     this.#decodedOf = pieces;
     if (pieces.length > COLUMN_SPANS_MAX) return false;
+    parseTraceId(whose.traceId, this.#traceId);
     for (const piece of pieces) {
       if (piece.isLog || !this.#column(piece, columns, whose)) return false;
     }
     return true;
   }
 
-  #column(piece: Piece, columns: SpanColumns, whose: Whose): boolean {
-    let opened: OpenFrame;
+  #column(piece: Piece, columns: SpanColumns, { namespace }: Whose): boolean {
+    const spans = this.#recent.find(piece) ?? this.#spansOf(piece);
+    if (spans === undefined || spans.note.namespace !== namespace) return false;
+    const { rows, facts, note, trust } = spans;
+    const row = rowOf(rows, piece.itemStart, spans.nextRow);
+    spans.nextRow = row + 1;
+    if (row < 0 || !isOfTrace(spans, row, this.#traceId)) return false;
+    const part = rows.parts[row];
+    const content =
+      (part?.contentOf(trust) as SpanContent | undefined) ?? this.#decode(piece, columns.count, part, trust);
+    return content !== undefined && addColumn(columns, facts, row * FACT_WORDS, content.number, note);
+  }
+
+  /** Of a frame that was read back, or that nobody walked through yet. */
+  #spansOf(piece: Piece): FrameSpans | undefined {
     try {
-      opened = this.#openFrame(piece);
+      const opened = this.#openFrame(piece);
+      if (opened.spans === undefined) {
+        const { frame } = opened;
+        const isOfSpans = frame.signal === 'traces';
+        const rows = isOfSpans ? (frame.spans ?? this.#walk.walkMasked(frame.payload).rows) : undefined;
+        opened.spans = (rows && frameSpansOf(frame, rows)) ?? null;
+      }
+      return opened.spans ?? undefined;
     } catch {
       // Reading it as evidence tells what is wrong.
-      return false;
+      return undefined;
     }
-    const { frame, view, trust } = opened;
-    if (trust < 0 || frame.note.namespace !== whose.namespace) return false;
-    opened.rows ??= frame.spans ?? this.#walk.walkMasked(frame.payload).rows;
-    const { parts, words } = opened.rows;
-    const row = rowOf(opened.rows, piece.itemStart, opened.nextRow);
-    const at = row * ROW_WORDS;
-    opened.nextRow = row + 1;
-    if (row < 0 || (words[at + ROW.startAt] as number) < 0) return false;
-    if (!this.#isOf(whose, opened, words[at + ROW.traceIdAt] as number, columns.count === 0)) return false;
-    const known = parts[row]?.contentOf(trust) as SpanContent | undefined;
-    const content = known ?? this.#decode(piece, opened, columns.count, parts[row]);
-    return content !== undefined && addColumn(columns, words, at, content.number, frame.note, frame.payload, view);
   }
 
   /** What a span says of which not all bytes, but all that is wanted, came before; undefined when that is new. */
-  #decode(
-    piece: Piece,
-    { reader, trust }: OpenFrame,
-    at: number,
-    part: KnownPart | undefined,
-  ): SpanContent | undefined {
-    const span = reader.span(piece.itemStart);
+  #decode(piece: Piece, at: number, part: KnownPart | undefined, trust: number): SpanContent | undefined {
+    let span: Span;
+    try {
+      span = this.#openFrame(piece).reader.span(piece.itemStart);
+    } catch {
+      return undefined;
+    }
     this.#decoded[at] = span;
     const content = span.content as SpanContent | undefined;
     part?.setContent(trust, content);
     return content;
-  }
-
-  /** Is the trace id there the one in question? The first is compared as text, the others with it. */
-  #isOf({ traceId }: Whose, { view, frame }: OpenFrame, at: number, isFirst: boolean): boolean {
-    const first = this.#traceId;
-    if (!isFirst) {
-      for (let word = 0; word < first.length; word++) if (first[word] !== view.getInt32(at + 4 * word)) return false;
-      return true;
-    }
-    for (let word = 0; word < first.length; word++) first[word] = view.getInt32(at + 4 * word);
-    return frame.payload.toString('hex', at, at + TRACE_ID_BYTES) === traceId;
   }
 
   #log(place: EvidencePlace, whose: Whose): LogRecord {
@@ -233,13 +234,8 @@ export class EvidenceReader {
     }
     const frame = this.#readFrame({ segment: position.segment, offset: position.offset });
     const signal = frame.signal === 'logs' ? 'logs' : 'traces';
-    const { payload, note } = frame;
-    const opened: OpenFrame = {
-      ...{ key, frame, reader: new PayloadReader(payload, signal, note, this.#keys, this.#contents) },
-      view: new DataView(payload.buffer, payload.byteOffset, payload.length),
-      trust: signal === 'traces' && isPlain(note) ? trustOf(note) : -1,
-      ...{ rows: undefined, nextRow: 0 },
-    };
+    const reader = new PayloadReader(frame.payload, signal, frame.note, this.#keys, this.#contents);
+    const opened: OpenFrame = { key, frame, reader, spans: undefined };
     this.#cachedBytes += frame.payload.length + READER_BYTES;
     for (const [oldKey, old] of this.#open) {
       if (this.#cachedBytes <= CACHED_BYTES_MAX) break;

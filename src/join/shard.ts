@@ -137,6 +137,7 @@ export class JoinShard {
   ingest(frame: StoredFrame, nowMs: number, isReplay = false): void {
     this.#lastNowMs = nowMs;
     const bad = this.#index.ingest(frame, nowMs, isReplay);
+    if (!isReplay) this.#reader.remember(frame);
     if (bad === undefined) return;
     this.#quarantined.push(bad);
     this.#badFrames.set(bad, frame.position.segment);

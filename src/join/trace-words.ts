@@ -26,3 +26,15 @@ export const TRACE_WORDS = 19;
 export function since(laterMs: number, earlierMs: number): number {
   return (laterMs - earlierMs) | 0;
 }
+
+/** The four words of a trace id in hex. */
+export function parseTraceId(hex: string, id: Uint32Array): void {
+  for (let word = 0; word < 4; word++) {
+    let value = 0;
+    for (let at = word * 8; at < word * 8 + 8; at++) {
+      const code = hex.charCodeAt(at);
+      value = (value << 4) | (code < 0x3a ? code - 0x30 : code - 0x57);
+    }
+    id[word] = value;
+  }
+}

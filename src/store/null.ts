@@ -1,7 +1,7 @@
 import { formatTimestamp } from '../core/clock.ts';
+import { documentText } from '../core/document.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
-import { documentText } from '../core/document.ts';
 import { createMemoryAlerts } from './memory-alerts.ts';
 import type {
   AggregationRow,

@@ -36,27 +36,40 @@ const MEBIBYTE = 1024 * 1024;
 /** What a frame takes in memory besides its bytes (its objects, measured): most of it when a sender sends span by span. */
 const FRAME_MEMORY_BYTES = 512;
 
-/** Recent frames by position, within a budget of bytes; the oldest go first. */
+/**
+ * Recent frames by position, within a budget of bytes. Frames are read in about the order in which they came: for new ones those make way
+ * that came before the one that was read last, and without such they are not kept. Were the oldest to go instead, a little too much of all
+ * would leave none that is asked for.
+ */
 class FrameCache {
   readonly #bytesMax: number;
   readonly #frames = new Map<number, StoredFrame>();
   #bytes = 0;
+  #readLast = 0;
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
   }
 
   get(position: FramePosition): StoredFrame | undefined {
-    return this.#frames.get(positionKey(position));
+    const key = positionKey(position);
+    if (key > this.#readLast) this.#readLast = key;
+    return this.#frames.get(key);
   }
 
   add(frame: StoredFrame): void {
+    const bytes = frame.length + FRAME_MEMORY_BYTES;
+    if (this.#bytes + bytes > this.#bytesMax) this.#makeRoom(bytes);
+    if (this.#bytes + bytes > this.#bytesMax) return;
     this.#frames.set(positionKey(frame.position), frame);
-    this.#bytes += frame.length + FRAME_MEMORY_BYTES;
-    for (const [key, oldest] of this.#frames) {
-      if (this.#bytes <= this.#bytesMax) break;
+    this.#bytes += bytes;
+  }
+
+  #makeRoom(bytes: number): void {
+    for (const [key, { length }] of this.#frames) {
+      if (key >= this.#readLast || this.#bytes + bytes <= this.#bytesMax) return;
       this.#frames.delete(key);
-      this.#bytes -= oldest.length + FRAME_MEMORY_BYTES;
+      this.#bytes -= length + FRAME_MEMORY_BYTES;
     }
   }
 }
@@ -181,9 +194,7 @@ export class Wal {
   read(position: FramePosition): StoredFrame {
     const recent = this.#cache.get(position);
     if (recent) return recent;
-    const frame = decodeFrame(this.#reader.read(position));
-    this.#cache.add(frame);
-    return frame;
+    return decodeFrame(this.#reader.read(position));
   }
 
   /** Oldest first. */

@@ -66,10 +66,12 @@ describe('append and replay', () => {
     const { wal } = await openWal(disk, { cacheBytesMax: 2 * (200 + 512), segmentBytes: 10_000 });
     const stored: StoredFrame[] = [];
     wal.onDurable((frame) => stored.push(frame));
-    for (const number of [1, 2, 3, 4, 5]) await wal.append(frameOf(number));
-    // A small frame counts with what its objects take. Newest first: a frame that is read from disk takes the place of the oldest.
-    const cached = stored.reverse().map((frame) => wal.read(frame.position) === frame);
-    expect(cached).toEqual([true, true, false, false, false]);
+    for (const number of [1, 2, 3]) await wal.append(frameOf(number));
+    // A small frame counts with what its objects take. There is room for two, and the oldest are asked for first.
+    expect(stored.map((frame) => wal.read(frame.position) === frame)).toEqual([true, true, false]);
+    // Those before the one that was read last make way.
+    for (const number of [4, 5, 6]) await wal.append(frameOf(number));
+    expect(stored.map((frame) => wal.read(frame.position) === frame)).toEqual([false, false, false, true, true, false]);
     for (const frame of stored) expect(wal.read(frame.position)).toEqual(frame);
   });
 

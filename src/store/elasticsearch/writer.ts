@@ -1,6 +1,6 @@
+import { documentText } from '../../core/document.ts';
 import { AppError } from '../../core/errors.ts';
 import type { RecordWrite } from '../../core/settlement.ts';
-import { documentText } from '../../core/document.ts';
 import type { WriteRejection, WriteResult } from '../port.ts';
 import { Bulk, type BulkAction } from './bulk.ts';
 import type { Connection } from './connection.ts';
