@@ -9,8 +9,8 @@
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
-import type { RecordWrite } from '../../src/core/settlement.ts';
 import { documentText } from '../../src/core/document.ts';
+import type { RecordWrite } from '../../src/core/settlement.ts';
 import { openElasticsearchStore } from '../../src/store/elasticsearch/store.ts';
 import { makeRecord, toWrite } from '../fixtures/records.ts';
 import { type ElasticsearchVersion, startElasticsearch } from '../setup/elasticsearch.ts';

@@ -28,7 +28,7 @@ was measured in \`test/bench/results\`, and this page is drawn from those files 
 
 **How.** Receiver and load generator have a core each. Both receivers run all the time, the Collector without its own metrics; they are loaded in
 turn with the same number of spans, and the first turn is warm-up. CPU is that of the whole process, all threads, from the first byte until
-everything is stored and it is quiet again, compaction and journal included. Spantrail does all that it does by default: check, mask, fsync
+everything is stored and it is quiet again, compaction and journal included. Spans a second are those acknowledged. Spantrail does all that it does by default: check, mask, fsync
 before the answer, join, settle, the shipped rules; the null store makes the bytes of an Elasticsearch bulk request of every record and sums them
 up. After every load the sums must say that each span was accepted and each access made its record; before the first, records of the same
 traffic are read back and compared with what the spans said, as protobufjs reads them.
@@ -82,7 +82,7 @@ function pacedLoads(): string {
   );
   return section(
     'At a steady load',
-    'From when a request was due until it was acknowledged: at half of the spans a second of above, and at 150,000 or what it takes of them; how many took up to so many milliseconds.',
+    'From when a request was due until it was acknowledged: at half of what a core settles by the CPU of a span above, and at 150,000 or what it takes of them; how many took up to so many milliseconds.',
     'traffic | spans/s | p50 / p99, ms | peak MiB | requests by ms',
     rows,
   );

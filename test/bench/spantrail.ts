@@ -13,12 +13,15 @@ export interface SpantrailOptions extends ReceiverOptions {
   readonly main?: string;
 }
 
+/** What the container image and the systemd unit put into the environment. */
+const DEPLOYED = { MALLOC_MMAP_THRESHOLD_: '131072' };
+
 /** Starts a Spantrail with a data folder that is there already. */
 export function startSpantrailIn(folder: string, options: SpantrailOptions): Promise<Receiver> {
   const main = options.main ?? join(import.meta.dirname, '../../src/cli/main.ts');
   const anyPorts = ['--grpc-port', '0', '--http-port', '0', '--api-port', '0'];
   const args = ['serve', '--store', options.store, '--data-dir', folder, ...anyPorts, ...options.serveArguments];
-  return startReceiver(main, args, options.cores, options);
+  return startReceiver(main, args, options.cores, { ...options, environment: { ...DEPLOYED, ...options.environment } });
 }
 
 /** Starts a Spantrail with an empty data folder of its own, which is gone when it has stopped. */

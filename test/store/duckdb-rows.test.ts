@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { documentText } from '../../src/core/document.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';
-import { documentText } from '../../src/core/document.ts';
 import { isLate, LATE_NAMES } from '../../src/store/duckdb/late-values.ts';
 import { LATE_COLUMNS, rowOf } from '../../src/store/duckdb/rows.ts';
 import { BARE_FIELDS, COLUMN_FIELDS, sqlType } from '../../src/store/duckdb/schema.ts';
