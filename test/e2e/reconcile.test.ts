@@ -9,6 +9,7 @@ import { afterEach, beforeEach, describe, expect, inject, it, vi } from 'vitest'
 import type { QuarantineItem } from '../../src/api/contract.ts';
 import type { ReconcileEvent, ReconcileSummary } from '../../src/api/reconcile-contract.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
+import { DOCUMENT_LANES } from '../../src/store/duckdb/schema.ts';
 import { explicitEvent, makeTrace, type Trace } from './clinic-evidence.ts';
 import { type RunningProcess, startProcess } from './spantrail.ts';
 
@@ -102,6 +103,11 @@ interface Tampering {
 
 const FORGED = 'f'.repeat(32);
 
+/** A document stands in one of its columns: what to set the first to, and the others. */
+function lanes(first: string, others: string): string {
+  return DOCUMENT_LANES.map((lane, at) => `${lane} = ${at === 0 ? first : others}`).join();
+}
+
 async function expectReconciled(
   server: RunningProcess,
   traces: readonly Trace[],
@@ -124,6 +130,8 @@ async function expectReconciled(
     await tampering.setBack(old);
     await tampering.forge(newest, FORGED);
   });
+  // Until the log is replayed nothing is compared.
+  await again.settled();
   const lost = [...removed.map((id) => `missing ${id}`), `older ${old}`, `unknown ${FORGED}`].sort();
   const seen = await reconcile(again);
   expect(seen).toMatchObject({
@@ -141,6 +149,7 @@ async function expectReconciled(
   const restored = await reconcile(again, '--restore');
   expect(restored).toMatchObject({ code: 1, found: lost, summary: { restored: 8, left: 1 } });
   again = await tamper((tampering) => tampering.remove([FORGED]));
+  await again.settled();
   const second = await reconcile(again);
   expect(second).toMatchObject({ code: 0, found: [], summary: { compared: before.length, left: 0 } });
   expect(await idsOf(again)).toEqual(before);
@@ -164,12 +173,13 @@ describe('reconcile', () => {
         },
         setBack: async (id) => {
           await connection.run(
-            `UPDATE records SET rank = v.rank, doc = v.doc FROM revisions v WHERE records.id = v.id AND v.id = '${id}'`,
+            `UPDATE records SET rank = v.rank, lane = 0, ${lanes('v.doc', 'NULL')} FROM revisions v WHERE records.id = v.id AND v.id = '${id}'`,
           );
         },
         forge: async (id, forged) => {
+          const documents = DOCUMENT_LANES.map((lane) => `replace(${lane}, '${id}', '${forged}') AS ${lane}`);
           await connection.run(
-            `INSERT INTO records SELECT * REPLACE ('${forged}' AS id, replace(doc, '${id}', '${forged}') AS doc) FROM records WHERE id = '${id}'`,
+            `INSERT INTO records SELECT * REPLACE ('${forged}' AS id, ${documents.join()}) FROM records WHERE id = '${id}'`,
           );
         },
       });
