@@ -22,7 +22,7 @@ export function identityOfCertificate(header: string): Identity | undefined {
   const name = parts?.get('cn');
   const email = parts?.get('emailaddress') ?? parts?.get('e');
   const id = name ?? parts?.get('uid') ?? email ?? subject ?? fields.get('dns')?.[0];
-  return id === undefined || id === '' ? undefined : compact({ id, name, email });
+  return id === undefined || id.trim() === '' ? undefined : compact({ id, name, email });
 }
 
 function workload(uri: string): Identity {
@@ -54,7 +54,7 @@ function fieldsIn(text: string): ReadonlyMap<string, string[]> {
     const match = field.exec(text);
     if (match === null) return fields;
     const [, name = '', raw = '', separator] = match;
-    const value = raw.startsWith('"') ? raw.slice(1, -1).replace(/\\(.)/g, '$1') : raw.trim();
+    const value = (raw.startsWith('"') ? raw.slice(1, -1).replace(/\\(.)/g, '$1') : raw).trim();
     if (value !== '') fields.set(name.toLowerCase(), [...(fields.get(name.toLowerCase()) ?? []), value]);
     if (separator !== ';') return fields;
   }

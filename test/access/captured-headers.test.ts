@@ -102,7 +102,7 @@ describe('what masking leaves of captured headers still says who called', () => 
         if (attribution === 'none') expect(identity).toEqual({});
         else expect(identity.id).toMatch(/\S/);
       }),
-      { numRuns: 2000 },
+      { numRuns: 2000, examples: [[[['x-forwarded-client-cert', 'Subject=" =']]]] },
     );
   });
 });
