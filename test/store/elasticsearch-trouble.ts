@@ -127,6 +127,26 @@ export function describeTrouble(urls: string[]): void {
       await store.close();
     });
 
+    it('waits for the shards of an index that is just being made', async () => {
+      const store = await openElasticsearchStore({ ...SETTINGS, urls: [way.url] });
+      const [first] = hourly('starting', 1, 1n);
+      const [second] = hourly('starting', 1, 2n);
+      if (!first || !second) throw new Error('a record is made');
+      await store.write([first]);
+      const error = { type: 'no_shard_available_action_exception', reason: 'starting' };
+      let answers = 0;
+      way.fault = (path) =>
+        path === '/_mget' && ++answers < 3
+          ? { status: 200, body: { docs: [{ _index: 'x', _id: first.id, error }] } }
+          : undefined;
+      expect(await store.write([second])).toEqual({ written: 1, outranked: 0, rejected: [] });
+      expect(answers).toBeGreaterThanOrEqual(3);
+      way.fault = undefined;
+      await store.refresh();
+      expect(await store.revisions(first.id)).toHaveLength(2);
+      await store.close();
+    });
+
     it.each([
       ['never comes', 'silence'],
       ['breaks off', 'cut'],
