@@ -76,10 +76,7 @@ export class EvidenceIndex {
     if (frame.signal === 'metrics') return undefined;
     const { table } = this.#join;
     const before = table.pieceCount;
-    this.#frame = NONE;
-    this.#isReplay = isReplay;
-    this.#frameNamespace = this.#namespaceNumber(frame.note.namespace);
-    this.#last = undefined;
+    this.#begin(frame, isReplay);
     const result = frame.signal === 'traces' ? this.#ingestSpans(frame, nowMs) : this.#ingestLogs(frame, nowMs);
     if (result.ok) frame.items ??= result.items - result.rejected;
     if (isReplay) this.#replayed += table.pieceCount - before;
@@ -91,14 +88,18 @@ export class EvidenceIndex {
     return { stage: 'decode', reason: result.message, id: `${segment}/${offset}`, body, pieces: 0 };
   }
 
+  #begin({ note }: FrameOrigin, isReplay: boolean): void {
+    this.#frame = NONE;
+    this.#isReplay = isReplay;
+    this.#frameNamespace = this.#namespaceNumber(note.namespace);
+    this.#last = undefined;
+  }
+
   /** As `ingest`, of spans that somebody else has found in a frame: this shard's, `SPAN_WORDS` each. */
   ingestSpans(words: Uint32Array, frame: FrameOrigin, nowMs: number, isReplay: boolean): void {
     const { table } = this.#join;
     const before = table.pieceCount;
-    this.#frame = NONE;
-    this.#isReplay = isReplay;
-    this.#frameNamespace = this.#namespaceNumber(frame.note.namespace);
-    this.#last = undefined;
+    this.#begin(frame, isReplay);
     for (let at = 0; at < words.length; at += SPAN_WORDS) this.#ingestSpan(words, at, frame, nowMs);
     if (isReplay) this.#replayed += table.pieceCount - before;
     this.#join.relieve();
