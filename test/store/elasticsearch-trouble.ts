@@ -144,6 +144,20 @@ export function describeTrouble(urls: string[]): void {
       way.fault = undefined;
       await store.refresh();
       expect(await store.revisions(first.id)).toHaveLength(2);
+      let searches = 0;
+      const all = { type: 'search_phase_execution_exception', reason: '', phase: 'query', grouped: true, root_cause: [] };
+      way.fault = (path) =>
+        /_search|_pit/.test(path) && ++searches % 3 !== 0 ? { status: 503, body: { error: all, status: 503 } } : undefined;
+      expect(await store.revisions(first.id)).toHaveLength(2);
+      const starting = { query: EVERYTHING, inner: true, namespace: 'starting' };
+      expect(await store.count(starting)).toBe(1);
+      const found: string[] = [];
+      for await (const { event } of store.iterate(starting)) found.push(event.id);
+      expect(found).toEqual([first.id]);
+      expect(searches).toBeGreaterThan(9);
+      way.fault = (path) => (/_search/.test(path) ? { status: 503, body: { error: all, status: 503 } } : undefined);
+      await expect(store.count(starting)).rejects.toThrow(/overloaded \(503\): search_phase_execution/);
+      way.fault = undefined;
       await store.close();
     });
 

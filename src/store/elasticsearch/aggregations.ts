@@ -59,7 +59,7 @@ interface Answered {
 }
 
 async function ask(connection: Connection, selection: Selection, aggs: Requested) {
-  const answer = await connection.request((client) =>
+  const answer = await connection.read((client) =>
     client.search({
       index: indexPattern('audit', selection.namespace),
       ...WHOLE,

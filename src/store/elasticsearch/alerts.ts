@@ -151,7 +151,7 @@ function toAlert({ '@timestamp': _, group_key: __, ...alert }: Source): Alert {
 }
 
 function search(connection: Connection, body: estypes.SearchRequest) {
-  return connection.request((client) =>
+  return connection.read((client) =>
     client.search<Source>({
       index: ALL_ALERTS,
       ignore_unavailable: true,

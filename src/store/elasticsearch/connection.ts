@@ -1,8 +1,9 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Client, type ClientOptions, errors } from '@elastic/elasticsearch';
 import { AppError } from '../../core/errors.ts';
-import { ExactSerializer } from './exact.ts';
+import { ExactSerializer, NO_SHARD } from './exact.ts';
 
 export interface ElasticsearchSettings {
   /** Nodes of the cluster. */
@@ -35,7 +36,16 @@ export interface Connection {
   readonly client: Client;
   /** Runs one request. What a retry may mend becomes `store_unavailable`, what the server calls wrong `bad_request`. */
   request<T>(work: (client: Client) => Promise<T>): Promise<T>;
+  /**
+   * Runs one request that only reads. An index that was just made has no shard at work yet, on a busy cluster for a moment: waits
+   * for it. `isStarting` tells an answer that says so of some documents.
+   */
+  read<T>(work: (client: Client) => Promise<T>, isStarting?: (answer: T) => boolean): Promise<T>;
 }
+
+/** Three seconds in all; then whoever asked tries again by himself. */
+const START_TRIES = 10;
+const START_WAIT_MS = 300;
 
 export async function connect(settings: ElasticsearchSettings): Promise<Connection> {
   const { urls, cloudId, username, password = '', apiKey, caFile } = settings;
@@ -58,7 +68,26 @@ export async function connect(settings: ElasticsearchSettings): Promise<Connecti
       throw asAppError(error, name);
     }
   };
-  return { client, request };
+  const read = async <T>(work: (client: Client) => Promise<T>, isStarting?: (answer: T) => boolean): Promise<T> => {
+    for (let tries = 1; ; tries++) {
+      try {
+        const answer = await request(work);
+        if (!isStarting?.(answer) || tries === START_TRIES) return answer;
+      } catch (error) {
+        if (!hasNoShard(error) || tries === START_TRIES) throw error;
+      }
+      await sleep(START_WAIT_MS);
+    }
+  };
+  return { client, request, read };
+}
+
+/** A search of which every shard is still starting fails as a whole, without a reason of its own. */
+function hasNoShard(error: unknown): boolean {
+  const cause = error instanceof AppError ? error.cause : error;
+  if (!(cause instanceof errors.ResponseError) || cause.statusCode !== 503) return false;
+  const failure = (cause.body as { error?: { type?: string } } | undefined)?.error;
+  return failure?.type === NO_SHARD || failure?.type === 'search_phase_execution_exception';
 }
 
 export function isTransient(status: number): boolean {
@@ -146,5 +175,6 @@ export function isForbidden(error: unknown): boolean {
 function reasonOf(error: errors.ResponseError): string {
   const body = error.body as { error?: { reason?: string; root_cause?: { reason?: string }[] } } | undefined;
   const cause = body?.error;
-  return cause?.root_cause?.[0]?.reason ?? cause?.reason ?? error.message;
+  // A search none of whose shards is at work has a type and an empty reason.
+  return cause?.root_cause?.[0]?.reason || cause?.reason || error.message;
 }

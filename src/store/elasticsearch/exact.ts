@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Serializer } from '@elastic/elasticsearch';
 import { AppError } from '../../core/errors.ts';
 import type { AuditRecord } from '../../core/record.ts';
@@ -53,10 +52,7 @@ interface RawAnswer {
 export const WHOLE_SEARCH = '_search?allow_partial_search_results=false&ignore_unavailable=true';
 
 /** Its shards are not at work yet. */
-const NO_SHARD = 'no_shard_available_action_exception';
-/** Three seconds in all; then whoever asked tries again by himself. */
-const START_TRIES = 10;
-const START_WAIT_MS = 300;
+export const NO_SHARD = 'no_shard_available_action_exception';
 
 /** An index that is deleted, or closed, holds nothing any more. */
 const NO_INDEX = new Set(['index_not_found_exception', 'index_closed_exception']);
@@ -96,20 +92,11 @@ export async function isAnyHeld(connection: Connection, places: readonly Place[]
   return (answer.docs ?? []).length > 0;
 }
 
-/** Waits for an index that was just made and has no shard at work yet: on a busy cluster that takes a moment. */
-async function readStarted(connection: Connection, path: string, body: object): Promise<RawAnswer> {
-  for (let tries = 1; ; tries++) {
-    const answer = await connection.request((client) =>
-      client.transport.request<RawAnswer>({ method: 'POST', path, body }),
-    );
-    const isStarting = answer.docs?.some(({ error }) => error?.type === NO_SHARD);
-    if (!isStarting || tries === START_TRIES) return answer;
-    await sleep(START_WAIT_MS);
-  }
-}
-
 async function readHits(connection: Connection, path: string, body: object): Promise<FoundHit[]> {
-  const answer = await readStarted(connection, path, body);
+  const answer = await connection.read(
+    (client) => client.transport.request<RawAnswer>({ method: 'POST', path, body }),
+    ({ docs }) => docs?.some(({ error }) => error?.type === NO_SHARD) ?? false,
+  );
   const hits: FoundHit[] = [];
   for (const hit of answer.docs ?? answer.hits?.hits ?? []) {
     if (hit.error && !NO_INDEX.has(hit.error.type ?? '')) {

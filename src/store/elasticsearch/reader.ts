@@ -101,7 +101,7 @@ function positionOf(record: AuditRecord, field: Field): Position {
 }
 
 async function readRecords(connection: Connection, request: estypes.SearchRequest): Promise<AuditRecord[]> {
-  const answer = await connection.request((client) => client.search<AuditRecord>(request));
+  const answer = await connection.read((client) => client.search<AuditRecord>(request));
   return answer.hits.hits.flatMap((hit) => (hit._source ? [hit._source] : []));
 }
 
@@ -162,7 +162,7 @@ export async function ranks(
 /** Kept states by the rank in their id, then the current one (which a crash may have kept already). */
 export async function revisions(connection: Connection, id: string): Promise<readonly AuditRecord[]> {
   const now = await current(connection, id);
-  const answer = await connection.request((client) =>
+  const answer = await connection.read((client) =>
     client.search<AuditRecord>({
       index: indexPattern('revisions'),
       ...WHOLE,
@@ -188,7 +188,7 @@ export async function trace(connection: Connection, traceId: string): Promise<re
 }
 
 export async function count(connection: Connection, selection: Selection): Promise<number> {
-  const answer = await connection.request((client) =>
+  const answer = await connection.read((client) =>
     client.search({
       index: indexPattern('audit', selection.namespace),
       ...WHOLE,
@@ -203,7 +203,7 @@ export async function count(connection: Connection, selection: Selection): Promi
 
 /** Reads one frozen state of the indices, so that what is written meanwhile neither repeats nor hides a record. */
 export async function* iterate(connection: Connection, selection: Selection): AsyncIterable<AuditRecord> {
-  const opened = await connection.request((client) =>
+  const opened = await connection.read((client) =>
     client.openPointInTime({
       index: indexPattern('audit', selection.namespace),
       ignore_unavailable: true,
