@@ -41,7 +41,9 @@ function minuteOf(hours: string, minutes: string): number | undefined {
   return Number(minutes) < 60 && minute <= DAY_MINUTES ? minute : undefined;
 }
 
+/** Of the machine's calendars, which cost some milliseconds when they are asked for the first time. */
 export function isTimezone(name: string): boolean {
+  if (name === 'UTC') return true;
   try {
     new Intl.DateTimeFormat('en', { timeZone: name });
     return true;

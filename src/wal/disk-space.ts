@@ -38,14 +38,17 @@ const FULL_HOLD_MS = 2_000;
 /** The reserve is given back when less than this share of it is free besides. */
 const FULL_SHARE = 0.25;
 const MEBIBYTE = 1024 * 1024;
+/** No smaller part of a file do file systems know again. */
+const PAGE = 4096;
 
 /**
  * Watches the free space of the data folder's file system and keeps a reserve there, for the moment when another program or
  * the store has filled the disk: the reserve goes, so that what was acknowledged can still be settled, journalled and stored,
  * and the process can stop clean. It is made again when there is room.
  *
- * The reserve's bytes are written, because a hole takes no space, and random, because a file system may compress. A file of
- * less than its length is one that was interrupted: it is filled up.
+ * The reserve's bytes are written, because a hole takes no space, random, because a file system may compress, and no two pages of
+ * them alike, because it may keep only once what is the same. A file of less than its length is one that was interrupted: it is
+ * filled up.
  */
 export class DiskSpace {
   readonly #options: DiskSpaceOptions;
@@ -201,8 +204,10 @@ export class DiskSpace {
 
   async #fill(file: DiskFile): Promise<void> {
     const { reserveBytes } = this.#options;
+    const block = randomBytes(MEBIBYTE);
     for (let at = await file.size(); at < reserveBytes && !this.#isClosed; at += MEBIBYTE) {
-      await file.write([randomBytes(Math.min(MEBIBYTE, reserveBytes - at))], at);
+      for (let page = 0; page < MEBIBYTE; page += PAGE) block.writeDoubleLE(at + page, page);
+      await file.write([block.subarray(0, reserveBytes - at)], at);
     }
     await file.fdatasync();
   }
