@@ -1,22 +1,25 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readOptions } from '../setup/command-options.ts';
 import { faultOf } from './fuzz-target.ts';
 import { runFuzz } from './run-fuzz.ts';
 import { TARGETS } from './targets.ts';
 
-/**
- * npm run fuzz -- --messages 10000000            tries as many inputs, with a seed of its own or --seed
- * npm run fuzz -- --target query                 only targets whose names begin so
- * npm run fuzz -- --case test/fuzz/corpus/…      tries one input again
- */
-const { values } = parseArgs({
-  options: {
-    messages: { type: 'string', default: '1000000' },
-    seed: { type: 'string' },
-    target: { type: 'string', default: '' },
-    case: { type: 'string' },
-  },
+const HELP = `npm run fuzz -- [options]
+
+Gives every decoder what nobody would send, and looks whether it says so.
+
+  --messages N       tries as many inputs, default 1000000
+  --seed N           of what is tried, default a random one
+  --target NAME      only targets whose names begin so: ${TARGETS.map(({ name }) => name).join(', ')}
+  --case FILE        tries one input of test/fuzz/corpus again
+`;
+
+const values = readOptions(HELP, {
+  messages: { type: 'string', default: '1000000' },
+  seed: { type: 'string' },
+  target: { type: 'string', default: '' },
+  case: { type: 'string' },
 });
 
 const print = (line: string) => void process.stdout.write(`${line}\n`);

@@ -1,12 +1,19 @@
-import { parseArgs } from 'node:util';
+import { readOptions } from '../setup/command-options.ts';
 import { runSeeds } from './run-seeds.ts';
 
-/**
- * npm run simulate -- --seed 7          replays one seed and prints every step
- * npm run simulate -- --seeds 100000    runs as many, from a seed of its own or from --from
- */
-const { values } = parseArgs({
-  options: { seed: { type: 'string' }, seeds: { type: 'string', default: '2000' }, from: { type: 'string' } },
+const HELP = `npm run simulate -- [options]
+
+Runs the whole pipeline under faults of disk, store, process and clock, each run from a seed.
+
+  --seed N     replays one seed and prints every step
+  --seeds N    runs as many, default 2000
+  --from N     the first of them, default a random one
+`;
+
+const values = readOptions(HELP, {
+  seed: { type: 'string' },
+  seeds: { type: 'string', default: '2000' },
+  from: { type: 'string' },
 });
 
 const print = (line: string) => void process.stdout.write(`${line}\n`);

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readOptions } from '../setup/command-options.ts';
 import { startElasticsearch } from '../setup/elasticsearch.ts';
 import { describeSources, printResult, record } from './report.ts';
 import { type TortureResult, type TortureStore, torture } from './rounds.ts';
@@ -19,21 +19,18 @@ exactly once.
 `;
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '20' },
-      store: { type: 'string', default: 'both' },
-      seed: { type: 'string' },
-      record: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
+  const values = readOptions(HELP, {
+    rounds: { type: 'string', default: '20' },
+    store: { type: 'string', default: 'both' },
+    seed: { type: 'string' },
+    record: { type: 'boolean', default: false },
   });
   const rounds = Number(values.rounds);
   const seed = Number(values.seed ?? randomBytes(4).readUInt32LE());
   const stores = (['duckdb', 'elasticsearch'] as const).filter((store) => ['both', store].includes(values.store));
-  if (values.help || stores.length === 0 || !(rounds >= 1) || !Number.isInteger(seed)) {
+  if (stores.length === 0 || !(rounds >= 1) || !Number.isInteger(seed)) {
     process.stderr.write(HELP);
-    return values.help ? 0 : 2;
+    return 2;
   }
   const sources = values.record ? describeSources() : '';
   const results: TortureResult[] = [];
