@@ -1,3 +1,4 @@
+import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createSecureContext } from 'node:tls';
 import { type Command, Option } from 'commander';
@@ -62,6 +63,12 @@ function readTrust(options: Connection, { environment }: Terminal): Trust {
   if ((files.cert === undefined) !== (files.key === undefined)) {
     throw new AppError('usage', '--cert and --key belong together');
   }
+  for (const name of ['ca', 'cert'] as const) {
+    // Without this a key given as an authority would be passed over in silence, and every server be a stranger.
+    if (files[name] !== undefined && !isCertificate(files[name])) {
+      throw new AppError('usage', `--${name}: ${given(name)} holds no certificate in PEM`);
+    }
+  }
   try {
     createSecureContext(files);
   } catch (cause) {
@@ -74,6 +81,15 @@ function readTrust(options: Connection, { environment }: Terminal): Trust {
     );
   }
   return { token, ...files };
+}
+
+function isCertificate(pem: string): boolean {
+  try {
+    new X509Certificate(pem);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function isInTheClear(url: string): boolean {

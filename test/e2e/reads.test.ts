@@ -213,19 +213,24 @@ describe('the command line', () => {
   });
 
   it('says what is missing: an authority, a token, a right, the s of https', async () => {
-    const [stranger, nobody, sender, plain, half] = await Promise.all([
+    const [stranger, nobody, sender, plain, half, mistaken] = await Promise.all([
       run(['search'], 'auditor', {}),
       run(['search']),
       run(['search'], 'agent'),
       run(['search'], 'auditor', { SPANTRAIL_URL: url.replace('https', 'http') }),
       run(['search', '--cert', path('live.pem')], 'auditor'),
+      run(['search', '--ca', 'package.json'], 'auditor'),
     ]);
     expect(stranger).toMatchObject({ code: 1, err: expect.stringContaining('--ca (SPANTRAIL_CA)') });
     expect(nobody).toMatchObject({ code: 1, err: expect.stringContaining('SPANTRAIL_TOKEN or with --token') });
     expect(sender).toMatchObject({ code: 1, err: expect.stringContaining('agent may not read records') });
     expect(plain).toMatchObject({ code: 5, err: expect.stringContaining('begins with https://') });
     expect(half).toMatchObject({ code: 2, err: expect.stringContaining('--cert and --key belong together') });
-    for (const { err } of [stranger, nobody, sender, plain, half]) {
+    expect(mistaken).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('package.json holds no certificate in PEM'),
+    });
+    for (const { err } of [stranger, nobody, sender, plain, half, mistaken]) {
       expect(err.trim().split('\n')).toHaveLength(1);
       expect(err).not.toContain(people.auditor.token);
     }
