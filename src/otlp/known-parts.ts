@@ -40,6 +40,8 @@ class Entry implements KnownPart {
   readonly lengths: readonly number[];
   /** The runs one after the other: whole words, then the last eight bytes of the run, or what there is of it. */
   readonly words: BigInt64Array;
+  /** The same, low half first. */
+  readonly halves: Int32Array;
   isClean = false;
   /** Since the hand last came by. */
   isUsed = true;
@@ -54,6 +56,7 @@ class Entry implements KnownPart {
     this.kind = kind;
     this.lengths = lengths;
     this.words = words;
+    this.halves = new Int32Array(words.buffer);
   }
 
   contentOf(trust: number): object | undefined {
@@ -187,7 +190,7 @@ export class KnownParts {
     this.#slots[slot] = undefined;
   }
 
-  #isIn({ above, kind, lengths, words }: Entry, otherAbove: number, otherKind: PartKind): boolean {
+  #isIn({ above, kind, lengths, words, halves }: Entry, otherAbove: number, otherKind: PartKind): boolean {
     if (above !== otherAbove || kind !== otherKind || lengths.length !== this.#runCount) return false;
     const view = this.#view;
     let word = 0;
@@ -197,13 +200,9 @@ export class KnownParts {
       const length = end - at;
       if (lengths[run] !== length) return false;
       for (; at < end - WORD_BYTES; at += WORD_BYTES) if (words[word++] !== view.getBigInt64(at, true)) return false;
-      // A word that a function returned would be an object.
-      if (
-        length < WORD_BYTES
-          ? words[word++] !== this.#shortWord(run)
-          : words[word++] !== view.getBigInt64(end - WORD_BYTES, true)
-      )
-        return false;
+      if (length < WORD_BYTES) {
+        if (!isShortIn(halves, 2 * word++, view, at, end)) return false;
+      } else if (words[word++] !== view.getBigInt64(end - WORD_BYTES, true)) return false;
     }
     return true;
   }
@@ -236,9 +235,23 @@ export class KnownParts {
   }
 }
 
+/** As `#shortWord` has it, in halves: a BigInt would be an object. */
+function isShortIn(halves: Int32Array, low: number, view: DataView, start: number, end: number): boolean {
+  let lower = 0;
+  let upper = 0;
+  for (let at = start; at < end; at++) {
+    upper = (upper << 8) | (lower >>> 24);
+    lower = (lower << 8) | view.getUint8(at);
+  }
+  return halves[low] === lower && halves[low + 1] === upper;
+}
+
 /** Of no use against an attacker, who could only make parts displace each other. Four lanes, so that none waits for another. */
 function hashOf(view: DataView, start: number, end: number, seed: number): number {
-  let [first, second, third, fourth] = [seed, end - start, seed ^ OTHER_PRIME, PRIME];
+  let first = seed;
+  let second = end - start;
+  let third = seed ^ OTHER_PRIME;
+  let fourth = PRIME | 0;
   let at = start;
   for (const last = end - 16; at <= last; at += 16) {
     first = Math.imul(first ^ view.getInt32(at, true), PRIME);
