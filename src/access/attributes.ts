@@ -1,6 +1,7 @@
 import { isIP, SocketAddress } from 'node:net';
 import type { Attributes, AttributeValue, LogRecord, Span, SpanEvent } from '../core/evidence.ts';
 import { FIELD_CHARS_MAX, LIST_ITEMS_MAX, STACK_TRACE_CHARS_MAX } from '../core/limits.ts';
+import { ipv4Of } from '../core/network.ts';
 
 /**
  * Every attribute that is read, with its older names: the stable semantic conventions first, then what instrumentations
@@ -182,7 +183,7 @@ export function asList(value: AttributeValue | undefined): readonly string[] {
 export function ipOf(text: string | undefined): string | undefined {
   if (text === undefined) return undefined;
   // As nearly all of them are, and too many to be remembered.
-  return isIP(text) === 4 ? text : addressIn(text);
+  return ipv4Of(text) >= 0 ? text : addressIn(text);
 }
 
 const addressIn = remember((text) => {

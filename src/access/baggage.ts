@@ -1,3 +1,4 @@
+import { byKeys } from '../core/attribute-table.ts';
 import type { Attributes, AttributeValue } from '../core/evidence.ts';
 import { asText } from './attributes.ts';
 
@@ -16,11 +17,19 @@ const MEMBERS_MAX = 180;
 /** Attribute keys that the decoder must keep for `baggageOf`. */
 export const BAGGAGE_KEYS: readonly string[] = [`${PREFIX}*`, ...HEADER_KEYS];
 
+/** Whatever `baggageOf` looks at, and some more. */
+export function mayBeBaggage(key: string): boolean {
+  return key.startsWith(PREFIX) || key.endsWith('.baggage');
+}
+
+const mayHaveBaggage = byKeys((keys) => keys.some(mayBeBaggage));
+
 /**
  * What a request's baggage says, by name: attributes `baggage.<name>`, else a captured `baggage` header (W3C Baggage).
  * Undefined when there is none. Anybody before the service may have put it there: it is a hint, never a proof.
  */
 export function baggageOf(attributes: Attributes): Attributes | undefined {
+  if (!mayHaveBaggage(attributes)) return undefined;
   let members: Map<string, AttributeValue> | undefined;
   for (const [key, value] of attributes) {
     if (!key.startsWith(PREFIX) || key.length === PREFIX.length) continue;

@@ -67,6 +67,12 @@ export const ENGINE_KEYS = [
   'cedar.policy_id',
 ] as const;
 
+/** Without any of these a span is no check of an engine. */
+export const ENGINE_CHECK_KEYS = [
+  ...[...NAMES.httpMethod, ...NAMES.rpcService, ...NAMES.rpcMethod, 'relation', 'cedar.decision'],
+  'spicedb.internal.dispatch.resource_type',
+];
+
 /** What an engine, or a call of one, says in a span; undefined for spans that are no check. */
 export function engineCheck(span: Span, hosts: readonly CompiledHost[]): CheckDraft | undefined {
   const { kind, attributes } = span;

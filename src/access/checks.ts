@@ -1,6 +1,7 @@
+import { byKeys } from '../core/attribute-table.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import { compact, NAMES, textOf } from './attributes.ts';
-import { engineCheck } from './check-engines.ts';
+import { ENGINE_CHECK_KEYS, engineCheck } from './check-engines.ts';
 import type { CheckRule } from './check-settings.ts';
 import { type AccessRules, fillTemplate, findRule, type Subject } from './rules.ts';
 import { readStatement } from './statement.ts';
@@ -41,6 +42,14 @@ const STATED = {
   duration: ['audit.check.duration'],
 };
 
+const CHECK_KEYS: ReadonlySet<string> = new Set([
+  ...[STATED.permission, STATED.granted, STATED.rule].flat(),
+  ...ENGINE_CHECK_KEYS,
+]);
+
+/** Nothing but a rule or a table of the settings makes a check of what has none of these. */
+const mayCheck = byKeys((keys) => keys.some((key) => CHECK_KEYS.has(key)));
+
 /**
  * What a span or log record says of an authorisation check: in `audit.check.*`, by a rule of the settings, by what is known of policy
  * engines, or as a statement on a table of roles. Undefined for all else, and for senders without trust. The attributes of a log
@@ -49,10 +58,11 @@ const STATED = {
 export function recogniseCheck(evidence: Span | LogRecord, rules: AccessRules): CheckDraft | undefined {
   const { attributes, note } = evidence;
   if (!note.trusted || attributes.size === 0) return undefined;
+  const { rules: own, hosts, roleTables } = rules.checks;
+  if (own.length + roleTables.length === 0 && !mayCheck(attributes)) return undefined;
   const isSpan = 'kind' in evidence;
   const stated = statedCheck(evidence);
   if (stated !== undefined) return stated;
-  const { rules: own, hosts, roleTables } = rules.checks;
   const subject = own.length + roleTables.length === 0 ? undefined : subjectOf(evidence, rules);
   const rule = subject && findRule(own, subject);
   if (subject !== undefined && rule !== undefined) return ruledCheck(rule, subject);

@@ -8,6 +8,9 @@ const NAME = ['graphql.operation.name'];
 /** The document, as the conventions and as Node's instrumentation call it. */
 const DOCUMENT = ['graphql.document', 'graphql.source'];
 
+/** Without any of these a span is no operation. */
+export const STATED_OPERATION = [...TYPE, ...NAME];
+
 /** Attribute keys that the decoder must keep. */
 export const GRAPHQL_KEYS = [...TYPE, ...NAME, ...DOCUMENT, 'graphql.field.name'];
 

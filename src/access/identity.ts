@@ -1,3 +1,4 @@
+import { byKeys } from '../core/attribute-table.ts';
 import type { Attributes, AttributeValue, FrameNote } from '../core/evidence.ts';
 import type { ActorType } from '../core/record.ts';
 import type { Identity } from './access.ts';
@@ -27,13 +28,17 @@ export interface IdentityHeader {
 
 /** Headers of HTTP, and the metadata of gRPC in the names of the older conventions and of the stable ones. */
 const HEADER_PREFIXES = ['http.request.header.', 'rpc.grpc.request.metadata.', 'rpc.request.metadata.'] as const;
-const [HTTP, GRPC, RPC] = HEADER_PREFIXES;
 const ACTOR_TYPES: ReadonlySet<string> = new Set<ActorType>(['user', 'service', 'script', 'agent', 'anonymous']);
 /** Accounts of programs in Kubernetes. */
 const SERVICE_ACCOUNT = /^system:(?:serviceaccount|node):/;
 
+const NAMING: ReadonlySet<string> = new Set([NAMES.userId, NAMES.userName, NAMES.userPseudoId, NAMES.userEmail].flat());
+
+const mayName = byKeys((keys) => keys.some((key) => NAMING.has(key)));
+
 /** The identity that attributes state in the record's own names or those of the conventions. */
 export function identityOfAttributes(attributes: Attributes): Identity | undefined {
+  if (!mayName(attributes)) return undefined;
   const name = someone(textOf(attributes, NAMES.userName));
   const email = someone(textOf(attributes, NAMES.userEmail));
   const id =
@@ -74,11 +79,12 @@ export function headerSource({ header, field }: IdentityHeader): HeaderSource {
   return { field, names: [name.replaceAll('_', '-')], keys };
 }
 
+const headersAmong = byKeys((keys) => keys.filter((key) => HEADER_PREFIXES.some((prefix) => key.startsWith(prefix))));
+
 /** The captured headers by name with dashes; undefined when there are none. */
 function headersIn(attributes: Attributes): Attributes | undefined {
   let headers: Map<string, AttributeValue> | undefined;
-  for (const key of attributes.keys()) {
-    if (!key.startsWith(HTTP) && !(key.startsWith('rpc.') && (key.startsWith(GRPC) || key.startsWith(RPC)))) continue;
+  for (const key of headersAmong(attributes)) {
     headers ??= new Map();
     const name = headerName(key);
     const value = attributes.get(key);

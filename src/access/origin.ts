@@ -1,7 +1,7 @@
 import type { Attributes, AttributeValue } from '../core/evidence.ts';
 import { compileNetworks } from '../core/network.ts';
 import type { AccessSections } from './access.ts';
-import { countOf, ipOf, NAMES, remember, textOf } from './attributes.ts';
+import { countOf, ipOf, NAMES, textOf } from './attributes.ts';
 
 /** Captured request headers, in the names of HTTP and of gRPC's metadata. */
 const HEADER_PREFIXES = ['http.request.header.', 'rpc.grpc.request.metadata.', 'rpc.request.metadata.'];
@@ -38,7 +38,7 @@ export function compileOrigin({ trustedProxies, headers }: OriginSettings): Orig
     return { isForwarded: name === 'forwarded', keys };
   });
   return {
-    isProxy: remember(compileNetworks('origin.trustedProxies', trustedProxies)),
+    isProxy: compileNetworks('origin.trustedProxies', trustedProxies),
     headers: compiled,
     keys: [...PEER_ADDRESS, ...PEER_PORT, ...CLIENT_ADDRESS, ...compiled.flatMap(({ keys }) => keys)],
   };

@@ -1,6 +1,7 @@
+import { byKeys } from '../core/attribute-table.ts';
 import type { Attributes } from '../core/evidence.ts';
 import { asText, clip } from './attributes.ts';
-import { BAGGAGE_KEYS, baggageOf } from './baggage.ts';
+import { BAGGAGE_KEYS, baggageOf, mayBeBaggage } from './baggage.ts';
 import type { PurposeSettings } from './check-settings.ts';
 
 /** What a name tells: a purpose of use, a ticket or case, or that somebody broke the glass. */
@@ -61,11 +62,15 @@ export function compilePurposes(settings: PurposeSettings): PurposeSources {
   return { byKey, byName, keys: [...byKey.keys(), ...BAGGAGE_KEYS] };
 }
 
+const mayTell = byKeys((keys, { byKey }: PurposeSources) => keys.some((key) => byKey.has(key) || mayBeBaggage(key)));
+
 /**
  * What evidence says that its access is for, as one text: `treatment; ticket OPS-7; break-glass: reanimation`. Undefined when it says
  * nothing. Attributes and captured headers come before baggage, which anybody further up may have filled.
  */
-export function purposeOf(attributes: Attributes, { byKey, byName }: PurposeSources): string | undefined {
+export function purposeOf(attributes: Attributes, sources: PurposeSources): string | undefined {
+  if (!mayTell(attributes, sources)) return undefined;
+  const { byKey, byName } = sources;
   const found = new Map<Kind, { order: number; text: string }>();
   const offer = (told: Told | undefined, text: string | undefined, behind: number): void => {
     if (told === undefined || text === undefined) return;
@@ -77,7 +82,7 @@ export function purposeOf(attributes: Attributes, { byKey, byName }: PurposeSour
   for (const [key, value] of attributes) {
     const told = byKey.get(key);
     if (told !== undefined) offer(told, asText(value, TEXT_CHARS_MAX), 0);
-    else mayHaveBaggage ||= key.startsWith('baggage.') || key.endsWith('.baggage');
+    else mayHaveBaggage ||= mayBeBaggage(key);
   }
   if (mayHaveBaggage) {
     const members = baggageOf(attributes) ?? [];

@@ -1,3 +1,4 @@
+import { byKeys } from '../core/attribute-table.ts';
 import { byContent } from '../core/by-content.ts';
 import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
 import type { Access, AccessTarget, Verdict } from './access.ts';
@@ -8,7 +9,7 @@ import { readDatabase } from './database.ts';
 import { type Draft, resultOfStatus, typesOf } from './draft.ts';
 import { readFile, readObjectStore } from './file.ts';
 import { readGenAi } from './gen-ai.ts';
-import { readGraphql } from './graphql.ts';
+import { readGraphql, STATED_OPERATION } from './graphql.ts';
 import { clientSections, readHttpServer } from './http.ts';
 import { identityOfAttributes, identityOfHeaders } from './identity.ts';
 import { readLogEvent, timesOfEvent } from './log-event.ts';
@@ -92,19 +93,32 @@ function judge(subject: Subject, draft: Draft, rules: AccessRules): DraftVerdict
   return { kind: 'access', draft: subject.evidence.note.trusted ? renamed : withoutClaims(renamed) };
 }
 
+interface Reader {
+  /** Of a span without any of these it makes nothing. */
+  readonly needs: readonly string[];
+  readonly read: (span: Span, rules: AccessRules) => Draft | undefined;
+}
+
 /** Server spans can carry HTTP and RPC attributes at once: the narrower reading comes first. */
+const READERS: readonly Reader[] = [
+  { needs: [...NAMES.mcpMethod, ...NAMES.toolName], read: readGenAi },
+  { needs: STATED_OPERATION, read: (span) => withoutHttp(span, readGraphql(span)) },
+  { needs: [...NAMES.rpcSystem, ...NAMES.rpcMethod], read: readRpcServer },
+  { needs: NAMES.httpMethod, read: readHttpServer },
+  { needs: NAMES.dbSystem, read: readDatabase },
+  { needs: [...NAMES.messagingDestination, ...NAMES.messagingSystem], read: readMessaging },
+  { needs: [...NAMES.s3Bucket, ...NAMES.rpcSystem], read: readObjectStore },
+  { needs: NAMES.filePath, read: readFile },
+];
+
+const readersFor = byKeys((keys) => READERS.filter(({ needs }) => needs.some((key) => keys.includes(key))));
+
 function readSpan(span: Span, rules: AccessRules): Draft | undefined {
-  if (span.attributes.size === 0) return undefined;
-  return (
-    readGenAi(span) ??
-    withoutHttp(span, readGraphql(span)) ??
-    readRpcServer(span) ??
-    readHttpServer(span, rules) ??
-    readDatabase(span) ??
-    readMessaging(span) ??
-    readObjectStore(span) ??
-    readFile(span)
-  );
+  for (const { read } of readersFor(span.attributes)) {
+    const draft = read(span, rules);
+    if (draft !== undefined) return draft;
+  }
+  return undefined;
 }
 
 /** An operation told on the request's own span is that request's: it is read with what HTTP says. */

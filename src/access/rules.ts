@@ -1,5 +1,6 @@
+import { byKeys } from '../core/attribute-table.ts';
 import { AppError } from '../core/errors.ts';
-import type { Attributes, LogRecord, Resource, Span } from '../core/evidence.ts';
+import type { Attributes, LogRecord, Span } from '../core/evidence.ts';
 import { asText, clip, NAMES, remember, spellingsOf, words } from './attributes.ts';
 import { BAGGAGE_KEYS } from './baggage.ts';
 import { ENGINE_KEYS } from './check-engines.ts';
@@ -40,6 +41,8 @@ export interface Compiled<Rule extends RuleMatch> {
   readonly rule: Rule;
   /** Bits of attributes that must be there: most evidence lacks them, so that the conditions need not be looked at. */
   readonly gate: number;
+  /** The same of spans that nothing was made of yet: what rules ask of it then stands in attributes. */
+  readonly bareGate: number;
   readonly conditions: readonly Condition[];
 }
 
@@ -111,6 +114,11 @@ const PSEUDO_VALUES: ReadonlyMap<string, (subject: Subject) => string | readonly
   }),
 );
 
+/** Those of them that come from attributes of their names, or not at all, where nothing was made of a span yet. */
+const OF_DRAFT: ReadonlySet<string> = new Set(
+  words('event.action event.outcome event.category event.name audit.target.type audit.target.id audit.target.name'),
+);
+
 function pathOf({ span, draft }: Subject): string {
   return draft?.sections.url?.path ?? (span && locationOf(span).path) ?? '';
 }
@@ -123,14 +131,17 @@ function compileMatch<Rule extends RuleMatch>(list: string, rule: Rule, bits: Ma
   const entries = Object.entries(rule.when);
   if (entries.length === 0) refuse(list, rule.name, '`when` is empty and would fit everything; name at least one key.');
   let gate = 0;
+  let bareGate = 0;
   const conditions = entries.map(([key, given]) => {
     const patterns = typeof given === 'string' ? [given] : given;
     if (key === '' || patterns.length === 0) refuse(list, rule.name, `\`when\` has no pattern for "${key}".`);
     checkKey(list, rule.name, key);
-    if (!PSEUDO_VALUES.has(key) && patterns.some((pattern) => !pattern.startsWith('!'))) gate |= bitOf(key, bits);
+    const isWanted = patterns.some((pattern) => !pattern.startsWith('!'));
+    if (isWanted && !PSEUDO_VALUES.has(key)) gate |= bitOf(key, bits);
+    if (isWanted && (!PSEUDO_VALUES.has(key) || OF_DRAFT.has(key))) bareGate |= bitOf(key, bits);
     return compileCondition(key, patterns);
   });
-  return { rule, gate, conditions };
+  return { rule, gate, bareGate, conditions };
 }
 
 /** The bit of a key, the same for all its spellings. With more keys than bits some share one, which only opens gates. */
@@ -141,11 +152,11 @@ function bitOf(key: string, bits: Map<string, number>): number {
   return bit;
 }
 
-function presenceIn(attributes: Attributes, bits: ReadonlyMap<string, number>): number {
+const presenceIn = byKeys((keys, bits: ReadonlyMap<string, number>): number => {
   let present = 0;
-  for (const name of attributes.keys()) present |= bits.get(name) ?? 0;
+  for (const name of keys) present |= bits.get(name) ?? 0;
   return present;
-}
+});
 
 function compileCondition(key: string, patterns: readonly string[]): Condition {
   const wanted = patterns.filter((pattern) => !pattern.startsWith('!'));
@@ -259,7 +270,6 @@ export function compileRules(settings: AccessSettings): AccessRules {
     ({ rule }) => Object.keys(rule.when),
   );
   const origin = settings.origin && compileOrigin(settings.origin);
-  const ofResources = new WeakMap<Resource, number>();
   const isSecret = anyGlob(settings.secretParameters);
   const { mappings: own = [], presets = [] } = settings;
   const isAccessEvent = remember(anyGlob(settings.accessEvents));
@@ -276,14 +286,7 @@ export function compileRules(settings: AccessSettings): AccessRules {
     checks,
     purposes,
     ...(origin && { origin }),
-    presenceIn: ({ attributes, resource }) => {
-      let ofResource = ofResources.get(resource);
-      if (ofResource === undefined) {
-        ofResource = presenceIn(resource.attributes, bits);
-        ofResources.set(resource, ofResource);
-      }
-      return ofResource | presenceIn(attributes, bits);
-    },
+    presenceIn: ({ attributes, resource }) => presenceIn(resource.attributes, bits) | presenceIn(attributes, bits),
     isAccessEvent,
     isSecret: remember((parameter) => isSecret(parameter.toLowerCase())),
     mappings: { own: compileMappings(own), presets: presetMappings(presets), isAccessEvent },
@@ -333,8 +336,9 @@ export function findRule<Rule extends RuleMatch>(rules: readonly Compiled<Rule>[
   return undefined;
 }
 
-export function fitsRule({ gate, conditions }: Compiled<RuleMatch>, subject: Subject): boolean {
-  if ((subject.present & gate) !== gate) return false;
+export function fitsRule({ gate, bareGate, conditions }: Compiled<RuleMatch>, subject: Subject): boolean {
+  const needed = subject.draft === undefined && subject.span !== undefined ? bareGate : gate;
+  if ((subject.present & needed) !== needed) return false;
   for (const fits of conditions) if (!fits(subject)) return false;
   return true;
 }

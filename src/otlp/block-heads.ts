@@ -1,4 +1,5 @@
-import type { AttributeValue, Resource, Scope } from '../core/evidence.ts';
+import { AttributeTable } from '../core/attribute-table.ts';
+import type { Resource, Scope } from '../core/evidence.ts';
 import type { KeySet } from './key-set.ts';
 import type { Layout } from './layout.ts';
 import type { SpanContents } from './span-contents.ts';
@@ -62,7 +63,7 @@ export class BlockHeads {
     const start = layout.resourceStart(index);
     const end = layout.resourceEnd(index);
     const found = this.#shared('resource', start, end, () => {
-      const attributes = new Map<string, AttributeValue>();
+      const attributes = new AttributeTable();
       let unreadable = 0;
       this.#fields(start, end, (tag, headEnd) => {
         if (tag !== RESOURCE.attributes) this.#values.cursor.skip(tag, headEnd);

@@ -1,6 +1,7 @@
 import { assert } from '../core/assert.ts';
+import { AttributeTable } from '../core/attribute-table.ts';
 import { AppError } from '../core/errors.ts';
-import type { AttributeValue, FrameNote, LogRecord, Signal, Span, SpanEvent } from '../core/evidence.ts';
+import type { FrameNote, LogRecord, Signal, Span, SpanEvent } from '../core/evidence.ts';
 import { BlockHeads } from './block-heads.ts';
 import type { KeySet } from './key-set.ts';
 import { Layout } from './layout.ts';
@@ -13,7 +14,7 @@ export { compileKeys, type KeySet } from './key-set.ts';
 export { SpanContents } from './span-contents.ts';
 
 /** Evidence while it is being read. */
-type Draft<T> = { -readonly [Key in keyof T]: T[Key] } & { attributes: Map<string, AttributeValue> };
+type Draft<T> = { -readonly [Key in keyof T]: T[Key] } & { attributes: AttributeTable };
 type SpanDraft = Draft<Span> & { events: SpanEvent[] };
 
 /**
@@ -105,7 +106,7 @@ export class PayloadReader {
     const contents = isKeyed ? this.#contents : undefined;
     const known = contents?.find(span.resource, span.scope, seedOf(span));
     if (known !== undefined) return sayTheSame(span, known);
-    span.attributes = new Map();
+    span.attributes = new AttributeTable();
     span.events = [];
     if (contents !== undefined) this.#keyedParts(span, contents);
     else {
@@ -250,7 +251,7 @@ export class PayloadReader {
 
   #event(end: number): SpanEvent {
     const values = this.#values;
-    const event: Draft<SpanEvent> = { name: '', timeNs: 0n, attributes: new Map() };
+    const event: Draft<SpanEvent> = { name: '', timeNs: 0n, attributes: new AttributeTable() };
     while (values.cursor.position < end) {
       const tag = values.cursor.tag(end);
       if (tag === EVENT.time) event.timeNs = values.fixed64(end);
@@ -285,7 +286,7 @@ export class PayloadReader {
       severityText: '',
       eventName: '',
       body: undefined,
-      attributes: new Map(),
+      attributes: new AttributeTable(),
       resource: heads.resourceOf(scope),
       scope: heads.scopeOf(scope),
       note: this.#note,
@@ -368,7 +369,7 @@ export class PayloadReader {
   }
 }
 
-const NOTHING: Map<string, AttributeValue> = new Map();
+const NOTHING = new AttributeTable();
 const NONE: SpanEvent[] = [];
 
 function undecodable(noun: string, itemStart: number, thrown: unknown): unknown {

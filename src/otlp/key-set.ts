@@ -10,6 +10,7 @@ export class KeySet {
   /** Exact keys by length and last byte, at length × 256 + byte. */
   readonly #byEnding: readonly (readonly Key[] | undefined)[];
   readonly #prefixes: Uint8Array[] = [];
+  readonly #asked: (Asked | undefined)[] = new Array(ASKED).fill(undefined);
   /** What each byte is compared as. */
   readonly #fold: Uint8Array;
 
@@ -40,6 +41,27 @@ export class KeySet {
     this.#byEnding = byEnding;
   }
 
+  /** As `match`; `view` is on the same bytes. What spans call their attributes repeats, so that the answers are remembered. */
+  find(bytes: Buffer, view: DataView, start: number, end: number): string | undefined {
+    const length = end - start;
+    if (length < 4 || length > ASKED_BYTES_MAX) return this.match(bytes, start, end);
+    let hash = length;
+    for (let at = start; at + 4 <= end; at += 4) hash = Math.imul(hash ^ view.getInt32(at, true), PRIME);
+    hash = Math.imul(hash ^ view.getInt32(end - 4, true), PRIME);
+    hash ^= hash >>> 15;
+    const slot = hash & (ASKED - 1);
+    const known = this.#asked[slot];
+    if (known !== undefined && known.hash === hash && isKey(known.view, view, start, length)) return known.key;
+    const other = this.#asked[slot ^ 1];
+    if (other !== undefined && other.hash === hash && isKey(other.view, view, start, length)) return other.key;
+    const key = this.match(bytes, start, end);
+    const copy = new Uint8Array(bytes.subarray(start, end));
+    // The one asked for last stays.
+    this.#asked[slot ^ 1] = known;
+    this.#asked[slot] = { hash, view: new DataView(copy.buffer), key };
+    return key;
+  }
+
   /** The key at these bytes when it is wanted. */
   match(bytes: Buffer, start: number, end: number): string | undefined {
     const length = end - start;
@@ -57,9 +79,30 @@ export class KeySet {
   }
 }
 
+/** Keys of which it is remembered what they are, two to a set; a power of two. */
+const ASKED = 2048;
+const ASKED_BYTES_MAX = 64;
+const PRIME = 0x9e3779b1;
+
+/** A key that was asked for, wanted or not. */
+interface Asked {
+  readonly hash: number;
+  readonly view: DataView;
+  readonly key: string | undefined;
+}
+
 interface Key {
   readonly bytes: Uint8Array;
   readonly text: string;
+}
+
+/** Are the bytes from `start` those of the key? At least four. */
+function isKey(key: DataView, view: DataView, start: number, length: number): boolean {
+  if (key.byteLength !== length) return false;
+  for (let at = 0; at + 4 <= length; at += 4) {
+    if (key.getInt32(at, true) !== view.getInt32(start + at, true)) return false;
+  }
+  return key.getInt32(length - 4, true) === view.getInt32(start + length - 4, true);
 }
 
 /** Do `length` bytes from `start` equal the key? Compared from the end. */

@@ -18,6 +18,11 @@ export const VALUE_TAG = {
   value: (2 << 3) | WIRE.delimited,
 } as const;
 
+/** What attributes are read into. */
+export interface AttributeSink {
+  set(key: string, value: AttributeValue): unknown;
+}
+
 /** What an AnyValue without a value, and a KeyValue without an AnyValue, reads as. */
 export const EMPTY_VALUE = '';
 
@@ -82,13 +87,13 @@ export class ValueReader {
    * Reads the KeyValue field at the cursor into the map when its key is wanted. One whose length is right but that cannot be
    * decoded is left out: then the answer is false.
    */
-  attribute(end: number, keys: KeySet, into: Map<string, AttributeValue>): boolean {
+  attribute(end: number, keys: KeySet, into: AttributeSink): boolean {
     const cursor = this.cursor;
     const contentEnd = cursor.delimitedEnd(end);
     const start = cursor.position;
     try {
       this.#locate(contentEnd);
-      const key = keys.match(this.#buffer, this.#keyStart, this.#keyEnd);
+      const key = keys.find(this.#buffer, this.view, this.#keyStart, this.#keyEnd);
       if (key !== undefined) into.set(key, this.#locatedValue(start, contentEnd, 0));
     } catch (thrown) {
       if (!(thrown instanceof WireError)) throw thrown;
@@ -108,11 +113,11 @@ export class ValueReader {
     this.attributeStart = this.cursor.position;
     if (!this.#locateUsual(contentEnd)) return undefined;
     this.cursor.position = contentEnd;
-    return keys.match(this.#buffer, this.#keyStart, this.#keyEnd) ?? null;
+    return keys.find(this.#buffer, this.view, this.#keyStart, this.#keyEnd) ?? null;
   }
 
   /** The value of the KeyValue from the cursor to `end` that was peeked at; as `attribute` for one that cannot be decoded. */
-  peekedValue(end: number, key: string, into: Map<string, AttributeValue>): boolean {
+  peekedValue(end: number, key: string, into: AttributeSink): boolean {
     const { cursor } = this;
     this.#locateUsual(end);
     cursor.position = this.#valueStart;

@@ -16,6 +16,7 @@ import {
   tag,
   varint,
 } from './encode.ts';
+import './attribute-equality.ts';
 import { ORACLE, oracleDecode, type Plain } from './oracle.ts';
 import { chooser, encodeUnusually } from './unusual.ts';
 

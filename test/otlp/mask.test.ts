@@ -6,6 +6,7 @@ import type { AttributeValue, FrameNote, Span } from '../../src/core/evidence.ts
 import { compileKeys, PayloadReader } from '../../src/otlp/decode.ts';
 import { compileMask, maskSecrets } from '../../src/otlp/mask.ts';
 import { scanLogs, scanTraces } from '../../src/otlp/scan.ts';
+import './attribute-equality.ts';
 import { anyValue, delimited, encodeLogs, encodeMetrics, encodeTraces, keyValues, spanMessage } from './encode.ts';
 import { ORACLE, oracleDecode } from './oracle.ts';
 import { chooser, encodeUnusually } from './unusual.ts';
