@@ -107,7 +107,7 @@ class RunningDetect implements Detect {
           await new Promise<void>((resolve) => this.#options.scheduler.after(0, resolve));
           left = TURN_RECORDS - 1;
         }
-        this.#engine.observe(new WrittenSubject(write));
+        if (!this.#engine.passes(write.form)) this.#engine.observe(new WrittenSubject(write));
       }
       await this.#settle();
     });

@@ -1,3 +1,4 @@
+import { type Counted as CountedOf, CountedRecords } from './counted-records.ts';
 import { addEvidence, extendIncident, findIncident, type Incident, type Match, startIncident } from './incident.ts';
 import type { BaselineRule } from './rule.ts';
 import {
@@ -69,11 +70,7 @@ interface Group {
   incidents: Incident[];
 }
 
-interface Counted {
-  readonly group: Group;
-  readonly interval: number;
-  readonly value: number;
-}
+type Counted = CountedOf<Group>;
 
 /**
  * Compares rate, share of failures or median latency of a group's present interval with its own past at this hour of the week:
@@ -84,8 +81,10 @@ export class BaselineTracker implements Tracker {
   readonly #rule: BaselineRule;
   readonly #raise: Raise;
   readonly #limits: TrackerLimits;
+  /** In the order in which they were last touched. */
   readonly #groups = new Map<string, Group>();
-  readonly #counted = new Map<string, Counted>();
+  #newest: Group | undefined;
+  readonly #counted = new CountedRecords<Group>(RECORDS_MAX);
   /** Groups as the lines of a snapshot name them. */
   readonly #restored: Group[] = [];
 
@@ -97,7 +96,8 @@ export class BaselineTracker implements Tracker {
 
   changesOf(sight: Sight, matches: readonly SightMatch[], shown: Shown): readonly Change[] {
     const { record, timeMs, isRevision } = sight;
-    const known = this.#counted.get(record);
+    const slot = this.#counted.find(record);
+    const known = slot < 0 ? undefined : this.#counted.at(slot);
     // Only one group can be told again of a record.
     const [match] = matches;
     const group = match === undefined ? undefined : this.#groups.get(match.group.key);
@@ -135,7 +135,7 @@ export class BaselineTracker implements Tracker {
     const number = this.#numberOf(timeMs);
     const interval = group.open.get(number) ?? this.#open(group, number);
     this.#count(interval, value, 1);
-    this.#counted.set(record, { group, interval: number, value });
+    this.#counted.set(record, group, number, value);
     if (this.#isOver(interval, value)) {
       interval.evidence.push(matchOf(change));
       if (interval.evidence.length > EVIDENCE_MAX) interval.evidence.shift();
@@ -230,20 +230,24 @@ export class BaselineTracker implements Tracker {
   }
 
   #touch(name: GroupName, timeMs: number): Group {
+    if (this.#newest?.name.key === name.key) return this.#newest;
     const group = this.#groups.get(name.key) ?? groupOf(name, timeMs);
     this.#groups.delete(name.key);
     this.#groups.set(name.key, group);
+    this.#newest = group;
     return group;
   }
 
   #remove(record: string): void {
-    const counted = this.#counted.get(record);
-    const interval = counted?.group.open.get(counted.interval);
-    if (counted !== undefined && interval !== undefined) {
+    const slot = this.#counted.find(record);
+    if (slot < 0) return;
+    const counted = this.#counted.at(slot);
+    const interval = counted.group.open.get(counted.interval);
+    if (interval !== undefined) {
       this.#count(interval, counted.value, -1);
       interval.evidence = interval.evidence.filter((match) => match.record !== record);
     }
-    this.#counted.delete(record);
+    this.#counted.remove(slot);
   }
 
   #shrink(): void {
@@ -253,13 +257,6 @@ export class BaselineTracker implements Tracker {
         this.#groups.delete(key);
         group.open.clear();
         this.counts.evicted++;
-      }
-    }
-    // Many at a time: a map of which always the first entry goes is slow.
-    if (this.#counted.size > RECORDS_MAX + RECORDS_MAX / 4) {
-      for (const record of this.#counted.keys()) {
-        if (this.#counted.size <= RECORDS_MAX) break;
-        this.#counted.delete(record);
       }
     }
     this.counts.groups = this.#groups.size;
@@ -277,7 +274,7 @@ export class BaselineTracker implements Tracker {
       yield ['g', namespace, values, firstMs, newestMs, closed ?? null, intervals, [...hours], recent, incidents];
     }
     let rows: SavedCounts = [];
-    for (const [record, { group, interval, value }] of this.#counted) {
+    for (const { record, group, interval, value } of this.#counted.all()) {
       const number = numbers.get(group) ?? numbers.size;
       if (number === numbers.size) {
         // It had to go, but that the record counted is known still.
@@ -300,7 +297,7 @@ export class BaselineTracker implements Tracker {
     if (line[0] === 'r') {
       for (const [record, number, interval, value] of (line as ['r', SavedCounts])[1]) {
         const group = this.#restored[number];
-        if (group !== undefined) this.#counted.set(record, { group, interval, value });
+        if (group !== undefined) this.#counted.set(record, group, interval, value);
       }
       return;
     }
@@ -315,6 +312,7 @@ export class BaselineTracker implements Tracker {
     for (const [hour, samples] of hours) group.hours.set(hour, samples);
     Object.assign(group, { firstMs, newestMs, closed: closed ?? undefined, recent, incidents });
     this.#groups.set(group.name.key, group);
+    this.#newest = undefined;
   }
 }
 

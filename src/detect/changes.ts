@@ -1,4 +1,4 @@
-import { type Change, groupName, NOTHING_SHOWN, type Seen } from './tracker.ts';
+import { type Change, type GroupName, groupName, NOTHING_SHOWN, type Seen } from './tracker.ts';
 
 /**
  * The changes of one batch as JSON. Several rules look at one record, and many records are of one group: each is there once, and
@@ -9,7 +9,10 @@ export interface BatchChanges {
   readonly records: readonly (string | number)[];
   /** Namespace, then the values. */
   readonly groups: readonly (readonly string[])[];
-  /** One change after the other: kind, number of the record, number of the group, value, shown (0 for nothing); or `x`, record. */
+  /**
+   * One change after the other: kind, number of the record, number of the group, value, shown (0 for nothing); the same of a match
+   * that shows nothing, as most do, without its kind and what is shown; or `x`, record.
+   */
   readonly rules: readonly (readonly [rule: string, rows: readonly unknown[]])[];
 }
 
@@ -18,31 +21,42 @@ const RECORD_PLACES = 3;
 
 export type ChangesOfRule = readonly [rule: string, changes: readonly Change[]];
 
-/** `seen`: the records that the changes name, each at its number. */
-export function packChanges(seen: readonly Seen[], all: readonly ChangesOfRule[]): BatchChanges {
-  const records: (string | number)[] = [];
-  for (const { record, trace, timeMs } of seen) records.push(record, trace, timeMs);
-  const groups: (readonly string[])[] = [];
-  const groupNumbers = new Map<string, number>();
-  const rules = all.map(([rule, changes]): [string, unknown[]] => {
-    const rows: unknown[] = [];
-    for (const change of changes) {
-      if (change.kind === 'x') {
-        rows.push('x', change.record);
-        continue;
-      }
-      const { kind, group, value, shown } = change;
-      let number = groupNumbers.get(group.key);
-      if (number === undefined) {
-        number = groupNumbers.size;
-        groupNumbers.set(group.key, number);
-        groups.push([group.namespace, ...group.values]);
-      }
-      rows.push(kind, change.seen.number, number, value, shown.length === 0 ? 0 : shown);
+/** Packs the changes of a batch as they come, so that nothing but plain values waits for its end. */
+export class ChangePacker {
+  #records: (string | number)[] = [];
+  #groups: (readonly string[])[] = [];
+  readonly #groupNumbers = new Map<string, number>();
+
+  /** Adds to the rows of its rule. */
+  add(rows: unknown[], change: Change): void {
+    if (change.kind === 'x') {
+      rows.push('x', change.record);
+      return;
     }
-    return [rule, rows];
-  });
-  return { records, groups, rules };
+    const { kind, seen, group, value, shown } = change;
+    if (seen.number < 0) {
+      seen.number = this.#records.length / RECORD_PLACES;
+      this.#records.push(seen.record, seen.trace, seen.timeMs);
+    }
+    const number = this.#groupNumbers.get(group.key) ?? this.#addGroup(group);
+    if (kind === 'm' && shown.length === 0) rows.push(seen.number, number, value);
+    else rows.push(kind, seen.number, number, value, shown.length === 0 ? 0 : shown);
+  }
+
+  /** All since the last call, with the rows of each rule. */
+  take(rules: BatchChanges['rules']): BatchChanges {
+    const batch = { records: this.#records, groups: this.#groups, rules };
+    this.#records = [];
+    this.#groups = [];
+    this.#groupNumbers.clear();
+    return batch;
+  }
+
+  #addGroup({ key, namespace, values }: GroupName): number {
+    const number = this.#groups.push([namespace, ...values]) - 1;
+    this.#groupNumbers.set(key, number);
+    return number;
+  }
 }
 
 /** Throws for what is none. */
@@ -56,17 +70,25 @@ export function unpackChanges({ records, groups, rules }: BatchChanges): Changes
   return rules.map(([rule, rows]) => {
     const changes: Change[] = [];
     for (let at = 0; at < rows.length; ) {
-      const kind = rows[at] as Change['kind'];
-      if (kind === 'x') {
-        changes.push({ kind, record: rows[at + 1] as string });
+      const first = rows[at] as number | Change['kind'];
+      if (first === 'x') {
+        changes.push({ kind: first, record: rows[at + 1] as string });
         at += 2;
         continue;
       }
-      const [record, number, value, shown] = rows.slice(at + 1, at + 5) as [number, number, string, 0 | string[]];
+      const isPlain = typeof first === 'number';
+      const places = rows.slice(isPlain ? at : at + 1, isPlain ? at + 3 : at + 5);
+      const [record, number, value, shown = 0] = places as [number, number, string, (0 | string[])?];
       const [one, group] = [seen[record], names[number]];
       if (one === undefined || group === undefined) throw new Error('a change names what is not there');
-      changes.push({ kind, seen: one, group, value, shown: shown === 0 ? NOTHING_SHOWN : shown });
-      at += 5;
+      changes.push({
+        kind: isPlain ? 'm' : first,
+        seen: one,
+        group,
+        value,
+        shown: shown === 0 ? NOTHING_SHOWN : shown,
+      });
+      at += isPlain ? 3 : 5;
     }
     return [rule, changes];
   });

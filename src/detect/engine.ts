@@ -1,13 +1,13 @@
 import type { Alert, RuleStatus } from '../core/alert.ts';
 import { describeError } from '../core/errors.ts';
 import { BaselineTracker } from './baseline-tracker.ts';
-import { type BatchChanges, type ChangesOfRule, packChanges, unpackChanges } from './changes.ts';
+import { type BatchChanges, ChangePacker, unpackChanges } from './changes.ts';
 import { addEvidence, alertOf, type Incident, startIncident } from './incident.ts';
 import { type Place, placeNamed, Reading } from './reading.ts';
 import type { Rule } from './rule.ts';
 import type { Subject } from './subject.ts';
 import { TermsTracker } from './terms-tracker.ts';
-import type { Change, Raise, Seen, Shown, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';
+import type { Raise, Shown, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';
 import { compileWatch, durationOf, type Watch } from './watch.ts';
 import { WindowTracker } from './window-tracker.ts';
 
@@ -24,7 +24,8 @@ interface Running {
   readonly tracker: Tracker | undefined;
   readonly raise: Raise;
   readonly shown: Shown;
-  changes: Change[];
+  /** Changes since they were taken, as they are packed. */
+  rows: unknown[];
   matches: number;
   alerts: number;
   failure: string | undefined;
@@ -67,8 +68,7 @@ export class Engine {
   #subject: Subject = NOBODY;
   #isRevision = false;
   #sight: Sight | undefined;
-  /** Records that changed something since changes were taken. */
-  #seen: Seen[] = [];
+  readonly #packer = new ChangePacker();
   readonly #raised = new Map<string, { rule: Rule; tracker: Tracker | undefined; incident: Incident }>();
 
   constructor(rules: readonly Rule[], options: EngineOptions) {
@@ -98,6 +98,12 @@ export class Engine {
 
   get rules(): readonly Rule[] {
     return this.#running.map(({ rule }) => rule);
+  }
+
+  /** Is it known of the form that no rule looks at any of its records? */
+  passes(form: object | undefined): boolean {
+    const known = form === undefined ? undefined : this.#forms.get(form);
+    return known !== undefined && !known.isRevision && known.steps.length === 0;
   }
 
   observe(subject: Subject): void {
@@ -157,7 +163,7 @@ export class Engine {
 
   #fail(running: Running, thrown: unknown): void {
     running.failure = describeError(thrown);
-    running.changes = [];
+    running.rows = [];
     this.#options.onFailure(running.rule, running.failure);
   }
 
@@ -167,12 +173,9 @@ export class Engine {
     if (tracker !== undefined) {
       // Most records match nothing, and never did.
       if (matches.length === 0 && !this.#isRevision) return;
-      const sight = this.#sightOf();
-      const changes = tracker.changesOf(sight, matches, running.shown);
-      if (changes.length > 0 && sight.number < 0) sight.number = this.#seen.push(sight) - 1;
-      for (const change of changes) {
+      for (const change of tracker.changesOf(this.#sightOf(), matches, running.shown)) {
         tracker.apply(change);
-        running.changes.push(change);
+        this.#packer.add(running.rows, change);
       }
       return;
     }
@@ -227,19 +230,17 @@ export class Engine {
   }
 
   /** What changed since the last call, to be made durable before the alerts are told. */
-
   takeChanges(): BatchChanges | undefined {
-    const taken: ChangesOfRule[] = [];
+    const taken: (readonly [rule: string, rows: readonly unknown[]])[] = [];
     for (const running of this.#running) {
-      const { changes, rule, tracker } = running;
-      if (changes.length === 0) continue;
-      running.changes = [];
+      const { rows, rule, tracker } = running;
+      if (rows.length === 0) continue;
+      running.rows = [];
       tracker?.endBatch?.();
-      taken.push([rule.id, changes]);
+      taken.push([rule.id, rows]);
     }
-    const seen = this.#seen;
-    this.#seen = [];
-    return taken.length === 0 ? undefined : packChanges(seen, taken);
+    const batch = this.#packer.take(taken);
+    return taken.length === 0 ? undefined : batch;
   }
 
   /** Alerts that began or got more evidence; they stay until they are said to be told. */
@@ -315,7 +316,7 @@ export class Engine {
     const running: Running = {
       ...{ rule, watch, raise, tracker: trackerOf(rule, limits, raise) },
       shown: () => watch.shown(this.#reading),
-      ...{ changes: [], matches: 0, alerts: 0, failure: undefined },
+      ...{ rows: [], matches: 0, alerts: 0, failure: undefined },
     };
     return running;
   }
