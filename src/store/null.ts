@@ -23,6 +23,8 @@ const LINES_BYTES = 256 * 1024;
 const GROUP_BYTES = 16;
 const PRIME = 0x9e37_79b1;
 
+const NOTHING = Buffer.alloc(0);
+
 /** The bytes up to `end`, a whole number of groups. */
 function addUp(sums: Int32Array, bytes: Buffer, end: number): void {
   const words = new Int32Array(bytes.buffer, bytes.byteOffset, end / 4);
@@ -52,7 +54,10 @@ export class NullStore implements Store {
   #end = 0;
   readonly #sums = new Int32Array(GROUP_BYTES / 4);
   #bytes = 0;
-  #index = { day: -1n, namespace: '', name: '' };
+  /** What a line begins with: the same for the records of a day. */
+  #index = { fromNs: 0n, toNs: 0n, namespace: '', start: NOTHING };
+  /** What stands behind its id: the same for the records of a trace. */
+  #version = { rank: -1n, end: NOTHING };
 
   /**
    * A checksum over all bytes so far, and how many there were. It takes four little-endian words at a time, each into a sum of its
@@ -68,17 +73,22 @@ export class NullStore implements Store {
 
   async write(batch: readonly RecordWrite[]): Promise<WriteResult> {
     for (const write of batch) {
-      const { id, namespace, rank } = write;
-      const target = `"_index":"${this.#indexOf(namespace, write)}","_id":"${id}","version":${rank}`;
-      const head = `{"index":{${target},"version_type":"external_gte"}}\n`;
+      const { id } = write;
+      const start = this.#startOf(write);
+      const end = this.#endOf(write.rank);
       const json = write.json?.() ?? Buffer.from(documentText(write.record));
-      // An index and an id are ASCII.
-      this.#makeRoom(head.length + json.length + 1);
-      this.#end += this.#lines.write(head, this.#end, 'latin1');
-      this.#lines.set(json, this.#end);
-      this.#end += json.length;
-      this.#lines[this.#end++] = LINE_END;
-      this.#bytes += head.length + json.length + 1;
+      const size = start.length + id.length + end.length + json.length + 1;
+      this.#makeRoom(size);
+      const lines = this.#lines;
+      lines.set(start, this.#end);
+      const at = this.#end + start.length;
+      // An id is ASCII.
+      for (let char = 0; char < id.length; char++) lines[at + char] = id.charCodeAt(char);
+      lines.set(end, at + id.length);
+      lines.set(json, at + id.length + end.length);
+      this.#end += size;
+      lines[this.#end - 1] = LINE_END;
+      this.#bytes += size;
     }
     return { written: batch.length, outranked: 0, rejected: [] };
   }
@@ -96,13 +106,22 @@ export class NullStore implements Store {
   }
 
   /** One index a day; most records of a batch share it. */
-  #indexOf(namespace: string, { timestampNs }: RecordWrite): string {
-    const day = timestampNs / DAY_NS;
-    if (this.#index.day !== day || this.#index.namespace !== namespace) {
-      const text = formatTimestamp(timestampNs).slice(0, 10).replaceAll('-', '.');
-      this.#index = { day, namespace, name: `spantrail-audit-${namespace}-${text}` };
+  #startOf({ namespace, timestampNs }: RecordWrite): Buffer {
+    const { fromNs, toNs, namespace: before } = this.#index;
+    if (timestampNs < fromNs || timestampNs >= toNs || namespace !== before) {
+      const dayNs = timestampNs - (timestampNs % DAY_NS);
+      const day = formatTimestamp(timestampNs).slice(0, 10).replaceAll('-', '.');
+      const start = Buffer.from(`{"index":{"_index":"spantrail-audit-${namespace}-${day}","_id":"`);
+      this.#index = { fromNs: dayNs, toNs: dayNs + DAY_NS, namespace, start };
     }
-    return this.#index.name;
+    return this.#index.start;
+  }
+
+  #endOf(rank: bigint): Buffer {
+    if (rank !== this.#version.rank) {
+      this.#version = { rank, end: Buffer.from(`","version":${rank},"version_type":"external_gte"}}\n`) };
+    }
+    return this.#version.end;
   }
 
   async setUp(): Promise<void> {}
