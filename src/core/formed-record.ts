@@ -2,77 +2,97 @@ import { documentText } from './document.ts';
 import type { AuditRecord } from './record.ts';
 import type { RecordWrite } from './settlement.ts';
 
-/** What a formed record is made of, apart from its text. */
-export interface FormedParts {
-  readonly id: string;
-  readonly namespace: string;
-  readonly rank: bigint;
-  /** The two add up to the time, epoch nanoseconds. */
-  readonly baseNs: bigint;
-  readonly offsetNs: number;
-  readonly durationNs: number;
-  readonly traceId: string;
-  readonly ingestedMs: number;
-  readonly mayBeElsewhere: boolean;
-  readonly form: object;
-  /** The record's JSON text lies there. */
+/** Memory that records lie in, one behind the other: of each a head, and its text. */
+export class RecordChunk {
   readonly bytes: Buffer;
-  readonly start: number;
-  readonly end: number;
+  /** The same memory. */
+  readonly pairs: Uint16Array;
+  readonly words: Uint32Array;
+  readonly doubles: Float64Array;
+
+  constructor(memory: ArrayBuffer) {
+    this.bytes = Buffer.from(memory);
+    this.pairs = new Uint16Array(memory);
+    this.words = new Uint32Array(memory);
+    this.doubles = new Float64Array(memory);
+  }
 }
+
+/** Where in the head of a record is what is asked of it without its text, in words of four bytes. Heads begin at eight bytes. */
+export const HEAD = {
+  /** 16 bytes each. */
+  id: 0,
+  traceId: 4,
+  /** Nanoseconds, and epoch milliseconds with a fraction; doubles. */
+  duration: 8,
+  ingestedMs: 10,
+  /** Epoch nanoseconds. */
+  timeHigh: 12,
+  timeLow: 13,
+  rankHigh: 14,
+  rankLow: 15,
+  /** Bytes of the text. */
+  size: 16,
+  /** 1 for a record that may be elsewhere. */
+  flags: 17,
+} as const;
+export const HEAD_WORDS = 18;
+
+const WORD = 4;
+const ID_BYTES = 16;
 
 /** A record as the text that a form gave; it is read into an object only where somebody asks. */
 export class FormedRecord implements RecordWrite {
-  readonly #parts: FormedParts;
-  readonly id: string;
+  readonly #chunk: RecordChunk;
+  /** The word at which its head begins. */
+  readonly #at: number;
+  readonly #form: object;
+  readonly namespace: string;
   readonly mayBeElsewhere?: true;
+  #id: string | undefined;
   #record: AuditRecord | undefined;
   #isEdited = false;
-  #timestampNs: bigint | undefined;
 
-  constructor(parts: FormedParts) {
-    this.#parts = parts;
-    this.id = parts.id;
-    if (parts.mayBeElsewhere) this.mayBeElsewhere = true;
+  constructor(chunk: RecordChunk, at: number, form: object, namespace: string) {
+    this.#chunk = chunk;
+    this.#at = at;
+    this.#form = form;
+    this.namespace = namespace;
+    if (chunk.words[at + HEAD.flags] !== 0) this.mayBeElsewhere = true;
   }
 
-  /** Undefined once it was changed. */
-  get parts(): FormedParts | undefined {
-    return this.#isEdited ? undefined : this.#parts;
+  /** Where it lies; undefined once it was changed. */
+  get place(): { readonly chunk: RecordChunk; readonly at: number; readonly form: object } | undefined {
+    return this.#isEdited ? undefined : { chunk: this.#chunk, at: this.#at, form: this.#form };
   }
 
-  get namespace(): string {
-    return this.#parts.namespace;
+  get id(): string {
+    this.#id ??= this.#hex(HEAD.id);
+    return this.#id;
   }
 
   get rank(): bigint {
-    return this.#parts.rank;
+    return this.#long(HEAD.rankHigh);
   }
 
   get timestampNs(): bigint {
-    this.#timestampNs ??= this.#parts.baseNs + BigInt(this.#parts.offsetNs);
-    return this.#timestampNs;
-  }
-
-  /** Of the record's time, nanoseconds from the start of its trace. */
-  get offsetNs(): number {
-    return this.#parts.offsetNs;
+    return this.#long(HEAD.timeHigh);
   }
 
   get durationNs(): number | undefined {
-    return this.#isEdited ? undefined : this.#parts.durationNs;
+    return this.#isEdited ? undefined : this.#double(HEAD.duration);
   }
 
   get traceId(): string | undefined {
-    return this.#isEdited ? undefined : this.#parts.traceId;
+    return this.#isEdited ? undefined : this.#hex(HEAD.traceId);
   }
 
   get ingestedMs(): number | undefined {
-    return this.#isEdited ? undefined : this.#parts.ingestedMs;
+    return this.#isEdited ? undefined : this.#double(HEAD.ingestedMs);
   }
 
   get form(): object | undefined {
-    return this.#isEdited ? undefined : this.#parts.form;
+    return this.#isEdited ? undefined : this.#form;
   }
 
   get record(): AuditRecord {
@@ -97,7 +117,22 @@ export class FormedRecord implements RecordWrite {
   }
 
   #text(): Buffer {
-    const { bytes, start, end } = this.#parts;
-    return bytes.subarray(start, end);
+    const start = (this.#at + HEAD_WORDS) * WORD;
+    return this.#chunk.bytes.subarray(start, start + (this.#chunk.words[this.#at + HEAD.size] as number));
+  }
+
+  #hex(at: number): string {
+    const start = (this.#at + at) * WORD;
+    return this.#chunk.bytes.toString('hex', start, start + ID_BYTES);
+  }
+
+  #double(at: number): number {
+    return this.#chunk.doubles[(this.#at + at) / 2] as number;
+  }
+
+  #long(high: number): bigint {
+    const { words } = this.#chunk;
+    const at = this.#at + high;
+    return (BigInt(words[at] as number) << 32n) | BigInt(words[at + 1] as number);
   }
 }

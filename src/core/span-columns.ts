@@ -11,6 +11,8 @@ export const COLUMN_SPANS_MAX = 64;
  */
 export class SpanColumns {
   count = 0;
+  /** The id of the trace, as it is read: big-endian words. */
+  readonly traceId = new Uint32Array(4);
   /** Number of what the span says: the same for spans that say the same; see `Span.content`. */
   readonly contents = new Float64Array(COLUMN_SPANS_MAX);
   /** Of the frame that it came in. */

@@ -1,9 +1,11 @@
 import { clip } from '../access/attributes.ts';
 import type { CoverageNote } from '../core/coverage.ts';
-import { type Span, STATUS_CODE } from '../core/evidence.ts';
+import { STATUS_CODE } from '../core/evidence.ts';
 import type { Pattern } from '../core/forms.ts';
 import { PATH_STEPS_MAX } from '../core/limits.ts';
 import type { AuditRecord, CriticalStep, PathStep } from '../core/record.ts';
+import { missingBytes, WORD } from './form-bytes.ts';
+import { closing, spanForm } from './form-span.ts';
 import { type FormTree, KEY_WORDS } from './form-tree.ts';
 import { tookText } from './sentence.ts';
 import {
@@ -16,19 +18,17 @@ import {
   type OddKind,
   type RecordForm,
   SPAN_WORDS,
-  type SpanForm,
+  STEP_WORDS,
   TRACE_FIELDS,
   type TraceForm,
 } from './trace-form.ts';
 import { buildTree, NONE, type TraceTree } from './trace-tree.ts';
-import { placeOf, serviceName } from './where.ts';
+import { placeOf } from './where.ts';
 
 const NO_BYTES = new Uint8Array(0);
 
-/** Bytes of a word: fields begin and end at one. */
-const WORD = 4;
-/** Of numbers, of ids inside of a text, and of what says that a step's time was corrected. */
-const WIDTH = { number: 17, spanId: 16, traceId: 32, skew: 22 } as const;
+/** Of ids inside of a text, and of what says that a step's time was corrected. */
+const WIDTH = { spanId: 16, traceId: 32, skew: 22 } as const;
 
 /** A text that is longer may have been cut. */
 const MESSAGE_CHARS_MAX = 4000;
@@ -135,21 +135,6 @@ function workOf(records: readonly AuditRecord[]): Map<string, string> {
   return work;
 }
 
-function spanForm(span: Span, work: ReadonlyMap<string, string>): SpanForm {
-  const service = serviceName(span.resource);
-  const step: Partial<CriticalStep> = { ...(service && { service }), name: clip(span.name), span_id: '' };
-  const told = work.get(span.spanId);
-  return {
-    critical: Buffer.from(JSON.stringify(step).slice(0, -2)),
-    work: told === undefined ? undefined : closing(told),
-  };
-}
-
-/** As JSON has it after its opening quotation mark. */
-function closing(text: string): Buffer {
-  return Buffer.from(JSON.stringify(text).slice(1));
-}
-
 function noteOf(note: CoverageNote, tree: TraceTree): NoteForm {
   const { namespace: _namespace, service, hour: _hour, firstMs: _first, lastMs: _last, ...counts } = note;
   const spans: number[] = [];
@@ -204,8 +189,7 @@ class RecordMaker {
 
   /** Spaces, so that what stands so many bytes later begins at a word. */
   align(bytesBefore: number): void {
-    const over = (this.#size + bytesBefore) % WORD;
-    if (over > 0) this.text(' '.repeat(WORD - over));
+    this.text(' '.repeat(missingBytes(this.#size + bytesBefore)));
   }
 
   /** A gap for a field of a span, at a word. */
@@ -298,14 +282,22 @@ class RecordMaker {
 
   slowest(): void {
     let width = 0;
-    for (const work of this.#source.work.values()) width = Math.max(width, closing(work).length);
+    for (const work of this.#source.work.values()) width = Math.max(width, closing(work).byteLength);
+    this.align(1);
     this.text('"');
     this.odd('slowestWork', width);
   }
 
   criticalPath(steps: unknown): void {
+    const { tree, work } = this.#source;
+    let words = 0;
+    for (const { span_id } of steps as CriticalStep[]) {
+      const { critical } = spanForm(need(tree.spans[this.#indexOf(span_id)]), work);
+      words += critical.length + STEP_WORDS;
+    }
+    this.align(1);
     this.text('[');
-    this.odd('criticalPath', JSON.stringify(steps).length + (steps as []).length * WIDTH.number);
+    this.odd('criticalPath', words * WORD);
     this.text(']');
   }
 

@@ -1,4 +1,3 @@
-import { msToNs, nsToMs } from '../core/clock.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { NONE } from './trace-tree.ts';
 
@@ -6,6 +5,8 @@ import { NONE } from './trace-tree.ts';
 export const KEY_WORDS = 4;
 
 const HIGH_NS = 0x1_0000_0000;
+const HIGH_MS = 4294;
+const HIGH_REST_NS = HIGH_NS - HIGH_MS * 1e6;
 const PRIME = 0x9e3779b1;
 
 /**
@@ -23,10 +24,9 @@ export class FormTree {
   /** Halves of the earliest start, epoch nanoseconds. */
   baseHigh = 0;
   baseLow = 0;
-  /** The same, once `setBase` was called; and split into whole milliseconds and what is left. */
-  baseNs = 0n;
+  /** The same, once `setBase` was called: whole milliseconds, and the nanoseconds that are left. */
   baseMs = 0;
-  #baseRestNs = 0;
+  baseRestNs = 0;
   /** All that a settle goes by, apart from times and ids: `KEY_WORDS` a span; numbers of contents grow beyond 32 bits. */
   readonly key = new Float64Array(COLUMN_SPANS_MAX * KEY_WORDS);
   hash = 0;
@@ -49,14 +49,16 @@ export class FormTree {
   }
 
   setBase(): void {
-    this.baseNs = (BigInt(this.baseHigh) << 32n) | BigInt(this.baseLow);
-    this.baseMs = nsToMs(this.baseNs);
-    this.#baseRestNs = Number(this.baseNs - msToNs(this.baseMs));
+    // Of 2^32 nanoseconds 4294 milliseconds are whole. Nothing here needs more than 53 bits.
+    const restNs = this.baseHigh * HIGH_REST_NS + this.baseLow;
+    const restMs = Math.floor(restNs / 1e6);
+    this.baseMs = this.baseHigh * HIGH_MS + restMs;
+    this.baseRestNs = restNs - restMs * 1e6;
   }
 
   /** Epoch milliseconds, rounded down, at which the span at this place starts. */
   startMs(at: number): number {
-    return this.baseMs + Math.floor((this.#baseRestNs + (this.start[at] as number)) / 1e6);
+    return this.baseMs + Math.floor((this.baseRestNs + (this.start[at] as number)) / 1e6);
   }
 
   #findBase({ count, startHigh, startLow }: SpanColumns): void {

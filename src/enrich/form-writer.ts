@@ -1,20 +1,29 @@
-import { FormedRecord } from '../core/formed-record.ts';
+import { FormedRecord, HEAD, HEAD_WORDS } from '../core/formed-record.ts';
 import type { FormedAbout } from '../core/forms.ts';
-import type { SpanColumns } from '../core/span-columns.ts';
+import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { criticalSteps } from './critical-path.ts';
-import { digitsOf, put, putAfter, putNumber } from './form-bytes.ts';
+import { PAIRS, put, putNumber, putWords, WORD, wordsOf } from './form-bytes.ts';
 import type { FormTree } from './form-tree.ts';
 import { RecordMemory } from './record-memory.ts';
-import { SPAN_ID_CHARS, TraceFields } from './trace-fields.ts';
-import type { OddGap, RecordForm, SpanForm, TraceForm } from './trace-form.ts';
+import { TraceFields } from './trace-fields.ts';
+import {
+  FIELD_WORDS,
+  type OddGap,
+  type RecordForm,
+  type SpanForm,
+  STEP_AT,
+  STEP_WORDS,
+  type TraceForm,
+} from './trace-form.ts';
 
-const WORD = 4;
 const SPACE = 0x20;
+/** Words of an id of a record or a trace. */
+const ID_WORDS = 4;
 
 const SKEW_CORRECTED = Buffer.from(',"skew_corrected":true');
-const SELF_TIME = Buffer.from('","self_time":');
-const STEP_END = Buffer.from('}');
-const COMMA = Buffer.from(',');
+const SELF_TIME = wordsOf('","self_time":  ');
+const STEP_END = wordsOf('},  ')[0] as number;
+const LAST_STEP_END = wordsOf('}   ')[0] as number;
 
 /** What the records of a trace are told besides its spans. */
 export interface FormedTrace extends FormedAbout {
@@ -37,14 +46,38 @@ class TooShort extends Error {
 export class FormWriter {
   readonly memory = new RecordMemory();
   readonly #fields = new TraceFields();
+  /** Places among the form's records, by time. */
+  readonly #order = new Int32Array(COLUMN_SPANS_MAX);
+  #rankHigh = 0;
+  #rankLow = 0;
 
   /** In the order in which a whole settle gives them. */
   write(form: TraceForm, tree: FormTree, columns: SpanColumns, trace: FormedTrace): FormedRecord[] {
     this.#fields.fill(form, tree, columns, trace);
+    this.#rankHigh = Number(trace.rank >> 32n);
+    this.#rankLow = Number(trace.rank & 0xffff_ffffn);
+    const { records } = form;
+    this.#sort(records);
     const written: FormedRecord[] = [];
-    for (const record of form.records) written.push(this.#record(record, trace));
-    if (written.length > 1) sortByTime(written);
+    for (let at = 0; at < records.length; at++) {
+      written.push(this.#record(records[this.#order[at] as number] as RecordForm, trace));
+    }
     return written;
+  }
+
+  /** By time, then by id. There are few, and they mostly stand as they should. */
+  #sort(records: readonly RecordForm[]): void {
+    const order = this.#order;
+    for (let at = 0; at < records.length; at++) {
+      const { index } = records[at] as RecordForm;
+      let to = at - 1;
+      for (; to >= 0; to--) {
+        const other = records[order[to] as number] as RecordForm;
+        if (this.#fields.isBefore(other.index, index)) break;
+        order[to + 1] = order[to] as number;
+      }
+      order[to + 1] = at;
+    }
   }
 
   #record(record: RecordForm, trace: FormedTrace): FormedRecord {
@@ -58,38 +91,43 @@ export class FormWriter {
     }
   }
 
-  #tryRecord(record: RecordForm, { namespace, traceId, rank, isReplayed }: FormedTrace): FormedRecord {
-    const { text, index, odd } = record;
+  #tryRecord(record: RecordForm, { namespace, isReplayed }: FormedTrace): FormedRecord {
+    const { text, moves, odd } = record;
     const { memory } = this;
-    const { tree, recordIds } = this.#fields;
-    memory.reserve(text.length);
-    const start = memory.end;
-    memory.chunk.set(text, start);
-    this.#move(record.moves, start / WORD);
-    for (let at = 0; at < odd.length; at++) this.#fill(odd[at] as OddGap, start);
-    memory.end = start + text.length;
-    const offsetNs = tree.start[index] as number;
-    return new FormedRecord({
-      id: recordIds[index] as string,
-      namespace,
-      rank,
-      baseNs: tree.baseNs,
-      offsetNs,
-      durationNs: (tree.end[index] as number) - offsetNs,
-      traceId,
-      ingestedMs: this.#fields.ingestedMs(index),
-      mayBeElsewhere: isReplayed,
-      form: record,
-      bytes: memory.chunk,
-      start,
-      end: memory.end,
-    });
+    memory.reserve(HEAD_WORDS * WORD + text.length);
+    const { chunk, end } = memory;
+    const head = end / WORD;
+    const start = head + HEAD_WORDS;
+    chunk.bytes.set(text, start * WORD);
+    this.#move(moves, start);
+    for (let at = 0; at < odd.length; at++) this.#fill(odd[at] as OddGap, start * WORD);
+    this.#putHead(head, record, isReplayed);
+    memory.take(HEAD_WORDS * WORD + text.length);
+    return new FormedRecord(chunk, head, record, namespace);
+  }
+
+  #putHead(head: number, { index, text }: RecordForm, isReplayed: boolean): void {
+    const { words, doubles } = this.memory.chunk;
+    const { tree, columns, recordIds, traceIdWords } = this.#fields;
+    const column = tree.columnOf[index] as number;
+    for (let word = 0; word < ID_WORDS; word++) {
+      words[head + HEAD.id + word] = recordIds[index * ID_WORDS + word] as number;
+      words[head + HEAD.traceId + word] = traceIdWords[word] as number;
+    }
+    doubles[(head + HEAD.duration) / 2] = (tree.end[index] as number) - (tree.start[index] as number);
+    doubles[(head + HEAD.ingestedMs) / 2] = this.#fields.ingestedMs(index);
+    words[head + HEAD.timeHigh] = columns.startHigh[column] as number;
+    words[head + HEAD.timeLow] = columns.startLow[column] as number;
+    words[head + HEAD.rankHigh] = this.#rankHigh;
+    words[head + HEAD.rankLow] = this.#rankLow;
+    words[head + HEAD.size] = text.length;
+    words[head + HEAD.flags] = isReplayed ? 1 : 0;
   }
 
   /** Each field into its gap of the record that begins at this word. */
   #move(moves: Int32Array, start: number): void {
     const from = this.#fields.words;
-    const to = this.memory.words;
+    const to = this.memory.chunk.words;
     for (let move = 0; move < moves.length; move += 3) {
       const field = moves[move] as number;
       const gap = start + (moves[move + 1] as number);
@@ -99,63 +137,49 @@ export class FormWriter {
   }
 
   #fill(gap: OddGap, start: number): void {
-    const { chunk } = this.memory;
+    const { bytes, words } = this.memory.chunk;
     const fields = this.#fields;
     const to = start + gap.at;
     switch (gap.kind) {
       case 'criticalPath':
-        this.#putCriticalPath(gap, to);
+        this.#putCriticalPath(gap, to / WORD);
         break;
       case 'slowestWork':
-        put(chunk, to, fields.form.spans[fields.slowestBelow(gap.arg)]?.work as Buffer);
+        putWords(words, to / WORD, fields.form.spans[fields.slowestBelow(gap.arg)]?.work as Uint32Array);
         break;
       case 'stepSkew':
-        if (fields.timeline.shift[gap.arg] !== 0) put(chunk, to, SKEW_CORRECTED);
+        if (fields.timeline.shift[gap.arg] !== 0) put(bytes, to, SKEW_CORRECTED);
         break;
       case 'traceId':
-        chunk.write(fields.traceId, to, 'latin1');
+        bytes.write(fields.traceId(), to, 'latin1');
         break;
       case 'spanId':
-        fields.putSpanId(chunk, to, gap.arg);
+        bytes.write(fields.spanId(gap.arg), to, 'latin1');
         break;
     }
   }
 
   #putCriticalPath(gap: OddGap, to: number): void {
-    const { chunk } = this.memory;
+    const { words, pairs } = this.memory.chunk;
     const { form, timeline } = this.#fields;
     const { count, steps, spent } = criticalSteps(form.tree, timeline, gap.arg);
     let size = 0;
     for (let step = 0; step < count; step++) {
-      const { critical } = form.spans[steps[step] as number] as SpanForm;
-      size += critical.length + SPAN_ID_CHARS + SELF_TIME.length + digitsOf(spent[step] as number) + 2;
+      size += (form.spans[steps[step] as number] as SpanForm).critical.length + STEP_WORDS;
     }
-    if (size > gap.width) throw new TooShort(gap, size);
-    let end = to;
+    if (size * WORD > gap.width) throw new TooShort(gap, size * WORD);
+    let at = to;
     for (let step = 0; step < count; step++) {
-      const at = steps[step] as number;
-      if (end > to) end = putAfter(chunk, end, COMMA);
-      end = putAfter(chunk, end, (form.spans[at] as SpanForm).critical);
-      this.#fields.putSpanId(chunk, end, at);
-      end = putAfter(chunk, end + SPAN_ID_CHARS, SELF_TIME);
-      const digits = digitsOf(spent[step] as number);
-      putNumber(chunk, end, digits, spent[step] as number);
-      end = putAfter(chunk, end + digits, STEP_END);
+      const span = steps[step] as number;
+      const { critical } = form.spans[span] as SpanForm;
+      putWords(words, at, critical);
+      at += critical.length;
+      this.#fields.putSpanId(pairs, at + STEP_AT.spanId, span);
+      putWords(words, at + STEP_AT.text, SELF_TIME);
+      putNumber(pairs, (at + STEP_AT.selfTime) * PAIRS, FIELD_WORDS.selfTime * PAIRS, spent[step] as number);
+      words[at + STEP_AT.end] = step + 1 < count ? STEP_END : LAST_STEP_END;
+      at += STEP_WORDS;
     }
-  }
-}
-
-/** By time, then by id. There are few, and they mostly stand as they should. */
-function sortByTime(written: FormedRecord[]): void {
-  for (let at = 1; at < written.length; at++) {
-    const record = written[at] as FormedRecord;
-    let to = at - 1;
-    for (; to >= 0; to--) {
-      const other = written[to] as FormedRecord;
-      if (other.offsetNs < record.offsetNs || (other.offsetNs === record.offsetNs && other.id < record.id)) break;
-      written[to + 1] = other;
-    }
-    written[to + 1] = record;
   }
 }
 

@@ -28,27 +28,31 @@ export function spanRecordId(namespace: string, traceId: string, spanId: string)
   return digest('span', namespace, traceId, spanId);
 }
 
+const TRACE_ID_CHARS = 32;
 const SPAN_ID_CHARS = 16;
 
 /** `spanRecordId` for the spans of one trace after the other, without a text for each. */
 export class SpanIdentity {
   #text = Buffer.alloc(0);
-  #namespace = '';
+  #namespace: string | undefined;
 
-  begin(namespace: string, traceId: string): void {
-    const isOther = namespace !== this.#namespace || this.#text.length === 0;
-    const prefix = `${framed('span', namespace, traceId)},${SPAN_ID_CHARS}:`;
-    if (isOther) this.#text = Buffer.alloc(Buffer.byteLength(prefix) + SPAN_ID_CHARS);
-    this.#namespace = namespace;
-    this.#text.write(prefix);
+  /** The trace id's hex digits are in the bytes from `start` on. */
+  begin(namespace: string, digits: Uint8Array, start: number): void {
+    if (namespace !== this.#namespace) {
+      this.#text = Buffer.from(framed('span', namespace, '0'.repeat(TRACE_ID_CHARS), '0'.repeat(SPAN_ID_CHARS)));
+      this.#namespace = namespace;
+    }
+    const text = this.#text;
+    const to = text.length - SPAN_ID_CHARS - `,${SPAN_ID_CHARS}:`.length - TRACE_ID_CHARS;
+    for (let index = 0; index < TRACE_ID_CHARS; index++) text[to + index] = digits[start + index] as number;
   }
 
-  /** The span id's hex digits are in the bytes from `start` on. */
+  /** The span id's hex digits are in the bytes from `start` on. The id's bytes are the first 16 characters, a byte each. */
   recordId(digits: Uint8Array, start: number): string {
     const text = this.#text;
     const to = text.length - SPAN_ID_CHARS;
     for (let index = 0; index < SPAN_ID_CHARS; index++) text[to + index] = digits[start + index] as number;
-    return hash('sha256', text, 'hex').slice(0, ID_HEX_DIGITS);
+    return hash('sha256', text, 'binary');
   }
 }
 

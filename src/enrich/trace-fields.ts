@@ -3,48 +3,48 @@ import type { FrameNote } from '../core/evidence.ts';
 import type { FormedAbout } from '../core/forms.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { selfTime } from './critical-path.ts';
-import { FRACTION_DIGITS, putDigits, putHex, putNumber } from './form-bytes.ts';
+import { PAIRS, putFraction, putHex, putHexOf, putNumber, putText, putTook, putWords, WORD } from './form-bytes.ts';
 import type { FormTree } from './form-tree.ts';
 import { SpanIdentity } from './identity.ts';
-import { tookText } from './sentence.ts';
 import { correctSkew, type Timeline } from './skew.ts';
-import { FIELD_AT, FIELD_WORDS, type Field, SPAN_WORDS, type TraceForm } from './trace-form.ts';
+import { FIELD_AT, FIELD_WORDS, type Field, type Need, SPAN_WORDS, type TraceForm } from './trace-form.ts';
 import { NONE } from './trace-tree.ts';
 
-const WORD = 4;
-const SPAN_BYTES = SPAN_WORDS * WORD;
-const SPACE = 0x20;
-const QUOTE = 0x22;
-const SPACES = 0x2020_2020;
+const RECORD_ID_BYTES = 16;
+const RECORD_ID_WORDS = RECORD_ID_BYTES / WORD;
 
-export const SPAN_ID_CHARS = 16;
-const RECORD_ID_CHARS = 32;
-const TRACE_ID_CHARS = 32;
+const TRACE_ID_WORDS = 4;
 
+const SECOND_MS = 1000;
 const SECOND_NS = 1e9;
 /** `2026-11-22T10:19:13.`; nine digits, `Z` and the closing quotation mark follow. */
-const FRACTION_AT = 20;
-const ZULU = Buffer.from('Z" ');
+const SECOND_WORDS = 5;
+/** Seconds whose text is kept. */
+const SECONDS_MAX = 64;
 
 /** The fields of the trace at hand, as texts in words, to be copied into its records. Filled again for each trace. */
 export class TraceFields {
   readonly words = new Uint32Array(COLUMN_SPANS_MAX * SPAN_WORDS);
   /** The same memory. */
-  readonly bytes = Buffer.from(this.words.buffer);
+  readonly bytes = new Uint8Array(this.words.buffer);
+  readonly #pairs = new Uint16Array(this.words.buffer);
   columns!: SpanColumns;
   tree!: FormTree;
   form!: TraceForm;
   timeline!: Timeline;
-  traceId = '';
   #reason = '';
   readonly #identity = new SpanIdentity();
-  /** The second in which the trace begins, epoch nanoseconds; nanoseconds from there to the trace's base. */
-  #secondNs = 0n;
+  /** The second in which the trace begins, epoch; nanoseconds from there to the trace's base. */
+  #second = 0;
   #baseInSecond = 0;
-  /** Of seconds since the trace's own. */
+  /** Texts by epoch second. */
   readonly #seconds = new Map<number, Uint32Array>();
-  /** Ids of records by place in the tree, where one is needed. */
-  readonly recordIds: string[] = [];
+  /** Ids of records by place in the tree, where one is needed: the bytes of each, as words. */
+  readonly recordIds = new Uint32Array(COLUMN_SPANS_MAX * RECORD_ID_WORDS);
+  readonly #recordIdBytes = new Uint8Array(this.recordIds.buffer);
+  /** The bytes of the trace's id, as words. */
+  readonly traceIdWords = new Uint32Array(TRACE_ID_WORDS);
+  readonly #traceIdBytes = new Uint8Array(this.traceIdWords.buffer);
   #note: FrameNote | undefined;
   readonly #ingested = new Uint32Array(FIELD_WORDS.ingested);
   /** When the trace's evidence came, epoch milliseconds. */
@@ -52,22 +52,22 @@ export class TraceFields {
   readonly #workOf = new Float64Array(COLUMN_SPANS_MAX);
   readonly #slowestOf = new Int32Array(COLUMN_SPANS_MAX);
 
-  fill(form: TraceForm, tree: FormTree, columns: SpanColumns, { namespace, traceId, reason }: FormedAbout): void {
+  fill(form: TraceForm, tree: FormTree, columns: SpanColumns, { namespace, reason }: FormedAbout): void {
     this.form = form;
     this.tree = tree;
     this.columns = columns;
-    this.traceId = traceId;
     this.#reason = reason;
     this.timeline = form.hasOneClock ? { start: tree.start, end: tree.end, shift: tree.start } : correctSkew(form.tree);
-    this.#identity.begin(namespace, traceId);
-    const secondNs = tree.baseNs - (tree.baseNs % 1_000_000_000n);
-    this.#baseInSecond = Number(tree.baseNs - secondNs);
-    if (secondNs !== this.#secondNs) {
-      this.#secondNs = secondNs;
-      this.#seconds.clear();
-    }
+    this.#putTraceId();
+    this.#identity.begin(namespace, this.bytes, FIELD_AT.traceId * WORD);
+    this.#second = Math.floor(tree.baseMs / SECOND_MS);
+    this.#baseInSecond = (tree.baseMs - this.#second * SECOND_MS) * 1e6 + tree.baseRestNs;
     if (form.hasWork) this.#addUpWork();
-    for (const { field, arg } of form.needs) this.#put(field, arg);
+    const { needs } = form;
+    for (let need = 0; need < needs.length; need++) {
+      const { field, arg } = needs[need] as Need;
+      this.#put(field, arg);
+    }
   }
 
   /** Epoch milliseconds at which the span's evidence came. */
@@ -81,21 +81,42 @@ export class TraceFields {
     return this.#ingestedMs;
   }
 
+  /** Does the record of one span stand before that of another: by time, then by id? */
+  isBefore(left: number, right: number): boolean {
+    const difference = (this.tree.start[left] as number) - (this.tree.start[right] as number);
+    if (difference !== 0) return difference < 0;
+    const ids = this.#recordIdBytes;
+    let byte = 0;
+    while (byte < RECORD_ID_BYTES - 1 && ids[left * RECORD_ID_BYTES + byte] === ids[right * RECORD_ID_BYTES + byte])
+      byte++;
+    return (ids[left * RECORD_ID_BYTES + byte] as number) < (ids[right * RECORD_ID_BYTES + byte] as number);
+  }
+
+  /** In hex. */
+  traceId(): string {
+    return hexOf(this.columns.traceId);
+  }
+
+  spanId(at: number): string {
+    const column = this.tree.columnOf[at] as number;
+    return hexOf([this.columns.idHigh[column] as number, this.columns.idLow[column] as number]);
+  }
+
   /** The place of the slowest work below a span. */
   slowestBelow(at: number): number {
     return this.#slowestOf[at] as number;
   }
 
-  /** The span's id into these bytes, in hex. */
-  putSpanId(bytes: Uint8Array, to: number, at: number): void {
+  /** The span's id into memory, in hex, from this word on. */
+  putSpanId(pairs: Uint16Array, word: number, at: number): void {
     const column = this.tree.columnOf[at] as number;
-    putHex(bytes, to, this.columns.idHigh[column] as number);
-    putHex(bytes, to + 8, this.columns.idLow[column] as number);
+    putHex(pairs, word * PAIRS, this.columns.idHigh[column] as number);
+    putHex(pairs, (word + 2) * PAIRS, this.columns.idLow[column] as number);
   }
 
   #put(field: Field, at: number): void {
     const { start, end } = this.tree;
-    const to = at * SPAN_BYTES + FIELD_AT[field] * WORD;
+    const to = at * SPAN_WORDS + FIELD_AT[field];
     switch (field) {
       case 'start':
         this.#putTime(to, start[at] as number);
@@ -105,22 +126,22 @@ export class TraceFields {
         break;
       case 'ingested':
         this.ingestedMs(at);
-        this.#copy(this.#ingested, to);
+        putWords(this.words, to, this.#ingested);
         break;
       case 'duration':
         this.#putNumber(to, (end[at] as number) - (start[at] as number));
         break;
       case 'took':
-        this.#putText(to, FIELD_WORDS.took, tookText((end[at] as number) - (start[at] as number)));
+        putTook(this.bytes, to * WORD, (to + FIELD_WORDS.took) * WORD, (end[at] as number) - (start[at] as number));
         break;
       case 'recordId':
         this.#putRecordId(to, at);
         break;
       case 'traceId':
-        for (let index = 0; index < TRACE_ID_CHARS; index++) this.bytes[to + index] = this.traceId.charCodeAt(index);
+        // It is there already.
         break;
       case 'spanId':
-        this.putSpanId(this.bytes, to, at);
+        this.putSpanId(this.#pairs, to, at);
         break;
       case 'parentId':
         this.#putParentId(to, at);
@@ -141,7 +162,7 @@ export class TraceFields {
         this.#putNumber(to, Math.min(this.#workOf[at] as number, Number.MAX_SAFE_INTEGER));
         break;
       case 'reason':
-        this.#putText(to, FIELD_WORDS.reason, this.#reason);
+        putText(this.bytes, to * WORD, (to + FIELD_WORDS.reason) * WORD, this.#reason);
         break;
     }
   }
@@ -156,71 +177,54 @@ export class TraceFields {
   #putTime(to: number, offset: number): void {
     const from = this.#baseInSecond + offset;
     const second = Math.floor(from / SECOND_NS);
-    const text = this.#second(second);
-    const { bytes } = this;
-    this.#copy(text, to);
-    putDigits(bytes, to + FRACTION_AT, from - second * SECOND_NS);
-    const zulu = to + FRACTION_AT + FRACTION_DIGITS;
-    for (let at = 0; at < ZULU.length; at++) bytes[zulu + at] = ZULU[at] as number;
+    putWords(this.words, to, this.#secondText(this.#second + second));
+    putFraction(this.#pairs, (to + SECOND_WORDS) * PAIRS, from - second * SECOND_NS);
   }
 
-  #copy(from: Uint32Array, to: number): void {
-    const { words } = this;
-    const first = to / WORD;
-    for (let word = 0; word < from.length; word++) words[first + word] = from[word] as number;
-  }
-
-  #second(second: number): Uint32Array {
+  #secondText(second: number): Uint32Array {
     let text = this.#seconds.get(second);
     if (text === undefined) {
-      const whole = formatTimestamp(this.#secondNs + BigInt(second) * 1_000_000_000n);
-      text = new Uint32Array(Uint8Array.from(Buffer.from(whole).subarray(0, FRACTION_AT)).buffer);
+      if (this.#seconds.size >= SECONDS_MAX) this.#seconds.clear();
+      const whole = Buffer.from(formatTimestamp(BigInt(second) * 1_000_000_000n));
+      text = new Uint32Array(Uint8Array.from(whole.subarray(0, SECOND_WORDS * WORD)).buffer);
       this.#seconds.set(second, text);
     }
     return text;
   }
 
   #putNumber(to: number, number: number): void {
-    const word = to / WORD;
-    for (let at = 0; at < FIELD_WORDS.duration; at++) this.words[word + at] = SPACES;
-    putNumber(this.bytes, to, FIELD_WORDS.duration * WORD, number);
+    putNumber(this.#pairs, to * PAIRS, FIELD_WORDS.duration * PAIRS, number);
   }
 
-  /** With its closing quotation mark. Of what is no ASCII there is only the micro sign. */
-  #putText(to: number, words: number, text: string): void {
-    const { bytes } = this;
-    let at = to;
-    for (let index = 0; index < text.length; index++) {
-      const code = text.charCodeAt(index);
-      if (code < 0x80) bytes[at++] = code;
-      else {
-        bytes[at++] = 0xc0 | (code >> 6);
-        bytes[at++] = 0x80 | (code & 0x3f);
-      }
+  #putTraceId(): void {
+    const { traceId } = this.columns;
+    for (let word = 0; word < traceId.length; word++) {
+      const value = traceId[word] as number;
+      putHex(this.#pairs, (FIELD_AT.traceId + 2 * word) * PAIRS, value);
+      for (let byte = 0; byte < WORD; byte++) this.#traceIdBytes[word * WORD + byte] = value >>> (24 - 8 * byte);
     }
-    bytes[at++] = QUOTE;
-    for (const end = to + words * WORD; at < end; at++) bytes[at] = SPACE;
   }
 
   #putRecordId(to: number, at: number): void {
-    const { bytes } = this;
     // The identity is made of the span's id as text, which is put where the record's id will be.
-    this.putSpanId(bytes, to, at);
-    const id = this.#identity.recordId(bytes, to);
-    this.recordIds[at] = id;
-    for (let index = 0; index < RECORD_ID_CHARS; index++) bytes[to + index] = id.charCodeAt(index);
+    this.putSpanId(this.#pairs, to, at);
+    const id = this.#identity.recordId(this.bytes, to * WORD);
+    const bytes = this.#recordIdBytes;
+    const start = at * RECORD_ID_BYTES;
+    for (let index = 0; index < RECORD_ID_BYTES; index++) bytes[start + index] = id.charCodeAt(index);
+    putHexOf(this.#pairs, to * PAIRS, bytes, start, RECORD_ID_BYTES);
   }
 
   #putParentId(to: number, at: number): void {
     const { parent, columnOf } = this.tree;
     const above = parent[at] as number;
     if (above !== NONE) {
-      this.putSpanId(this.bytes, to, above);
+      this.putSpanId(this.#pairs, to, above);
       return;
     }
     const column = columnOf[at] as number;
-    putHex(this.bytes, to, this.columns.parentHigh[column] as number);
-    putHex(this.bytes, to + 8, this.columns.parentLow[column] as number);
+    putHex(this.#pairs, to * PAIRS, this.columns.parentHigh[column] as number);
+    putHex(this.#pairs, (to + 2) * PAIRS, this.columns.parentLow[column] as number);
   }
 
   #traceDuration(): number {
@@ -256,4 +260,10 @@ export class TraceFields {
       if (isWork) offer(above, at);
     }
   }
+}
+
+function hexOf(words: Iterable<number>): string {
+  let hex = '';
+  for (const word of words) hex += word.toString(16).padStart(8, '0');
+  return hex;
 }

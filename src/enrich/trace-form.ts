@@ -40,6 +40,13 @@ export const FIELD_AT = offsets();
 /** Words of all fields of a span. */
 export const SPAN_WORDS = Object.values(FIELD_WORDS).reduce<number>((sum, words) => sum + words, 0);
 
+/**
+ * What each step of a critical path has behind its head, in words: the span's id, the text up to the time spent in it, that time, and the
+ * end of the step.
+ */
+export const STEP_AT = { spanId: 0, text: 4, selfTime: 8, end: 13 } as const;
+export const STEP_WORDS = 14;
+
 function offsets(): Readonly<Record<Field, number>> {
   let at = 0;
   const all = Object.entries(FIELD_WORDS).map(([field, words]) => {
@@ -49,7 +56,7 @@ function offsets(): Readonly<Record<Field, number>> {
   return Object.fromEntries(all);
 }
 
-/** Gaps whose length or place is not that of a field. */
+/** Gaps whose length or place is not that of a field; the first two begin at a word and have whole words. */
 export type OddKind = 'criticalPath' | 'slowestWork' | 'stepSkew' | 'traceId' | 'spanId';
 
 export interface OddGap {
@@ -86,12 +93,12 @@ export interface NoteForm {
   readonly counts: Omit<CoverageNote, 'namespace' | 'service' | 'hour' | 'firstMs' | 'lastMs'>;
 }
 
-/** Texts about a span in the records of its trace. */
+/** Texts about a span in the records of its trace: whole words, filled up with spaces. */
 export interface SpanForm {
   /** Of a step of the critical path, up to the span's id. */
-  readonly critical: Buffer;
+  readonly critical: Uint32Array;
   /** What is told of it when it is the slowest work, as JSON with its closing quotation mark; undefined for what is none. */
-  readonly work: Buffer | undefined;
+  readonly work: Uint32Array | undefined;
 }
 
 /** All records of traces that differ in nothing but ids and times. */

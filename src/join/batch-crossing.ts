@@ -1,10 +1,10 @@
-import { type FormedParts, FormedRecord } from '../core/formed-record.ts';
+import { FormedRecord, RecordChunk } from '../core/formed-record.ts';
 import { SETTLE_REASONS } from '../core/record.ts';
 import type { RecordWrite, SettledTrace } from '../core/settlement.ts';
 import type { JournalPosition } from '../wal/settle-journal.ts';
 import type { SettledBatch } from './batch.ts';
 
-/** Ids of traces, and of records by form, in hex. */
+/** Ids of traces, in hex. */
 const ID_CHARS = 32;
 
 /** Traces of one batch in columns, in their order. */
@@ -22,22 +22,14 @@ interface PackedTraces {
   readonly writes: Uint32Array;
 }
 
-/** The writes of all traces, one after the other. Those by form are columns, and their texts stay in the memory where they were written. */
+/** The writes of all traces, one after the other. Those by form stay in the memory where they were written. */
 interface PackedRecords {
   /** Numbers of forms, of the thread that packed; NOT_FORMED for a write that is among the others. */
   readonly forms: Int32Array;
   readonly others: readonly RecordWrite[];
-  /** Of those by form; zeros for others, as in each column. */
-  readonly ids: Uint8Array;
-  /** Epoch nanoseconds. */
-  readonly times: BigInt64Array;
-  readonly durations: Float64Array;
-  readonly ingestedMs: Float64Array;
-  readonly mayBeElsewhere: Uint8Array;
-  /** The piece of memory that the text lies in, and where. */
+  /** Of those by form: the piece of memory, and the word at which the record begins there; zeros for others. */
   readonly chunkOf: Uint32Array;
   readonly starts: Uint32Array;
-  readonly ends: Uint32Array;
 }
 
 export interface PackedBatch extends Omit<SettledBatch, 'traces'> {
@@ -74,26 +66,25 @@ export class BatchPacker {
 
   /** Adds the memory that they lie in to `chunks`. */
   #packRecords(writes: readonly RecordWrite[], chunks: Buffer[]): PackedRecords {
-    const columns = emptyRecords(writes.length);
+    const { length } = writes;
+    const columns = {
+      forms: new Int32Array(length),
+      chunkOf: new Uint32Array(length),
+      starts: new Uint32Array(length),
+    };
     const others: RecordWrite[] = [];
-    const ids = Buffer.from(columns.ids.buffer);
     for (const [at, write] of writes.entries()) {
-      const parts = write instanceof FormedRecord ? write.parts : undefined;
-      if (parts === undefined) {
+      const place = write instanceof FormedRecord ? write.place : undefined;
+      if (place === undefined) {
         columns.forms[at] = NOT_FORMED;
         others.push(write);
         continue;
       }
-      columns.forms[at] = this.#numberOf(parts.form);
-      ids.write(parts.id, at * ID_CHARS, 'latin1');
-      columns.times[at] = write.timestampNs;
-      columns.durations[at] = parts.durationNs;
-      columns.ingestedMs[at] = parts.ingestedMs;
-      columns.mayBeElsewhere[at] = Number(parts.mayBeElsewhere);
-      if (chunks.at(-1) !== parts.bytes && !chunks.includes(parts.bytes)) chunks.push(parts.bytes);
-      columns.chunkOf[at] = chunks.lastIndexOf(parts.bytes);
-      columns.starts[at] = parts.start;
-      columns.ends[at] = parts.end;
+      const { bytes } = place.chunk;
+      columns.forms[at] = this.#numberOf(place.form);
+      if (chunks.at(-1) !== bytes && !chunks.includes(bytes)) chunks.push(bytes);
+      columns.chunkOf[at] = chunks.lastIndexOf(bytes);
+      columns.starts[at] = place.at;
     }
     return { ...columns, others };
   }
@@ -106,20 +97,6 @@ export class BatchPacker {
     }
     return number;
   }
-}
-
-function emptyRecords(count: number): Omit<PackedRecords, 'others'> {
-  return {
-    forms: new Int32Array(count),
-    ids: new Uint8Array(count * ID_CHARS),
-    times: new BigInt64Array(count),
-    durations: new Float64Array(count),
-    ingestedMs: new Float64Array(count),
-    mayBeElsewhere: new Uint8Array(count),
-    chunkOf: new Uint32Array(count),
-    starts: new Uint32Array(count),
-    ends: new Uint32Array(count),
-  };
 }
 
 function packTraces(traces: readonly SettledTrace[]): PackedTraces {
@@ -153,48 +130,26 @@ function packTraces(traces: readonly SettledTrace[]): PackedTraces {
 export class BatchUnpacker {
   readonly #forms = new Map<number, object>();
 
-  unpack({ traces: packed, records, chunks, ...rest }: PackedBatch): SettledBatch {
-    const buffers = chunks.map((chunk) => Buffer.from(chunk));
+  unpack({ traces: packed, records, chunks: memory, ...rest }: PackedBatch): SettledBatch {
+    const chunks = memory.map((buffer) => new RecordChunk(buffer));
     const traceIds = Buffer.from(packed.ids.buffer);
-    const recordIds = Buffer.from(records.ids.buffer);
     const traces: SettledTrace[] = [];
     let [next, nextOther] = [0, 0];
     for (let at = 0; at < packed.writes.length; at++) {
       const trace = traceOf(packed, traceIds, at);
       const writes: RecordWrite[] = [];
       for (const end = next + (packed.writes[at] as number); next < end; next++) {
+        const number = records.forms[next] as number;
+        const chunk = chunks[records.chunkOf[next] as number] as RecordChunk;
         writes.push(
-          records.forms[next] === NOT_FORMED
+          number === NOT_FORMED
             ? (records.others[nextOther++] as RecordWrite)
-            : new FormedRecord(this.#parts(records, next, { trace, buffers, recordIds })),
+            : new FormedRecord(chunk, records.starts[next] as number, this.#formOf(number), trace.namespace),
         );
       }
       traces.push({ ...trace, writes });
     }
     return { ...rest, traces };
-  }
-
-  #parts(
-    records: PackedRecords,
-    at: number,
-    of: { trace: Omit<SettledTrace, 'writes'>; buffers: readonly Buffer[]; recordIds: Buffer },
-  ): FormedParts {
-    const { namespace, rank, traceId } = of.trace;
-    return {
-      id: of.recordIds.toString('latin1', at * ID_CHARS, (at + 1) * ID_CHARS),
-      namespace,
-      rank,
-      baseNs: records.times[at] as bigint,
-      offsetNs: 0,
-      durationNs: records.durations[at] as number,
-      traceId,
-      ingestedMs: records.ingestedMs[at] as number,
-      mayBeElsewhere: records.mayBeElsewhere[at] === 1,
-      form: this.#formOf(records.forms[at] as number),
-      bytes: of.buffers[records.chunkOf[at] as number] as Buffer,
-      start: records.starts[at] as number,
-      end: records.ends[at] as number,
-    };
   }
 
   #formOf(number: number): object {

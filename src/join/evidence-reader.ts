@@ -6,7 +6,6 @@ import { type KeySet, PayloadReader, SpanContents } from '../otlp/decode.ts';
 import { KnownParts } from '../otlp/known-parts.ts';
 import type { SpanContent } from '../otlp/span-contents.ts';
 import { SpanWalk } from '../otlp/span-walk.ts';
-import { TRACE_ID_BYTES } from '../otlp/wire.ts';
 import { isShortage } from '../wal/disk.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { type FramePosition, positionKey } from '../wal/segment-format.ts';
@@ -59,8 +58,6 @@ export class EvidenceReader {
   readonly #contents = new SpanContents();
   readonly #walk: SpanWalk;
   readonly #recent = new RecentSpans();
-  /** Of the trace in the columns. */
-  readonly #traceId = new Uint32Array(TRACE_ID_BYTES / 4);
   /** Spans of the trace in the columns that had to be decoded, by the piece's place among those of the trace. */
   readonly #decoded: (Span | undefined)[] = [];
   #decodedOf: readonly Piece[] = [];
@@ -121,7 +118,7 @@ export class EvidenceReader {
     this.#decoded.length = 0;
     this.#decodedOf = pieces;
     if (pieces.length > COLUMN_SPANS_MAX) return false;
-    parseTraceId(whose.traceId, this.#traceId);
+    parseTraceId(whose.traceId, columns.traceId);
     for (const piece of pieces) {
       if (piece.isLog || !this.#column(piece, columns, whose)) return false;
     }
@@ -134,7 +131,7 @@ export class EvidenceReader {
     const { rows, facts, note, trust } = spans;
     const row = rowOf(rows, piece.itemStart, spans.nextRow);
     spans.nextRow = row + 1;
-    if (row < 0 || !isOfTrace(spans, row, this.#traceId)) return false;
+    if (row < 0 || !isOfTrace(spans, row, columns.traceId)) return false;
     const part = rows.parts[row];
     const content =
       (part?.contentOf(trust) as SpanContent | undefined) ?? this.#decode(piece, columns.count, part, trust);
