@@ -67,7 +67,7 @@ export class BackgroundCompaction {
     const wasRaw = () => segment.compressedBytes === undefined;
     try {
       const pace = { isStopped, breathe: () => this.#breathe() };
-      const end = await compactSegment(this.#options, segment, pace, this.#thread?.write);
+      const end = await compactSegment(this.#options, segment, pace, this.#thread);
       if (end.result !== 'damaged') return;
       this.#keptRaw.add(segment);
       const found = reportOf(this.#options, segment, end.damage);

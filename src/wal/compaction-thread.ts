@@ -1,22 +1,21 @@
 import { type MessagePort, parentPort, Worker, workerData } from 'node:worker_threads';
-import type { CompactionPace, WriteCompressed } from './compaction.ts';
-import { writeCompressed } from './compaction.ts';
-import { nodeDisk } from './disk.ts';
+import { assert } from '../core/assert.ts';
+import { type CompactionPace, type CompactionWork, workHere } from './compaction.ts';
 import { WAL_KIND } from './segment-format.ts';
 import type { Segment } from './segment-recovery.ts';
+import { syncDisk } from './sync-disk.ts';
+import { lowerThisThread } from './thread-priority.ts';
 
-/** A segment to be compressed. Before each block the thread asks how to go on, and waits for the answer. */
-interface Task {
-  readonly folder: string;
-  readonly segment: Segment;
-  readonly path: string;
-}
+/** What the thread does. Before each block of a segment that it compresses it asks how to go on, and waits for the answer. */
+type Task =
+  | { readonly kind: 'write'; readonly folder: string; readonly segment: Segment; readonly path: string }
+  | { readonly kind: 'empty'; readonly path: string };
 
-type Written = Awaited<ReturnType<WriteCompressed>>;
+type Written = Awaited<ReturnType<CompactionWork['write']>>;
 
 type FromThread =
   | { readonly kind: 'may I go on' }
-  | { readonly kind: 'written'; readonly written: Written }
+  | { readonly kind: 'done'; readonly written?: Written | undefined }
   | { readonly kind: 'failed'; readonly error: unknown };
 
 interface ToThread {
@@ -24,46 +23,50 @@ interface ToThread {
   readonly isStopped?: boolean;
 }
 
-/** Buffers of a block are garbage after it: with little room they are collected before they are many. */
-const YOUNG_MEGABYTES = 2;
-
 /**
- * A thread that compresses. What it makes and drops is four times what it reads: on the main thread that has everything there
- * collected over and over, which costs more than the compression. Started when it is needed first, and kept.
+ * A thread that does a compaction's work with bytes, on the machine's disk and one task at a time. It lets the other threads go
+ * first; on the main thread it would also have everything collected over and over that is there, for the buffers that it makes
+ * and drops. Started when it is needed first, and kept.
  */
-export class CompactionThread {
+export class CompactionThread implements CompactionWork {
   #worker: Worker | undefined;
-  #task: { readonly pace: CompactionPace; end(written: Written): void; fail(why: unknown): void } | undefined;
+  #task: { readonly pace?: CompactionPace; end(written?: Written): void; fail(why: unknown): void } | undefined;
 
-  /** As `writeCompressed`, of a segment of the write-ahead log on the machine's disk; one at a time. */
-  write: WriteCompressed = (place, segment, path, pace) => {
-    this.#worker ??= this.#start();
-    const worker = this.#worker;
-    worker.ref();
-    const written = new Promise<Written>((end, fail) => {
-      this.#task = { pace, end, fail };
-    });
-    worker.postMessage({ task: { folder: place.folder, segment, path } } satisfies ToThread);
-    return written.finally(() => worker.unref());
+  write: CompactionWork['write'] = async ({ folder }, segment, path, pace) => {
+    const written = await this.#do({ kind: 'write', folder, segment, path }, pace);
+    assert(written !== undefined, 'what was written is told');
+    return written;
+  };
+
+  empty: CompactionWork['empty'] = async (_disk, path) => {
+    await this.#do({ kind: 'empty', path });
   };
 
   async close(): Promise<void> {
     await this.#worker?.terminate();
   }
 
-  #start(): Worker {
-    const worker = new Worker(new URL(import.meta.url), {
-      workerData: { compactionThread: true },
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MEGABYTES },
+  #do(task: Task, pace?: CompactionPace): Promise<Written | undefined> {
+    this.#worker ??= this.#start();
+    const worker = this.#worker;
+    worker.ref();
+    const done = new Promise<Written | undefined>((end, fail) => {
+      this.#task = { ...(pace && { pace }), end, fail };
     });
+    worker.postMessage({ task } satisfies ToThread);
+    return done.finally(() => worker.unref());
+  }
+
+  #start(): Worker {
+    const worker = new Worker(new URL(import.meta.url), { workerData: { compactionThread: true } });
     const dead = (why: unknown) => {
       this.#worker = undefined;
       this.#task?.fail(typeof why === 'number' ? new Error(`the thread that compacts ended with ${why}`) : why);
     };
     worker.on('error', dead).on('exit', dead);
     return worker.on('message', (message: FromThread) => {
-      if (message.kind === 'may I go on' && this.#task) goOn(worker, this.#task.pace, this.#task.fail);
-      else if (message.kind === 'written') this.#task?.end(message.written);
+      if (message.kind === 'may I go on' && this.#task?.pace) goOn(worker, this.#task.pace, this.#task.fail);
+      else if (message.kind === 'done') this.#task?.end(message.written);
       else if (message.kind === 'failed') this.#task?.fail(message.error);
     });
   }
@@ -75,6 +78,7 @@ function goOn(worker: Worker, pace: CompactionPace, failed: (why: unknown) => vo
 
 /** This file is also what runs on the thread. */
 function serve(port: MessagePort): void {
+  lowerThisThread();
   let answered = (_isStopped: boolean) => {};
   let isStopped = false;
   const pace: CompactionPace = {
@@ -91,12 +95,20 @@ function serve(port: MessagePort): void {
   port.on('message', ({ task, isStopped: stop }: ToThread) => {
     if (task === undefined) return answered(stop ?? false);
     isStopped = false;
-    const { folder, segment, path } = task;
-    return writeCompressed({ folder, kind: WAL_KIND, disk: nodeDisk }, segment, path, pace).then(
-      (written) => port.postMessage({ kind: 'written', written } satisfies FromThread),
+    return perform(task, pace).then(
+      (written) => port.postMessage({ kind: 'done', written } satisfies FromThread),
       (error: unknown) => port.postMessage({ kind: 'failed', error } satisfies FromThread),
     );
   });
+}
+
+async function perform(task: Task, pace: CompactionPace): Promise<Written | undefined> {
+  if (task.kind === 'write') {
+    const place = { folder: task.folder, kind: WAL_KIND, disk: syncDisk };
+    return workHere.write(place, task.segment, task.path, pace);
+  }
+  await workHere.empty(syncDisk, task.path);
+  return undefined;
 }
 
 // A worker of something else that imports this file has other data.

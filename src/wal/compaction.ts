@@ -1,17 +1,26 @@
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { msToNs } from '../core/clock.ts';
-import { type DiskFile, errnoOf } from './disk.ts';
+import { type Disk, type DiskFile, errnoOf } from './disk.ts';
+import { type RawBlock, RawBlocks } from './raw-blocks.ts';
 import {
   BLOCK_HEAD_BYTES,
-  BLOCK_RAW_BYTES,
   type Block,
   compressBlock,
   decompressBlock,
   encodeBlockHead,
   encodeIndex,
 } from './segment-blocks.ts';
-import { encodeHeader, HEADER_BYTES, type RawEntry, segmentFileName, UNFINISHED_SUFFIX } from './segment-format.ts';
+import {
+  ENTRY_HEAD_BYTES,
+  encodeHeader,
+  entryLength,
+  HEADER_BYTES,
+  openEntry,
+  type SegmentKind,
+  segmentFileName,
+  UNFINISHED_SUFFIX,
+} from './segment-format.ts';
 import { type Damage, scanSegment } from './segment-reader.ts';
 import { type Place, type Segment, type SegmentFolder, segmentPath } from './segment-recovery.ts';
 
@@ -40,7 +49,7 @@ export async function compactSegment(
   place: SegmentFolder,
   segment: Segment,
   pace: CompactionPace,
-  write: WriteCompressed = writeCompressed,
+  { write, empty }: CompactionWork = workHere,
 ): Promise<CompactionEnd> {
   const { disk, folder, kind } = place;
   if (!kind.compressed) throw new Error(`segments of the ${kind.words} are not compacted`);
@@ -64,7 +73,7 @@ export async function compactSegment(
     throw error;
   }
   segment.compressedBytes = compressedBytes;
-  await emptyFile(place, rawPath);
+  await empty(disk, rawPath);
   await unlinkIfThere(place, rawPath);
   await disk.syncFolder(folder);
   return { result: 'compacted' };
@@ -73,119 +82,120 @@ export async function compactSegment(
 /** The length of the compressed file, or what keeps the raw one from being read to its end. */
 type Written = number | Damage | 'stopped';
 
-/** Writes the compressed file, under a name that does not count yet. */
-export type WriteCompressed = (place: Place, segment: Segment, path: string, pace: CompactionPace) => Promise<Written>;
+/** What is to be done with the bytes of files: right here, or on a thread of its own (compaction-thread.ts). */
+export interface CompactionWork {
+  /** Writes the compressed file of a segment, under a name that does not count yet, and makes its bytes durable. */
+  write(place: Place, segment: Segment, path: string, pace: CompactionPace): Promise<Written>;
+  /** Takes all bytes out of a file. */
+  empty(disk: Disk, path: string): Promise<void>;
+}
 
-/** Right here; see compaction-thread.ts. */
-export const writeCompressed: WriteCompressed = async (place, segment, path, pace) => {
+export const workHere: CompactionWork = { write: writeCompressed, empty: emptyFile };
+
+async function writeCompressed(place: Place, segment: Segment, path: string, pace: CompactionPace): Promise<Written> {
   const raw = await place.disk.openToRead(segmentPath(place, segment.segment));
   try {
     const target = await place.disk.create(path);
     try {
-      const writer = new BlockWriter(target, pace);
       const header = encodeHeader(place.kind.compressed ?? place.kind, segment.segment, msToNs(segment.createdMs));
       await target.write([header], 0);
-      const visit = (entry: RawEntry) => writer.add(entry);
-      const end = await scanSegment(raw, place.kind, segment.segment, segment.bytes, visit, true);
-      const [damage] = end.damage;
-      return damage ?? (await writer.finish(end.bytes));
-    } catch (error) {
-      if (error === STOPPED) return 'stopped';
-      throw error;
+      const writer = new BlockWriter(target, place.kind, segment.segment);
+      const blocks = new RawBlocks(raw, segment.bytes);
+      for (;;) {
+        await pace.breathe();
+        if (pace.isStopped()) return 'stopped';
+        const block = await blocks.next();
+        if (block === undefined) return await writer.finish(segment.bytes);
+        if (block === 'damaged' || !(await writer.add(block))) return await damageOf(place, segment, raw);
+      }
     } finally {
       await target.close();
     }
   } finally {
     await raw.close();
   }
-};
+}
 
-/** Ends a compaction from within. */
-const STOPPED = new Error('the compaction was stopped');
+/** Where the raw segment is damaged; throws when it is not. */
+async function damageOf({ kind }: Place, { segment, bytes }: Segment, raw: DiskFile): Promise<Damage> {
+  const { damage } = await scanSegment(raw, kind, segment, bytes, () => undefined, true);
+  const [first] = damage;
+  if (first === undefined) throw new Error('a block does not decompress to what it was');
+  return first;
+}
 
-/** Gathers entries into blocks and writes these one after the other. */
+/** Compresses blocks and writes them one after the other. */
 class BlockWriter {
   readonly #file: DiskFile;
-  readonly #pace: CompactionPace;
+  readonly #kind: SegmentKind;
+  readonly #segment: number;
   readonly #blocks: Block[] = [];
-  /** What the next block holds; used again for each. */
-  #raw = Buffer.allocUnsafeSlow(BLOCK_RAW_BYTES);
-  #rawBytes = 0;
-  #rawOffset = 0;
-  #entries = 0;
-  #firstNs = 0n;
-  #lastNs = 0n;
   #at = HEADER_BYTES;
   #syncedAt = 0;
 
-  constructor(file: DiskFile, pace: CompactionPace) {
+  constructor(file: DiskFile, kind: SegmentKind, segment: number) {
     this.#file = file;
-    this.#pace = pace;
+    this.#kind = kind;
+    this.#segment = segment;
   }
 
-  add(entry: RawEntry): undefined | Promise<void> {
-    if (this.#rawBytes > 0 && this.#rawBytes + entry.length > BLOCK_RAW_BYTES) {
-      return this.#writeBlock().then(() => this.#gather(entry));
+  /**
+   * The raw bytes go away for ever: whether the compressed ones give back entries whose checksums are right is tried, not
+   * believed. False when they do not, because either are damaged; nothing is written then.
+   */
+  async add({ bytes, rawOffset, entries }: RawBlock): Promise<boolean> {
+    const compressed = compressBlock(bytes);
+    const opened = decompressBlock(compressed, bytes.length);
+    const found = this.#open(opened, rawOffset);
+    letGo(opened);
+    if (found?.entries !== entries) return false;
+    const sizes = { compressedBytes: compressed.length, rawBytes: bytes.length };
+    const block = { at: this.#at, ...sizes, rawOffset, ...found, checksum: crc32(compressed) };
+    await this.#file.write([encodeBlockHead(block), compressed], this.#at);
+    letGo(compressed);
+    this.#blocks.push(block);
+    this.#at += BLOCK_HEAD_BYTES + sizes.compressedBytes;
+    if (this.#at - this.#syncedAt > SYNC_BYTES) {
+      await this.#file.fdatasync();
+      this.#syncedAt = this.#at;
     }
-    this.#gather(entry);
-    return undefined;
+    return true;
   }
 
   /** Returns the length of the file, which is durable then; its name is not. */
   async finish(rawEnd: number): Promise<number> {
-    await this.#writeBlock();
     const index = encodeIndex(this.#blocks, this.#at, rawEnd);
     await this.#file.write([index], this.#at);
     await this.#file.fdatasync();
     return this.#at + index.length;
   }
 
-  #gather({ bytes, position, timeNs }: RawEntry): void {
-    // Only an entry that is larger than a block, which is alone in its own.
-    if (bytes.length > this.#raw.length) this.#raw = Buffer.allocUnsafeSlow(bytes.length);
-    bytes.copy(this.#raw, this.#rawBytes);
-    if (this.#rawBytes === 0) {
-      this.#rawOffset = position.offset;
-      this.#firstNs = timeNs;
-      this.#lastNs = timeNs;
-    } else if (timeNs < this.#firstNs) this.#firstNs = timeNs;
-    else if (timeNs > this.#lastNs) this.#lastNs = timeNs;
-    this.#rawBytes += bytes.length;
-    this.#entries++;
-  }
-
-  async #writeBlock(): Promise<void> {
-    if (this.#rawBytes === 0) return;
-    await this.#pace.breathe();
-    if (this.#pace.isStopped()) throw STOPPED;
-    const raw = this.#raw.subarray(0, this.#rawBytes);
-    const compressed = compressBlock(raw);
-    const block = {
-      at: this.#at,
-      compressedBytes: compressed.length,
-      rawBytes: raw.length,
-      rawOffset: this.#rawOffset,
-      entries: this.#entries,
-      firstNs: this.#firstNs,
-      lastNs: this.#lastNs,
-      checksum: crc32(compressed),
-    };
-    // The raw bytes go away for ever: whether these give them back is tried, not believed.
-    if (!decompressBlock(compressed, block).equals(raw)) throw new Error('a block does not decompress to what it was');
-    await this.#file.write([encodeBlockHead(block), compressed], this.#at);
-    this.#blocks.push(block);
-    this.#at += BLOCK_HEAD_BYTES + compressed.length;
-    this.#rawBytes = 0;
-    this.#entries = 0;
-    if (this.#at - this.#syncedAt > SYNC_BYTES) {
-      await this.#file.fdatasync();
-      this.#syncedAt = this.#at;
+  /** Reads every entry as its readers will. Undefined when one is damaged. */
+  #open(raw: Buffer, rawOffset: number): Pick<Block, 'entries' | 'firstNs' | 'lastNs'> | undefined {
+    let [at, entries, firstNs, lastNs] = [0, 0, 0n, 0n];
+    while (at < raw.length) {
+      const length = at + ENTRY_HEAD_BYTES <= raw.length ? entryLength(raw, at) : undefined;
+      if (length === undefined || at + length > raw.length) return undefined;
+      const position = { segment: this.#segment, offset: rawOffset + at };
+      const entry = openEntry(raw.subarray(at, at + length), this.#kind, position);
+      if (entry === undefined) return undefined;
+      if (entries === 0 || entry.timeNs < firstNs) firstNs = entry.timeNs;
+      if (entries === 0 || entry.timeNs > lastNs) lastNs = entry.timeNs;
+      at += length;
+      entries += 1;
     }
+    return { entries, firstNs, lastNs };
   }
 }
 
-async function emptyFile(place: SegmentFolder, path: string): Promise<void> {
-  const file = await place.disk.open(path);
+/** Gives the memory of a large buffer back at once: V8 collects what nobody has any more only when there is much of it. */
+function letGo({ buffer }: Buffer<ArrayBuffer>): void {
+  // Smaller ones may share theirs with others.
+  if (buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
+}
+
+async function emptyFile(disk: Disk, path: string): Promise<void> {
+  const file = await disk.open(path);
   try {
     await file.truncate(0);
   } finally {

@@ -55,18 +55,18 @@ const TAIL_MAGIC = 'SWLZ';
 
 /** Higher levels leave as many bytes of the ids and times that are most of what is left, and cost more: see ARCHITECTURE.md. */
 const PARAMS = { [constants.ZSTD_c_compressionLevel]: 1 };
-/** Compressed bytes that are made at a time: blocks become smaller than this share, so that it is once. */
-const OUTPUT_SHARE = 4;
-const OUTPUT_BYTES_MIN = 64 * 1024;
+/** More than a block can become (ZSTD_COMPRESSBOUND): zstd then works on the bytes themselves, without a copy of them. */
+const BOUND_SHARE = 128;
+const BOUND_MORE_BYTES = 1024;
 const decompressAsync = promisify(zstdDecompress);
 
 /** Without waiting: whoever compresses much has a thread of its own (compaction-thread.ts). */
-export function compressBlock(raw: Buffer): Buffer {
-  const chunkSize = Math.max(Math.ceil(raw.length / OUTPUT_SHARE), OUTPUT_BYTES_MIN);
+export function compressBlock(raw: Buffer): Buffer<ArrayBuffer> {
+  const chunkSize = raw.length + Math.ceil(raw.length / BOUND_SHARE) + BOUND_MORE_BYTES;
   return zstdCompressSync(raw, { params: PARAMS, pledgedSrcSize: raw.length, chunkSize });
 }
 
-function sizes({ rawBytes }: Block) {
+function sizes(rawBytes: number) {
   return { maxOutputLength: rawBytes, chunkSize: Math.max(rawBytes, constants.Z_MIN_CHUNK) };
 }
 
@@ -81,23 +81,23 @@ function checked(bytes: Buffer, block: Block): { ok: true } | { ok: false; reaso
 export async function openBlock(bytes: Buffer, block: Block): Promise<Buffer> {
   const check = checked(bytes, block);
   if (!check.ok) throw new Error(check.reason);
-  return ofLength(await decompressAsync(bytes, sizes(block)), block);
+  return ofLength(await decompressAsync(bytes, sizes(block.rawBytes)), block.rawBytes);
 }
 
 /** The same without waiting. */
 export function openBlockSync(bytes: Buffer, block: Block): Buffer {
   const check = checked(bytes, block);
   if (!check.ok) throw new Error(check.reason);
-  return decompressBlock(bytes, block);
+  return decompressBlock(bytes, block.rawBytes);
 }
 
 /** The same of bytes that were just made or checked. */
-export function decompressBlock(bytes: Buffer, block: Block): Buffer {
-  return ofLength(zstdDecompressSync(bytes, sizes(block)), block);
+export function decompressBlock(bytes: Buffer, rawBytes: number): Buffer<ArrayBuffer> {
+  return ofLength(zstdDecompressSync(bytes, sizes(rawBytes)), rawBytes);
 }
 
-function ofLength(raw: Buffer, block: Block): Buffer {
-  if (raw.length !== block.rawBytes) throw new Error('a block has another length than it says');
+function ofLength<Bytes extends Buffer>(raw: Bytes, rawBytes: number): Bytes {
+  if (raw.length !== rawBytes) throw new Error('a block has another length than it says');
   return raw;
 }
 
