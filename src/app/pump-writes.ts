@@ -167,6 +167,19 @@ export async function lastRevisions(
   return writes;
 }
 
+/** The records of all traces, in their order. Without a list for each trace on the way: there are thousands. */
+export function writesOf(batches: readonly SettledBatch[]): RecordWrite[] {
+  const all: RecordWrite[] = [];
+  for (const { traces } of batches) for (const { writes } of traces) for (const write of writes) all.push(write);
+  return all;
+}
+
+export function revisionsIn(writes: readonly RecordWrite[]): number {
+  let count = 0;
+  for (const { previousTimestampNs } of writes) if (previousTimestampNs !== undefined) count++;
+  return count;
+}
+
 /** Traces by why they were settled, and pieces of evidence that were set aside. */
 export function countSettled(batches: readonly SettledBatch[], counts: Counters): void {
   const traces = new Map<SettleReason, number>();

@@ -16,7 +16,7 @@ import { MarkedJournal, Turns } from './pump-journal.ts';
 import { dropStored } from './pump-segments.ts';
 import { GROW_MS, sizeOf, WriteSize } from './pump-size.ts';
 import { type PumpStatus, pendingOf, type Segments, setGauges, storedBefore, sum, summarise } from './pump-status.ts';
-import { countSettled, lastRevisions, writeAll } from './pump-writes.ts';
+import { countSettled, lastRevisions, revisionsIn, writeAll, writesOf } from './pump-writes.ts';
 import { Sleepers } from './sleepers.ts';
 import { type Sums, sumsOf } from './sums.ts';
 
@@ -274,7 +274,7 @@ class RunningPump implements Pump {
   /** Writes the batches' records, and sets aside what cannot be stored. What there is to count when the journal has them. */
   async #write(batches: readonly SettledBatch[]): Promise<Counters> {
     const { store, quarantine, log } = this.#options;
-    const writes = batches.flatMap((batch) => batch.traces.flatMap((trace) => trace.writes));
+    const writes = writesOf(batches);
     const superseded = batches.flatMap((batch) => batch.superseded);
     const announced = batches.flatMap((batch) => batch.announced);
     if (announced.length > 0) await this.#retry('the journal', () => this.#options.journal.append(announced));
@@ -301,7 +301,7 @@ class RunningPump implements Pump {
     const counts = new Counters();
     counts.add('written', result.written);
     counts.add('outranked', result.outranked);
-    counts.add('revisions', writes.filter((write) => write.previousTimestampNs !== undefined).length);
+    counts.add('revisions', revisionsIn(writes));
     counts.add('quarantined', rejected.length, STORE);
     countSettled(batches, counts);
     return counts;

@@ -54,9 +54,14 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
     annotate(writes) {
       places.annotate(writes);
       pressure.annotate(writes);
-      learning.remember(writes);
-      // Last: what the others need of a record is there. What has a form was found to hold nothing.
-      for (const write of writes) if (write.form === undefined) redact(write.record);
+      for (const write of writes) {
+        // No session has a form, and what has one was found to hold nothing that is redacted.
+        if (write.form !== undefined) continue;
+        const { record } = write;
+        learning.remember(record);
+        // Last: what the others need of a record is there.
+        redact(record);
+      }
     },
     close: async () => {
       places.close();
@@ -73,19 +78,18 @@ export async function openSources(options: SourcesOptions): Promise<Sources> {
 function createLearning(learn: (records: readonly AuditRecord[]) => void, log: StageLog) {
   const told = new WeakMap<AuditRecord, Pick<AuditRecord, 'session' | 'user'>>();
   return {
-    remember(writes: readonly RecordWrite[]): void {
-      for (const write of writes) {
-        // No session has a form.
-        if (write.form !== undefined) continue;
-        const { record } = write;
-        const { session, user } = record;
-        if (session) told.set(record, { session: { ...session }, ...(user && { user: { ...user } }) });
-      }
+    remember(record: AuditRecord): void {
+      const { session, user } = record;
+      if (session) told.set(record, { session: { ...session }, ...(user && { user: { ...user } }) });
     },
     learn(writes: readonly RecordWrite[]): void {
       try {
-        const whole = writes.filter(({ form }) => form === undefined).map(({ record }) => record);
-        learn(whole.flatMap((record) => (told.has(record) ? [{ ...record, ...told.get(record) }] : [])));
+        const taught: AuditRecord[] = [];
+        for (const write of writes) {
+          const said = write.form === undefined ? told.get(write.record) : undefined;
+          if (said !== undefined) taught.push({ ...write.record, ...said });
+        }
+        learn(taught);
       } catch (error) {
         log.error({ error }, 'whose sessions these records name was not learnt');
       }

@@ -1,4 +1,4 @@
-import { nsToMs } from '../core/clock.ts';
+import { msToNs, nsToMs } from '../core/clock.ts';
 import type { CoverageNote, ObservedEvidence, ObservedTrace } from '../core/coverage.ts';
 import { COVERAGE_COUNTS, HOUR_MS } from '../core/coverage.ts';
 import { type LogRecord, OWN_SENDER, type Span } from '../core/evidence.ts';
@@ -6,6 +6,8 @@ import { hasRemoteParent, isUnsampled, samplingOf } from './sampling.ts';
 
 /** Characters of a service's name that are kept: senders may write anything there, and memory is bounded. */
 export const SERVICE_CHARS_MAX = 200;
+
+const HOUR_NS = msToNs(HOUR_MS);
 
 /**
  * What the fresh evidence of one settle adds to the coverage of its services: the difference between all that is known of the
@@ -32,10 +34,10 @@ export function observe({ namespace, fresh, earlier, isWhole }: ObservedTrace): 
 }
 
 function summarise(namespace: string, { spans, logs }: ObservedEvidence, isWhole: boolean): Map<string, CoverageNote> {
-  const notes = new Map<string, CoverageNote>();
+  const sums = new HourSums(namespace);
   const distinct = distinctSpans(spans);
   for (const span of distinct.values()) {
-    const note = noteOf(notes, namespace, span, span.startNs || span.endNs);
+    const note = sums.noteOf(span, span.startNs || span.endNs);
     note.spans += 1;
     if (isUnsampled(span)) note.unsampled += 1;
     countSampling(note, span);
@@ -44,9 +46,9 @@ function summarise(namespace: string, { spans, logs }: ObservedEvidence, isWhole
   }
   for (const log of logs) {
     // That nobody looks at records for a while is no gap.
-    if (log.note.sender !== OWN_SENDER) noteOf(notes, namespace, log, log.timeNs || log.observedNs).logs += 1;
+    if (log.note.sender !== OWN_SENDER) sums.noteOf(log, log.timeNs || log.observedNs).logs += 1;
   }
-  return notes;
+  return sums.notes();
 }
 
 /** Of several contents of one span the same one whatever their order: the one that ends last, then that with more bytes. */
@@ -89,26 +91,81 @@ function countParent(note: CoverageNote, span: Span, distinct: ReadonlyMap<strin
   else note.missingLocal += 1;
 }
 
-function noteOf(
-  notes: Map<string, CoverageNote>,
-  namespace: string,
-  piece: Span | LogRecord,
-  timeNs: bigint,
-): CoverageNote {
-  const service = serviceOf(piece);
-  // What carries no time at all came when it was received.
-  const timeMs = nsToMs(timeNs || piece.note.receivedNs);
-  const hour = Math.floor(timeMs / HOUR_MS);
-  const key = `${hour} ${service}`;
-  let note = notes.get(key);
-  if (note === undefined) {
-    const counts = { spans: 0, roots: 0, logs: 0, stated: 0, sampled: 0, unsampled: 0 };
-    const parents = { children: 0, missingLocal: 0, missingRemote: 0 };
-    const range = { firstMs: timeMs, lastMs: timeMs, probabilityMin: 0, probabilityMax: 0 };
-    note = { namespace, service, hour, ...counts, ...parents, ...range };
-    notes.set(key, note);
+/** One service in one hour. */
+interface HourSum {
+  readonly note: CoverageNote;
+  /** The hour, from and to, and what was seen of it; epoch nanoseconds. */
+  readonly fromNs: bigint;
+  readonly toNs: bigint;
+  firstNs: bigint;
+  lastNs: bigint;
+}
+
+/** Notes by hour and service. Most pieces of a trace are of the service and the hour of the one before. */
+class HourSums {
+  readonly #namespace: string;
+  readonly #sums = new Map<string, HourSum>();
+  #last: HourSum | undefined;
+  #resource: object | undefined;
+
+  constructor(namespace: string) {
+    this.#namespace = namespace;
   }
-  note.firstMs = Math.min(note.firstMs, timeMs);
-  note.lastMs = Math.max(note.lastMs, timeMs);
-  return note;
+
+  noteOf(piece: Span | LogRecord, timeNs: bigint): CoverageNote {
+    // What carries no time at all came when it was received.
+    const atNs = timeNs || piece.note.receivedNs;
+    let sum = this.#last;
+    if (sum === undefined || piece.resource !== this.#resource || atNs < sum.fromNs || atNs >= sum.toNs) {
+      sum = this.#sumOf(serviceOf(piece), atNs);
+      this.#last = sum;
+      this.#resource = piece.resource;
+    }
+    if (atNs < sum.firstNs) sum.firstNs = atNs;
+    if (atNs > sum.lastNs) sum.lastNs = atNs;
+    return sum.note;
+  }
+
+  notes(): Map<string, CoverageNote> {
+    const notes = new Map<string, CoverageNote>();
+    for (const [key, { note, firstNs, lastNs }] of this.#sums) {
+      note.firstMs = nsToMs(firstNs);
+      note.lastMs = nsToMs(lastNs);
+      notes.set(key, note);
+    }
+    return notes;
+  }
+
+  #sumOf(service: string, atNs: bigint): HourSum {
+    const hour = Math.floor(nsToMs(atNs) / HOUR_MS);
+    const key = `${hour} ${service}`;
+    const known = this.#sums.get(key);
+    if (known !== undefined) return known;
+    const fromNs = msToNs(hour * HOUR_MS);
+    const note = emptyNote(this.#namespace, service, hour);
+    const sum = { note, fromNs, toNs: fromNs + HOUR_NS, firstNs: atNs, lastNs: atNs };
+    this.#sums.set(key, sum);
+    return sum;
+  }
+}
+
+function emptyNote(namespace: string, service: string, hour: number): CoverageNote {
+  return {
+    namespace,
+    service,
+    hour,
+    spans: 0,
+    roots: 0,
+    logs: 0,
+    stated: 0,
+    sampled: 0,
+    unsampled: 0,
+    children: 0,
+    missingLocal: 0,
+    missingRemote: 0,
+    firstMs: 0,
+    lastMs: 0,
+    probabilityMin: 0,
+    probabilityMax: 0,
+  };
 }
