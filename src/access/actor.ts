@@ -10,6 +10,7 @@ import {
   type Found,
   found,
   inTrace,
+  NOTHING,
   onBehalfOf,
   saidOn,
   serviceOn,
@@ -54,6 +55,9 @@ interface AgentAbove {
   readonly person: Found | undefined;
 }
 
+const NOBODY: ReadonlySet<string> = new Set();
+const NO_LOGS: ReadonlySet<Span | LogRecord> = new Set();
+
 /**
  * Finds who made the accesses of one trace, in the order of record.md: stated outright, on the span, in captured headers, on the
  * nearest ancestor, in a log record, anywhere in the trace, in baggage, by the session, the calling service. What happens below
@@ -65,8 +69,8 @@ interface AgentAbove {
  */
 export function attributeTrace(view: TraceView, accesses: readonly Access[], rules: AccessRules): Attributor {
   const claims = accesses.filter((access) => access.claimedAccount !== undefined);
-  const claimingSpans = new Set(claims.map(({ spanId }) => spanId));
-  const claimingLogs = new Set<Span | LogRecord>(claims.map(({ from }) => from));
+  const claimingSpans = claims.length === 0 ? NOBODY : new Set(claims.map(({ spanId }) => spanId));
+  const claimingLogs = claims.length === 0 ? NO_LOGS : new Set<Span | LogRecord>(claims.map(({ from }) => from));
   const isClaim = (isClaiming: boolean, { note }: Span | LogRecord): boolean => isClaiming && !note.vouches;
 
   const onSpan = (span: Span, said = saidOn(span, rules)): Found | undefined =>
@@ -122,34 +126,52 @@ interface Readers {
   readonly inLogs: (spanId: string) => Found | undefined;
 }
 
-function inherit(
-  { spans, parent, logs }: TraceView,
-  rules: AccessRules,
-  { events, onSpan, inLogs }: Readers,
-): Inherited {
-  const known: Inherited = {
-    ...{ person: [], log: [], agent: [], claimed: [], onBehalfOf: [], server: [], source: [], session: [] },
-  };
-  spans.forEach((span, index) => {
+function inherit(view: TraceView, rules: AccessRules, { events, onSpan, inLogs }: Readers): Inherited {
+  const { spans, parent, logs } = view;
+  const said = spans.map((span) => saidOn(span, rules));
+  const person = new Array<Found | undefined>(spans.length);
+  const agent = new Array<AgentAbove | undefined>(spans.length);
+  for (let index = 0; index < spans.length; index++) {
+    const span = spans[index] as Span;
     const above = parent[index] ?? -1;
-    const event = events.get(span.spanId);
-    const said = saidOn(span, rules);
+    const event = events.size === 0 ? undefined : events.get(span.spanId);
     // An event may speak for a parent that never came itself.
-    const person = onSpan(span, said) ?? asAncestor(above < 0 ? events.get(span.parentSpanId) : known.person[above]);
-    const itself: Found | undefined = event ? { ...withMore(event, person), attribution: 'log' } : person;
-    known.person.push(itself);
-    if (logs.length > 0) known.log.push(inLogs(span.spanId) ?? known.log[above]);
-    const agent = agentOn(span);
-    const agentAbove = known.agent[above];
-    if (agent) known.agent.push({ agent, person: itself });
-    else known.agent.push(agentAbove && { ...agentAbove, agent: asAncestor(agentAbove.agent) ?? agentAbove.agent });
-    known.claimed.push(said.claimed ?? known.claimed[above]);
-    known.onBehalfOf.push(said.onBehalfOf ?? known.onBehalfOf[above]);
-    known.server.push(span.kind === SPAN_KIND.server ? index : known.server[above]);
-    known.source.push(known.source[above] ?? sourceOn(span, rules));
-    known.session.push(sessionIdOn(span, rules) ?? known.session[above]);
-  });
-  return known;
+    const one =
+      onSpan(span, said[index] ?? NOTHING) ??
+      asAncestor(above >= 0 ? person[above] : events.size === 0 ? undefined : events.get(span.parentSpanId));
+    person[index] = event ? { ...withMore(event, one), attribution: 'log' } : one;
+    const own = agentOn(span);
+    const agentAbove = above < 0 ? undefined : agent[above];
+    if (own) agent[index] = { agent: own, person: person[index] };
+    else if (agentAbove) agent[index] = { ...agentAbove, agent: asAncestor(agentAbove.agent) ?? agentAbove.agent };
+  }
+  return {
+    person,
+    agent,
+    log: logs.length === 0 ? [] : inherited(view, ({ spanId }) => inLogs(spanId)),
+    claimed: inherited(view, (_, index) => said[index]?.claimed),
+    onBehalfOf: inherited(view, (_, index) => said[index]?.onBehalfOf),
+    server: inherited(view, ({ kind }, index) => (kind === SPAN_KIND.server ? index : undefined)),
+    source: inherited(view, (span, _, above) => above ?? sourceOn(span, rules)),
+    session: inherited(view, (span) => sessionIdOn(span, rules)),
+  };
+}
+
+/** For each span what `own` gives, else what the span above it has, which `own` gets, too. Nothing is kept where nothing is given. */
+function inherited<T>(
+  { spans, parent }: TraceView,
+  own: (span: Span, index: number, above: T | undefined) => T | undefined,
+): (T | undefined)[] {
+  let known: (T | undefined)[] | undefined;
+  for (let index = 0; index < spans.length; index++) {
+    const from = parent[index] ?? -1;
+    const above = from < 0 ? undefined : known?.[from];
+    const given = own(spans[index] as Span, index, above) ?? above;
+    if (given === undefined) continue;
+    known ??= new Array<T | undefined>(spans.length);
+    known[index] = given;
+  }
+  return known ?? [];
 }
 
 /** Whom baggage names, else whose session it is: on the span, on its nearest ancestor, anywhere in the trace, root first. */

@@ -29,7 +29,8 @@ export interface SaidOnSpan {
 }
 
 const PROOFS: ReadonlySet<Naming['as']> = new Set(['explicit', 'span', 'header'] as const);
-const NOTHING: SaidOnSpan = {};
+/** A span that says nothing. */
+export const NOTHING: SaidOnSpan = {};
 
 export function found(identity: Identity, as: Naming['as'], by: Span | LogRecord, isCredentials = false): Found {
   const attribution = as === 'agent' ? 'span' : as;

@@ -1,7 +1,7 @@
 import { byKeys } from '../core/attribute-table.ts';
 import { byContent } from '../core/by-content.ts';
 import { type LogRecord, SPAN_KIND, type Span } from '../core/evidence.ts';
-import type { Access, AccessTarget, Verdict } from './access.ts';
+import type { Access, AccessDraft, AccessTarget, Verdict } from './access.ts';
 import { clip, compact, NAMES, serviceOf, textOf } from './attributes.ts';
 import { asAuthentication } from './authentication.ts';
 import { engineCall } from './check-engines.ts';
@@ -41,16 +41,42 @@ export const judgeSpan = byContent((span: Span, rules: AccessRules): DraftVerdic
 
 /** The access that a span with this draft is. */
 export function accessOf(draft: Draft, span: Span): Access {
-  return {
-    ...draft,
+  const { preset, action, category, type, kind, target, outcome, decision, whySource, sections } = draft;
+  const { spanId, startNs, endNs, note } = span;
+  const evidence: Access['evidence'] = { signal: 'traces', source: preset, sender: note.sender, id: spanId };
+  // Field by field: drafts have many shapes, and spreading those is a call into the runtime.
+  const access: { -readonly [Key in keyof AccessDraft]: AccessDraft[Key] } & { source: 'span'; from: Span } = {
+    preset,
+    action,
+    category,
+    type,
+    kind,
+    target,
+    outcome,
+    decision,
+    whySource,
+    sections,
     source: 'span',
     from: span,
-    spanId: span.spanId,
+    spanId,
     ownId: '',
-    evidence: { signal: 'traces', source: draft.preset, sender: span.note.sender, id: span.spanId },
-    startNs: span.startNs,
-    endNs: span.endNs,
+    evidence,
+    startNs,
+    endNs,
   };
+  if (draft.reason !== undefined) access.reason = draft.reason;
+  if (draft.error !== undefined) access.error = draft.error;
+  if (draft.effective !== undefined) access.effective = draft.effective;
+  if (draft.claimedAccount !== undefined) access.claimedAccount = draft.claimedAccount;
+  if (draft.unstated !== undefined) access.unstated = draft.unstated;
+  if (draft.actor !== undefined) access.actor = draft.actor;
+  if (draft.rule !== undefined) access.rule = draft.rule;
+  if (draft.checks !== undefined) access.checks = draft.checks;
+  if (draft.purpose !== undefined) access.purpose = draft.purpose;
+  if (draft.rows !== undefined) access.rows = draft.rows;
+  if (draft.change !== undefined) access.change = draft.change;
+  if (draft.outOfBand !== undefined) access.outOfBand = draft.outOfBand;
+  return access;
 }
 
 /** That a policy engine was asked by somebody who is known is a check of their access, not an access. */

@@ -60,8 +60,16 @@ const CHECKS_MAX = 4 * LIST_ITEMS_MAX;
 type Own = Map<Finding, FoundCheck[]>;
 type Nearest = readonly (Finding | undefined)[];
 
+const NO_CHECKS: TraceChecks = { of: () => [], refusing: () => undefined, refusedAt: new Set() };
+
+/** Does an access state a check, or may its end be one? */
+function tellsOfCheck({ access }: Finding): boolean {
+  return access.decision === 'deny' || (access.checks !== undefined && access.checks.length > 0);
+}
+
 /** All checks of a trace, with the accesses that they belong to. */
 export function gatherChecks(world: CheckWorld, pieces: readonly CheckPiece[]): TraceChecks {
+  if (pieces.length === 0 && !world.list.some(tellsOfCheck)) return NO_CHECKS;
   const own: Own = new Map();
   for (const finding of world.list) {
     for (const check of finding.access.checks ?? []) add(own, finding, explicitCheck(world, finding, check));

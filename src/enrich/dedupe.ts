@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import type { FrameNote, LogRecord, Span } from '../core/evidence.ts';
-import { copyBits, fullOriginText, logDigest, noteBits, pieceBits } from './identity.ts';
+import { bitsAt, saidBits } from '../core/piece-bits.ts';
+import { copyBits, fullOriginText, logDigest, noteBits } from './identity.ts';
 import { ascending, sorted } from './order.ts';
 
 /** One distinct log record: the copy chosen, its digest, and who sent the content where it came in several ways. */
@@ -36,6 +37,8 @@ interface Tally {
   /** The note of the piece before, which most share, and the bits that stand for it. */
   note?: FrameNote;
   said: number;
+  /** On the memory that the piece before lies in; most lie in the same. */
+  view: DataView;
 }
 
 /** A copy of a span whose id came more than once, with what the choice between copies asks for. */
@@ -89,13 +92,18 @@ function compareContents(left: SpanCopy, right: SpanCopy): number {
   return right.span.attributeCount - left.span.attributeCount || ascending(right.digest, left.digest);
 }
 
+const NO_VIEW = new DataView(new ArrayBuffer(0));
+
 function tallyPiece(piece: Span | LogRecord, tally: Tally): void {
   if (piece.note !== tally.note) {
     tally.note = piece.note;
     tally.said = noteBits(piece.note);
   }
   tally.pieces += 1;
-  tally.bitsSum = (tally.bitsSum + pieceBits(piece.raw, tally.said)) | 0;
+  const { buffer, byteOffset, byteLength } = piece.raw;
+  if (tally.view.buffer !== buffer) tally.view = new DataView(buffer);
+  const bits = bitsAt(tally.view, byteOffset, byteOffset + byteLength);
+  tally.bitsSum = (tally.bitsSum + saidBits(bits, tally.said)) | 0;
 }
 
 /** The distinct contents among the copies of one span, the one that stands first. */
@@ -118,6 +126,7 @@ function distinctContents(given: readonly Span[], isAccess: (span: Span) => bool
 }
 
 function distinctLogs(given: readonly LogRecord[], tally: Tally): LogPiece[] {
+  if (given.length === 0) return [];
   const byDigest = new Map<string, LogRecord[]>();
   for (const log of given) {
     const digest = logDigest(log);
@@ -153,7 +162,7 @@ export function distinctEvidence(
   givenLogs: readonly LogRecord[],
   isAccess: (span: Span) => boolean,
 ): DistinctEvidence {
-  const tally: Tally = { pieces: 0, bitsSum: 0, duplicates: 0, repeats: [], said: 0 };
+  const tally: Tally = { pieces: 0, bitsSum: 0, duplicates: 0, repeats: [], said: 0, view: NO_VIEW };
   const bySpanId = new Map<string, Span | Span[]>();
   for (const span of givenSpans) {
     const known = bySpanId.get(span.spanId);

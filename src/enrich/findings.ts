@@ -105,6 +105,8 @@ function fromEvent(event: Event, index: number): Finding {
   };
 }
 
+const NO_CONFLICTS: readonly string[] = [];
+
 function fromSpan(id: string, access: Access, index: number): Finding {
   const { note } = access.from;
   return {
@@ -114,7 +116,7 @@ function fromSpan(id: string, access: Access, index: number): Finding {
     standsForSpan: true,
     pieces: [access.from],
     evidence: [access.evidence],
-    conflicts: [],
+    conflicts: NO_CONFLICTS,
     trusted: note.trusted,
   };
 }
@@ -189,15 +191,18 @@ export function identify(
       else speaking.set(spanId, [event]);
     }
   }
-  const standing = tree.spans.map((span, index) => {
+  const standing = new Array<Finding | undefined>(tree.spans.length);
+  for (let index = 0; index < tree.spans.length; index += 1) {
     const access = spanAccesses[index];
-    return access && fromSpan(spanRecordId(namespace, traceId, span.spanId), access, index);
-  });
+    if (access === undefined) continue;
+    standing[index] = fromSpan(spanRecordId(namespace, traceId, tree.spans[index]?.spanId ?? ''), access, index);
+  }
   for (const finding of testified(witnesses, tree, standing, aliases)) list.push(finding);
-  standing.forEach((finding, index) => {
+  for (let index = 0; index < standing.length; index += 1) {
+    const finding = standing[index];
     const spoken = speaking.size === 0 ? undefined : speaking.get(tree.spans[index]?.spanId ?? '');
     if (finding && spoken?.length !== 1) list.push(finding);
-  });
+  }
   for (const [spanId, events] of speaking) {
     const id = spanRecordId(namespace, traceId, spanId);
     const index = tree.indexOf.get(spanId) ?? NONE;

@@ -11,11 +11,11 @@ export function gatherPurposes(
   purposeOf: (piece: Span | LogRecord) => string | undefined,
 ): (finding: Finding) => string | undefined {
   const told: (string | undefined)[] = [];
-  let isAny = false;
-  spans.forEach((span, index) => {
-    told[index] = purposeOf(span);
-    isAny ||= told[index] !== undefined;
-  });
+  for (let index = 0; index < spans.length; index += 1) {
+    const own = purposeOf(spans[index] as Span);
+    if (own !== undefined) told[index] = own;
+  }
+  const isAny = told.length > 0;
   const below = isAny ? [...told] : [];
   for (let index = below.length - 1; index >= 0; index -= 1) {
     const above = parent[index] ?? NONE;

@@ -81,13 +81,13 @@ function entriesOf(
   for (const finding of list) if (finding.index !== NONE) owners[finding.index] ??= finding;
   const topTrusted = new Array<Finding | undefined>(tree.spans.length);
   const topOfAny = new Array<Finding | undefined>(tree.spans.length);
-  tree.spans.forEach((_, index) => {
+  for (let index = 0; index < tree.spans.length; index += 1) {
     const above = tree.parent[index] ?? NONE;
-    if (above === NONE) return;
+    if (above === NONE) continue;
     const owner = owners[above];
     topOfAny[index] = topOfAny[above] ?? owner;
     topTrusted[index] = topTrusted[above] ?? (owner?.trusted ? owner : undefined);
-  });
+  }
   const entries = new Map<Finding, Finding>();
   for (const finding of list) {
     if (finding.index === NONE) continue;
@@ -157,8 +157,11 @@ function loneFailureOf(
 
 function spread(timeline: Timeline): number {
   let [first, last] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  for (const start of timeline.start) first = Math.min(first, start);
-  for (const end of timeline.end) last = Math.max(last, end);
+  const { start, end } = timeline;
+  for (let index = 0; index < start.length; index += 1) {
+    first = Math.min(first, start[index] as number);
+    last = Math.max(last, end[index] as number);
+  }
   return last >= first ? last - first : 0;
 }
 

@@ -66,12 +66,13 @@ function linkParents(
   const parent = new Int32Array(spans.length);
   const cut: number[] = [];
   let mayCycle = false;
-  spans.forEach(({ parentSpanId, spanId }, index) => {
+  for (let index = 0; index < spans.length; index += 1) {
+    const { parentSpanId, spanId } = spans[index] as Span;
     const aboveId = beyond?.above.get(spanId) ?? parentSpanId;
     const above = aboveId === '' ? NONE : (indexOf.get(aboveId) ?? NONE);
     parent[index] = above;
     mayCycle ||= above >= index;
-  });
+  }
   if (!mayCycle) return { parent, cut };
   const visit = new Int32Array(spans.length);
   for (let from = 0; from < spans.length; from += 1) {
@@ -123,6 +124,20 @@ function rootFirst(parent: Int32Array): { order: number[]; childStart: Int32Arra
   return { order, childStart };
 }
 
+interface Starting {
+  readonly span: Span;
+  readonly start: number;
+}
+
+/** Nanoseconds from one instant to another, both within 63 bits, so that the machine's own words hold them. */
+function offsetOf(instantNs: bigint, baseNs: bigint): number {
+  return Math.min(Number(BigInt.asIntN(64, instantNs - baseNs)), DURATION_NS_MAX);
+}
+
+function compareStarts(left: Starting, right: Starting): number {
+  return left.start - right.start || ascending(left.span.spanId, right.span.spanId);
+}
+
 /** The root that stands for the trace among the topmost spans. */
 function chooseRoot(spans: readonly Span[], roots: readonly number[]): number {
   return roots.find((index) => spans[index]?.note.trusted) ?? roots[0] ?? NONE;
@@ -131,16 +146,17 @@ function chooseRoot(spans: readonly Span[], roots: readonly number[]): number {
 /** Builds the tree from spans with distinct ids. Where spans of a huge trace are left out, it leads over them. */
 export function buildTree(distinct: readonly Span[], beyond?: EvidenceBeyond): TraceTree {
   const { baseNs, startsNs } = startsOf(distinct);
-  const offset = (instantNs: bigint): number => Math.min(Number(instantNs - baseNs), DURATION_NS_MAX);
-  const byStart = sorted(
-    distinct.map((span, index) => ({ span, start: offset(startsNs[index] || baseNs) })),
-    (left, right) => left.start - right.start || ascending(left.span.spanId, right.span.spanId),
-  );
-  const starting = byStart.map((entry) => entry.span);
+  const byStart: Starting[] = [];
+  for (let index = 0; index < distinct.length; index += 1) {
+    byStart.push({ span: distinct[index] as Span, start: offsetOf(startsNs[index] || baseNs, baseNs) });
+  }
+  sorted(byStart, compareStarts);
+  const starting: Span[] = [];
   const indexOf = new Map<string, number>();
-  starting.forEach(({ spanId }, index) => {
-    indexOf.set(spanId, index);
-  });
+  for (const { span } of byStart) {
+    indexOf.set(span.spanId, starting.length);
+    starting.push(span);
+  }
   const linked = linkParents(starting, indexOf, beyond);
   const { order, childStart } = rootFirst(linked.parent);
   const spans: Span[] = [];
@@ -148,18 +164,19 @@ export function buildTree(distinct: readonly Span[], beyond?: EvidenceBeyond): T
   const parent = new Int32Array(order.length);
   const start = new Float64Array(order.length);
   const end = new Float64Array(order.length);
-  order.forEach((index, at) => {
+  for (let at = 0; at < order.length; at += 1) {
+    const index = order[at] as number;
     const entry = byStart[index];
     assert(entry, 'the order holds indexes of spans');
     const above = linked.parent[index] ?? NONE;
     spans.push(entry.span);
-    indexOf.set(entry.span.spanId, at);
+    if (index !== at) indexOf.set(entry.span.spanId, at);
     position[index] = at;
     // The parent has its place already.
     parent[at] = above === NONE ? NONE : (position[above] ?? NONE);
     start[at] = entry.start;
-    end[at] = Math.max(entry.start, offset(clampNs(entry.span.endNs)));
-  });
+    end[at] = Math.max(entry.start, offsetOf(clampNs(entry.span.endNs), baseNs));
+  }
   const cut = linked.cut.map((index) => position[index] ?? NONE).sort((left, right) => left - right);
   return { spans, indexOf, parent, baseNs, start, end, cut, childStart, ...shapeOf(spans, parent, indexOf, beyond) };
 }
@@ -175,7 +192,8 @@ function shapeOf(
   const depth = new Int32Array(spans.length);
   const missing = new Set<string>();
   const roots: number[] = [];
-  spans.forEach(({ spanId, parentSpanId }, index) => {
+  for (let index = 0; index < spans.length; index += 1) {
+    const { spanId, parentSpanId } = spans[index] as Span;
     const above = parent[index] ?? NONE;
     if (above === NONE) {
       // A span whose parent is there and not above it has lost its link in a cycle.
@@ -190,10 +208,10 @@ function shapeOf(
       rooted[index] = rooted[above] ?? 0;
       depth[index] = (depth[above] ?? 0) + 1;
     }
-  });
+  }
   const root = chooseRoot(spans, roots);
   let orphans = 0;
-  for (const above of top) if (above !== root) orphans += 1;
+  for (let index = 0; index < top.length; index += 1) if (top[index] !== root) orphans += 1;
   const shape = { roots: roots.length, missingParents: missing.size, orphans };
   const whole = beyond
     ? { roots: beyond.roots, missingParents: beyond.missingParents, orphans: beyond.orphans }
