@@ -43,9 +43,9 @@ const ID_BYTES = 16;
 
 /** A record as the text that a form gave; it is read into an object only where somebody asks. */
 export class FormedRecord implements RecordWrite {
-  readonly #chunk: RecordChunk;
-  /** The word at which its head begins. */
-  readonly #at: number;
+  /** Where it lies, and the word at which its head begins there. */
+  readonly chunk: RecordChunk;
+  readonly at: number;
   readonly #form: object;
   readonly namespace: string;
   readonly mayBeElsewhere?: true;
@@ -54,16 +54,11 @@ export class FormedRecord implements RecordWrite {
   #isEdited = false;
 
   constructor(chunk: RecordChunk, at: number, form: object, namespace: string) {
-    this.#chunk = chunk;
-    this.#at = at;
+    this.chunk = chunk;
+    this.at = at;
     this.#form = form;
     this.namespace = namespace;
     if (chunk.words[at + HEAD.flags] !== 0) this.mayBeElsewhere = true;
-  }
-
-  /** Where it lies; undefined once it was changed. */
-  get place(): { readonly chunk: RecordChunk; readonly at: number; readonly form: object } | undefined {
-    return this.#isEdited ? undefined : { chunk: this.#chunk, at: this.#at, form: this.#form };
   }
 
   get id(): string {
@@ -117,22 +112,22 @@ export class FormedRecord implements RecordWrite {
   }
 
   #text(): Buffer {
-    const start = (this.#at + HEAD_WORDS) * WORD;
-    return this.#chunk.bytes.subarray(start, start + (this.#chunk.words[this.#at + HEAD.size] as number));
+    const start = (this.at + HEAD_WORDS) * WORD;
+    return this.chunk.bytes.subarray(start, start + (this.chunk.words[this.at + HEAD.size] as number));
   }
 
   #hex(at: number): string {
-    const start = (this.#at + at) * WORD;
-    return this.#chunk.bytes.toString('hex', start, start + ID_BYTES);
+    const start = (this.at + at) * WORD;
+    return this.chunk.bytes.toString('hex', start, start + ID_BYTES);
   }
 
   #double(at: number): number {
-    return this.#chunk.doubles[(this.#at + at) / 2] as number;
+    return this.chunk.doubles[(this.at + at) / 2] as number;
   }
 
   #long(high: number): bigint {
-    const { words } = this.#chunk;
-    const at = this.#at + high;
+    const { words } = this.chunk;
+    const at = this.at + high;
     return (BigInt(words[at] as number) << 32n) | BigInt(words[at + 1] as number);
   }
 }

@@ -1,5 +1,6 @@
 import type { CoverageNote } from './coverage.ts';
 import type { Span } from './evidence.ts';
+import type { FormedRecord } from './formed-record.ts';
 import type { SettleReason } from './record.ts';
 import type { BySignal, EvidenceCounts, FreshCounts, RecordWrite } from './settlement.ts';
 import type { SpanColumns } from './span-columns.ts';
@@ -23,6 +24,11 @@ export interface FormedSettlement {
   readonly coverage: readonly CoverageNote[];
 }
 
+/** What a form gives. */
+export interface FormedRecords extends FormedSettlement {
+  readonly writes: readonly FormedRecord[];
+}
+
 /** A trace that was settled as a whole, to be the pattern of others. */
 export interface Pattern extends Omit<FormedSettlement, 'rank'> {
   /** In the order of the columns, with their names as records have them. */
@@ -38,8 +44,8 @@ export type FormAdvice = 'settle' | 'check' | 'learn' | undefined;
 /** What the join asks of traces that say what others said; `Settle` is its counterpart for all others. */
 export interface Forms {
   advise(columns: SpanColumns, about: Pick<FormedAbout, 'horizonMs'>): FormAdvice;
-  /** Of the trace that advice was asked for last. */
-  settle(columns: SpanColumns, about: FormedAbout): FormedSettlement;
+  /** Of the trace that advice was asked for last. The notes of coverage are written over by the next. */
+  settle(columns: SpanColumns, about: FormedAbout): FormedRecords;
   /** Makes a form of the trace that advice was asked for last, as it was settled. */
   learn(pattern: Pattern): void;
   /** Compares what the form gave with what a whole settle gives of the same trace. A form that is wrong is not used again. */

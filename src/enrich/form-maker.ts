@@ -80,6 +80,7 @@ function formOf(
   const work = workOf(records);
   const indexOfRecord = new Map(records.map(({ event, span }) => [event.id, need(tree.indexOf.get(span?.id ?? ''))]));
   const needs = new Map<number, Need>();
+  const notes = coverage.map((note) => noteOf(note, tree));
   return {
     key: order.key.slice(0, order.count * KEY_WORDS),
     records: records.map((record) => {
@@ -99,7 +100,8 @@ function formOf(
     isComplete: records.every(({ audit }) => audit.join.state === 'complete'),
     hasWork: work.size > 0,
     ...{ counts, fresh },
-    notes: coverage.map((note) => noteOf(note, tree)),
+    notes,
+    coverage: notes.map(({ note }) => note),
     uses: 0,
     isWrong: false,
   };
@@ -136,14 +138,13 @@ function workOf(records: readonly AuditRecord[]): Map<string, string> {
 }
 
 function noteOf(note: CoverageNote, tree: TraceTree): NoteForm {
-  const { namespace: _namespace, service, hour: _hour, firstMs: _first, lastMs: _last, ...counts } = note;
   const spans: number[] = [];
   for (const [at, { resource }] of tree.spans.entries()) {
     const name = resource.attributes.get('service.name');
-    if ((typeof name === 'string' ? name : '') === service) spans.push(at);
+    if ((typeof name === 'string' ? name : '') === note.service) spans.push(at);
   }
-  check(spans.length === counts.spans && counts.probabilityMin + counts.probabilityMax === 0);
-  return { service, spans, counts };
+  check(spans.length === note.spans && note.probabilityMin + note.probabilityMax === 0);
+  return { spans, note: { ...note } };
 }
 
 interface RecordSource {

@@ -87,10 +87,10 @@ export interface RecordForm {
 
 /** What one service of the trace adds to its coverage. */
 export interface NoteForm {
-  readonly service: string;
   /** Places in the tree of its spans. */
   readonly spans: readonly number[];
-  readonly counts: Omit<CoverageNote, 'namespace' | 'service' | 'hour' | 'firstMs' | 'lastMs'>;
+  /** Where, when and whose the trace at hand is, is written into it. */
+  readonly note: { -readonly [Key in keyof CoverageNote]: CoverageNote[Key] };
 }
 
 /** Texts about a span in the records of its trace: whole words, filled up with spaces. */
@@ -118,6 +118,8 @@ export interface TraceForm {
   readonly counts: BySignal<EvidenceCounts>;
   readonly fresh: BySignal<FreshCounts>;
   readonly notes: readonly NoteForm[];
+  /** The notes of these. */
+  readonly coverage: readonly CoverageNote[];
   /** Traces that it was looked up for. */
   uses: number;
   /** It gave other records than a whole settle: it is not used. */

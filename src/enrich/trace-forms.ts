@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { type CoverageNote, HOUR_MS } from '../core/coverage.ts';
 import { documentText } from '../core/document.ts';
 import type { FrameNote } from '../core/evidence.ts';
-import type { FormAdvice, FormedAbout, FormedSettlement, Forms, Pattern } from '../core/forms.ts';
+import type { FormAdvice, FormedAbout, FormedRecords, FormedSettlement, Forms, Pattern } from '../core/forms.ts';
 import { saidBits } from '../core/piece-bits.ts';
 import type { AuditRecord } from '../core/record.ts';
 import { SeenHashes } from '../core/seen-hashes.ts';
@@ -13,7 +13,7 @@ import { FormTree } from './form-tree.ts';
 import { FormWriter } from './form-writer.ts';
 import { noteBits, rankOf } from './identity.ts';
 import { redactName } from './redact.ts';
-import type { TraceForm } from './trace-form.ts';
+import type { NoteForm, TraceForm } from './trace-form.ts';
 
 /** Of the texts of all forms; what else they have takes about as much. A trace of eight spans with five records has 15 KB. */
 const FORM_BYTES_MAX = 32 * 1024 * 1024;
@@ -78,7 +78,7 @@ export class TraceForms implements Forms {
     return form.uses <= CHECKED_FIRST || form.uses % CHECKED_ONE_IN === 0 ? 'check' : 'settle';
   }
 
-  settle(columns: SpanColumns, about: FormedAbout): FormedSettlement {
+  settle(columns: SpanColumns, about: FormedAbout): FormedRecords {
     const form = this.#form as TraceForm;
     this.counts.settled++;
     const rank = this.#rank(columns);
@@ -181,17 +181,21 @@ export class TraceForms implements Forms {
     return true;
   }
 
-  #coverage(form: TraceForm, namespace: string): CoverageNote[] {
+  #coverage({ notes, coverage }: TraceForm, namespace: string): readonly CoverageNote[] {
     const hour = Math.floor(this.#tree.baseMs / HOUR_MS);
-    return form.notes.map(({ service, spans, counts }) => {
-      let [firstMs, lastMs] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-      for (const at of spans) {
-        const startMs = this.#tree.startMs(at);
-        if (startMs < firstMs) firstMs = startMs;
-        if (startMs > lastMs) lastMs = startMs;
+    for (let at = 0; at < notes.length; at++) {
+      const { spans, note } = notes[at] as NoteForm;
+      note.namespace = namespace;
+      note.hour = hour;
+      note.firstMs = Number.POSITIVE_INFINITY;
+      note.lastMs = Number.NEGATIVE_INFINITY;
+      for (let span = 0; span < spans.length; span++) {
+        const startMs = this.#tree.startMs(spans[span] as number);
+        if (startMs < note.firstMs) note.firstMs = startMs;
+        if (startMs > note.lastMs) note.lastMs = startMs;
       }
-      return { namespace, service, hour, ...counts, firstMs, lastMs };
-    });
+    }
+    return coverage;
   }
 }
 

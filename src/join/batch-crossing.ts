@@ -74,17 +74,17 @@ export class BatchPacker {
     };
     const others: RecordWrite[] = [];
     for (const [at, write] of writes.entries()) {
-      const place = write instanceof FormedRecord ? write.place : undefined;
-      if (place === undefined) {
+      // One that was changed has none.
+      if (!(write instanceof FormedRecord) || write.form === undefined) {
         columns.forms[at] = NOT_FORMED;
         others.push(write);
         continue;
       }
-      const { bytes } = place.chunk;
-      columns.forms[at] = this.#numberOf(place.form);
+      const { bytes } = write.chunk;
+      columns.forms[at] = this.#numberOf(write.form);
       if (chunks.at(-1) !== bytes && !chunks.includes(bytes)) chunks.push(bytes);
       columns.chunkOf[at] = chunks.lastIndexOf(bytes);
-      columns.starts[at] = place.at;
+      columns.starts[at] = write.at;
     }
     return { ...columns, others };
   }

@@ -4,11 +4,12 @@ import type { Examine, Span } from '../core/evidence.ts';
 import type { Forms } from '../core/forms.ts';
 import type { FreshCounts, Settle, SettledTrace, SettleSteps } from '../core/settlement.ts';
 import type { KnownParts } from '../otlp/known-parts.ts';
-import { encodeEntries } from '../wal/encoded-entries.ts';
+import { EntriesWriter } from '../wal/encoded-entries.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import { eachPlace, type JournalEntry, type JournalHead, type JournalPosition } from '../wal/settle-journal.ts';
-import type { SetAside, SettledBatch, Supersession } from './batch.ts';
+import type { SetAside, SettledBatch } from './batch.ts';
+import type { Draft, InFlight } from './batch-draft.ts';
 import { piecesMaxOf, settleClosed } from './closed-trace.ts';
 import { NoteSum } from './coverage-notes.ts';
 import { EvidenceIndex, type EvidenceIndexOptions, type FrameOrigin } from './evidence-index.ts';
@@ -19,7 +20,7 @@ import type { JoinStats } from './join-stats.ts';
 import type { JoinSettings } from './settings.ts';
 import { SettledTraces } from './settled-traces.ts';
 import { TraceJoin } from './trace-join.ts';
-import { type DueTrace, type SettledGroup, type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
+import { type DueTrace, type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
 import type { Piece } from './trace-table.ts';
 import { since, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
@@ -64,31 +65,6 @@ const UNTRACED_TAKE_MAX = 512;
 const HUGE_SHARE = 4;
 
 const NO_BYTES = new Uint8Array(0);
-
-/** A batch while it is filled. */
-interface Draft {
-  readonly settledAtMs: number;
-  readonly traces: SettledTrace[];
-  /** Of traces in the order of `inFlight.taken`, after those of groups without a trace. */
-  readonly entries: JournalEntry[];
-  readonly untracedEntries: JournalEntry[];
-  readonly announced: JournalEntry[];
-  readonly superseded: Supersession[];
-  readonly quarantined: SetAside[];
-  readonly coverage: NoteSum;
-  readonly inFlight: InFlight;
-}
-
-/** Traces of the index that are on the way to the store, in the order of the batch. */
-interface InFlight {
-  readonly taken: number[];
-  /** Groups of log records without a trace of which this is the last part, and those of which it is not. */
-  readonly groups: number[];
-  readonly parts: number[];
-  readonly setAside: readonly SetAside[];
-  /** Memory that the batch's records lie in. */
-  chunks: readonly Buffer[];
-}
 
 /**
  * One shard of the join: keeps the index, and settles what is due when it is asked to. Pull-based: without `take` nothing
@@ -175,10 +151,11 @@ export class JoinShard {
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs);
     const inFlight: InFlight = { taken: [], groups: [], parts: [], setAside: [...this.#quarantined], chunks: [] };
-    const lists = { traces: [], entries: [], untracedEntries: [], announced: [], superseded: [] };
+    const lists = { traces: [], untracedEntries: [], announced: [], superseded: [] };
     const coverage = new NoteSum();
-    const draft: Draft = { ...lists, coverage, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
-    let [records, pieces] = [0, 0];
+    const entries = new EntriesWriter();
+    const draft: Draft = { ...lists, entries, coverage, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
+    let [records, pieces, counted] = [0, 0, 0];
     const { settings, elapsedMs = () => 0 } = this.#options;
     const { takeEvidenceMax } = settings;
     const endMs = elapsedMs() + TAKE_MS_MAX;
@@ -198,11 +175,10 @@ export class JoinShard {
         this.#huge.add(due);
         continue;
       }
-      const settled = this.#join.isUntraced(due.trace)
+      pieces += this.#join.isUntraced(due.trace)
         ? this.#settleUntraced(due.trace, draft)
         : this.#settleTrace(due, draft);
-      records += settled.trace?.writes.length ?? 0;
-      pieces += settled.pieces;
+      for (; counted < draft.traces.length; counted++) records += (draft.traces[counted] as SettledTrace).writes.length;
     }
     // Others go first, but not for ever.
     const left = Math.max(takeEvidenceMax - pieces, takeEvidenceMax / HUGE_SHARE);
@@ -215,9 +191,10 @@ export class JoinShard {
     this.#quarantined = [];
     this.#inFlight.set(this.#batchNumber, inFlight);
     const { traces, announced, superseded, quarantined } = draft;
-    const entries = encodeEntries([...draft.untracedEntries, ...draft.entries]);
+    for (const entry of draft.untracedEntries) entries.add(entry);
     const { notes } = coverage;
-    return { number: this.#batchNumber, traces, entries, announced, superseded, quarantined, coverage: notes };
+    const told = { announced, superseded, quarantined, coverage: notes };
+    return { number: this.#batchNumber, traces, entries: entries.finish(), ...told };
   }
 
   /** The batch is in the store, and its entries are in the journal at these positions. */
@@ -228,9 +205,9 @@ export class JoinShard {
     this.#inFlight.delete(batchNumber);
     this.#options.forms?.recycle(chunks);
     for (const bad of setAside) this.#badFrames.delete(bad);
-    const positions = journalPositions.slice(journalPositions.length - taken.length);
-    for (const [index, trace] of taken.entries()) {
-      const position = positions[index];
+    for (let index = 0; index < taken.length; index++) {
+      const trace = taken[index] as number;
+      const position = journalPositions[index];
       if (position !== undefined) this.#index.putStored(trace, position);
       this.#join.finished(trace, this.#lastNowMs);
     }
@@ -325,12 +302,24 @@ export class JoinShard {
     };
   }
 
-  /** Settles one trace into the draft: its new evidence with all that the journal knows of it. */
-  #settleTrace(due: HugeDue, draft: Draft): SettledOne {
+  /** Settles one trace into the draft: its new evidence with all that the journal knows of it. How many pieces were looked at. */
+  #settleTrace(due: HugeDue, draft: Draft): number {
     const { pieces: fresh, newest: through } = this.#join.table.take(due.trace);
-    const settled = this.#settler.settle({ ...this.#about(due), fresh, through });
-    this.#add(due.trace, settled, draft);
-    return settled;
+    const about = { ...this.#about(due), fresh, through };
+    const formed = this.#settler.settleByForm(about);
+    if (formed === undefined) {
+      const settled = this.#settler.settle(about);
+      this.#add(due.trace, settled, draft);
+      return settled.pieces;
+    }
+    const { namespace, traceId, reason, nowMs } = about;
+    const { rank, writes, coverage } = formed;
+    this.#join.table.traces.set(due.trace, TRACE.stored, fresh.length);
+    draft.traces.push({ namespace, traceId, reason, rank, revision: 1, writes });
+    draft.entries.addFormed(about, formed, fresh, nowMs);
+    draft.coverage.addFormed(coverage);
+    draft.inFlight.taken.push(due.trace);
+    return fresh.length;
   }
 
   /** What a settle is told of a trace besides its new evidence. */
@@ -352,7 +341,7 @@ export class JoinShard {
     this.#join.table.traces.set(trace, TRACE.stored, settled.entry.pieces.length);
     if (settled.entry.isClosed) this.#join.markClosed(trace);
     if (settled.trace !== undefined) draft.traces.push(settled.trace);
-    draft.entries.push(settled.entry);
+    draft.entries.add(settled.entry);
     if (settled.announced !== undefined) draft.announced.push(settled.announced);
     draft.superseded.push(...settled.superseded);
     draft.quarantined.push(...settled.setAside);
@@ -375,7 +364,7 @@ export class JoinShard {
   }
 
   /** Settles log records that name no trace, each by itself; they share the journal entry of their frame. */
-  #settleUntraced(group: number, draft: Draft): SettledGroup {
+  #settleUntraced(group: number, draft: Draft): number {
     const { pieces, newest } = this.#join.table.take(group, UNTRACED_TAKE_MAX);
     const settled = this.#settler.settleUntraced(pieces, newest, draft.settledAtMs);
     draft.traces.push(settled.trace);
@@ -394,6 +383,6 @@ export class JoinShard {
       draft.untracedEntries.push(untracedEntry(settled.trace.namespace, newest, fresh, draft.settledAtMs));
       draft.inFlight.groups.push(group);
     }
-    return settled;
+    return settled.pieces;
   }
 }

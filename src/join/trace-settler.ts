@@ -1,7 +1,7 @@
 import { msToNs } from '../core/clock.ts';
 import type { CoverageNote, Observe } from '../core/coverage.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
-import type { FormedSettlement, Forms } from '../core/forms.ts';
+import type { FormAdvice, FormedRecords, Forms } from '../core/forms.ts';
 import type { SettleReason } from '../core/record.ts';
 import type { BySignal, EvidenceCounts, FreshCounts, Settle, SettledTrace, Settlement } from '../core/settlement.ts';
 import { SpanColumns } from '../core/span-columns.ts';
@@ -83,58 +83,38 @@ function isFirst({ previous, isForgotten, isRepeat, traceId }: DueTrace): boolea
   return previous === undefined && !isForgotten && !isRepeat && traceId !== '';
 }
 
-/** As `stampTrace` does for a first settle. */
-function formedOne(due: DueTrace, { rank, writes, counts, fresh, coverage }: FormedSettlement): SettledOne {
-  const { namespace, traceId, reason, through, settles, horizonMs, nowMs, fresh: pieces } = due;
-  return {
-    trace: { namespace, traceId, reason, rank, revision: 1, writes },
-    entry: {
-      ...{
-        namespace,
-        traceId,
-        through,
-        rank,
-        revision: 1,
-        settledAtMs: nowMs,
-        reason,
-        settles,
-        isLost: false,
-        horizonMs,
-      },
-      records: writes.map(({ id, timestampNs }) => ({ id, timestampNs, firstRevision: 1 })),
-      ...{ pieces, counts, fresh },
-    },
-    superseded: [],
-    setAside: [],
-    coverage,
-    pieces: pieces.length,
-  };
-}
-
 /** Settles a trace from its new evidence and all that the journal knows of it, and says what the journal is to know next. */
 export class TraceSettler {
   readonly #options: TraceSettlerOptions;
   readonly #columns = new SpanColumns();
+  /** The trace that is in the columns, and what is advised for it. */
+  #advised: DueTrace | undefined;
+  #advice: FormAdvice;
 
   constructor(options: TraceSettlerOptions) {
     this.#options = options;
   }
 
-  /** By the form of its like, if one is known; else as a whole. */
+  /** By the form of its like; undefined where none is known: then `settle` is to be asked next, with the same. */
+  settleByForm(due: DueTrace): FormedRecords | undefined {
+    const { forms, reader } = this.#options;
+    this.#advice = undefined;
+    this.#advised = due;
+    if (forms === undefined || !isFirst(due) || !reader.columns(due.fresh, this.#columns, due)) return undefined;
+    this.#advice = forms.advise(this.#columns, due);
+    return this.#advice === 'settle' ? forms.settle(this.#columns, due) : undefined;
+  }
+
+  /** As a whole; then it may become a form, or tell whether one is right. */
   settle(due: DueTrace): SettledOne {
     const { forms } = this.#options;
-    const columns = this.#columns;
-    if (forms === undefined || !isFirst(due) || !this.#options.reader.columns(due.fresh, columns, due)) {
-      return this.#settleWhole(due).one;
-    }
-    const advice = forms.advise(columns, due);
-    if (advice === 'settle') return formedOne(due, forms.settle(columns, due));
+    const advice = due === this.#advised ? this.#advice : undefined;
     const { one, found, settlement } = this.#settleWhole(due);
     const { trace, entry, coverage } = one;
-    if (advice === undefined || trace === undefined || settlement === undefined || settlement.superseded.size > 0)
-      return one;
+    if (forms === undefined || advice === undefined) return one;
+    if (trace === undefined || settlement === undefined || settlement.superseded.size > 0) return one;
     const whole = { rank: trace.rank, writes: trace.writes, counts: entry.counts, fresh: entry.fresh, coverage };
-    if (advice === 'check') forms.check(forms.settle(columns, due), whole);
+    if (advice === 'check') forms.check(forms.settle(this.#columns, due), whole);
     else if (one.setAside.length === 0) forms.learn({ ...whole, spans: found.spans });
     return one;
   }

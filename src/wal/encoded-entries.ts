@@ -1,7 +1,16 @@
 import { msToNs } from '../core/clock.ts';
 import type { BySignal, FreshCounts } from '../core/settlement.ts';
 import { JournalOutput } from './journal-bytes.ts';
-import { ENTRY_KIND, ENTRY_VERSION, encodeSettle, type JournalEntry } from './journal-codec.ts';
+import {
+  ENTRY_KIND,
+  ENTRY_VERSION,
+  encodeFormed,
+  encodeSettle,
+  type FormedAbout,
+  type FormedOutcome,
+  type JournalEntry,
+} from './journal-codec.ts';
+import type { EvidencePlaces } from './journal-places.ts';
 import { ENTRY_HEAD_BYTES, sealEntry } from './segment-format.ts';
 
 /**
@@ -27,25 +36,68 @@ const ROOM = 1.25;
 /** Room for the next entries: what the last ones took, and some more. */
 let roomBytes = BYTES_MIN;
 
-export function encodeEntries(entries: readonly JournalEntry[]): EncodedEntries {
-  const output = new JournalOutput(roomBytes);
-  const starts = new Uint32Array(entries.length);
-  const fresh = { traces: noCounts(), logs: noCounts() };
-  let [firstMs, lastMs, newestThrough] = [Number.POSITIVE_INFINITY, 0, 0];
-  for (const [index, entry] of entries.entries()) {
-    const start = output.at;
-    starts[index] = start;
-    output.skip(ENTRY_HEAD_BYTES);
+/** Writes entries one behind the other, as they come. */
+export class EntriesWriter {
+  /** Most takes have nothing to write. */
+  #output: JournalOutput | undefined;
+  readonly #starts: number[] = [];
+  readonly #fresh = { traces: noCounts(), logs: noCounts() };
+  #firstMs = Number.POSITIVE_INFINITY;
+  #lastMs = 0;
+  #newestThrough = 0;
+
+  add(entry: JournalEntry): void {
+    const output = this.#begin();
     encodeSettle(output, entry);
-    seal(output, start, ENTRY_KIND.settle, entry.settledAtMs);
-    firstMs = Math.min(firstMs, entry.settledAtMs);
-    lastMs = Math.max(lastMs, entry.settledAtMs);
-    newestThrough = Math.max(newestThrough, entry.through.segment);
-    add(fresh.traces, entry.fresh.traces);
-    add(fresh.logs, entry.fresh.logs);
+    this.#end(output, entry.settledAtMs, entry, entry);
   }
-  roomBytes = Math.max(Math.ceil(output.at * ROOM), BYTES_MIN);
-  return { bytes: output.part(0, output.at), starts, firstMs, lastMs, newestThrough, fresh };
+
+  /** The entry of a first settle by form at this time, epoch milliseconds. */
+  addFormed(about: FormedAbout, outcome: FormedOutcome, pieces: EvidencePlaces, settledAtMs: number): void {
+    const output = this.#begin();
+    encodeFormed(output, about, outcome, pieces);
+    this.#end(output, settledAtMs, about, outcome);
+  }
+
+  finish(): EncodedEntries {
+    const output = this.#output ?? new JournalOutput(0);
+    roomBytes = Math.max(Math.ceil(output.at * ROOM), BYTES_MIN);
+    return {
+      bytes: output.part(0, output.at),
+      starts: Uint32Array.from(this.#starts),
+      firstMs: this.#firstMs,
+      lastMs: this.#lastMs,
+      newestThrough: this.#newestThrough,
+      fresh: this.#fresh,
+    };
+  }
+
+  #begin(): JournalOutput {
+    this.#output ??= new JournalOutput(roomBytes);
+    this.#starts.push(this.#output.at);
+    this.#output.skip(ENTRY_HEAD_BYTES);
+    return this.#output;
+  }
+
+  #end(
+    output: JournalOutput,
+    settledAtMs: number,
+    { through }: Pick<JournalEntry, 'through'>,
+    { fresh }: Pick<JournalEntry, 'fresh'>,
+  ): void {
+    seal(output, this.#starts.at(-1) as number, ENTRY_KIND.settle, settledAtMs);
+    this.#firstMs = Math.min(this.#firstMs, settledAtMs);
+    this.#lastMs = Math.max(this.#lastMs, settledAtMs);
+    this.#newestThrough = Math.max(this.#newestThrough, through.segment);
+    add(this.#fresh.traces, fresh.traces);
+    add(this.#fresh.logs, fresh.logs);
+  }
+}
+
+export function encodeEntries(entries: readonly JournalEntry[]): EncodedEntries {
+  const writer = new EntriesWriter();
+  for (const entry of entries) writer.add(entry);
+  return writer.finish();
 }
 
 /** Seals the entry whose head is at `start` and whose body ends where the output does. */

@@ -66,6 +66,29 @@ export class JournalOutput {
     this.at += 8;
   }
 
+  /** The same from its halves. */
+  u64Of(high: number, low: number): void {
+    this.reserve(8);
+    this.#word(low);
+    this.#word(high);
+  }
+
+  #word(word: number): void {
+    const bytes = this.#bytes;
+    bytes[this.at++] = word;
+    bytes[this.at++] = word >>> 8;
+    bytes[this.at++] = word >>> 16;
+    bytes[this.at++] = word >>> 24;
+  }
+
+  /** A text in lower-case hex, as its bytes. */
+  hex(bytes: Uint8Array, start: number, end: number): void {
+    this.number((end - start) * 4 + 2);
+    this.reserve(end - start);
+    const to = this.#bytes;
+    for (let at = start; at < end; at++) to[this.at++] = bytes[at] as number;
+  }
+
   text(text: string, flag = false): void {
     const { length } = text;
     const start = this.at;

@@ -1,4 +1,5 @@
 import { AppError } from '../core/errors.ts';
+import { type FormedRecord, HEAD } from '../core/formed-record.ts';
 import { SETTLE_REASONS, type SettleReason } from '../core/record.ts';
 import type { BySignal, EvidenceCounts, FreshCounts } from '../core/settlement.ts';
 import { JournalInput, type JournalOutput } from './journal-bytes.ts';
@@ -72,15 +73,7 @@ export const ENTRY_VERSION = 2;
 
 /** Appends the entry's body. */
 export function encodeSettle(output: JournalOutput, entry: JournalEntry): void {
-  output.text(entry.namespace, entry.isLost);
-  output.text(entry.traceId, entry.isClosed === true);
-  output.number(entry.through.segment);
-  output.number(entry.through.offset);
-  output.u64(entry.rank);
-  output.number(entry.revision);
-  output.number(SETTLE_REASONS.indexOf(entry.reason));
-  output.number(entry.settles);
-  output.number(entry.horizonMs);
+  encodeHead(output, entry, entry.revision, entry);
   output.number(entry.records.length);
   for (const { id, timestampNs, firstRevision, supersededBy } of entry.records) {
     output.text(id, supersededBy !== undefined);
@@ -88,11 +81,62 @@ export function encodeSettle(output: JournalOutput, entry: JournalEntry): void {
     output.number(firstRevision);
     if (supersededBy !== undefined) output.text(supersededBy);
   }
-  encodePlaces(output, entry.pieces);
-  encodeCounts(output, entry.counts.traces);
-  encodeFresh(output, entry.fresh.traces);
-  encodeCounts(output, entry.counts.logs);
-  encodeFresh(output, entry.fresh.logs);
+  encodeRest(output, entry.pieces, entry);
+}
+
+/** What the entry of a first settle by form is made of, as the settle has it. */
+export type FormedAbout = Pick<JournalEntry, 'namespace' | 'traceId' | 'through' | 'reason' | 'settles' | 'horizonMs'>;
+export interface FormedOutcome extends Pick<JournalEntry, 'rank' | 'counts' | 'fresh'> {
+  readonly writes: readonly FormedRecord[];
+}
+
+/** The same for a first settle by form, of which nothing is lost. */
+export function encodeFormed(
+  output: JournalOutput,
+  about: FormedAbout,
+  outcome: FormedOutcome,
+  pieces: EvidencePlaces,
+): void {
+  const { writes } = outcome;
+  encodeHead(output, about, 1, outcome);
+  output.number(writes.length);
+  for (let index = 0; index < writes.length; index++) {
+    const { chunk, at } = writes[index] as FormedRecord;
+    const id = (at + HEAD.id) * 4;
+    output.hex(chunk.bytes, id, id + 16);
+    output.u64Of(chunk.words[at + HEAD.timeHigh] as number, chunk.words[at + HEAD.timeLow] as number);
+    output.number(1);
+  }
+  encodeRest(output, pieces, outcome);
+}
+
+function encodeHead(
+  output: JournalOutput,
+  about: FormedAbout & Partial<Pick<JournalEntry, 'isLost' | 'isClosed'>>,
+  revision: number,
+  { rank }: Pick<JournalEntry, 'rank'>,
+): void {
+  output.text(about.namespace, about.isLost === true);
+  output.text(about.traceId, about.isClosed === true);
+  output.number(about.through.segment);
+  output.number(about.through.offset);
+  output.u64(rank);
+  output.number(revision);
+  output.number(SETTLE_REASONS.indexOf(about.reason));
+  output.number(about.settles);
+  output.number(about.horizonMs);
+}
+
+function encodeRest(
+  output: JournalOutput,
+  pieces: EvidencePlaces,
+  { counts, fresh }: Pick<JournalEntry, 'counts' | 'fresh'>,
+): void {
+  encodePlaces(output, pieces);
+  encodeCounts(output, counts.traces);
+  encodeFresh(output, fresh.traces);
+  encodeCounts(output, counts.logs);
+  encodeFresh(output, fresh.logs);
 }
 
 function encodeCounts(output: JournalOutput, { used, context, excluded, duplicate }: EvidenceCounts): void {
