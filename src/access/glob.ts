@@ -30,9 +30,14 @@ export function anyGlob(patterns: readonly string[]): (text: string) => boolean 
   const exact = new Set(patterns.filter((pattern) => !pattern.includes('*')));
   const isEnding = (pattern: string): boolean => /^\*\.[^.*]*$/.test(pattern);
   const endings = new Set(patterns.filter(isEnding).map((pattern) => pattern.slice(1)));
+  // Whatever is longer need not be hashed to know that it is none of them.
+  const exactMax = Math.max(0, ...[...exact].map((pattern) => pattern.length));
+  const endingMax = Math.max(0, ...[...endings].map((pattern) => pattern.length));
   const globs = patterns.filter((pattern) => pattern.includes('*') && !isEnding(pattern)).map(globOf);
   return (text) => {
-    if (exact.has(text) || (endings.size > 0 && endings.has(text.slice(text.lastIndexOf('.'))))) return true;
+    if (text.length <= exactMax && exact.has(text)) return true;
+    const dot = endingMax === 0 ? -1 : text.lastIndexOf('.');
+    if (dot >= 0 && text.length - dot <= endingMax && endings.has(text.slice(dot))) return true;
     for (const glob of globs) if (fitsGlob(glob, text)) return true;
     return false;
   };

@@ -10,7 +10,10 @@ export class KeySet {
   /** Exact keys by length and last byte, at length × 256 + byte. */
   readonly #byEnding: readonly (readonly Key[] | undefined)[];
   readonly #prefixes: Uint8Array[] = [];
-  readonly #asked: (Asked | undefined)[] = new Array(ASKED).fill(undefined);
+  /** Keys that were asked for, wanted or not, their lengths, 0 for none, and the answers. */
+  #asked = new Int32Array(0);
+  #lengths = new Uint8Array(0);
+  #answers: (string | undefined)[] = [];
   /** What each byte is compared as. */
   readonly #fold: Uint8Array;
 
@@ -44,22 +47,43 @@ export class KeySet {
   /** As `match`; `view` is on the same bytes. What spans call their attributes repeats, so that the answers are remembered. */
   find(bytes: Buffer, view: DataView, start: number, end: number): string | undefined {
     const length = end - start;
-    if (length < 4 || length > ASKED_BYTES_MAX) return this.match(bytes, start, end);
-    let hash = length;
-    for (let at = start; at + 4 <= end; at += 4) hash = Math.imul(hash ^ view.getInt32(at, true), PRIME);
-    hash = Math.imul(hash ^ view.getInt32(end - 4, true), PRIME);
-    hash ^= hash >>> 15;
-    const slot = hash & (ASKED - 1);
-    const known = this.#asked[slot];
-    if (known !== undefined && known.hash === hash && isKey(known.view, view, start, length)) return known.key;
-    const other = this.#asked[slot ^ 1];
-    if (other !== undefined && other.hash === hash && isKey(other.view, view, start, length)) return other.key;
-    const key = this.match(bytes, start, end);
-    const copy = new Uint8Array(bytes.subarray(start, end));
-    // The one asked for last stays.
-    this.#asked[slot ^ 1] = known;
-    this.#asked[slot] = { hash, view: new DataView(copy.buffer), key };
-    return key;
+    if (length < 4 || length > 4 * WORDS) return this.match(bytes, start, end);
+    if (this.#lengths.length === 0) this.#beginAsking();
+    const middle = view.getInt32(start + ((length - 4) >>> 1), true);
+    const hash = Math.imul(Math.imul(middle ^ length, PRIME) ^ view.getInt32(end - 4, true), PRIME);
+    const slot = (hash >>> 15) & (ASKED - 1);
+    if (this.#isAsked(slot, view, start, length)) return this.#answers[slot];
+    const other = slot ^ 1;
+    if (this.#isAsked(other, view, start, length)) return this.#answers[other];
+    // The one asked for last stays beside it.
+    const first = slot * WORDS;
+    this.#asked.copyWithin(other * WORDS, first, first + WORDS);
+    this.#lengths[other] = this.#lengths[slot] as number;
+    this.#answers[other] = this.#answers[slot];
+    const last = Math.ceil(length / 4) - 1;
+    for (let word = 0; word < last; word++) this.#asked[first + word] = view.getInt32(start + 4 * word, true);
+    this.#asked[first + last] = view.getInt32(end - 4, true);
+    this.#lengths[slot] = length;
+    this.#answers[slot] = this.match(bytes, start, end);
+    return this.#answers[slot];
+  }
+
+  /** Many sets are never asked so. */
+  #beginAsking(): void {
+    this.#asked = new Int32Array(ASKED * WORDS);
+    this.#lengths = new Uint8Array(ASKED);
+    this.#answers = new Array(ASKED).fill(undefined);
+  }
+
+  /** Is it this key whose answer is in the slot? */
+  #isAsked(slot: number, view: DataView, start: number, length: number): boolean {
+    if (this.#lengths[slot] !== length) return false;
+    const asked = this.#asked;
+    let word = slot * WORDS;
+    for (let at = 0; at + 4 < length; at += 4) {
+      if (asked[word++] !== view.getInt32(start + at, true)) return false;
+    }
+    return asked[word] === view.getInt32(start + length - 4, true);
   }
 
   /** The key at these bytes when it is wanted. */
@@ -81,28 +105,13 @@ export class KeySet {
 
 /** Keys of which it is remembered what they are, two to a set; a power of two. */
 const ASKED = 2048;
-const ASKED_BYTES_MAX = 64;
+/** Words kept of each, the last one being that of its last four bytes, wherever these begin. */
+const WORDS = 16;
 const PRIME = 0x9e3779b1;
-
-/** A key that was asked for, wanted or not. */
-interface Asked {
-  readonly hash: number;
-  readonly view: DataView;
-  readonly key: string | undefined;
-}
 
 interface Key {
   readonly bytes: Uint8Array;
   readonly text: string;
-}
-
-/** Are the bytes from `start` those of the key? At least four. */
-function isKey(key: DataView, view: DataView, start: number, length: number): boolean {
-  if (key.byteLength !== length) return false;
-  for (let at = 0; at + 4 <= length; at += 4) {
-    if (key.getInt32(at, true) !== view.getInt32(start + at, true)) return false;
-  }
-  return key.getInt32(length - 4, true) === view.getInt32(start + length - 4, true);
 }
 
 /** Do `length` bytes from `start` equal the key? Compared from the end. */
