@@ -1,4 +1,5 @@
 import { nsToMs, parseTimestamp } from '../core/clock.ts';
+import { FormedRecord, HEAD } from '../core/formed-record.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 
@@ -68,6 +69,7 @@ export class WrittenSubject implements Subject {
   }
 
   get timeMs(): number {
+    if (this.#write instanceof FormedRecord) return msOf(this.#write);
     const { timestampNs } = this.#write;
     return Number(timestampNs / NS_A_MS) + Number(timestampNs % NS_A_MS) / 1e6;
   }
@@ -80,6 +82,18 @@ export class WrittenSubject implements Subject {
   get isRevision(): boolean {
     return this.#write.record.audit.revision > 1;
   }
+}
+
+/** 2^32 nanoseconds, in whole milliseconds and what is over, nanoseconds. */
+const HIGH_MS = 4_294;
+const HIGH_NS = 967_296;
+
+/** `@timestamp` as `timeMs` has it: the two words of its nanoseconds are divided apart, in whole numbers that a double holds. */
+function msOf({ chunk: { words }, at }: FormedRecord): number {
+  const high = words[at + HEAD.timeHigh] as number;
+  const restNs = high * HIGH_NS + (words[at + HEAD.timeLow] as number);
+  const restMs = Math.floor(restNs / 1e6);
+  return high * HIGH_MS + restMs + (restNs - restMs * 1e6) / 1e6;
 }
 
 /** Of `2026-11-22T10:19:13.000000001Z`, and of that up to the milliseconds. */

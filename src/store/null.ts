@@ -1,5 +1,6 @@
 import { formatTimestamp } from '../core/clock.ts';
 import { documentText } from '../core/document.ts';
+import { FormedRecord, HEAD, HEAD_WORDS } from '../core/formed-record.ts';
 import type { AuditRecord } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import { createMemoryAlerts } from './memory-alerts.ts';
@@ -24,6 +25,11 @@ const GROUP_BYTES = 16;
 const PRIME = 0x9e37_79b1;
 
 const NOTHING = Buffer.alloc(0);
+/** Of 64 bits the lower word. */
+const LOW_BITS = 32n;
+const WORD = 4;
+const ID_CHARS = 32;
+const HEX = Buffer.from('0123456789abcdef');
 
 /** The bytes up to `end`, a whole number of groups. */
 function addUp(sums: Int32Array, bytes: Buffer, end: number): void {
@@ -55,9 +61,9 @@ export class NullStore implements Store {
   readonly #sums = new Int32Array(GROUP_BYTES / 4);
   #bytes = 0;
   /** What a line begins with: the same for the records of a day. */
-  #index = { fromNs: 0n, toNs: 0n, namespace: '', start: NOTHING };
+  #index = { fromNs: 0n, toNs: 0n, fromHigh: 0, toHigh: 0, namespace: '', start: NOTHING };
   /** What stands behind its id: the same for the records of a trace. */
-  #version = { rank: -1n, end: NOTHING };
+  #version = { rank: -1n, high: -1, low: -1, end: NOTHING };
 
   /**
    * A checksum over all bytes so far, and how many there were. It takes four little-endian words at a time, each into a sum of its
@@ -73,24 +79,60 @@ export class NullStore implements Store {
 
   async write(batch: readonly RecordWrite[]): Promise<WriteResult> {
     for (const write of batch) {
-      const { id } = write;
-      const start = this.#startOf(write);
-      const end = this.#endOf(write.rank);
-      const json = write.json?.() ?? Buffer.from(documentText(write.record));
-      const size = start.length + id.length + end.length + json.length + 1;
-      this.#makeRoom(size);
-      const lines = this.#lines;
-      lines.set(start, this.#end);
-      const at = this.#end + start.length;
-      // An id is ASCII.
-      for (let char = 0; char < id.length; char++) lines[at + char] = id.charCodeAt(char);
-      lines.set(end, at + id.length);
-      lines.set(json, at + id.length + end.length);
-      this.#end += size;
-      lines[this.#end - 1] = LINE_END;
-      this.#bytes += size;
+      if (write instanceof FormedRecord && write.form !== undefined) this.#addFormed(write);
+      else this.#add(write);
     }
     return { written: batch.length, outranked: 0, rejected: [] };
+  }
+
+  #add(write: RecordWrite): void {
+    const { id } = write;
+    const json = write.json?.() ?? Buffer.from(documentText(write.record));
+    const start = this.#startOf(write);
+    const end = this.#endOf(write.rank);
+    const at = this.#begin(start, id.length, end, json.length);
+    // An id is ASCII.
+    for (let char = 0; char < id.length; char++) this.#lines[at + char] = id.charCodeAt(char);
+    this.#lines.set(json, at + id.length + end.length);
+  }
+
+  /** The same, straight from where the record lies. */
+  #addFormed(write: FormedRecord): void {
+    const { chunk, at: head } = write;
+    const { words, bytes } = chunk;
+    const [timeHigh, rankHigh, rankLow] = [
+      words[head + HEAD.timeHigh] as number,
+      words[head + HEAD.rankHigh] as number,
+      words[head + HEAD.rankLow] as number,
+    ];
+    const index = this.#index;
+    const isSameDay = timeHigh >= index.fromHigh && timeHigh < index.toHigh && write.namespace === index.namespace;
+    const start = isSameDay ? index.start : this.#startOf(write);
+    const isSameRank = rankLow === this.#version.low && rankHigh === this.#version.high;
+    const end = isSameRank ? this.#version.end : this.#endOf(write.rank);
+    const size = words[head + HEAD.size] as number;
+    const at = this.#begin(start, ID_CHARS, end, size);
+    const id = (head + HEAD.id) * WORD;
+    for (let byte = 0; byte < ID_CHARS / 2; byte++) {
+      const value = bytes[id + byte] as number;
+      this.#lines[at + 2 * byte] = HEX[value >>> 4] as number;
+      this.#lines[at + 2 * byte + 1] = HEX[value & 15] as number;
+    }
+    const text = (head + HEAD_WORDS) * WORD;
+    bytes.copy(this.#lines, at + ID_CHARS + end.length, text, text + size);
+  }
+
+  /** Writes all of a line but its id and the record; where the id belongs. */
+  #begin(start: Buffer, idChars: number, end: Buffer, jsonBytes: number): number {
+    const size = start.length + idChars + end.length + jsonBytes + 1;
+    this.#makeRoom(size);
+    const at = this.#end + start.length;
+    this.#lines.set(start, this.#end);
+    this.#lines.set(end, at + idChars);
+    this.#end += size;
+    this.#lines[this.#end - 1] = LINE_END;
+    this.#bytes += size;
+    return at;
   }
 
   #makeRoom(size: number): void {
@@ -112,14 +154,17 @@ export class NullStore implements Store {
       const dayNs = timestampNs - (timestampNs % DAY_NS);
       const day = formatTimestamp(timestampNs).slice(0, 10).replaceAll('-', '.');
       const start = Buffer.from(`{"index":{"_index":"spantrail-audit-${namespace}-${day}","_id":"`);
-      this.#index = { fromNs: dayNs, toNs: dayNs + DAY_NS, namespace, start };
+      // Of high words all of whose instants are of the day.
+      const [fromHigh, toHigh] = [Number(dayNs >> LOW_BITS) + 1, Number((dayNs + DAY_NS) >> LOW_BITS)];
+      this.#index = { fromNs: dayNs, toNs: dayNs + DAY_NS, fromHigh, toHigh, namespace, start };
     }
     return this.#index.start;
   }
 
   #endOf(rank: bigint): Buffer {
     if (rank !== this.#version.rank) {
-      this.#version = { rank, end: Buffer.from(`","version":${rank},"version_type":"external_gte"}}\n`) };
+      const [high, low] = [Number(rank >> LOW_BITS), Number(BigInt.asUintN(32, rank))];
+      this.#version = { rank, high, low, end: Buffer.from(`","version":${rank},"version_type":"external_gte"}}\n`) };
     }
     return this.#version.end;
   }

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { parseTimestamp } from '../../src/core/clock.ts';
+import { parseTimestamp, TIMESTAMP_NS_MAX } from '../../src/core/clock.ts';
+import { FormedRecord, HEAD, RecordChunk } from '../../src/core/formed-record.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import { LATE_FIELDS, type RecordWrite } from '../../src/core/settlement.ts';
 import type { Engine } from '../../src/detect/engine.ts';
@@ -124,4 +125,20 @@ describe('records with a form', () => {
     expect(asked).toBeLessThan(5);
     expect(engine.statuses().map(({ matches }) => matches)).toEqual([0, 20]);
   });
+});
+
+it('reads the time of what a form gave as of any other write', () => {
+  const chunk = new RecordChunk(new ArrayBuffer(128));
+  const record = recordOf({ id: 'r' });
+  fc.assert(
+    fc.property(fc.bigInt({ min: 0n, max: TIMESTAMP_NS_MAX }), fc.constantFrom(1n, 1_000n, 1_000_000n), (ns, unit) => {
+      const timestampNs = ns - (ns % unit);
+      chunk.words[HEAD.timeHigh] = Number(timestampNs >> 32n);
+      chunk.words[HEAD.timeLow] = Number(BigInt.asUintN(32, timestampNs));
+      const formed = new WrittenSubject(new FormedRecord(chunk, 0, {}, 'default'));
+      const plain = new WrittenSubject({ id: 'r', namespace: 'default', timestampNs, rank: 1n, record });
+      expect(formed.timeMs).toBe(plain.timeMs);
+    }),
+    { numRuns: 1000 },
+  );
 });
