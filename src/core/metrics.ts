@@ -267,6 +267,8 @@ export interface Sample {
 /** Running totals, one number for each name and set of labels. Label values come from small fixed sets, never from input. */
 export class Counters {
   readonly #samples = new Map<string, { name: MetricName; labels: Labels; value: number }>();
+  /** The same by the labels in the order in which somebody gave them. */
+  readonly #given = new Map<string, { name: MetricName; labels: Labels; value: number }>();
 
   add(name: MetricName, value: number, labels: Labels = {}): void {
     this.#sample(name, labels).value += value;
@@ -289,15 +291,15 @@ export class Counters {
   }
 
   #sample(name: MetricName, labels: Labels): { name: MetricName; labels: Labels; value: number } {
-    let key: string = name;
-    const names = Object.keys(labels);
-    if (names.length > 1) names.sort();
-    for (const label of names) key += ` ${label}=${labels[label]}`;
-    let sample = this.#samples.get(key);
-    if (!sample) {
-      sample = { name, labels, value: 0 };
-      this.#samples.set(key, sample);
-    }
+    let given: string = name;
+    for (const label in labels) given += ` ${label}=${labels[label]}`;
+    const known = this.#given.get(given);
+    if (known !== undefined) return known;
+    const sorted = Object.keys(labels).sort();
+    const key = [name, ...sorted.map((label) => `${label}=${labels[label]}`)].join(' ');
+    const sample = this.#samples.get(key) ?? { name, labels, value: 0 };
+    this.#samples.set(key, sample);
+    this.#given.set(given, sample);
     return sample;
   }
 }

@@ -134,7 +134,9 @@ export function createAdmission(options: AdmissionOptions): Admit {
       const { masked, note: found } = inspection instanceof Promise ? await inspection : inspection;
       counters.add('masked', masked);
       const spans = walked && walk.keep(payload, walked, masked > 0);
-      const frame = { signal, note: { ...note, ...found }, payload: tied, items: accepted, ...(spans && { spans }) };
+      const told = found.tokens || found.sessions ? { ...note, ...found } : note;
+      const own = { signal, note: told, payload: tied, items: accepted };
+      const frame = spans === undefined ? own : { ...own, spans };
       try {
         await options.wal.append(frame, source.sender !== undefined);
       } catch (cause) {

@@ -38,7 +38,10 @@ export type Holdings = readonly [total: Holding, address: Holding, connection?: 
 
 /** Takes `more`, or says which limit it would pass and takes nothing. `isOnly`: for the only request of its connection. */
 export function takeShare(max: number, holdings: Holdings, more: number, isOnly = false): Limit | undefined {
-  const [total, address, connection] = holdings;
+  // By their places: to take the list apart would make objects for each request.
+  const total = holdings[0];
+  const address = holdings[1];
+  const connection = holdings[2];
   const free = max - total.held - more;
   if (free < 0) {
     total.refuse();
@@ -65,5 +68,7 @@ export function takeFreely(max: number, holdings: Holdings, more: number): Limit
 }
 
 export function give(holdings: Holdings, back: number): void {
-  for (const holding of holdings) if (holding) holding.held -= back;
+  holdings[0].held -= back;
+  holdings[1].held -= back;
+  if (holdings[2]) holdings[2].held -= back;
 }

@@ -57,6 +57,18 @@ interface Shared {
   readonly turns: Turns;
 }
 
+/** What the requests of one connection count to. */
+interface Account {
+  readonly shared: Shared;
+  readonly total: Level;
+  readonly peer: Level;
+  readonly own: Level;
+  /** Of the three. */
+  readonly bytes: Holdings;
+  readonly requests: Holdings;
+  readonly onReleased: () => void;
+}
+
 export function createInFlight(given: InFlightLimits): InFlight {
   const shared = { limits: { requestsMax: REQUESTS_MAX, ...given }, turns: new Turns(INFLATIONS_MAX) };
   const total = newLevel();
@@ -77,13 +89,13 @@ export function createInFlight(given: InFlightLimits): InFlight {
       if (limit) return limit;
       peers.set(address, peer);
       let open = true;
-      const own = newLevel();
       // What is still appended counts though its connection is gone: a sender must not get a new share by coming back.
       const forget = (): void => {
         if (peer.connections.held === 0 && peer.requests.held === 0) peers.delete(address);
       };
+      const account = newAccount(shared, total, peer, forget);
       return {
-        begin: () => begin(shared, [total, peer, own], forget),
+        begin: () => begin(account),
         close() {
           if (!open) return;
           open = false;
@@ -99,85 +111,98 @@ function newLevel(): Level {
   return { bytes: new Holding(), requests: new Holding(), connections: new Holding() };
 }
 
-type Levels = readonly [total: Level, peer: Level, connection: Level];
+function newAccount(shared: Shared, total: Level, peer: Level, onReleased: () => void): Account {
+  const own = newLevel();
+  const bytes: Holdings = [total.bytes, peer.bytes, own.bytes];
+  const requests: Holdings = [total.requests, peer.requests, own.requests];
+  return { shared, total, peer, own, bytes, requests, onReleased };
+}
 
 /** A connection may always try one request; more beside it only while neither it nor those around it met a limit. */
-function begin(shared: Shared, levels: Levels, onReleased: () => void): Reservation | Limit {
-  const [total, peer, connection] = levels;
-  if (connection.requests.held > 0) {
-    if (total.bytes.crowded || total.requests.crowded) return 'full';
-    if (isCrowded(peer) || isCrowded(connection)) return 'share';
+function begin(account: Account): Reservation | Limit {
+  const { shared, total, peer, own, requests } = account;
+  const isFirst = own.requests.held === 0;
+  if (!isFirst) {
+    if (isCrowded(total)) return 'full';
+    if (isCrowded(peer) || isCrowded(own)) return 'share';
   }
-  const requests: Holdings = [total.requests, peer.requests, connection.requests];
-  const isOnly = (): boolean => connection.requests.held <= 1;
-  const limit = takeShare(shared.limits.requestsMax, requests, 1, connection.requests.held === 0);
-  if (limit) return limit;
-  return newReservation(shared, [total.bytes, peer.bytes, connection.bytes], isOnly, () => {
-    give(requests, 1);
-    onReleased();
-  });
+  return takeShare(shared.limits.requestsMax, requests, 1, isFirst) ?? new Holder(account);
 }
 
 function isCrowded({ bytes, requests }: Level): boolean {
   return bytes.crowded || requests.crowded;
 }
 
-function newReservation(
-  { limits, turns }: Shared,
-  bytes: Holdings,
-  isOnly: () => boolean,
-  onReleased: () => void,
-): Reservation {
-  let held = 0;
-  let used = 0;
-  let open = true;
-  let holders = 1;
-  const letGo = (): void => {
-    holders--;
-    if (holders > 0) return;
-    give(bytes, held);
-    held = 0;
-    onReleased();
-  };
-  const hold = (wanted: number): Limit | undefined => {
-    if (!open) return 'full';
-    if (wanted <= held) return undefined;
+/** Of one request that has begun. */
+class Holder implements Reservation {
+  readonly #account: Account;
+  #held = 0;
+  #used = 0;
+  #isOpen = true;
+  /** The request, and work that goes on. */
+  #holders = 1;
+
+  constructor(account: Account) {
+    this.#account = account;
+  }
+
+  expect(bytes: number): Limit | undefined {
+    return this.#hold(this.#used + bytes);
+  }
+
+  add(bytes: number): Limit | undefined {
+    const limit = this.#hold(this.#used + bytes);
+    if (!limit) this.#used += bytes;
+    return limit;
+  }
+
+  shrinkTo(bytes: number): void {
+    if (!this.#isOpen || bytes >= this.#held) return;
+    give(this.#account.bytes, this.#held - bytes);
+    this.#held = bytes;
+    this.#used = bytes;
+  }
+
+  inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
+    const result = this.#account.shared.turns.run(work);
+    this.holdUntil(result);
+    return result;
+  }
+
+  release(): void {
+    if (this.#isOpen) this.#letGo();
+    this.#isOpen = false;
+  }
+
+  holdUntil(work: Promise<unknown>): void {
+    this.#holders++;
+    const letGo = (): void => this.#letGo();
+    work.then(letGo, letGo);
+  }
+
+  #hold(wanted: number): Limit | undefined {
+    const { shared, bytes, own } = this.#account;
+    if (!this.#isOpen) return 'full';
+    if (wanted <= this.#held) return undefined;
+    const more = wanted - this.#held;
     // A request that is alone may have it all, or the largest one allowed would wait for ever.
     const limit =
-      bytes[0].held === held
-        ? takeFreely(limits.bytesMax, bytes, wanted - held)
-        : takeShare(limits.bytesMax, bytes, wanted - held, isOnly());
-    if (!limit) held = wanted;
+      bytes[0].held === this.#held
+        ? takeFreely(shared.limits.bytesMax, bytes, more)
+        : takeShare(shared.limits.bytesMax, bytes, more, own.requests.held <= 1);
+    if (!limit) this.#held = wanted;
     return limit;
-  };
-  const holdUntil = (work: Promise<unknown>): void => {
-    holders++;
-    work.then(letGo, letGo);
-  };
-  return {
-    expect: (more) => hold(used + more),
-    add(more) {
-      const limit = hold(used + more);
-      if (!limit) used += more;
-      return limit;
-    },
-    shrinkTo(kept) {
-      if (!open || kept >= held) return;
-      give(bytes, held - kept);
-      held = kept;
-      used = kept;
-    },
-    inTurn(work) {
-      const result = turns.run(work);
-      holdUntil(result);
-      return result;
-    },
-    release() {
-      if (open) letGo();
-      open = false;
-    },
-    holdUntil,
-  };
+  }
+
+  #letGo(): void {
+    this.#holders--;
+    if (this.#holders > 0) return;
+    const { bytes, requests, onReleased } = this.#account;
+    give(bytes, this.#held);
+    this.#held = 0;
+    give(requests, 1);
+    onReleased();
+  }
 }
 
 /** Runs so many at once, the others in the order they came. */

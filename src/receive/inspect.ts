@@ -55,6 +55,7 @@ const OWNERS_CHARS_MAX = 1_048_576;
 export function createCredentialInspect(sources: CredentialSources): Inspect {
   const { counters, hash, mask, check } = sources;
   return (signal, payload, note, rows) => {
+    if (rows?.isClean) return { masked: 0, note: check === undefined || !note.trusted ? {} : { tokens: {} } };
     const found = new RequestCredentials(counters, hash);
     const masked = maskSecrets(payload, signal, mask, found, rows);
     if (!note.trusted) return { masked, note: {} };

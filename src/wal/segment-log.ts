@@ -51,9 +51,8 @@ export interface Append {
   readonly durable?: (position: FramePosition) => void;
 }
 
-interface Waiting extends Append {
-  readonly resolve: (position: FramePosition) => void;
-  readonly reject: (reason: AppError) => void;
+interface Waiting extends Pick<PromiseWithResolvers<FramePosition>, 'resolve' | 'reject'> {
+  readonly append: Append;
 }
 
 export interface ReplayProgress {
@@ -127,7 +126,7 @@ export class SegmentLog {
   append(append: Append): Promise<FramePosition> {
     if (this.#closed) return Promise.reject(new AppError('unavailable', `the ${this.#options.kind.words} is closed`));
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ ...append, resolve, reject });
+      this.#waiting.push({ append, resolve, reject });
       this.#running ??= this.#run();
     });
   }
@@ -264,7 +263,7 @@ export class SegmentLog {
     try {
       active ??= await this.#create();
       const buffers: Buffer[] = [];
-      for (const append of batch) {
+      for (const { append } of batch) {
         for (const buffer of append.buffers) buffers.push(buffer);
         bytes += append.bytes;
       }
@@ -273,7 +272,7 @@ export class SegmentLog {
     } catch (error) {
       this.#options.writeFailed?.(error);
       const words = `the ${this.#options.kind.words} cannot be written: ${describeError(error)}`;
-      for (const append of batch) append.reject(new AppError('unavailable', words, { cause: error }));
+      for (const { reject } of batch) reject(new AppError('unavailable', words, { cause: error }));
       await this.#abandon(bytes, words);
       return;
     }
@@ -282,7 +281,7 @@ export class SegmentLog {
   }
 
   #publish(batch: readonly Waiting[], segment: Segment): void {
-    const positions = batch.map((append) => {
+    const positions = batch.map(({ append }) => {
       const position = { segment: segment.segment, offset: segment.bytes };
       const empty = segment.bytes === HEADER_BYTES;
       if (empty || append.firstNs < segment.firstReceivedNs) segment.firstReceivedNs = append.firstNs;
@@ -291,7 +290,7 @@ export class SegmentLog {
       append.durable?.(position);
       return position;
     });
-    for (const [index, append] of batch.entries()) append.resolve(positions[index] ?? { segment: 0, offset: 0 });
+    for (const [index, { resolve }] of batch.entries()) resolve(positions[index] ?? { segment: 0, offset: 0 });
   }
 
   /** As many of the waiting as fit into the active segment; seals it first when it is full or old. */
@@ -299,12 +298,12 @@ export class SegmentLog {
     const { segmentBytes, segmentAgeMs, clock } = this.#options;
     const active = this.#active?.segment;
     const used = active?.bytes ?? HEADER_BYTES;
-    const full = used > HEADER_BYTES && used + (this.#waiting[0]?.bytes ?? 0) > segmentBytes;
+    const full = used > HEADER_BYTES && used + (this.#waiting[0]?.append.bytes ?? 0) > segmentBytes;
     const old = active !== undefined && used > HEADER_BYTES && clock.nowMs() - active.createdMs > segmentAgeMs;
     if (full || old) await this.#seal();
     let end = full || old ? HEADER_BYTES : used;
     let count = 0;
-    for (const append of this.#waiting) {
+    for (const { append } of this.#waiting) {
       if (count > 0 && end + append.bytes > segmentBytes) break;
       end += append.bytes;
       count += 1;
