@@ -25,11 +25,6 @@ const SELF_TIME = wordsOf('","self_time":  ');
 const STEP_END = wordsOf('},  ')[0] as number;
 const LAST_STEP_END = wordsOf('}   ')[0] as number;
 
-/** What the records of a trace are told besides its spans. */
-export interface FormedTrace extends FormedAbout {
-  readonly rank: bigint;
-}
-
 /** A gap is too short for what belongs there. */
 class TooShort extends Error {
   readonly gap: OddGap;
@@ -52,17 +47,13 @@ export class FormWriter {
   #rankLow = 0;
 
   /** In the order in which a whole settle gives them. */
-  write(form: TraceForm, tree: FormTree, columns: SpanColumns, trace: FormedTrace): FormedRecord[] {
+  write(form: TraceForm, tree: FormTree, columns: SpanColumns, trace: FormedAbout, rank: bigint): FormedRecord[] {
     this.#fields.fill(form, tree, columns, trace);
-    this.#rankHigh = Number(trace.rank >> 32n);
-    this.#rankLow = Number(trace.rank & 0xffff_ffffn);
+    this.#rankHigh = Number(rank >> 32n);
+    this.#rankLow = Number(rank & 0xffff_ffffn);
     const { records } = form;
     this.#sort(records);
-    const written: FormedRecord[] = [];
-    for (let at = 0; at < records.length; at++) {
-      written.push(this.#record(records[this.#order[at] as number] as RecordForm, trace));
-    }
-    return written;
+    return records.map((_, at) => this.#record(records[this.#order[at] as number] as RecordForm, trace));
   }
 
   /** By time, then by id. There are few, and they mostly stand as they should. */
@@ -80,7 +71,7 @@ export class FormWriter {
     }
   }
 
-  #record(record: RecordForm, trace: FormedTrace): FormedRecord {
+  #record(record: RecordForm, trace: FormedAbout): FormedRecord {
     for (;;) {
       try {
         return this.#tryRecord(record, trace);
@@ -91,7 +82,7 @@ export class FormWriter {
     }
   }
 
-  #tryRecord(record: RecordForm, { namespace, isReplayed }: FormedTrace): FormedRecord {
+  #tryRecord(record: RecordForm, { namespace, isReplayed }: FormedAbout): FormedRecord {
     const { text, moves, odd } = record;
     const { memory } = this;
     memory.reserve(HEAD_WORDS * WORD + text.length);

@@ -82,7 +82,7 @@ export class TraceForms implements Forms {
     const form = this.#form as TraceForm;
     this.counts.settled++;
     const rank = this.#rank(columns);
-    const writes = this.#writer.write(form, this.#tree, columns, { ...about, rank });
+    const writes = this.#writer.write(form, this.#tree, columns, about, rank);
     return { rank, writes, counts: form.counts, fresh: form.fresh, coverage: this.#coverage(form, about.namespace) };
   }
 

@@ -58,6 +58,8 @@ export class EvidenceReader {
   readonly #contents = new SpanContents();
   readonly #walk: SpanWalk;
   readonly #recent = new RecentSpans();
+  /** The frame that was looked at last. */
+  #looked: { spans: FrameSpans | undefined; at: FramePosition } = { spans: undefined, at: { segment: 0, offset: 0 } };
   /** Spans of the trace in the columns that had to be decoded, by the piece's place among those of the trace. */
   readonly #decoded: (Span | undefined)[] = [];
   #decodedOf: readonly Piece[] = [];
@@ -126,7 +128,7 @@ export class EvidenceReader {
   }
 
   #column(piece: Piece, columns: SpanColumns, { namespace }: Whose): boolean {
-    const spans = this.#recent.find(piece) ?? this.#spansOf(piece);
+    const spans = this.#frameSpans(piece);
     if (spans === undefined || spans.note.namespace !== namespace) return false;
     const { rows, facts, note, trust } = spans;
     const row = rowOf(rows, piece.itemStart, spans.nextRow);
@@ -136,6 +138,16 @@ export class EvidenceReader {
     const content =
       (part?.contentOf(trust) as SpanContent | undefined) ?? this.#decode(piece, columns.count, part, trust);
     return content !== undefined && addColumn(columns, facts, row * FACT_WORDS, content.number, note);
+  }
+
+  /** Spans of a trace mostly lie in one frame, and those of the next trace, too. */
+  #frameSpans(piece: Piece): FrameSpans | undefined {
+    const { segment, offset } = piece;
+    const { spans, at } = this.#looked;
+    if (spans !== undefined && at.segment === segment && at.offset === offset) return spans;
+    const found = this.#recent.find(piece) ?? this.#spansOf(piece);
+    this.#looked = { spans: found, at: { segment, offset } };
+    return found;
   }
 
   /** Of a frame that was read back, or that nobody walked through yet. */

@@ -20,7 +20,7 @@ import type { JoinStats } from './join-stats.ts';
 import type { JoinSettings } from './settings.ts';
 import { SettledTraces } from './settled-traces.ts';
 import { TraceJoin } from './trace-join.ts';
-import { type DueTrace, type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
+import { type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
 import type { Piece } from './trace-table.ts';
 import { since, TRACE } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
@@ -105,7 +105,7 @@ export class JoinShard {
     this.#huge = new HugeQueue((due) => {
       const piecesMax = piecesMaxOf(settings) - this.#join.table.traces.get(due.trace, TRACE.stored);
       const { list: fresh, unseen, newest: through } = this.#join.table.takeList(due.trace, piecesMax);
-      return new HugeSettle({ ...this.#about(due), fresh, unseen, through }, settling);
+      return new HugeSettle({ ...this.#about(due, fresh, through), unseen }, settling);
     });
   }
 
@@ -168,7 +168,7 @@ export class JoinShard {
       }
       if (this.#join.isClosed(due.trace)) {
         const { unseen, newest: through } = this.#join.table.takeList(due.trace, 0);
-        this.#add(due.trace, settleClosed({ ...this.#about(due), through }, unseen), draft);
+        this.#add(due.trace, settleClosed(this.#about(due, [], through), unseen), draft);
         continue;
       }
       if (this.#join.isHuge(due.trace)) {
@@ -305,7 +305,7 @@ export class JoinShard {
   /** Settles one trace into the draft: its new evidence with all that the journal knows of it. How many pieces were looked at. */
   #settleTrace(due: HugeDue, draft: Draft): number {
     const { pieces: fresh, newest: through } = this.#join.table.take(due.trace);
-    const about = { ...this.#about(due), fresh, through };
+    const about = this.#about(due, fresh, through);
     const formed = this.#settler.settleByForm(about);
     if (formed === undefined) {
       const settled = this.#settler.settle(about);
@@ -322,12 +322,18 @@ export class JoinShard {
     return fresh.length;
   }
 
-  /** What a settle is told of a trace besides its new evidence. */
-  #about({ trace, reason, isRepeat }: HugeDue): Omit<DueTrace, 'fresh' | 'through'> {
+  /** What a settle is told of a trace. */
+  #about<Fresh>({ trace, reason, isRepeat }: HugeDue, fresh: Fresh, through: FramePosition) {
     const { namespace, traceId } = this.#index.nameOf(trace);
     const previous = this.#previousOf(trace, namespace, traceId);
     return {
-      ...{ namespace, traceId, reason, isRepeat, previous },
+      namespace,
+      traceId,
+      reason,
+      isRepeat,
+      fresh,
+      through,
+      previous,
       isForgotten: previous === undefined && this.#join.isSettled(trace),
       isReplayed: this.#join.isReplayed(trace),
       settles: this.#join.settlesOf(trace) + 1,
