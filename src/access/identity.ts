@@ -36,6 +36,14 @@ const NAMING: ReadonlySet<string> = new Set([NAMES.userId, NAMES.userName, NAMES
 
 const mayName = byKeys((keys) => keys.some((key) => NAMING.has(key)));
 
+const DESCRIBING: ReadonlySet<string> = new Set([
+  ...[NAMES.userRoles, NAMES.userGroup, NAMES.userDomain, NAMES.effectiveId, NAMES.effectiveName].flat(),
+  ...['audit.actor.type', 'audit.actor.relation'],
+]);
+
+/** More than who it is. */
+const mayDescribe = byKeys((keys) => keys.some((key) => DESCRIBING.has(key)));
+
 /** The identity that attributes state in the record's own names or those of the conventions. */
 export function identityOfAttributes(attributes: Attributes): Identity | undefined {
   if (!mayName(attributes)) return undefined;
@@ -44,6 +52,7 @@ export function identityOfAttributes(attributes: Attributes): Identity | undefin
   const id =
     someone(textOf(attributes, NAMES.userId)) ?? name ?? someone(textOf(attributes, NAMES.userPseudoId)) ?? email;
   if (id === undefined) return undefined;
+  if (!mayDescribe(attributes)) return bareIdentity(id, name, email);
   const type = textOf(attributes, ['audit.actor.type']);
   return compact({
     id,
@@ -59,6 +68,15 @@ export function identityOfAttributes(attributes: Attributes): Identity | undefin
       name: textOf(attributes, NAMES.effectiveName),
     }),
   });
+}
+
+function bareIdentity(id: string, name: string | undefined, email: string | undefined): Identity {
+  const identity: { -readonly [Key in keyof Identity]: Identity[Key] } = { id };
+  if (name !== undefined) identity.name = name;
+  if (email !== undefined) identity.email = email;
+  const type = typeOfId(id);
+  if (type !== undefined) identity.type = type;
+  return identity;
 }
 
 function typeOfId(id: string): ActorType | undefined {
