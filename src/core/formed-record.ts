@@ -41,6 +41,11 @@ export const HEAD_WORDS = 18;
 const WORD = 4;
 const ID_BYTES = 16;
 
+/** 64 bits as two words: a shift of bigints makes several of them. */
+const LONG = new BigUint64Array(1);
+const LONG_WORDS = new Uint32Array(LONG.buffer);
+const HIGH = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1 ? 1 : 0;
+
 /** A record as the text that a form gave; it is read into an object only where somebody asks. */
 export class FormedRecord implements RecordWrite {
   /** Where it lies, and the word at which its head begins there. */
@@ -128,6 +133,8 @@ export class FormedRecord implements RecordWrite {
   #long(high: number): bigint {
     const { words } = this.chunk;
     const at = this.at + high;
-    return (BigInt(words[at] as number) << 32n) | BigInt(words[at + 1] as number);
+    LONG_WORDS[HIGH] = words[at] as number;
+    LONG_WORDS[1 - HIGH] = words[at + 1] as number;
+    return LONG[0] as bigint;
   }
 }

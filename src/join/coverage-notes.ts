@@ -1,11 +1,22 @@
 import { COVERAGE_COUNTS, type CoverageNote } from '../core/coverage.ts';
 
+/** Traces of one form in one hour. */
+interface FormedSum {
+  readonly namespace: string;
+  readonly hour: number;
+  firstMs: number;
+  lastMs: number;
+  traces: number;
+}
+
 /** Adds up notes of coverage: one a service and hour. */
 export class NoteSum {
   readonly #notes = new Map<string, CoverageNote>();
-  readonly #formed = new Map<CoverageNote, CoverageNote>();
+  readonly #formed = new Map<CoverageNote, FormedSum>();
 
   get notes(): CoverageNote[] {
+    for (const [note, sum] of this.#formed) this.#addAll(note, sum);
+    this.#formed.clear();
     return [...this.#notes.values()];
   }
 
@@ -13,35 +24,39 @@ export class NoteSum {
     for (const note of notes) this.#add(note);
   }
 
-  /** The same for notes of a form, which are written over for each trace: what they add to is remembered by them. */
+  /** The same for notes of a form, which are written over for each trace: where, when and whose, while what they count stays. */
   addFormed(notes: readonly CoverageNote[]): void {
     for (let at = 0; at < notes.length; at++) {
       const note = notes[at] as CoverageNote;
-      const known = this.#formed.get(note);
-      if (known?.hour === note.hour && known.namespace === note.namespace) addTo(known, note);
-      else this.#formed.set(note, this.#add(note));
+      const { namespace, hour, firstMs, lastMs } = note;
+      const sum = this.#formed.get(note);
+      if (sum !== undefined && sum.hour === hour && sum.namespace === namespace) {
+        if (firstMs < sum.firstMs) sum.firstMs = firstMs;
+        if (lastMs > sum.lastMs) sum.lastMs = lastMs;
+        sum.traces++;
+        continue;
+      }
+      if (sum !== undefined) this.#addAll(note, sum);
+      this.#formed.set(note, { namespace, hour, firstMs, lastMs, traces: 1 });
     }
   }
 
-  /** The sum. */
-  #add(note: CoverageNote): CoverageNote {
+  #addAll(note: CoverageNote, { traces, ...when }: FormedSum): void {
+    const all = { ...note, ...when };
+    for (const count of COVERAGE_COUNTS) all[count] *= traces;
+    this.#add(all);
+  }
+
+  #add(note: CoverageNote): void {
     const key = `${note.hour} ${note.namespace.length} ${note.namespace}${note.service}`;
     const known = this.#notes.get(key);
-    if (known !== undefined) {
-      addTo(known, note);
-      return known;
-    }
-    const added = { ...note };
-    this.#notes.set(key, added);
-    return added;
+    if (known === undefined) this.#notes.set(key, { ...note });
+    else addTo(known, note);
   }
 }
 
 function addTo(known: CoverageNote, note: CoverageNote): void {
-  for (let at = 0; at < COVERAGE_COUNTS.length; at++) {
-    const count = COVERAGE_COUNTS[at] as (typeof COVERAGE_COUNTS)[number];
-    known[count] += note[count];
-  }
+  for (const count of COVERAGE_COUNTS) known[count] += note[count];
   known.firstMs = Math.min(known.firstMs, note.firstMs);
   known.lastMs = Math.max(known.lastMs, note.lastMs);
   // 0 is none.
