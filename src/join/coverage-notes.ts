@@ -1,6 +1,6 @@
 import { COVERAGE_COUNTS, type CoverageNote } from '../core/coverage.ts';
 
-/** Traces of one form in one hour. */
+/** Traces of one form in one hour, after the first. */
 interface FormedSum {
   readonly namespace: string;
   readonly hour: number;
@@ -37,11 +37,14 @@ export class NoteSum {
         continue;
       }
       if (sum !== undefined) this.#addAll(note, sum);
-      this.#formed.set(note, { namespace, hour, firstMs, lastMs, traces: 1 });
+      // So that the notes stand in the order in which the traces came.
+      this.#add(note);
+      this.#formed.set(note, { namespace, hour, firstMs, lastMs, traces: 0 });
     }
   }
 
   #addAll(note: CoverageNote, { traces, ...when }: FormedSum): void {
+    if (traces === 0) return;
     const all = { ...note, ...when };
     for (const count of COVERAGE_COUNTS) all[count] *= traces;
     this.#add(all);
