@@ -26,16 +26,27 @@ export function pathHeads(tree: TraceTree): Int32Array {
   return heads;
 }
 
-function climb(tree: TraceTree, from: number, stepsMax: number): number[] {
-  const steps: number[] = [];
-  for (let at = from; at !== NONE && steps.length < stepsMax; at = tree.parent[at] ?? NONE) steps.push(at);
-  return steps.reverse();
+/** Puts the way down to `to` into the last places before `end`, as many as there are. */
+function climb(tree: TraceTree, to: number, way: number[], start: number, end: number): void {
+  let index = to;
+  for (let at = end - 1; at >= start; at -= 1) {
+    way[at] = index;
+    index = tree.parent[index] ?? NONE;
+  }
 }
 
 /** Indexes from the topmost span to `to`; of a longer way both ends. Takes the same time however deep the trace is. */
 export function pathIndexes(tree: TraceTree, heads: Int32Array, to: number): number[] {
-  if ((tree.depth[to] ?? 0) < PATH_STEPS_MAX) return climb(tree, to, PATH_STEPS_MAX);
-  return [...climb(tree, heads[to] ?? to, HALF_STEPS), ...climb(tree, to, HALF_STEPS)];
+  const depth = tree.depth[to] ?? 0;
+  if (depth < PATH_STEPS_MAX) {
+    const way = new Array<number>(depth + 1);
+    climb(tree, to, way, 0, depth + 1);
+    return way;
+  }
+  const way = new Array<number>(PATH_STEPS_MAX);
+  climb(tree, heads[to] ?? to, way, 0, HALF_STEPS);
+  climb(tree, to, way, HALF_STEPS, PATH_STEPS_MAX);
+  return way;
 }
 
 function statusOf(tree: TraceTree, verdicts: Verdicts, index: number): PathStep['status'] {
@@ -54,13 +65,15 @@ export function pathStep(tree: TraceTree, timeline: Timeline, verdicts: Verdicts
   const zero = tree.root === NONE ? 0 : (timeline.start[tree.root] ?? 0);
   const start = timeline.start[index] ?? 0;
   const service = serviceName(span.resource);
-  const step = (service === undefined ? {} : { service }) as PathStep;
-  step.name = clip(span.name);
-  step.kind = KIND_NAMES[span.kind] ?? 'unspecified';
-  step.span_id = span.spanId;
-  step.start_offset = start - zero;
-  step.duration = (timeline.end[index] ?? 0) - start;
-  step.status = statusOf(tree, verdicts, index);
+  const name = clip(span.name);
+  const kind = KIND_NAMES[span.kind] ?? 'unspecified';
+  const duration = (timeline.end[index] ?? 0) - start;
+  const status = statusOf(tree, verdicts, index);
+  const offset = start - zero;
+  const step: PathStep =
+    service === undefined
+      ? { name, kind, span_id: span.spanId, start_offset: offset, duration, status }
+      : { service, name, kind, span_id: span.spanId, start_offset: offset, duration, status };
   if (timeline.shift[index] !== 0) step.skew_corrected = true;
   return step;
 }

@@ -1,8 +1,6 @@
-import type { Access, AccessSections, AccessTarget, Actor, Identity } from '../access/access.ts';
-import { clip, section } from '../access/attributes.ts';
-import { formatTimestamp } from '../core/clock.ts';
+import { clip } from '../access/attributes.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
-import { LIST_ITEMS_MAX, STACK_TRACE_CHARS_MAX } from '../core/limits.ts';
+import { LIST_ITEMS_MAX } from '../core/limits.ts';
 import {
   type AuditRecord,
   type Check,
@@ -12,142 +10,35 @@ import {
   SCHEMA_VERSION,
 } from '../core/record.ts';
 import type { SettledRecord } from '../core/settlement.ts';
-import type { FoundCheck } from './checks.ts';
-import { criticalPath, selfTime } from './critical-path.ts';
 import { originSection } from './error-origin.ts';
 import type { Finding } from './findings.ts';
 import { pathIndexes } from './path.ts';
+import { type AccessContext, type Parts, sharing } from './record-parts.ts';
+import {
+  actorSection,
+  databaseSection,
+  errorSection,
+  eventSection,
+  relatedSection,
+  targetSection,
+  traceSection,
+  userSection,
+  whySection,
+} from './record-sections.ts';
 import { describeAccess } from './sentence.ts';
 import { isOutOfBand, weakestTie } from './testimony.ts';
-import { type AccessTimes, timesOf } from './times.ts';
+import { timesOf } from './times.ts';
 import type { TraceFacts } from './trace-facts.ts';
 import { NONE } from './trace-tree.ts';
 import { placeOf } from './where.ts';
-import { type Explaining, failureAt, isFailed, type Origin, originOf, type Why, whyOf } from './why.ts';
+import { whyOf } from './why.ts';
 
 export interface EnrichSettings {
   /** Address of a trace in another tool, with `${trace_id}` and `${span_id}`; empty for none. */
   readonly traceUrlTemplate: string;
 }
 
-/** What was found out about an access with an eye on the whole trace. */
-interface AccessContext {
-  readonly actor: Actor;
-  /** Where the request came from, as its outermost server saw it. */
-  readonly source: Pick<AccessSections, 'source' | 'user_agent'>;
-  /** How many other contents of its span were sent. */
-  readonly rivals: number;
-  /** What its checks rest on, and what else explains its end. */
-  readonly explaining: readonly Explaining[];
-}
-
-/** All that one record is made of. */
-interface Parts extends AccessContext {
-  readonly facts: TraceFacts;
-  readonly finding: Finding;
-  readonly times: AccessTimes;
-  readonly origin: Origin | undefined;
-  readonly why: Why;
-  /** The check for which it was refused. */
-  readonly refusing: FoundCheck | undefined;
-}
-
-function eventSection({ finding, times, why }: Parts): AuditRecord['event'] {
-  const { access } = finding;
-  let ingestedNs = access.from.note.receivedNs;
-  for (const { note } of finding.pieces) if (note.receivedNs < ingestedNs) ingestedNs = note.receivedNs;
-  const { id } = finding;
-  const { kind, outcome } = access;
-  const category = [...access.category];
-  const action = clip(access.action);
-  const event = { id, action, category, type: typesOf(access), kind, outcome } as AuditRecord['event'];
-  if (why.reason !== undefined) event.reason = clip(why.reason);
-  const end = formatTimestamp(times.endNs);
-  event.start = times.endNs === times.startNs ? end : formatTimestamp(times.startNs);
-  event.end = end;
-  event.created = times.createdNs === times.endNs ? end : formatTimestamp(times.createdNs);
-  event.ingested = receivedText(ingestedNs);
-  event.duration = times.duration;
-  return event;
-}
-
-/** Spans of one request were received at one time. */
-let received = { atNs: 0n, text: formatTimestamp(0n) };
-
-function receivedText(atNs: bigint): string {
-  if (received.atNs !== atNs) received = { atNs, text: formatTimestamp(atNs) };
-  return received.text;
-}
-
-/** The event types with what the decision says, which may be another than the one they were given with. */
-function typesOf({ type, decision }: Access): string[] {
-  if (decision === 'none') return [...type];
-  const others = type.filter((name) => name !== 'allowed' && name !== 'denied');
-  return [...others, decision === 'deny' ? 'denied' : 'allowed'];
-}
-
-function userSection({ identity }: Actor, login: Identity['effective']): AuditRecord['user'] {
-  const { id, name, email, roles, group, domain, effective = login } = identity;
-  const user: NonNullable<AuditRecord['user']> = {};
-  if (id !== undefined) user.id = clip(id);
-  if (name !== undefined) user.name = clip(name);
-  if (email !== undefined) user.email = email;
-  if (roles) user.roles = [...roles];
-  if (group !== undefined) user.group = { name: group };
-  if (domain !== undefined) user.domain = domain;
-  if (effective) user.effective = { ...effective };
-  return id !== undefined || name !== undefined || email !== undefined || effective ? user : undefined;
-}
-
-function actorSection({ type, attribution, verified, claimed, identity }: Actor): AuditRecord['audit']['actor'] {
-  const actor: AuditRecord['audit']['actor'] = { type, attribution, verified };
-  if (identity.relation !== undefined) actor.relation = identity.relation;
-  if (claimed !== undefined) actor.claimed = clip(claimed);
-  return actor;
-}
-
-function addIds(record: AuditRecord, { facts, finding }: Parts): void {
-  const { tree, traceId } = facts;
-  const span = tree.spans[finding.index];
-  const top = tree.spans[tree.top[finding.index] ?? NONE];
-  if (traceId !== '') record.trace = { id: traceId };
-  if (finding.access.spanId !== '') record.span = { id: finding.access.spanId };
-  if (span && span.parentSpanId !== '') record.parent = { id: span.parentSpanId };
-  if (top && tree.rooted[finding.index] === 1) {
-    record.transaction = { id: facts.beyond?.rootOf.get(top.spanId) ?? top.spanId };
-  }
-}
-
-function errorSection({ facts, finding }: Parts): AuditRecord['error'] {
-  if (!isFailed(finding)) return undefined;
-  const ofSpan = finding.standsForSpan && finding.index !== NONE ? failureAt(facts, finding.index) : undefined;
-  const { type, message, stack } = { ...ofSpan, ...finding.access.error };
-  return section({
-    type: type && clip(type),
-    message: message && clip(message),
-    stack_trace: stack && clip(stack, STACK_TRACE_CHARS_MAX),
-  });
-}
-
-function relatedSection({ user, source, host }: AuditRecord, claimed: string | undefined): AuditRecord['related'] {
-  const users: string[] = [];
-  const add = (name: string | undefined): void => {
-    if (name !== undefined && !users.includes(name)) users.push(name);
-  };
-  if (user) {
-    add(user.id);
-    add(user.name);
-    add(user.email);
-    add(user.effective?.id);
-    add(user.effective?.name);
-  }
-  if (claimed !== undefined) add(clip(claimed));
-  const related: NonNullable<AuditRecord['related']> = {};
-  if (users.length > 0) related.user = users;
-  if (source?.ip !== undefined) related.ip = [source.ip];
-  if (host) related.hosts = [host.name];
-  return users.length > 0 || related.ip || host ? related : undefined;
-}
+type Audit = AuditRecord['audit'];
 
 function stateOf({ traceId, tree, spanCount, beyond }: TraceFacts, finding: Finding): JoinState {
   const witnessOf = finding.index === NONE ? undefined : finding.index;
@@ -166,46 +57,35 @@ function stateOf({ traceId, tree, spanCount, beyond }: TraceFacts, finding: Find
     : 'partial';
 }
 
+const NO_CONFLICTS: readonly string[] = [];
+
 function conflictsOf({ facts, finding, times, rivals }: Parts): string[] | undefined {
   const { tree } = facts;
-  const conflicts = [...finding.conflicts, ...times.conflicts];
+  const stated = finding.conflicts.length + times.conflicts.length;
+  const conflicts = stated === 0 ? NO_CONFLICTS : [...finding.conflicts, ...times.conflicts];
+  const more: string[] = [];
   for (const piece of finding.pieces) {
     if (piece.unreadable === undefined) continue;
     const what = 'kind' in piece ? `span ${piece.spanId}` : 'the event';
-    conflicts.push(`${piece.unreadable} attributes or other parts of ${what} cannot be decoded and are left out`);
+    more.push(`${piece.unreadable} attributes or other parts of ${what} cannot be decoded and are left out`);
   }
-  if (rivals > 0) conflicts.push(`span ${finding.access.spanId} came in ${rivals + 1} versions`);
+  if (rivals > 0) more.push(`span ${finding.access.spanId} came in ${rivals + 1} versions`);
   const top = tree.spans[tree.top[finding.index] ?? NONE];
   const isCut = top && (tree.indexOf.has(top.parentSpanId) || facts.beyond?.rootOf.get(top.spanId) === top.spanId);
   if (isCut && tree.rooted[finding.index] === 1) {
-    conflicts.push(`span ${top.spanId} is its own ancestor; its parent link was cut`);
+    more.push(`span ${top.spanId} is its own ancestor; its parent link was cut`);
   }
-  return conflicts.length > 0 ? conflicts.slice(0, LIST_ITEMS_MAX).map((text) => clip(text)) : undefined;
-}
-
-function traceSection({ facts, finding }: Parts, settings: EnrichSettings): AuditRecord['audit']['trace'] {
-  const { tree, timeline } = facts;
-  if (facts.spanCount === 0) return undefined;
-  const { duration, errorCount, services, root } = facts;
-  const common = { duration, span_count: facts.spanCount, error_count: errorCount, services };
-  const trace: NonNullable<AuditRecord['audit']['trace']> = root ? { root, ...common } : common;
-  if (finding.standsForSpan && finding.index !== NONE) {
-    trace.self_time = selfTime(tree, timeline, finding.index);
-    if (!facts.entries.has(finding)) trace.critical_path = criticalPath(tree, timeline, finding.index);
-  }
-  if (settings.traceUrlTemplate !== '') trace.url = traceUrl(settings.traceUrlTemplate, facts.traceId, finding);
-  return trace;
-}
-
-function traceUrl(template: string, traceId: string, { access }: Finding): string {
-  return clip(template.replaceAll('${trace_id}', traceId).replaceAll('${span_id}', access.spanId));
+  if (conflicts.length + more.length === 0) return undefined;
+  return [...conflicts, ...more].slice(0, LIST_ITEMS_MAX).map((text) => clip(text));
 }
 
 function pathSection(parts: Parts): PathStep[] | undefined {
   const { facts, finding } = parts;
   if (finding.index === NONE) return undefined;
   const indexes = pathIndexes(facts.tree, facts.heads, endOf(parts));
-  return indexes.map((index) => facts.stepAt(index));
+  const steps = new Array<PathStep>(indexes.length);
+  for (let at = 0; at < indexes.length; at += 1) steps[at] = facts.stepAt(indexes[at] ?? NONE);
+  return steps;
 }
 
 /** Where the path of an access ends: at the check that refused it, else where what failed it did. */
@@ -216,35 +96,29 @@ function endOf({ facts, finding, origin, refusing }: Parts): number {
   return origin?.index ?? finding.index;
 }
 
-function databaseSection({ facts, finding }: Parts): AuditRecord['audit']['db'] {
-  const count = facts.databaseWork.count[finding.index] ?? 0;
-  if (count === 0 || !finding.standsForSpan) return undefined;
-  const slowest = facts.standing[facts.databaseWork.slowest[finding.index] ?? NONE]?.access;
-  const work: NonNullable<AuditRecord['audit']['db']> = {
-    count,
-    duration: Math.min(facts.databaseWork.duration[finding.index] ?? 0, Number.MAX_SAFE_INTEGER),
-  };
-  if (slowest) work.slowest = clip(slowest.sections.db?.statement ?? slowest.target.name ?? slowest.target.id);
-  return work;
+function isAmong(pieces: readonly EvidencePiece[], id: string): boolean {
+  for (let at = 0; at < pieces.length; at += 1) if (pieces[at]?.id === id) return true;
+  return false;
 }
 
 /** What the record rests on: what states the access, what explains its failure, what names its actor. */
 function evidenceOf({ facts, finding, origin, actor, explaining }: Parts): EvidencePiece[] {
-  const pieces = [...finding.evidence];
+  // Most accesses rest on what states them, and list it for all that ask.
+  let pieces = finding.evidence as EvidencePiece[];
   const add = (piece: Span | LogRecord, source: string): void => {
     const isSpan = 'kind' in piece;
     const id = isSpan ? piece.spanId : facts.logIds.get(piece);
-    if (id === undefined || pieces.some((known) => known.id === id)) return;
-    pieces.push({ signal: isSpan ? 'traces' : 'logs', source, sender: piece.note.sender, id });
+    if (id === undefined || isAmong(pieces, id)) return;
+    pieces = [...pieces, { signal: isSpan ? 'traces' : 'logs', source, sender: piece.note.sender, id }];
   };
-  for (const piece of origin?.finding?.evidence ?? []) {
-    if (!pieces.some((known) => known.id === piece.id)) pieces.push(piece);
+  if (origin !== undefined) {
+    for (const piece of origin.finding?.evidence ?? []) if (!isAmong(pieces, piece.id)) pieces = [...pieces, piece];
+    add(origin.span, 'span');
+    if (origin.failure.reported) add(origin.failure.reported, 'log.exception');
   }
-  if (origin) add(origin.span, 'span');
-  if (origin?.failure.reported) add(origin.failure.reported, 'log.exception');
   for (const { piece, source } of explaining) add(piece, source);
   for (const { by, as } of actor.named) add(by, `actor.${as}`);
-  return pieces.slice(0, LIST_ITEMS_MAX);
+  return pieces.length <= LIST_ITEMS_MAX ? pieces : pieces.slice(0, LIST_ITEMS_MAX);
 }
 
 function checksOf({ facts, finding }: Parts): Check[] | undefined {
@@ -252,97 +126,225 @@ function checksOf({ facts, finding }: Parts): Check[] | undefined {
   return found.length === 0 ? undefined : found.map(({ check }) => check);
 }
 
-function targetSection({ type, id, name, service }: AccessTarget): AuditRecord['audit']['target'] {
-  const target: AuditRecord['audit']['target'] = { type: clip(type), id: clip(id) };
-  if (name !== undefined) target.name = clip(name);
-  if (service !== undefined) target.service = clip(service);
-  return target;
+/** What of `audit` nearly every record has. */
+interface CommonAudit extends Pick<Audit, 'actor' | 'target' | 'decision' | 'why' | 'join' | 'evidence'> {
+  readonly trace: NonNullable<Audit['trace']>;
+  readonly path: PathStep[];
+  readonly db: Audit['db'];
 }
 
-function auditSection(parts: Parts, settings: EnrichSettings): AuditRecord['audit'] {
-  const { facts, finding, actor, origin, why } = parts;
+const HEAD = { schema_version: SCHEMA_VERSION, revision: 1 } as const;
+
+/** Of an entry. A literal is made in one piece: adding one field after the other to an object costs several times as much. */
+function entryAudit({ actor, target, decision, why, trace, path, db, join, evidence }: CommonAudit): Audit {
+  const { schema_version, revision } = HEAD;
+  return db === undefined
+    ? { schema_version, entry: true, actor, target, decision, why, trace, path, join, revision, evidence }
+    : { schema_version, entry: true, actor, target, decision, why, trace, path, db, join, revision, evidence };
+}
+
+/** Of an access inside of an entry. */
+function innerAudit(
+  { actor, target, decision, why, trace, path, db, join, evidence }: CommonAudit,
+  entry: Finding,
+): Audit {
+  const { schema_version, revision } = HEAD;
+  const entry_id = entry.id;
+  const entry_action = clip(entry.access.action);
+  const entry_target = clip(entry.access.target.id);
+  return db === undefined
+    ? {
+        schema_version,
+        entry: false,
+        entry_id,
+        entry_action,
+        entry_target,
+        actor,
+        target,
+        decision,
+        why,
+        trace,
+        path,
+        join,
+        revision,
+        evidence,
+      }
+    : {
+        schema_version,
+        entry: false,
+        entry_id,
+        entry_action,
+        entry_target,
+        actor,
+        target,
+        decision,
+        why,
+        trace,
+        path,
+        db,
+        join,
+        revision,
+        evidence,
+      };
+}
+
+function auditSection(parts: Parts, settings: EnrichSettings): Audit {
+  const { facts, finding, origin, why } = parts;
   const { access } = finding;
   const entry = facts.entries.get(finding);
   const checks = checksOf(parts);
-  const trace = traceSection(parts, settings);
+  const trace = traceSection(parts, settings.traceUrlTemplate);
   const path = pathSection(parts);
-  const work = databaseSection(parts);
-  // Assigned one after the other: spreading what is there costs more than all the rest.
-  const audit = { schema_version: SCHEMA_VERSION, entry: entry === undefined } as AuditRecord['audit'];
+  const db = databaseSection(parts);
+  const purpose = facts.purposeOf(finding);
+  const actor = actorSection(parts.actor);
+  const target = targetSection(access.target);
+  const because = whySection(why.source);
+  const join = joinSection(parts);
+  const evidence = evidenceOf(parts);
+  const { decision, rows, change } = access;
+  const isCommon =
+    trace !== undefined && path !== undefined && checks === undefined && purpose === undefined && rows === undefined;
+  if (isCommon && change === undefined && origin === undefined && why.deniedBy === undefined) {
+    const common = { actor, target, decision, why: because, trace, path, db, join, evidence };
+    return entry === undefined ? entryAudit(common) : innerAudit(common, entry);
+  }
+  const audit = { schema_version: SCHEMA_VERSION, entry: entry === undefined } as Audit;
   if (entry) {
     audit.entry_id = entry.id;
     audit.entry_action = clip(entry.access.action);
     audit.entry_target = clip(entry.access.target.id);
   }
-  audit.actor = actorSection(actor);
-  audit.target = targetSection(access.target);
-  audit.decision = access.decision;
-  audit.why = { source: why.source };
+  audit.actor = actor;
+  audit.target = target;
+  audit.decision = decision;
+  audit.why = because;
   if (why.deniedBy !== undefined) audit.denied_by = clip(why.deniedBy);
   if (checks) audit.checks = checks;
-  const purpose = facts.purposeOf(finding);
   if (purpose !== undefined) audit.purpose = purpose;
-  if (access.rows !== undefined) audit.rows = access.rows;
-  if (access.change) audit.change = { ...access.change };
+  if (rows !== undefined) audit.rows = rows;
+  if (change) audit.change = { ...change };
   if (trace) audit.trace = trace;
   if (origin) audit.error_origin = originSection(origin.span, origin.failure);
   if (path) audit.path = path;
-  if (work) audit.db = work;
-  audit.join = joinSection(parts);
+  if (db) audit.db = db;
+  audit.join = join;
   audit.revision = 1;
-  audit.evidence = evidenceOf(parts);
+  audit.evidence = evidence;
   return audit;
 }
 
-function joinSection(parts: Parts): AuditRecord['audit']['join'] {
+/** How and when it came to this settle is stamped on by those who know. */
+const FIRST = { reason: 'complete', late: false } as const;
+
+function joinSection(parts: Parts): Audit['join'] {
   const { traceId, tree } = parts.facts;
-  const { missingParents, orphans } = tree;
   const state = stateOf(parts.facts, parts.finding);
   const conflicts = conflictsOf(parts);
   const tie = weakestTie(parts.finding.pieces);
-  const join = { state } as AuditRecord['audit']['join'];
-  if (tie) join.tie = tie;
-  join.spans = tree.spans.length;
-  join.missing_parents = missingParents;
-  join.orphans = orphans;
-  if (conflicts) join.conflicts = conflicts;
-  // How and when it came to this settle is stamped on by those who know.
-  join.reason = traceId === '' ? 'untraced' : 'complete';
-  join.late = false;
-  return join;
+  const counts = { spans: tree.spans.length, missing_parents: tree.missingParents, orphans: tree.orphans };
+  const reason = traceId === '' ? 'untraced' : FIRST.reason;
+  if (tie === undefined && conflicts === undefined) {
+    const { spans, missing_parents, orphans } = counts;
+    return { state, spans, missing_parents, orphans, reason, late: FIRST.late };
+  }
+  return { state, ...(tie && { tie }), ...counts, ...(conflicts && { conflicts }), reason, late: FIRST.late };
 }
 
-/** The record of one access. Records share what they have in common (places, steps of the path): only `audit` may be changed. */
+const namespaceSection = sharing((namespace: string) => ({ namespace }));
+const traceIdSection = sharing((id: string) => ({ id }));
+const transactionSection = sharing((id: string) => ({ id }));
+
+type Sections = Partial<AuditRecord>;
+const NO_SECTIONS: Sections = {};
+
+/** What the evidence says by itself, each over those before: of the access, of its trace, of where it ran. */
+function sectionsOf({ finding, facts, source }: Parts): readonly [Sections, Sections, Sections, Sections] {
+  const { access } = finding;
+  const { resource } = access.from;
+  const span = facts.tree.spans[finding.index];
+  const ofSpan = span !== undefined && span.resource !== resource ? placeOf(span.resource).sections : NO_SECTIONS;
+  // What ran where is said by the call; the database's log says where the database is.
+  const isWitnessed = access.outOfBand === true && finding.standsForSpan;
+  return [access.sections, source, ofSpan, isWitnessed ? NO_SECTIONS : placeOf(resource).sections];
+}
+
+/**
+ * The record of one access. Records share what they have in common (places, steps of the path, who acted): only `audit` and
+ * `audit.join` may be changed in place.
+ */
 export function buildRecord(
   facts: TraceFacts,
   finding: Finding,
   settings: EnrichSettings,
-  context: AccessContext,
+  { actor, source, rivals, explaining, origin }: AccessContext,
 ): SettledRecord {
-  const origin = originOf(facts, finding);
   const times = timesOf(finding.access, facts.tree.baseNs);
   const why = whyOf(facts, finding, origin);
   const refusing = facts.checks.refusing(finding);
-  const parts: Parts = { ...context, facts, finding, times, origin, why, refusing };
-  const { access } = finding;
+  const parts: Parts = { actor, source, rivals, explaining, origin, facts, finding, times, why, refusing };
   const event = eventSection(parts);
-  const user = userSection(context.actor, access.effective);
+  const user = userSection(actor, finding.access.effective);
   const error = errorSection(parts);
-  const span = facts.tree.spans[finding.index];
-  const record = { '@timestamp': event.start, message: '', data_stream: { namespace: facts.namespace } } as AuditRecord;
-  record.event = event;
-  if (user) record.user = user;
-  if (parts.why.rule) record.rule = { ...parts.why.rule };
-  Object.assign(record, access.sections, context.source);
-  const isWitnessed = access.outOfBand === true && finding.standsForSpan;
-  if (span && span.resource !== access.from.resource) Object.assign(record, placeOf(span.resource).sections);
-  // What ran where is said by the call; the database's log says where the database is.
-  if (!isWitnessed) Object.assign(record, placeOf(access.from.resource).sections);
-  addIds(record, parts);
+  const sections = sectionsOf(parts);
+  const [ofAccess, ofTrace, ofSpan, ofSender] = sections;
+  const ip = (ofTrace.source ?? ofAccess.source)?.ip;
+  const host = (ofSender.host ?? ofSpan.host ?? ofAccess.host)?.name;
+  const record = recordHead(
+    parts,
+    event,
+    user,
+    relatedSection({ user, ip, host, claimed: actor.claimed }),
+    auditSection(parts, settings),
+  );
+  if (why.rule) record.rule = { ...why.rule };
+  Object.assign(record, ofAccess, ofTrace, ofSpan, ofSender);
   if (error) record.error = error;
-  const related = relatedSection(record, context.actor.claimed);
-  if (related) record.related = related;
-  record.audit = auditSection(parts, settings);
   record.message = clip(describeAccess(record));
   return { id: finding.id, timestampNs: times.startNs, record };
+}
+
+function recordHead(
+  { facts, finding }: Parts,
+  event: AuditRecord['event'],
+  user: AuditRecord['user'],
+  related: AuditRecord['related'],
+  audit: Audit,
+): AuditRecord {
+  const { access, index } = finding;
+  const data_stream = namespaceSection(facts.namespace);
+  const { tree, traceId, beyond } = facts;
+  const parentId = tree.spans[index]?.parentSpanId ?? '';
+  const top = tree.spans[tree.top[index] ?? NONE];
+  const timestamp = event.start;
+  if (user && related && traceId !== '' && access.spanId !== '' && top !== undefined && tree.rooted[index] === 1) {
+    const transaction = transactionSection(beyond?.rootOf.get(top.spanId) ?? top.spanId);
+    const trace = traceIdSection(traceId);
+    const span = { id: access.spanId };
+    return parentId === ''
+      ? { '@timestamp': timestamp, message: '', data_stream, event, user, trace, span, transaction, related, audit }
+      : {
+          '@timestamp': timestamp,
+          message: '',
+          data_stream,
+          event,
+          user,
+          trace,
+          span,
+          parent: { id: parentId },
+          transaction,
+          related,
+          audit,
+        };
+  }
+  const record = { '@timestamp': timestamp, message: '', data_stream, event } as AuditRecord;
+  if (user) record.user = user;
+  if (traceId !== '') record.trace = traceIdSection(traceId);
+  if (access.spanId !== '') record.span = { id: access.spanId };
+  if (parentId !== '') record.parent = { id: parentId };
+  if (top !== undefined && tree.rooted[index] === 1)
+    record.transaction = transactionSection(beyond?.rootOf.get(top.spanId) ?? top.spanId);
+  if (related) record.related = related;
+  record.audit = audit;
+  return record;
 }

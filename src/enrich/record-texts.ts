@@ -37,11 +37,11 @@ export const TEXTS: readonly string[] = [
   'audit.join.conflicts',
 ];
 
-type Test = (text: string) => boolean;
+/** Asked for each text, also for those that a record does not have. */
+type Test = (text: string | undefined) => boolean;
 
 /** Does one of these texts of the record, or part of one, pass the test? By name: nearly every record is only looked at. */
-export function someText(record: Partial<AuditRecord>, test: Test): boolean {
-  const has = (text: string | undefined): boolean => typeof text === 'string' && test(text);
+export function someText(record: Partial<AuditRecord>, has: Test): boolean {
   const { event, url, http, db, error, user_agent: agent, file, rule, audit } = record;
   return (
     has(record.message) ||
@@ -57,7 +57,7 @@ export function someText(record: Partial<AuditRecord>, test: Test): boolean {
   );
 }
 
-function someOfAudit(audit: AuditRecord['audit'], has: (text: string | undefined) => boolean): boolean {
+function someOfAudit(audit: AuditRecord['audit'], has: Test): boolean {
   const { target, change, checks, error_origin: origin, join } = audit;
   return (
     has(target.id) ||
@@ -72,8 +72,13 @@ function someOfAudit(audit: AuditRecord['audit'], has: (text: string | undefined
   );
 }
 
-function someOfTrace({ trace, path, db }: AuditRecord['audit'], has: (text: string | undefined) => boolean): boolean {
-  if (path !== undefined) for (const { name } of path) if (has(name)) return true;
-  if (trace?.critical_path !== undefined) for (const { name } of trace.critical_path) if (has(name)) return true;
-  return has(trace?.root?.name) || has(db?.slowest);
+function someOfTrace({ trace, path, db }: AuditRecord['audit'], has: Test): boolean {
+  const critical = trace?.critical_path;
+  return someName(path, has) || someName(critical, has) || has(trace?.root?.name) || has(db?.slowest);
+}
+
+function someName(steps: readonly { readonly name: string }[] | undefined, has: Test): boolean {
+  if (steps === undefined) return false;
+  for (let at = 0; at < steps.length; at += 1) if (has(steps[at]?.name)) return true;
+  return false;
 }

@@ -245,7 +245,7 @@ export function createRecordRedaction(settings: RedactSettings, onRedacted: OnRe
   const places = treeOf(TEXTS);
   const hints = settings.kinds.map((kind) => KINDS[kind].hint.source);
   const hint = settings.patterns.length > 0 ? ANYTHING : new RegExp(hints.join('|'), 'i');
-  const mayHold = (text: string): boolean => hint.test(text);
+  const mayHold = (text: unknown): boolean => typeof text === 'string' && hint.test(text);
   const change = (text: string): string => (mayHold(text) ? redactText(text, redactors, onRedacted) : text);
   const dropped = settings.fields.map((name) => ({ name, path: checkedField(name).split('.') }));
   return (record) => {

@@ -31,12 +31,14 @@ export function tieOf({ from }: Access): TraceTie | undefined {
 
 /** The least sure tie among these; undefined when all of them brought their trace ids. */
 export function weakestTie(pieces: Finding['pieces']): TraceTie | undefined {
-  const ties: unknown[] = [];
-  for (const piece of pieces) {
-    const tie = 'kind' in piece ? undefined : piece.attributes.get(TIE_KEY);
-    if (tie !== undefined) ties.push(tie);
+  let weakest = TIES.length;
+  for (let at = 0; at < pieces.length; at += 1) {
+    const piece = pieces[at];
+    if (piece === undefined || 'kind' in piece) continue;
+    const rank = TIES.indexOf(piece.attributes.get(TIE_KEY) as TraceTie);
+    if (rank >= 0 && rank < weakest) weakest = rank;
   }
-  return ties.length === 0 ? undefined : TIES.find((tie) => ties.includes(tie));
+  return TIES[weakest];
 }
 
 /**

@@ -34,15 +34,22 @@ export function timesOf(access: Access, earliestNs: bigint): AccessTimes {
   const startNs = clampNs(access.startNs || access.endNs || createdOf(access) || earliestNs);
   const statedEndNs = clampNs(access.endNs);
   const endNs = statedEndNs > startNs ? statedEndNs : startNs;
-  const conflicts: string[] = [];
-  if (access.startNs === 0n) conflicts.push('no start time was sent');
-  if (access.endNs === 0n) conflicts.push('no end time was sent');
-  else if (access.endNs < access.startNs) conflicts.push('the end was before the start');
   return {
     startNs,
     endNs,
     createdNs: clampNs(createdOf(access) || endNs),
     duration: Math.min(Number(endNs - startNs), DURATION_NS_MAX),
-    conflicts,
+    conflicts: conflictsOf(access),
   };
+}
+
+const NO_CONFLICTS: readonly string[] = [];
+
+function conflictsOf({ startNs, endNs }: Access): readonly string[] {
+  if (startNs !== 0n && endNs >= startNs) return NO_CONFLICTS;
+  const conflicts: string[] = [];
+  if (startNs === 0n) conflicts.push('no start time was sent');
+  if (endNs === 0n) conflicts.push('no end time was sent');
+  else if (endNs < startNs) conflicts.push('the end was before the start');
+  return conflicts;
 }
