@@ -1,5 +1,6 @@
 import type { MessagePort, Worker } from 'node:worker_threads';
 import { assert } from '../core/assert.ts';
+import type { Resource, Span } from '../core/evidence.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
@@ -39,6 +40,18 @@ export interface FrameSource {
 /** Where the memory goes that records were written into, when nobody looks at them any more. */
 export type Recycle = (chunks: readonly Buffer[]) => void;
 
+/** Spans with what a clone can be made of: attributes as Maps. */
+function cloneable(spans: readonly Span[]): Span[] {
+  const resources = new Map<Resource, Resource>();
+  const plain = ({ attributes }: Resource): Resource => ({ attributes: new Map(attributes) });
+  return spans.map((span) => {
+    const resource = resources.get(span.resource) ?? plain(span.resource);
+    resources.set(span.resource, resource);
+    const events = span.events.map((event) => ({ ...event, attributes: new Map(event.attributes) }));
+    return { ...span, resource, events, attributes: new Map(span.attributes), content: undefined };
+  });
+}
+
 /** Serves a shard on its own thread. An error ends the thread, and with it the process: what was acknowledged is on disk. */
 export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSource, recycle: Recycle): void {
   const packer = new BatchPacker();
@@ -58,7 +71,7 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
       for (; firstSegment < segment; firstSegment++) frames.forget(firstSegment);
     },
     stats: shard.stats.bind(shard),
-    spansOf: shard.spansOf.bind(shard),
+    spansOf: (traceId: string) => cloneable(shard.spansOf(traceId)),
     isCurrent: shard.isCurrent.bind(shard),
     repeat: shard.repeat.bind(shard),
   };
