@@ -11,6 +11,8 @@ const ID_CHARS = 32;
 const ID_WORDS = 4;
 const WORD_CHARS = 8;
 const PRIME = 0x0100_0193;
+const SPREAD = 0x9e37_79b1;
+const HALF_BITS = 16;
 
 /** What a digit of an id stands for; 16 for what is none. */
 const DIGITS = new Uint8Array(128).fill(16);
@@ -36,6 +38,16 @@ function read(id: string): void {
   let hash = id.length;
   for (let at = 0; at < id.length; at++) hash = Math.imul(hash ^ id.charCodeAt(at), PRIME);
   last.words.fill(hash);
+}
+
+/** Of all four words: not every id is a digest. */
+function hashAt(ids: Int32Array, at: number): number {
+  let hash = 0;
+  for (let word = at; word < at + ID_WORDS; word++) {
+    hash = Math.imul(hash ^ (ids[word] as number), SPREAD);
+    hash ^= hash >>> HALF_BITS;
+  }
+  return hash;
 }
 
 const SLOTS_MIN = 1024;
@@ -77,7 +89,7 @@ export class CountedRecords<Group> {
   find(record: string): number {
     read(record);
     const { words, isPlain } = last;
-    let slot = (this.#heads[(words[0] as number) & this.#mask] as number) - 1;
+    let slot = (this.#heads[hashAt(words, 0) & this.#mask] as number) - 1;
     for (; slot >= 0; slot = (this.#before[slot] as number) - 1) {
       const at = slot * ID_WORDS;
       let word = 0;
@@ -108,7 +120,7 @@ export class CountedRecords<Group> {
   }
 
   remove(slot: number): void {
-    const hash = (this.#ids[slot * ID_WORDS] as number) & this.#mask;
+    const hash = hashAt(this.#ids, slot * ID_WORDS) & this.#mask;
     const before = this.#before[slot] as number;
     let at = (this.#heads[hash] as number) - 1;
     if (at === slot) this.#heads[hash] = before;
@@ -137,7 +149,7 @@ export class CountedRecords<Group> {
 
   #append(words: Int32Array, text: string | undefined): number {
     const slot = this.#next++ & this.#mask;
-    const hash = (words[0] as number) & this.#mask;
+    const hash = hashAt(words, 0) & this.#mask;
     for (let word = 0; word < ID_WORDS; word++) this.#ids[slot * ID_WORDS + word] = words[word] as number;
     if (text !== undefined) this.#texts.set(slot, text);
     this.#before[slot] = this.#heads[hash] as number;
