@@ -1,117 +1,119 @@
 import duckdb, { type Vector } from '@duckdb/node-bindings';
 
+/**
+ * Writes whole columns of a data chunk. What `@duckdb/node-api` does value by value costs several times as much: here a text that
+ * many rows have is handed to DuckDB once and then copied as the 16 bytes that stand for it (`duckdb_string_t` in duckdb.h:
+ * its length, then the text itself or where it lies), within its own vector, which the text lives as long as.
+ */
+
+/** Bytes of `duckdb_string_t` and of `duckdb_list_entry`; 32-bit words of them. */
+const ENTRY_BYTES = 16;
+const ENTRY_WORDS = 4;
+
 const BITS_A_WORD = 32;
 const ALL_BITS = 0xffffffff;
 
-const WORD_VALUES = 2 ** 32;
-
-/** The rows of a vector that have no value: a bit for each that has one. A vector without any such bits has all of them. */
-export class Nulls {
-  #bits = new Uint32Array(0);
-  #words = 0;
-  #isAny = false;
-
-  begin(rows: number): void {
-    this.#words = Math.ceil(rows / 64) * 2;
-    if (this.#bits.length < this.#words) this.#bits = new Uint32Array(this.#words);
-    this.#bits.fill(ALL_BITS, 0, this.#words);
-    this.#isAny = false;
-  }
-
-  add(row: number): void {
-    const word = row >>> 5;
-    this.#bits[word] = (this.#bits[word] as number) & ~(1 << (row % BITS_A_WORD));
-    this.#isAny = true;
-  }
-
-  has(row: number): boolean {
-    return this.#isAny && ((this.#bits[row >>> 5] as number) & (1 << (row % BITS_A_WORD))) === 0;
-  }
-
-  writeTo(vector: Vector): void {
-    if (!this.#isAny) return;
-    duckdb.vector_ensure_validity_writable(vector);
-    duckdb.copy_data_to_vector_validity(vector, 0, this.#bits.buffer as ArrayBuffer, 0, this.#words * 4);
-  }
-}
-
-const nulls = new Nulls();
-
-/** Long texts of which hardly one is like another; null in the rows that have none. */
-export function writeDocuments(vector: Vector, texts: readonly (string | Buffer | null)[]): void {
-  nulls.begin(texts.length);
+/** Texts of which hardly one is like another: without a look for those that are. */
+export function writeDistinctTexts(vector: Vector, texts: readonly (string | Buffer | null)[]): void {
   for (let row = 0; row < texts.length; row++) {
     const text = texts[row];
     if (typeof text === 'string') duckdb.vector_assign_string_element(vector, row, text);
     else if (text) duckdb.vector_assign_string_element_len(vector, row, text);
-    else nulls.add(row);
   }
-  nulls.writeTo(vector);
+  writeNulls(vector, texts);
 }
 
-/** Whole numbers, of 64 bits. */
+export function writeTexts(vector: Vector, texts: readonly (string | null)[]): void {
+  const firsts = new Map<string, number>();
+  /** For each row the first one that has its text. */
+  const like = new Uint32Array(texts.length);
+  let last = -1;
+  let repeats = 0;
+  for (let row = 0; row < texts.length; row++) {
+    const text = texts[row] as string | null;
+    like[row] = row;
+    if (text === null) continue;
+    // Rows of one trace come one after the other.
+    const first = last >= 0 && texts[last] === text ? last : firsts.get(text);
+    if (first === undefined) {
+      duckdb.vector_assign_string_element(vector, row, text);
+      firsts.set(text, row);
+      last = row;
+    } else {
+      like[row] = first;
+      last = first;
+      repeats++;
+    }
+  }
+  if (repeats > 0) copyEntries(vector, like);
+  writeNulls(vector, texts);
+}
+
+function copyEntries(vector: Vector, like: Uint32Array): void {
+  const bytes = duckdb.vector_get_data(vector, like.length * ENTRY_BYTES);
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, like.length * ENTRY_WORDS);
+  for (let row = 0; row < like.length; row++) {
+    if (like[row] !== row)
+      words.copyWithin(
+        row * ENTRY_WORDS,
+        (like[row] as number) * ENTRY_WORDS,
+        (like[row] as number) * ENTRY_WORDS + ENTRY_WORDS,
+      );
+  }
+  duckdb.copy_data_to_vector(vector, 0, bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Lists of texts. A list that many rows share is written once. */
+export function writeLists(vector: Vector, lists: readonly (readonly (string | null)[] | null)[]): void {
+  const texts: (string | null)[] = [];
+  const starts = new Map<object, number>();
+  /** Offset and length of each, as 64-bit numbers of which only the lower half is needed. */
+  const entries = new Uint32Array(lists.length * ENTRY_WORDS);
+  for (let row = 0; row < lists.length; row++) {
+    const list = lists[row];
+    if (!list) continue;
+    let start = starts.get(list);
+    if (start === undefined) {
+      start = texts.length;
+      starts.set(list, start);
+      for (const text of list) texts.push(text);
+    }
+    entries[row * ENTRY_WORDS] = start;
+    entries[row * ENTRY_WORDS + 2] = list.length;
+  }
+  duckdb.list_vector_reserve(vector, texts.length);
+  duckdb.list_vector_set_size(vector, texts.length);
+  writeTexts(duckdb.list_vector_get_child(vector), texts);
+  duckdb.copy_data_to_vector(vector, 0, entries.buffer, 0, entries.byteLength);
+  writeNulls(vector, lists);
+}
+
 export function writeBigints(vector: Vector, values: readonly (bigint | null)[]): void {
   const data = new BigInt64Array(values.length);
-  nulls.begin(values.length);
   for (let row = 0; row < values.length; row++) {
     const value = values[row] as bigint | null;
-    if (value === null) nulls.add(row);
-    else if (BigInt.asIntN(64, value) !== value) throw new RangeError(`${value} has more than 64 bits`);
-    else data[row] = value;
+    if (value === null) continue;
+    if (BigInt.asIntN(64, value) !== value) throw new RangeError(`${value} has more than 64 bits`);
+    data[row] = value;
   }
   duckdb.copy_data_to_vector(vector, 0, data.buffer, 0, data.byteLength);
-  nulls.writeTo(vector);
-}
-
-/** Whole numbers that a JavaScript number holds or comes near to; NaN is null. */
-export function writeNumbers(vector: Vector, values: Float64Array): void {
-  const data = new BigInt64Array(values.length);
-  const words = new Uint32Array(data.buffer);
-  nulls.begin(values.length);
-  for (let row = 0; row < values.length; row++) {
-    const value = values[row] as number;
-    if (Number.isNaN(value)) nulls.add(row);
-    else if (value >= 0 && value <= Number.MAX_SAFE_INTEGER) {
-      words[row * 2] = value % WORD_VALUES;
-      words[row * 2 + 1] = value / WORD_VALUES;
-    } else data[row] = BigInt(value);
-  }
-  duckdb.copy_data_to_vector(vector, 0, data.buffer, 0, data.byteLength);
-  nulls.writeTo(vector);
+  writeNulls(vector, values);
 }
 
 export function writeBooleans(vector: Vector, values: readonly (boolean | null)[]): void {
   const data = new Uint8Array(values.length);
-  nulls.begin(values.length);
-  for (let row = 0; row < values.length; row++) {
-    if (values[row] === null) nulls.add(row);
-    else if (values[row]) data[row] = 1;
-  }
+  for (let row = 0; row < values.length; row++) if (values[row]) data[row] = 1;
   duckdb.copy_data_to_vector(vector, 0, data.buffer, 0, data.byteLength);
-  nulls.writeTo(vector);
+  writeNulls(vector, values);
 }
 
-/**
- * The lists of a vector: where in its further vector each begins and how many are its own (64-bit numbers), null where that is
- * below zero. `at` says where a row's are told.
- */
-export function writeListEntries(
-  vector: Vector,
-  rows: number,
-  at: (row: number) => number,
-  starts: Uint32Array,
-  lengths: Int32Array,
-): void {
-  const entries = new Uint32Array(rows * 4);
-  nulls.begin(rows);
-  for (let row = 0; row < rows; row++) {
-    const length = lengths[at(row)] as number;
-    if (length < 0) nulls.add(row);
-    else {
-      entries[row * 4] = starts[at(row)] as number;
-      entries[row * 4 + 2] = length;
-    }
+/** A bit for each row that has a value; a vector without any such bits has all of them. */
+function writeNulls(vector: Vector, values: readonly unknown[]): void {
+  if (!values.includes(null)) return;
+  const bits = new Uint32Array(Math.ceil(values.length / 64) * 2).fill(ALL_BITS);
+  for (let row = 0; row < values.length; row++) {
+    if (values[row] === null) bits[row >>> 5] = (bits[row >>> 5] as number) & ~(1 << (row % BITS_A_WORD));
   }
-  duckdb.copy_data_to_vector(vector, 0, entries.buffer, 0, entries.byteLength);
-  nulls.writeTo(vector);
+  duckdb.vector_ensure_validity_writable(vector);
+  duckdb.copy_data_to_vector_validity(vector, 0, bits.buffer, 0, bits.byteLength);
 }
