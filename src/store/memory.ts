@@ -54,7 +54,9 @@ export class MemoryStore implements Store {
       if (existing && existing.write.rank > incoming.rank) continue;
       written++;
       if (existing?.write.rank === incoming.rank) continue;
-      const write = { ...incoming, record: structuredClone(incoming.record) };
+      // Part by part: what a form gave has most of them by its class.
+      const { id, namespace, timestampNs, rank } = incoming;
+      const write = { id, namespace, timestampNs, rank, record: structuredClone(incoming.record) };
       const earlier = existing ? [...existing.earlier, existing.write.record] : [];
       this.#entries.set(incoming.id, { write, earlier });
     }

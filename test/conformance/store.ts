@@ -3,6 +3,7 @@ import { TIMESTAMP_NS_MAX } from '../../src/core/clock.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';
 import type { Store } from '../../src/store/port.ts';
+import { formedWrites } from '../fixtures/formed.ts';
 import { toWrite } from '../fixtures/records.ts';
 import { describeAlerts } from './alerts.ts';
 import { describeReads } from './reads.ts';
@@ -56,6 +57,25 @@ function describeWrites(newSpace: () => Space): void {
       expect(await space.store.revisions(write.id)).toEqual([write.record]);
       expect(await space.store.count(space.selection())).toBe(1);
     }
+  });
+
+  it('takes records that a form gave, and nothing of the memory that they lay in', async () => {
+    const space = newSpace();
+    const plain = [1, 2, 3].map((number) => toWrite(space.record(number), { rank: BigInt(number) << 33n }));
+    const formed = formedWrites(plain);
+    expect(await space.put(formed)).toEqual({ written: 3, outranked: 0, rejected: [] });
+    for (const { chunk } of formed) chunk.bytes.fill(0xff);
+    for (const { id, record } of plain) expect(await space.store.get(id)).toEqual(record);
+    expect(await space.store.count(space.selection())).toBe(3);
+    const [first, ...others] = plain;
+    if (!first) throw new Error('three are made');
+    expect(await space.put([{ ...first, rank: 1n }])).toEqual({ written: 0, outranked: 1, rejected: [] });
+    const hours = await space.store.histogram(space.selection(), 3_600_000);
+    expect(hours.reduce((sum, { count }) => sum + count, 0)).toBe(1 + others.length);
+    const ranks = await space.store.ranks(
+      plain.map(({ id, namespace, timestampNs }) => ({ id, namespace, timestampNs })),
+    );
+    expect(ranks).toEqual(plain.map(({ rank }) => rank));
   });
 
   it('knows nothing of an id that was never written, and takes an empty batch', async () => {

@@ -145,9 +145,17 @@ export function describeTrouble(urls: string[]): void {
       await store.refresh();
       expect(await store.revisions(first.id)).toHaveLength(2);
       let searches = 0;
-      const all = { type: 'search_phase_execution_exception', reason: '', phase: 'query', grouped: true, root_cause: [] };
+      const all = {
+        type: 'search_phase_execution_exception',
+        reason: '',
+        phase: 'query',
+        grouped: true,
+        root_cause: [],
+      };
       way.fault = (path) =>
-        /_search|_pit/.test(path) && ++searches % 3 !== 0 ? { status: 503, body: { error: all, status: 503 } } : undefined;
+        /_search|_pit/.test(path) && ++searches % 3 !== 0
+          ? { status: 503, body: { error: all, status: 503 } }
+          : undefined;
       expect(await store.revisions(first.id)).toHaveLength(2);
       const starting = { query: EVERYTHING, inner: true, namespace: 'starting' };
       expect(await store.count(starting)).toBe(1);

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
-import { FormedRecord, HEAD, HEAD_WORDS, RecordChunk } from '../../src/core/formed-record.ts';
 import { NullStore } from '../../src/store/null.ts';
+import { formedWrites } from '../fixtures/formed.ts';
 import { makeRecord, toWrite } from '../fixtures/records.ts';
 
 it('sums up the bulk request that Elasticsearch would get', async () => {
@@ -35,29 +35,17 @@ it('sums up as many bytes as there are, by whatever parts they come', async () =
 
 it('sums up what a form gave as it does any other record', async () => {
   const [one, other] = [new NullStore(), new NullStore()];
-  const chunk = new RecordChunk(new ArrayBuffer(256 * 1024));
   const midnightNs = 1_795_392_000_000_000_000n;
   // Around the end of a day, and far from it; ranks that differ in either word.
   const offsets = [-4_294_967_296n, -1n, 0n, 1n, 5_000_000_000n, 5_000_000_001n, 86_400_000_000_000n];
-  const formed = offsets.map((offset, at) => {
-    const head = at * 1024;
-    const record = makeRecord({ event: { id: String(at).repeat(32) } });
-    const text = Buffer.from(JSON.stringify(record));
-    const long = (place: number, value: bigint) => {
-      chunk.words[head + place] = Number(value >> 32n);
-      chunk.words[head + place + 1] = Number(BigInt.asUintN(32, value));
-    };
-    chunk.bytes.set(Buffer.from(record.event.id, 'hex'), (head + HEAD.id) * 4);
-    long(HEAD.timeHigh, midnightNs + offset);
-    long(HEAD.rankHigh, (BigInt(at >> 2) << 32n) | BigInt(at >> 1));
-    chunk.words[head + HEAD.size] = text.length;
-    chunk.bytes.set(text, (head + HEAD_WORDS) * 4);
-    return new FormedRecord(chunk, head, {}, 'default');
-  });
+  const plain = offsets.map((offset, at) => ({
+    ...toWrite(makeRecord({ event: { id: String(at).repeat(32) } })),
+    timestampNs: midnightNs + offset,
+    rank: (BigInt(at >> 2) << 32n) | BigInt(at >> 1),
+  }));
+  const formed = formedWrites(plain);
   await one.write(formed);
-  await other.write(
-    formed.map(({ id, namespace, timestampNs, rank, record }) => ({ id, namespace, timestampNs, rank, record })),
-  );
+  await other.write(plain);
   expect(formed.map(({ id }) => id[0])).toEqual(['0', '1', '2', '3', '4', '5', '6']);
   expect(one.received).toEqual(other.received);
 });
