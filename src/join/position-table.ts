@@ -113,7 +113,10 @@ export class PositionTable {
     return this.#remake(number);
   }
 
-  /** The position up to which the oldest share of a part goes. Hashes are spread evenly, so it is about that share of all. */
+  /**
+   * The position up to which the oldest share of a part goes, and all that stand at the same one. Hashes are spread evenly, so it
+   * is about that share of all.
+   */
   #forgettable(part: Uint32Array): FramePosition {
     const positions: FramePosition[] = [];
     for (let at = 0; at < part.length; at += SLOT_WORDS) {
@@ -121,9 +124,9 @@ export class PositionTable {
       if (offset !== 0) positions.push({ segment: part[at + 2] as number, offset });
     }
     positions.sort(comparePositions);
-    const first = positions[Math.ceil(positions.length * FORGOTTEN_SHARE)];
-    assert(first !== undefined, 'a full part holds positions');
-    return first;
+    const last = positions[Math.ceil(positions.length * FORGOTTEN_SHARE) - 1];
+    assert(last !== undefined, 'a full part holds positions');
+    return { segment: last.segment, offset: last.offset + 1 };
   }
 
   /** The part anew, with what is not forgotten and room for more, as far as the limit allows. */

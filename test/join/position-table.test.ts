@@ -49,6 +49,14 @@ describe('the table of positions', () => {
     );
   });
 
+  it('makes room where all that it holds stands at one position', () => {
+    const table = new PositionTable(200);
+    for (let key = 0; key < 300; key++) table.put(key * 7, key * 12_345, { segment: 1, offset: 32 });
+    expect(table.bytes).toBeLessThanOrEqual(200);
+    table.put(1, 1, { segment: 1, offset: 64 });
+    expect(table.get(1, 1)).toEqual({ segment: 1, offset: 64 });
+  });
+
   it('keeps a position in at most 25 bytes, and gives memory back when the floor rises', () => {
     const table = new PositionTable(128 * 1024 * 1024);
     const hash = new KeyedHash();
