@@ -95,18 +95,21 @@ function diskFile(handle: FileHandle): DiskFile {
   };
 }
 
+/** Reads from `offset` on until the target is full or the file ends; how many bytes there were. */
+export function readAllSync(descriptor: number, target: Uint8Array, offset: number): number {
+  let filled = 0;
+  while (filled < target.byteLength) {
+    const bytesRead = readSync(descriptor, target, filled, target.byteLength - filled, offset + filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return filled;
+}
+
 function openSyncFile(path: string): SyncFile {
   const descriptor = openSync(path, 'r');
   return {
-    read(target, offset) {
-      let filled = 0;
-      while (filled < target.byteLength) {
-        const bytesRead = readSync(descriptor, target, filled, target.byteLength - filled, offset + filled);
-        if (bytesRead === 0) break;
-        filled += bytesRead;
-      }
-      return filled;
-    },
+    read: (target, offset) => readAllSync(descriptor, target, offset),
     size: () => fstatSync(descriptor).size,
     close: () => closeSync(descriptor),
   };

@@ -1,21 +1,11 @@
-import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
-import { type Disk, type DiskFile, nodeDisk } from './disk.ts';
+import { closeSync, fdatasyncSync, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { type Disk, type DiskFile, nodeDisk, readAllSync } from './disk.ts';
 
 function write(descriptor: number, buffer: Uint8Array, offset: number): void {
   // A short write says why only when the rest is tried again (for example ENOSPC).
   for (let done = 0; done < buffer.byteLength; ) {
     done += writeSync(descriptor, buffer, done, buffer.byteLength - done, offset + done);
   }
-}
-
-function read(descriptor: number, target: Uint8Array, offset: number): number {
-  let filled = 0;
-  while (filled < target.byteLength) {
-    const bytesRead = readSync(descriptor, target, filled, target.byteLength - filled, offset + filled);
-    if (bytesRead === 0) break;
-    filled += bytesRead;
-  }
-  return filled;
 }
 
 async function openFile(path: string, flags: string): Promise<DiskFile> {
@@ -30,7 +20,7 @@ async function openFile(path: string, flags: string): Promise<DiskFile> {
     },
     fdatasync: async () => fdatasyncSync(descriptor),
     truncate: async (length) => ftruncateSync(descriptor, length),
-    read: async (target, offset) => read(descriptor, target, offset),
+    read: async (target, offset) => readAllSync(descriptor, target, offset),
     size: async () => fstatSync(descriptor).size,
     close: async () => closeSync(descriptor),
   };
