@@ -3,6 +3,9 @@ import type { Attributes, AttributeValue } from './evidence.ts';
 /** Keys that a shape shared by others may have; tables with more have one of their own. */
 const SHARED_KEYS_MAX = 64;
 
+/** Characters of a key that shapes remember; a sender may make up longer ones, each another. */
+const SHARED_KEY_CHARS_MAX = 256;
+
 /** Shapes known at a time: instrumentations have few orders in which they write their keys. */
 const SHAPES_MAX = 4096;
 
@@ -40,7 +43,8 @@ class KeyShape {
       this.keys.push(key);
       return this;
     }
-    if (this.keys.length === SHARED_KEYS_MAX) return new KeyShape([...this.keys, key], false);
+    const isTooMuch = this.keys.length === SHARED_KEYS_MAX || key.length > SHARED_KEY_CHARS_MAX;
+    if (isTooMuch) return new KeyShape([...this.keys, key], false);
     let next = this.#next?.get(key);
     if (next === undefined) {
       next = new KeyShape([...this.keys, key], true);

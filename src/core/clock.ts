@@ -63,9 +63,9 @@ const written = Buffer.from('1970-01-01T00:00:00.000000000Z', 'latin1');
 
 /** RFC 3339 in UTC with nine fraction digits, e.g. `2026-11-22T10:19:13.000000001Z`. Out-of-range instants are clamped. */
 export function formatTimestamp(nanoseconds: bigint): string {
-  let restNs = Number(nanoseconds - secondNs);
+  const clamped = nanoseconds < 0n ? 0n : nanoseconds > TIMESTAMP_NS_MAX ? TIMESTAMP_NS_MAX : nanoseconds;
+  let restNs = Number(clamped - secondNs);
   if (restNs < 0 || restNs >= 1e9) {
-    const clamped = nanoseconds < 0n ? 0n : nanoseconds > TIMESTAMP_NS_MAX ? TIMESTAMP_NS_MAX : nanoseconds;
     secondNs = clamped - (clamped % SECOND_NS);
     written.write(secondText(secondNs), 'latin1');
     restNs = Number(clamped - secondNs);

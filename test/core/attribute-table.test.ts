@@ -36,6 +36,35 @@ describe('a table of attributes', () => {
     );
   });
 
+  it('remembers no long key that somebody made up', () => {
+    const long = 'x'.repeat(257);
+    const [one, two] = [
+      tableOf([
+        ['a', 1],
+        [long, 2],
+        ['b', 3],
+      ]),
+      tableOf([
+        ['a', 1],
+        [long, 2],
+        ['b', 3],
+      ]),
+    ];
+    expect([...one]).toEqual([...two]);
+    expect(one.shape).not.toBe(two.shape);
+    expect(
+      tableOf([
+        ['a', 1],
+        ['b', 3],
+      ]).shape,
+    ).toBe(
+      tableOf([
+        ['a', 2],
+        ['b', 4],
+      ]).shape,
+    );
+  });
+
   it('keeps its own values beside others of the same shape, and while others grow', () => {
     const [one, two] = [tableOf([['a', 1]]), tableOf([['a', 2]])];
     two.set('b', 3);
