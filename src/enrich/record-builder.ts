@@ -138,9 +138,21 @@ const HEAD = { schema_version: SCHEMA_VERSION, revision: 1 } as const;
 /** Of an entry. A literal is made in one piece: adding one field after the other to an object costs several times as much. */
 function entryAudit({ actor, target, decision, why, trace, path, db, join, evidence }: CommonAudit): Audit {
   const { schema_version, revision } = HEAD;
-  return db === undefined
-    ? { schema_version, entry: true, actor, target, decision, why, trace, path, join, revision, evidence }
-    : { schema_version, entry: true, actor, target, decision, why, trace, path, db, join, revision, evidence };
+  const audit: Audit = {
+    schema_version,
+    entry: true,
+    actor,
+    target,
+    decision,
+    why,
+    trace,
+    path,
+    join,
+    revision,
+    evidence,
+  };
+  if (db !== undefined) audit.db = db;
+  return audit;
 }
 
 /** Of an access inside of an entry. */
@@ -149,43 +161,24 @@ function innerAudit(
   entry: Finding,
 ): Audit {
   const { schema_version, revision } = HEAD;
-  const entry_id = entry.id;
-  const entry_action = clip(entry.access.action);
-  const entry_target = clip(entry.access.target.id);
-  return db === undefined
-    ? {
-        schema_version,
-        entry: false,
-        entry_id,
-        entry_action,
-        entry_target,
-        actor,
-        target,
-        decision,
-        why,
-        trace,
-        path,
-        join,
-        revision,
-        evidence,
-      }
-    : {
-        schema_version,
-        entry: false,
-        entry_id,
-        entry_action,
-        entry_target,
-        actor,
-        target,
-        decision,
-        why,
-        trace,
-        path,
-        db,
-        join,
-        revision,
-        evidence,
-      };
+  const audit: Audit = {
+    schema_version,
+    entry: false,
+    entry_id: entry.id,
+    entry_action: clip(entry.access.action),
+    entry_target: clip(entry.access.target.id),
+    actor,
+    target,
+    decision,
+    why,
+    trace,
+    path,
+    join,
+    revision,
+    evidence,
+  };
+  if (db !== undefined) audit.db = db;
+  return audit;
 }
 
 function auditSection(parts: Parts, settings: EnrichSettings): Audit {
