@@ -3,7 +3,8 @@ import { describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import { type Disk, nodeDisk } from './disk.ts';
 import { decodeFrame, type Frame, FrameEncoder, type StoredFrame } from './frame.ts';
-import { type FramePosition, positionKey, type RawEntry, WAL_KIND } from './segment-format.ts';
+import { FrameCache } from './frame-cache.ts';
+import { type FramePosition, type RawEntry, WAL_KIND } from './segment-format.ts';
 import { type ReplayOptions, type SegmentInfo, SegmentLog } from './segment-log.ts';
 import { SegmentReader } from './segment-reader.ts';
 import { listFolder, type SegmentReport } from './segment-recovery.ts';
@@ -32,47 +33,6 @@ export interface WalOptions {
 }
 
 const MEBIBYTE = 1024 * 1024;
-
-/** What a frame takes in memory besides its bytes (its objects, measured): most of it when a sender sends span by span. */
-const FRAME_MEMORY_BYTES = 512;
-
-/**
- * Recent frames by position, within a budget of bytes. Frames are read in about the order in which they came: for new ones those make way
- * that came before the one that was read last, and without such they are not kept. Were the oldest to go instead, a little too much of all
- * would leave none that is asked for.
- */
-class FrameCache {
-  readonly #bytesMax: number;
-  readonly #frames = new Map<number, StoredFrame>();
-  #bytes = 0;
-  #readLast = 0;
-
-  constructor(bytesMax: number) {
-    this.#bytesMax = bytesMax;
-  }
-
-  get(position: FramePosition): StoredFrame | undefined {
-    const key = positionKey(position);
-    if (key > this.#readLast) this.#readLast = key;
-    return this.#frames.get(key);
-  }
-
-  add(frame: StoredFrame): void {
-    const bytes = frame.length + FRAME_MEMORY_BYTES;
-    if (this.#bytes + bytes > this.#bytesMax) this.#makeRoom(bytes);
-    if (this.#bytes + bytes > this.#bytesMax) return;
-    this.#frames.set(positionKey(frame.position), frame);
-    this.#bytes += bytes;
-  }
-
-  #makeRoom(bytes: number): void {
-    for (const [key, { length }] of this.#frames) {
-      if (key >= this.#readLast || this.#bytes + bytes <= this.#bytesMax) return;
-      this.#frames.delete(key);
-      this.#bytes -= length + FRAME_MEMORY_BYTES;
-    }
-  }
-}
 
 /** The write-ahead log: what was acknowledged, in the order it was. It is also where the spans live until they settle. */
 export class Wal {
@@ -192,9 +152,9 @@ export class Wal {
 
   /** From memory when recent, else from disk without waiting. Throws AppError `storage` when it is gone or damaged. */
   read(position: FramePosition): StoredFrame {
-    const recent = this.#cache.get(position);
-    if (recent) return recent;
-    return decodeFrame(this.#reader.read(position));
+    const frame = this.#cache.get(position) ?? decodeFrame(this.#reader.read(position));
+    this.#cache.wasRead(frame);
+    return frame;
   }
 
   /** Oldest first. */
