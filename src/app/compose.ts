@@ -54,6 +54,8 @@ export interface Surroundings {
   readonly log: Logger;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
+  /** Told of bytes of requests as they come in. */
+  readonly received?: (bytes: number) => void;
 }
 
 /** Requests in work get this long to finish when the process stops. */
@@ -239,9 +241,10 @@ async function inTime(work: Promise<unknown>, waitMs: number, log: Logger, words
   if (first === 'late') log.warn({ waitMs }, words);
 }
 
-async function startReceivers({ settings, stages, counters, doors, log, teardown }: House) {
+async function startReceivers({ settings, stages, counters, doors, log, teardown, received }: House) {
   const { receive } = settings;
-  const inFlight = createInFlight({ bytesMax: receive.inFlightBytesMax, connectionsMax: receive.connectionsMax });
+  const { inFlightBytesMax: bytesMax, connectionsMax } = receive;
+  const inFlight = createInFlight({ bytesMax, connectionsMax, ...(received && { onBytes: received }) });
   const shared = {
     admit: stages.admit,
     budget: stages.budget,

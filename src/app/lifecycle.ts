@@ -1,5 +1,6 @@
 import { type Logger, pino } from 'pino';
 import type { Settings } from '../config/schema.ts';
+import { tendCollector } from './collector.ts';
 import { type RunningSpantrail, startSpantrail } from './compose.ts';
 import { boundYoungGeneration } from './young-generation.ts';
 
@@ -31,9 +32,11 @@ export async function serve(settings: Settings, context: ServeContext): Promise<
     pino.destination(2),
   );
   const signals = listenForSignals(log);
+  const { environment, version } = context;
   const unbound = boundGarbage(settings, context);
+  const collector = tendCollector();
   try {
-    const running = await startSpantrail(settings, { log, environment: context.environment, version: context.version });
+    const running = await startSpantrail(settings, { log, environment, version, received: collector.received });
     exitWhenReplayFails(running, log, signals);
     if (!signals.isStopping())
       context.write(`${JSON.stringify({ ready: true, ...running.ports, pid: process.pid })}\n`);
@@ -43,6 +46,7 @@ export async function serve(settings: Settings, context: ServeContext): Promise<
     setTimeout(() => process.exit(0), LINGER_MS).unref();
   } finally {
     unbound();
+    collector.close();
     signals.close();
   }
 }

@@ -44,6 +44,8 @@ export interface InFlightLimits {
   readonly bytesMax: number;
   readonly connectionsMax: number;
   readonly requestsMax?: number;
+  /** Told of bytes as they come in. */
+  readonly onBytes?: (bytes: number) => void;
 }
 
 interface Level {
@@ -53,7 +55,7 @@ interface Level {
 }
 
 interface Shared {
-  readonly limits: Required<InFlightLimits>;
+  readonly limits: InFlightLimits & { readonly requestsMax: number };
   readonly turns: Turns;
 }
 
@@ -153,6 +155,7 @@ class Holder implements Reservation {
   add(bytes: number): Limit | undefined {
     const limit = this.#hold(this.#used + bytes);
     if (!limit) this.#used += bytes;
+    this.#account.shared.limits.onBytes?.(bytes);
     return limit;
   }
 

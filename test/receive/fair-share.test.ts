@@ -34,6 +34,13 @@ function beginAll(connection: Connection): Reservation[] {
 }
 
 describe('the shares of bytes', () => {
+  it('are told as they come in', () => {
+    const told: number[] = [];
+    const inFlight = createInFlight({ ...LIMITS, onBytes: (bytes) => told.push(bytes) });
+    for (const bytes of [10, 20]) begin(connect(inFlight, 'a')).add(bytes);
+    expect(told).toEqual([10, 20]);
+  });
+
   it('are everything for a request that is alone, and not a byte more', () => {
     const inFlight = createInFlight(LIMITS);
     const only = begin(connect(inFlight, 'a'));
