@@ -174,6 +174,14 @@ export function writesOf(batches: readonly SettledBatch[]): RecordWrite[] {
   return all;
 }
 
+/**
+ * Once all is stored. What a trace is known by is held on to for longer, by what has grown old and is not collected yet; so all of its
+ * records would grow old, too, with each collection of new objects.
+ */
+export function forgetWrites(batches: readonly SettledBatch[]): void {
+  for (const { traces } of batches) for (const { writes } of traces) (writes as RecordWrite[]).length = 0;
+}
+
 export function revisionsIn(writes: readonly RecordWrite[]): number {
   let count = 0;
   for (const { previousTimestampNs } of writes) if (previousTimestampNs !== undefined) count++;

@@ -16,7 +16,7 @@ import { MarkedJournal, Turns } from './pump-journal.ts';
 import { dropStored } from './pump-segments.ts';
 import { GROW_MS, sizeOf, WriteSize } from './pump-size.ts';
 import { type PumpStatus, pendingOf, type Segments, setGauges, storedBefore, sum, summarise } from './pump-status.ts';
-import { countSettled, lastRevisions, revisionsIn, writeAll, writesOf } from './pump-writes.ts';
+import { countSettled, forgetWrites, lastRevisions, revisionsIn, writeAll, writesOf } from './pump-writes.ts';
 import { Sleepers } from './sleepers.ts';
 import { type Sums, sumsOf } from './sums.ts';
 
@@ -265,6 +265,7 @@ class RunningPump implements Pump {
       await this.#writing.take(async () => {
         const counts = await this.#write(batches);
         await this.#remember(shard, batches, counts);
+        forgetWrites(batches);
       });
     } catch (thrown) {
       if (thrown !== STOPPED) throw thrown;
