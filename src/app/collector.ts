@@ -42,17 +42,18 @@ export function tendCollector(): Collector {
       if (detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR) setGrowth();
     }
   });
+  const begin = (): Collect => {
+    observer.observe({ entryTypes: ['gc'] });
+    setGrowth();
+    lowerHelpers();
+    return openCollect();
+  };
   return {
     received(more) {
+      collect ??= begin();
       bytes += more;
       if (bytes < RECEIVED_BYTES_MAX) return;
       bytes = 0;
-      if (collect === undefined) {
-        collect = openCollect();
-        setGrowth();
-        lowerHelpers();
-        observer.observe({ entryTypes: ['gc'] });
-      }
       collect({ type: 'minor' });
     },
     close() {
