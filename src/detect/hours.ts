@@ -54,14 +54,17 @@ export function isTimezone(name: string): boolean {
 
 /** Answers for epoch milliseconds whether they lie outside of the times. */
 export function compileHours({ timezone, inside }: HoursOutside): (timeMs: number) => boolean {
-  const format = new Intl.DateTimeFormat('en-GB', {
-    ...{ timeZone: timezone, weekday: 'short', hour: '2-digit', minute: '2-digit', hourCycle: 'h23' },
-  } as Intl.DateTimeFormatOptions);
+  // The first calendar of a process costs some milliseconds, which a start need not wait for.
+  let format: Intl.DateTimeFormat | undefined;
+  const calendar = () =>
+    (format ??= new Intl.DateTimeFormat('en-GB', {
+      ...{ timeZone: timezone, weekday: 'short', hour: '2-digit', minute: '2-digit', hourCycle: 'h23' },
+    } as Intl.DateTimeFormatOptions));
   // Asking the calendar costs more than all the rest, and most records of a moment share the answer.
   let known = { step: Number.NaN, minute: 0 };
   return (timeMs) => {
     const step = Math.floor(timeMs / STEP_MS);
-    if (step !== known.step) known = { step, minute: minuteOfWeek(format, step * STEP_MS) };
+    if (step !== known.step) known = { step, minute: minuteOfWeek(calendar(), step * STEP_MS) };
     const minute = known.minute + (timeMs - step * STEP_MS) / 60_000;
     const isIn = (at: number) => inside.some(({ fromMinute, toMinute }) => at >= fromMinute && at < toMinute);
     return !isIn(minute % WEEK_MINUTES) && !isIn((minute % WEEK_MINUTES) + WEEK_MINUTES);

@@ -1,12 +1,15 @@
 import { execFile } from 'node:child_process';
-import { chmod, mkdtemp, readdir, rm, stat, symlink } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 
 const run = promisify(execFile);
-const PROGRAM = join(import.meta.dirname, '../../src/cli/spantrail.mjs');
+const CHECKOUT = join(import.meta.dirname, '../..');
+const PROGRAM = join(CHECKOUT, 'src/cli/spantrail.mjs');
+/** Files of Spantrail's own that a server has, at the least; what it depends on has more. */
+const COMPILED_MIN = 400;
 
 let folder = '';
 beforeEach(async () => {
@@ -46,6 +49,16 @@ describe('what V8 compiled', () => {
     expect(await versionWith({ XDG_CACHE_HOME: folder })).toMatch(/^\d/);
     expect(await kept()).toEqual([]);
     expect(await versionWith({ XDG_CACHE_HOME: '/dev/null' })).toMatch(/^\d/);
+  });
+
+  it('is there for the first start, since `npm ci` compiles what serves', async () => {
+    const manifest = JSON.parse(await readFile(join(CHECKOUT, 'package.json'), 'utf8')) as {
+      scripts: { prepare: string };
+    };
+    const compile = /node (\S+compile\.mjs)$/.exec(manifest.scripts.prepare)?.[1] ?? '';
+    await run(process.execPath, [join(CHECKOUT, compile)], { env: { XDG_CACHE_HOME: folder } });
+    const [version = ''] = await kept();
+    expect((await readdir(join(folder, 'spantrail', 'compiled', version))).length).toBeGreaterThan(COMPILED_MIN);
   });
 
   it('is kept where Node is told to', async () => {
