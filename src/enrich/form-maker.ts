@@ -198,7 +198,7 @@ class RecordMaker {
     check(this.#size % WORD === 0);
     const of = TRACE_FIELDS.has(field) ? 0 : arg;
     const from = of * SPAN_WORDS + FIELD_AT[field];
-    this.#source.needs.set(from, { field, arg: of });
+    this.#source.needs.set(from, { field, arg: of, at: from });
     this.#moves.push(from, this.#size / WORD, FIELD_WORDS[field]);
     this.text(' '.repeat(FIELD_WORDS[field] * WORD));
   }

@@ -7,7 +7,7 @@ import { PAIRS, putFraction, putHex, putHexOf, putNumber, putText, putTook, putW
 import type { FormTree } from './form-tree.ts';
 import { SpanIdentity } from './identity.ts';
 import { correctSkew, type Timeline } from './skew.ts';
-import { FIELD_AT, FIELD_WORDS, type Field, type Need, SPAN_WORDS, type TraceForm } from './trace-form.ts';
+import { FIELD_AT, FIELD_WORDS, type Need, SPAN_WORDS, type TraceForm } from './trace-form.ts';
 import { NONE } from './trace-tree.ts';
 
 const RECORD_ID_BYTES = 16;
@@ -64,10 +64,7 @@ export class TraceFields {
     this.#baseInSecond = (tree.baseMs - this.#second * SECOND_MS) * 1e6 + tree.baseRestNs;
     if (form.hasWork) this.#addUpWork();
     const { needs } = form;
-    for (let need = 0; need < needs.length; need++) {
-      const { field, arg } = needs[need] as Need;
-      this.#put(field, arg);
-    }
+    for (let need = 0; need < needs.length; need++) this.#put(needs[need] as Need);
   }
 
   /** Epoch milliseconds at which the span's evidence came. */
@@ -114,9 +111,8 @@ export class TraceFields {
     putHex(pairs, (word + 2) * PAIRS, this.columns.idLow[column] as number);
   }
 
-  #put(field: Field, at: number): void {
+  #put({ field, arg: at, at: to }: Need): void {
     const { start, end } = this.tree;
-    const to = at * SPAN_WORDS + FIELD_AT[field];
     switch (field) {
       case 'start':
         this.#putTime(to, start[at] as number);

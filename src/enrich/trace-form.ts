@@ -72,6 +72,8 @@ export interface OddGap {
 export interface Need {
   readonly field: Field;
   readonly arg: number;
+  /** The word at which it lies. */
+  readonly at: number;
 }
 
 /** The text of a record with gaps. */
