@@ -1,3 +1,5 @@
+import { hexOfWords } from '../core/hex.ts';
+
 /** A record that counted, and for what. */
 export interface Counted<Group> {
   readonly record: string;
@@ -181,10 +183,6 @@ export class CountedRecords<Group> {
   }
 
   #idAt(slot: number): string {
-    let id = '';
-    for (let word = slot * ID_WORDS; word < (slot + 1) * ID_WORDS; word++) {
-      id += ((this.#ids[word] as number) >>> 0).toString(16).padStart(WORD_CHARS, '0');
-    }
-    return id;
+    return hexOfWords(this.#ids, slot * ID_WORDS, ID_WORDS);
   }
 }

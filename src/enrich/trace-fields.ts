@@ -1,6 +1,7 @@
 import { formatTimestamp } from '../core/clock.ts';
 import type { FrameNote } from '../core/evidence.ts';
 import type { FormedAbout } from '../core/forms.ts';
+import { hexOfWords } from '../core/hex.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { selfTime } from './critical-path.ts';
 import { PAIRS, putFraction, putHex, putHexOf, putNumber, putText, putTook, putWords, WORD } from './form-bytes.ts';
@@ -91,12 +92,12 @@ export class TraceFields {
 
   /** In hex. */
   traceId(): string {
-    return hexOf(this.columns.traceId);
+    return hexOfWords(this.columns.traceId, 0, TRACE_ID_WORDS);
   }
 
   spanId(at: number): string {
     const column = this.tree.columnOf[at] as number;
-    return hexOf([this.columns.idHigh[column] as number, this.columns.idLow[column] as number]);
+    return hexOfWords([this.columns.idHigh[column] as number, this.columns.idLow[column] as number], 0, 2);
   }
 
   /** The place of the slowest work below a span. */
@@ -256,10 +257,4 @@ export class TraceFields {
       if (isWork) offer(above, at);
     }
   }
-}
-
-function hexOf(words: Iterable<number>): string {
-  let hex = '';
-  for (const word of words) hex += word.toString(16).padStart(8, '0');
-  return hex;
 }

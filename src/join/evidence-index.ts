@@ -12,7 +12,7 @@ import { SPAN, SPAN_WORDS, shardOf, wordAt } from './frame-split.ts';
 import type { SettledTraces } from './settled-traces.ts';
 import type { TraceJoin } from './trace-join.ts';
 import type { PieceIds } from './trace-table.ts';
-import { parseTraceId, TRACE } from './trace-words.ts';
+import { parseTraceId, TRACE, traceIdText } from './trace-words.ts';
 import { NONE } from './word-pool.ts';
 
 export interface EvidenceIndexOptions {
@@ -169,7 +169,7 @@ export class EvidenceIndex {
   nameOf(trace: number): { namespace: string; traceId: string } {
     const { traces } = this.#join.table;
     for (let word = 0; word < 4; word++) this.#id[word] = traces.get(trace, TRACE.id + word);
-    return { namespace: this.#namespaces[traces.get(trace, TRACE.namespace)] ?? '', traceId: hexOf(this.#id) };
+    return { namespace: this.#namespaces[traces.get(trace, TRACE.namespace)] ?? '', traceId: traceIdText(this.#id) };
   }
 
   setJournal(trace: number, position: JournalPosition): void {
@@ -276,7 +276,7 @@ export class EvidenceIndex {
   /** A trace for evidence that has none in the table: a new one, or one that is stored and gets late evidence. */
   #add(namespace: number, name: string): number {
     const position = this.#settled.find(namespace, this.#id);
-    const known = position === undefined ? undefined : this.#known(namespace, name, hexOf(this.#id));
+    const known = position === undefined ? undefined : this.#known(namespace, name, traceIdText(this.#id));
     return known === undefined ? this.#join.table.add(this.#id, namespace) : this.#addKnown(namespace, known);
   }
 
@@ -378,11 +378,4 @@ export class EvidenceIndex {
 /** What there was of others was rejected before the frame was written. */
 function wholeOf({ count }: SpanRows): ScanResult {
   return { ok: true, items: count, rejected: 0, reason: '' };
-}
-
-/** Of lower-case hex. */
-function hexOf(id: Uint32Array): string {
-  let hex = '';
-  for (let word = 0; word < 4; word++) hex += (id[word] as number).toString(16).padStart(8, '0');
-  return hex;
 }

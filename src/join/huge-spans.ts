@@ -1,3 +1,4 @@
+import { hexOfWords } from '../core/hex.ts';
 import { grown } from './huge-pieces.ts';
 import { mixWords, NO_ENTRY, SlotTable } from './slot-table.ts';
 
@@ -83,8 +84,7 @@ export class HugeSpans {
   }
 
   hex(number: number): string {
-    const word = (value: number) => value.toString(16).padStart(8, '0');
-    return word(this.high[number] as number) + word(this.low[number] as number);
+    return hexOfWords(this.high, number, 1) + hexOfWords(this.low, number, 1);
   }
 
   /** Order of the ids themselves; none comes last. */

@@ -1,3 +1,5 @@
+import { hexOfWords } from '../core/hex.ts';
+
 /** Words of a trace. Times are the low 32 bits of epoch milliseconds: compare them by difference only (see `since`). */
 export const TRACE = {
   id: 0,
@@ -27,7 +29,7 @@ export function since(laterMs: number, earlierMs: number): number {
   return (laterMs - earlierMs) | 0;
 }
 
-/** The four words of a trace id in hex. */
+/** The four words of a trace id in hex, and back. */
 export function parseTraceId(hex: string, id: Uint32Array): void {
   for (let word = 0; word < 4; word++) {
     let value = 0;
@@ -37,4 +39,8 @@ export function parseTraceId(hex: string, id: Uint32Array): void {
     }
     id[word] = value;
   }
+}
+
+export function traceIdText(id: Uint32Array): string {
+  return hexOfWords(id, 0, id.length);
 }
