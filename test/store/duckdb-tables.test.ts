@@ -2,14 +2,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type DuckDBConnection, DuckDBInstance } from '@duckdb/node-api';
-import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatTimestamp } from '../../src/core/clock.ts';
 import { parseQuery } from '../../src/query/parse.ts';
-import { newestSql } from '../../src/store/duckdb/newest.ts';
 import { query } from '../../src/store/duckdb/reads.ts';
 import { COLUMN_FIELDS, DOCUMENT, sqlType } from '../../src/store/duckdb/schema.ts';
-import { Bindings } from '../../src/store/duckdb/sql.ts';
 import { DuckDbStore } from '../../src/store/duckdb/store.ts';
 import { makeRecord, toWrite } from '../fixtures/records.ts';
 
@@ -111,42 +108,6 @@ describe('tables', () => {
       query(connection, "SELECT count(DISTINCT row_group_id)::INTEGER FROM pragma_storage_info('records')"),
     );
     expect(groups).toEqual([[5]]);
-  });
-});
-
-describe('the newest records', () => {
-  it('are the same as without what they are found by', async () => {
-    await withFile(':memory:', async (connection) => {
-      const times = fc.array(fc.tuple(fc.integer({ min: -5, max: 60 }), fc.boolean()), { maxLength: 120 });
-      await fc.assert(
-        fc.asyncProperty(times, fc.integer({ min: 1, max: 12 }), async (rows, count) => {
-          await connection.run('CREATE OR REPLACE TABLE records ("@timestamp" BIGINT, fits BOOLEAN)');
-          if (rows.length > 0) {
-            const values = rows.map(([time, fits]) => `(${time}, ${fits})`).join(', ');
-            await connection.run(`INSERT INTO records VALUES ${values}`);
-          }
-          const since = await newestSql(connection, 'fits', new Bindings(), count, 2);
-          const newest = (more: string) =>
-            query(
-              connection,
-              `SELECT rowid FROM records WHERE fits${more} ORDER BY "@timestamp" DESC, rowid LIMIT ${count}`,
-            );
-          expect(await newest(since)).toEqual(await newest(''));
-        }),
-        { numRuns: 100 },
-      );
-    });
-  });
-
-  it('are looked for among the last rows only, where these are enough', async () => {
-    await withFile(':memory:', async (connection) => {
-      await connection.run('CREATE TABLE records AS SELECT range AS "@timestamp" FROM range(10000)');
-      expect(await newestSql(connection, 'true', new Bindings(), 5, 10)).toBe(' AND "@timestamp" >= 9995');
-      expect(await newestSql(connection, '"@timestamp" % 100 = 0', new Bindings(), 3, 10)).toBe(
-        ' AND "@timestamp" >= 9700',
-      );
-      expect(await newestSql(connection, '"@timestamp" < 100', new Bindings(), 3, 10)).toBe('');
-    });
   });
 });
 

@@ -4,7 +4,6 @@ import type { AuditRecord } from '../../core/record.ts';
 import { comparable } from '../../query/evaluate.ts';
 import { checkPageLimit, decodeCursor, encodeCursor, histogramWidthNs, type Position, sortField } from '../paging.ts';
 import type { HistogramBucket, Page, Selection, Sort } from '../port.ts';
-import { newestSql } from './newest.ts';
 import { DOCUMENT_LANES } from './schema.ts';
 import { BIGINT_MAX, Bindings, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
 
@@ -38,15 +37,17 @@ export async function search(
   const where = [selectionSql(selection, bindings)];
   if (cursor !== undefined) where.push(afterSql(field, key, sort, decodeCursor(cursor, sort), bindings));
   const condition = where.join(' AND ');
-  const isNewestFirst = field.name === '@timestamp' && sort.direction === 'desc';
   const found = await inSnapshot(connection, async () => {
-    const since = isNewestFirst ? await newestSql(connection, condition, bindings, limit + 1) : '';
-    const sql = `SELECT rowid, coalesce(lane, 0) FROM records WHERE ${condition}${since}
+    const sql = `SELECT rowid, coalesce(lane, 0), "@timestamp" FROM records WHERE ${condition}
       ORDER BY ${key} ${sort.direction} NULLS LAST, id ASC LIMIT ${limit + 1}`;
     const rows = await query(connection, sql, bindings);
     return documentsAt(
       connection,
-      rows.map(([row, lane]) => ({ row: BigInt(String(row)), lane: Number(lane) })),
+      rows.map(([row, lane, timeNs]) => ({
+        row: BigInt(String(row)),
+        lane: Number(lane),
+        timeNs: BigInt(String(timeNs)),
+      })),
     );
   });
   const records = found.slice(0, limit);
@@ -61,18 +62,22 @@ export async function search(
 interface Place {
   readonly row: bigint;
   readonly lane: number;
+  readonly timeNs: bigint;
 }
 
 /**
  * The documents at these places, in this order. In statements of their own: sorting with the documents, or joining them back,
- * reads and unpacks those of all rows, and a statement over two lanes unpacks both for each of its rows.
+ * reads and unpacks those of all rows, and a statement over two lanes unpacks both for each of its rows. By numbers of rows alone
+ * DuckDB looks into every group of them; by times it leaves out most.
  */
 async function documentsAt(connection: DuckDBConnection, places: readonly Place[]): Promise<AuditRecord[]> {
   const texts = new Map<bigint, string>();
   for (const [at, lane] of DOCUMENT_LANES.entries()) {
-    const rows = places.filter((place) => place.lane === at).map(({ row }) => row);
-    if (rows.length === 0) continue;
-    const sql = `SELECT rowid, ${lane} FROM records WHERE ${rowsSql(rows)}`;
+    const own = places.filter((place) => place.lane === at);
+    if (own.length === 0) continue;
+    const times = own.map(({ timeNs }) => timeNs).sort((a, b) => (a < b ? -1 : Number(a > b)));
+    const sql = `SELECT rowid, ${lane} FROM records WHERE ${rowsSql(own.map(({ row }) => row))}
+      AND "@timestamp" BETWEEN ${times[0]} AND ${times.at(-1)}`;
     for (const [row, text] of await query(connection, sql)) texts.set(BigInt(String(row)), String(text));
   }
   return places.map(({ row }) => JSON.parse(texts.get(row) ?? 'null') as AuditRecord);
