@@ -1,3 +1,4 @@
+import { resolve } from 'node:path';
 import type { Settings } from '../config/schema.ts';
 import type { Alert } from '../core/alert.ts';
 import { AppError } from '../core/errors.ts';
@@ -83,11 +84,28 @@ export async function rulesToTest(fileOrId: string, settings: Settings): Promise
   return chosen.filter(({ source }) => source === 'records');
 }
 
-/** What is wrong with these files, or with those that the settings name; and how many rules there are. */
+/**
+ * What is wrong with these files, or with those that the settings name; and how many rules there are. A rule of a file whose id one
+ * of the settings' rules has is told, too: beside each other one of them would not be at work.
+ */
 export async function checkRules(
   files: readonly string[],
   settings: Settings,
 ): Promise<{ readonly rules: readonly Rule[]; readonly problems: readonly string[] }> {
-  const { rules, problems } = await loadRules(settings.detect, files.length > 0 ? files : undefined);
-  return { rules, problems: problems.map(describeProblem) };
+  if (files.length === 0) {
+    const { rules, problems } = await loadRules(settings.detect);
+    return { rules, problems: problems.map(describeProblem) };
+  }
+  const { rules, problems, files: paths } = await loadRules(settings.detect, files);
+  const checked = new Set(paths.map((path) => resolve(path)));
+  const atWork = await loadRules(settings.detect);
+  const others = await loadRules(
+    settings.detect,
+    atWork.files.filter((path) => !checked.has(resolve(path))),
+  );
+  const places = new Map(others.rules.map(({ id, place }) => [id, place]));
+  const taken = rules.flatMap(({ id, place }) =>
+    places.has(id) ? [`${place}:1: rule ${id}, id: a rule in ${places.get(id)} has it; each needs its own`] : [],
+  );
+  return { rules, problems: [...problems.map(describeProblem), ...taken] };
 }

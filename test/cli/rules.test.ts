@@ -49,6 +49,15 @@ describe('spantrail rules', () => {
     expect(stderr).toContain('bad.yaml:1:56: rule often, severity: must be low, medium, high, critical');
   });
 
+  it('says when a rule has the id of one that is at work', async () => {
+    await writeFile(join(folder, 'taken.yaml'), RULE.replace('id: often', 'id: mass-read'));
+    const { code, stderr } = await rules('check', 'taken.yaml');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/taken\.yaml:1:1: rule mass-read, id: a rule in deploy\/rules\/\S+:\d+ has it/);
+    await writeFile(join(folder, 'settings.yaml'), 'detect: { rules: { files: [good.yaml] } }\n');
+    expect(await rules('check', 'good.yaml', '--config', 'settings.yaml')).toMatchObject({ code: 0 });
+  });
+
   it('tests a rule over what a running Spantrail has stored', async () => {
     const { code, stdout } = await rules('test', './good.yaml', '--from', '2026-11-23');
     expect(code).toBe(0);
