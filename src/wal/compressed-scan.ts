@@ -32,15 +32,9 @@ export async function scanCompressed(
 ): Promise<ScanEnd> {
   const damage: Damage[] = [];
   let entries = 0;
-  for (const block of index.blocks) {
-    if (block.rawOffset + block.rawBytes <= from) continue;
-    let raw: Buffer;
-    try {
-      raw = await readBlock(file, block, damage);
-    } catch (error) {
-      damage.push(lostBlock(block, describeError(error)));
-      continue;
-    }
+  for await (const { block, raw, found } of readBlocks(file, index, from)) {
+    if (found) damage.push(found);
+    if (!raw) continue;
     let at = Math.max(0, from - block.rawOffset);
     while (at < raw.length) {
       const length = at + ENTRY_HEAD_BYTES <= raw.length ? entryLength(raw, at) : undefined;
@@ -61,15 +55,41 @@ export async function scanCompressed(
   return { bytes: index.rawEnd, entries, damage };
 }
 
-/** Also compares the block's head with its copy in the index: with one of them whole, nothing is lost. */
-async function readBlock(file: DiskFile, block: Block, damage: Damage[]): Promise<Buffer> {
-  const bytes = Buffer.allocUnsafeSlow(BLOCK_HEAD_BYTES + block.compressedBytes);
-  const got = await file.read(bytes, block.at);
-  const raw = await openBlock(bytes.subarray(Math.min(BLOCK_HEAD_BYTES, got), got), block);
-  if (!bytes.subarray(0, BLOCK_HEAD_BYTES).equals(encodeBlockHead(block))) {
-    damage.push({ offset: block.at, bytes: 0, reason: 'the head of a block is damaged, its copy in the index is not' });
+interface ReadBlock {
+  readonly block: Block;
+  /** Undefined when it is lost. */
+  readonly raw?: Buffer;
+  readonly found?: Damage;
+}
+
+/** The blocks from the raw offset on. While one is looked through the next one is read and decompressed. */
+async function* readBlocks(file: DiskFile, { blocks }: BlockIndex, from: number): AsyncGenerator<ReadBlock> {
+  let ahead: Promise<ReadBlock> | undefined;
+  try {
+    for (const block of blocks) {
+      if (block.rawOffset + block.rawBytes <= from) continue;
+      const read = ahead;
+      ahead = readBlock(file, block);
+      if (read) yield await read;
+    }
+    if (ahead) yield await ahead;
+  } finally {
+    await ahead;
   }
-  return raw;
+}
+
+/** Also compares the block's head with its copy in the index: with one of them whole, nothing is lost. */
+async function readBlock(file: DiskFile, block: Block): Promise<ReadBlock> {
+  try {
+    const bytes = Buffer.allocUnsafeSlow(BLOCK_HEAD_BYTES + block.compressedBytes);
+    const got = await file.read(bytes, block.at);
+    const raw = await openBlock(bytes.subarray(Math.min(BLOCK_HEAD_BYTES, got), got), block);
+    if (bytes.subarray(0, BLOCK_HEAD_BYTES).equals(encodeBlockHead(block))) return { block, raw };
+    const reason = 'the head of a block is damaged, its copy in the index is not';
+    return { block, raw, found: { offset: block.at, bytes: 0, reason } };
+  } catch (error) {
+    return { block, found: lostBlock(block, describeError(error)) };
+  }
 }
 
 function lostBlock(block: Block, reason: string): Damage {

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { AppError, describeError } from '../core/errors.ts';
 import { type Disk, type DiskFile, errnoOf, isShortage, type SyncFile } from './disk.ts';
+import { ReadAhead } from './read-ahead.ts';
 import {
   BLOCK_HEAD_BYTES,
   type Block,
@@ -20,11 +21,8 @@ import {
   segmentFileName,
 } from './segment-format.ts';
 
-/** Read size of a scan: large enough that the disk streams, small enough that the event loop breathes in between. */
-const CHUNK_BYTES = 2 * 1024 * 1024;
-
-/** The same into memory that is used again: it may stay in the processor's cache until it is looked through. */
-const REUSED_CHUNK_BYTES = 1024 * 1024;
+/** An entry longer than this is looked for in the file before there is memory for it. */
+const LENGTH_TRUSTED_MAX = 2 * 1024 * 1024;
 
 /** Bytes of a file that cannot be read as what they should be. */
 export interface Damage {
@@ -58,22 +56,21 @@ export async function scanSegment(
   visit: (entry: RawEntry) => void | Promise<void>,
   isReused = false,
 ): Promise<ScanEnd> {
-  let memory = Buffer.alloc(0);
-  let chunk = memory;
-  let chunkAt = HEADER_BYTES;
-  const load = async (offset: number, bytes: number): Promise<boolean> => {
-    if (offset + bytes <= chunkAt + chunk.length) return true;
-    const usual = isReused ? REUSED_CHUNK_BYTES : CHUNK_BYTES;
-    const wanted = Math.max(0, Math.min(Math.max(usual, bytes), limit - offset));
-    const rest = chunk.subarray(Math.min(offset - chunkAt, chunk.length));
-    if (!isReused || memory.length < wanted) memory = Buffer.allocUnsafeSlow(wanted);
-    // The beginning of the entry is there already, maybe in this very memory.
-    memory.set(rest);
-    const read = memory.subarray(rest.length, wanted);
-    chunk = memory.subarray(0, rest.length + (await file.read(read, offset + rest.length)));
-    chunkAt = offset;
-    return chunk.length >= bytes;
-  };
+  const reads = new ReadAhead(file, HEADER_BYTES, limit, isReused);
+  try {
+    return await scanChunks(reads, kind, segment, limit, visit);
+  } finally {
+    await reads.end();
+  }
+}
+
+async function scanChunks(
+  reads: ReadAhead,
+  kind: SegmentKind,
+  segment: number,
+  limit: number,
+  visit: (entry: RawEntry) => void | Promise<void>,
+): Promise<ScanEnd> {
   let entries = 0;
   let offset = HEADER_BYTES;
   let timeNs: bigint | undefined;
@@ -82,12 +79,12 @@ export async function scanSegment(
     return { bytes: offset, entries, damage: [{ offset, bytes: limit - offset, reason, ...times }] };
   };
   while (offset < limit) {
-    if (!(await load(offset, ENTRY_HEAD_BYTES))) return endsBy('the file ends inside an entry');
-    const length = entryLength(chunk, offset - chunkAt);
+    if (!(await reads.load(offset, ENTRY_HEAD_BYTES))) return endsBy('the file ends inside an entry');
+    const length = entryLength(reads.chunk, offset - reads.chunkAt);
     if (length === undefined) return endsBy('an entry has an impossible length');
-    if (!(await load(offset, length))) return endsBy('the file ends inside an entry');
-    const start = offset - chunkAt;
-    const entry = openEntry(chunk.subarray(start, start + length), kind, { segment, offset });
+    if (!(await reads.load(offset, length))) return endsBy('the file ends inside an entry');
+    const start = offset - reads.chunkAt;
+    const entry = openEntry(reads.chunk.subarray(start, start + length), kind, { segment, offset });
     if (!entry) return endsBy('the checksum of an entry does not match');
     timeNs = entry.timeNs;
     const visited = visit(entry);
@@ -220,7 +217,7 @@ function fromRaw(file: SyncFile, offset: number): Buffer {
   const head = Buffer.allocUnsafe(ENTRY_HEAD_BYTES);
   const length = file.read(head, offset) === head.length ? entryLength(head, 0) : undefined;
   // A length that is none must not have gigabytes made ready.
-  if (length === undefined || (length > CHUNK_BYTES && offset + length > file.size()))
+  if (length === undefined || (length > LENGTH_TRUSTED_MAX && offset + length > file.size()))
     throw new Error('there is no entry');
   const bytes = Buffer.allocUnsafeSlow(length);
   if (file.read(bytes, offset) !== length) throw new Error('there is no entry');

@@ -254,7 +254,7 @@ async function makeFileWhole(place: SegmentFolder, segment: Segment): Promise<vo
 }
 
 async function cutTornTail(place: SegmentFolder, file: DiskFile, path: string, segment: Segment): Promise<void> {
-  const end = await readSegment(place, segment, () => undefined);
+  const end = await readSegment(place, segment, () => undefined, true);
   const [damage] = end.damage;
   if (!damage) return;
   let reason = `${damage.reason}: cut off`;

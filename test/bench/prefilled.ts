@@ -37,14 +37,14 @@ export interface ReplayRow {
   readonly peakMemoryMiB: number;
 }
 
-/** How fast a start reads a write-ahead log of open traces. The files are in the machine's cache, since they were just written. */
+/** How fast a start reads a write-ahead log of open traces, on all cores. The files are in the machine's cache, since they were just written. */
 export async function runReplay(options: PrefilledOptions): Promise<void> {
   const { shape } = options;
   await withPrefilled(options, async (folder, _traffic, { acknowledgedSpans: spans }) => {
     const perSecond: number[] = [];
     let peakMemoryMiB = 0;
     for (let turn = 0; turn < options.pairs; turn++) {
-      const receiver = await startSpantrailIn(folder, { ...options, store: 'null', environment: STAY_OPEN });
+      const receiver = await startSpantrailIn(folder, { ...options, cores: '', store: 'null', environment: STAY_OPEN });
       try {
         const [ready, replayed] = await Promise.all([receiver.logged('ready'), receiver.logged(REPLAYED)]);
         perSecond.push(Math.round((spans / (Date.parse(replayed.time) - Date.parse(ready.time))) * 1000));
