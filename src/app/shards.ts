@@ -27,8 +27,7 @@ export function joinSettings(settings: Settings): JoinSettings {
 }
 
 /**
- * One shard for each worker: on this thread when there is one, which then shares what admission knows, else each on a thread of its
- * own.
+ * One shard for each worker: on this thread when there is one, else each on a thread of its own. Both go by what admission knows.
  */
 export function startShards(
   settings: Settings,
@@ -55,7 +54,7 @@ export function startShards(
     journalFolder: journalFolder(disk.folder),
     shardCount: settings.workers,
   };
-  const splitter = new FrameSplitter(settings.workers);
+  const splitter = new FrameSplitter(settings.workers, known);
   return Array.from({ length: settings.workers }, (_, shardIndex) =>
     startShardThread({ ...shared, shardIndex }, splitter),
   );

@@ -1,6 +1,6 @@
 import type { FrameNote } from './evidence.ts';
 import { bitsAt } from './piece-bits.ts';
-import { ROW } from './span-rows.ts';
+import { type KnownPart, ROW } from './span-rows.ts';
 
 /** Spans of one trace that are looked at as columns; larger traces are seldom alike. */
 export const COLUMN_SPANS_MAX = 64;
@@ -33,7 +33,7 @@ export class SpanColumns {
   readonly bits = new Int32Array(COLUMN_SPANS_MAX);
 }
 
-/** Words of what is told of one span in columns: its trace's id, then these. */
+/** Words of what is told of one span: its trace's id, then these. Times, flags and bits are 0 where it is not written in the usual way. */
 export const FACT = {
   traceId: 0,
   idHigh: 4,
@@ -46,14 +46,27 @@ export const FACT = {
   endLow: 11,
   flags: 12,
   bits: 13,
+  /** Start of the Span message in its payload. */
+  itemStart: 14,
+  /** `KnownPart.number` of what its bytes are known by, 0 for none. */
+  part: 15,
 } as const;
-export const FACT_WORDS = 14;
+export const FACT_WORDS = 16;
+
+const WORD_MAX = 0xff_ff_ff_ff;
 
 /** Epoch nanoseconds from here on have no room in a record: 2262. High half. */
 const TIME_HIGH_MAX = 2_145_000_000;
 
-/** Reads what columns tell of a span out of its payload; its row begins at word `row` and is written in the usual way. */
-export function putFacts(facts: Uint32Array, to: number, words: Int32Array, row: number, view: DataView): void {
+/** Reads what columns tell of a span out of its payload; its row begins at word `row`. */
+export function putFacts(
+  facts: Uint32Array,
+  to: number,
+  words: Int32Array,
+  row: number,
+  view: DataView,
+  part: KnownPart | undefined,
+): void {
   const traceIdAt = words[row + ROW.traceIdAt] as number;
   const spanIdAt = words[row + ROW.spanIdAt] as number;
   const parentIdAt = words[row + ROW.parentIdAt] as number;
@@ -64,12 +77,23 @@ export function putFacts(facts: Uint32Array, to: number, words: Int32Array, row:
   facts[to + FACT.idLow] = view.getUint32(spanIdAt + 4);
   facts[to + FACT.parentHigh] = parentIdAt < 0 ? 0 : view.getUint32(parentIdAt);
   facts[to + FACT.parentLow] = parentIdAt < 0 ? 0 : view.getUint32(parentIdAt + 4);
+  facts[to + FACT.itemStart] = words[row + ROW.itemStart] as number;
+  facts[to + FACT.part] = partNumber(part);
+  if (startAt < 0) {
+    facts.fill(0, to + FACT.startHigh, to + FACT.itemStart);
+    return;
+  }
   facts[to + FACT.startHigh] = view.getUint32(startAt + 4, true);
   facts[to + FACT.startLow] = view.getUint32(startAt, true);
   facts[to + FACT.endHigh] = view.getUint32(endAt + 4, true);
   facts[to + FACT.endLow] = view.getUint32(endAt, true);
   facts[to + FACT.flags] = words[row + ROW.flags] as number;
   facts[to + FACT.bits] = bitsAt(view, words[row + ROW.itemStart] as number, words[row + ROW.itemEnd] as number);
+}
+
+/** Numbers are given in turn: one that has no room in a word is that of no part any more. */
+function partNumber(part: KnownPart | undefined): number {
+  return part === undefined || part.number > WORD_MAX ? 0 : part.number;
 }
 
 /**
@@ -104,4 +128,19 @@ export function addColumn(
   columns.bits[to] = facts[at + FACT.bits] as number;
   columns.count = to + 1;
   return true;
+}
+
+/** Which of so many spans, `FACT_WORDS` each and in the order of their payload, starts there; -1 for none. `guess` is looked at first. */
+export function spanAt(facts: Uint32Array, count: number, itemStart: number, guess: number): number {
+  if (guess < count && facts[guess * FACT_WORDS + FACT.itemStart] === itemStart) return guess;
+  let low = 0;
+  let high = count - 1;
+  while (low <= high) {
+    const middle = (low + high) >>> 1;
+    const start = facts[middle * FACT_WORDS + FACT.itemStart] as number;
+    if (start === itemStart) return middle;
+    if (start < itemStart) low = middle + 1;
+    else high = middle - 1;
+  }
+  return -1;
 }

@@ -18,6 +18,8 @@ export const ROW_WORDS = 8;
 
 /** What is known of a part of a request by its very bytes, shared by all requests that have them. */
 export interface KnownPart {
+  /** From 1 on; no other part of the same process has it, or had it. */
+  readonly number: number;
   /** Was it searched for secrets, and did it prove to hold none? */
   isClean: boolean;
   /** What it says once decoded (`SpanContent`), to a sender that is trusted so far (`trustOf`). */
@@ -41,19 +43,4 @@ export interface SpanRows {
   readonly heads: readonly HeadPart[];
   /** Everything in it is known to hold no secret. */
   readonly isClean: boolean;
-}
-
-/** The row of the span that starts there, -1 when there is none. `guess` is looked at first. */
-export function rowOf({ count, words }: SpanRows, itemStart: number, guess: number): number {
-  if (guess < count && words[guess * ROW_WORDS] === itemStart) return guess;
-  let low = 0;
-  let high = count - 1;
-  while (low <= high) {
-    const middle = (low + high) >>> 1;
-    const start = words[middle * ROW_WORDS] as number;
-    if (start === itemStart) return middle;
-    if (start < itemStart) low = middle + 1;
-    else high = middle - 1;
-  }
-  return -1;
 }

@@ -1,5 +1,6 @@
 import { nsToMs } from '../core/clock.ts';
 import type { LogRecord } from '../core/evidence.ts';
+import { FACT, FACT_WORDS } from '../core/span-columns.ts';
 import { ROW, ROW_WORDS, type SpanRows } from '../core/span-rows.ts';
 import { type KeySet, PayloadReader } from '../otlp/decode.ts';
 import { type ScanResult, scanLogs } from '../otlp/scan.ts';
@@ -8,7 +9,7 @@ import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalEntry, JournalHead, JournalPosition } from '../wal/settle-journal.ts';
 import type { SetAside } from './batch.ts';
-import { SPAN, SPAN_WORDS, shardOf, wordAt } from './frame-split.ts';
+import { shardOf, wordAt } from './frame-split.ts';
 import type { SettledTraces } from './settled-traces.ts';
 import type { TraceJoin } from './trace-join.ts';
 import type { PieceIds } from './trace-table.ts';
@@ -95,12 +96,12 @@ export class EvidenceIndex {
     this.#last = undefined;
   }
 
-  /** As `ingest`, of spans that somebody else has found in a frame: this shard's, `SPAN_WORDS` each. */
-  ingestSpans(words: Uint32Array, frame: FrameOrigin, nowMs: number, isReplay: boolean): void {
+  /** As `ingest`, of spans that somebody else has found in a frame: this shard's, `FACT_WORDS` each. */
+  ingestSpans(facts: Uint32Array, frame: FrameOrigin, nowMs: number, isReplay: boolean): void {
     const { table } = this.#join;
     const before = table.pieceCount;
     this.#begin(frame, isReplay);
-    for (let at = 0; at < words.length; at += SPAN_WORDS) this.#ingestSpan(words, at, frame, nowMs);
+    for (let at = 0; at < facts.length; at += FACT_WORDS) this.#ingestSpan(facts, at, frame, nowMs);
     if (isReplay) this.#replayed += table.pieceCount - before;
     this.#join.relieve();
   }
@@ -191,22 +192,22 @@ export class EvidenceIndex {
     return offset === 0 ? undefined : { segment: traces.get(trace, TRACE.journalSegment), offset };
   }
 
-  #ingestSpan(words: Uint32Array, at: number, frame: FrameOrigin, nowMs: number): void {
+  #ingestSpan(facts: Uint32Array, at: number, frame: FrameOrigin, nowMs: number): void {
     const [id, ids] = [this.#id, this.#ids];
     let isSame = this.#last !== undefined;
     for (let word = 0; word < 4; word++) {
-      const value = words[at + word] as number;
+      const value = facts[at + FACT.traceId + word] as number;
       isSame &&= id[word] === value;
       id[word] = value;
     }
     if (!isSame) this.#last = this.#traceOf(frame);
     const trace = this.#last ?? NONE;
     if (trace === NONE) return;
-    ids.spanHigh = words[at + SPAN.spanHigh] as number;
-    ids.spanLow = words[at + SPAN.spanLow] as number;
-    ids.parentHigh = words[at + SPAN.parentHigh] as number;
-    ids.parentLow = words[at + SPAN.parentLow] as number;
-    this.#put(trace, frame, words[at + SPAN.itemStart] as number, false, nowMs);
+    ids.spanHigh = facts[at + FACT.idHigh] as number;
+    ids.spanLow = facts[at + FACT.idLow] as number;
+    ids.parentHigh = facts[at + FACT.parentHigh] as number;
+    ids.parentLow = facts[at + FACT.parentLow] as number;
+    this.#put(trace, frame, facts[at + FACT.itemStart] as number, false, nowMs);
   }
 
   /** From where its spans are, if that is known, else by a walk of its own. */

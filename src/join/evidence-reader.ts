@@ -1,7 +1,7 @@
 import { AppError, describeError } from '../core/errors.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
-import { addColumn, COLUMN_SPANS_MAX, FACT_WORDS, type SpanColumns } from '../core/span-columns.ts';
-import { type KnownPart, rowOf } from '../core/span-rows.ts';
+import { addColumn, COLUMN_SPANS_MAX, FACT_WORDS, type SpanColumns, spanAt } from '../core/span-columns.ts';
+import type { KnownPart } from '../core/span-rows.ts';
 import { type KeySet, PayloadReader, SpanContents } from '../otlp/decode.ts';
 import { KnownParts } from '../otlp/known-parts.ts';
 import type { SpanContent } from '../otlp/span-contents.ts';
@@ -12,6 +12,7 @@ import { type FramePosition, positionKey } from '../wal/segment-format.ts';
 import type { EvidencePlace } from '../wal/settle-journal.ts';
 import type { SetAside } from './batch.ts';
 import { type FrameSpans, frameSpansOf, isOfTrace, RecentSpans } from './frame-spans.ts';
+import type { MailedSpans } from './shard-mail.ts';
 import type { Piece } from './trace-table.ts';
 import { parseTraceId } from './trace-words.ts';
 
@@ -79,6 +80,11 @@ export class EvidenceReader {
     this.#recent.add(frame);
   }
 
+  /** The same for spans that came from another thread. */
+  rememberMailed(spans: MailedSpans): void {
+    this.#recent.addMailed(spans);
+  }
+
   /** Throws when it cannot be read, or is another's: segments may have been put in the place of those that were. */
   readOne(place: EvidencePlace, whose: Whose): Span | LogRecord {
     return place.isLog ? this.#log(place, whose) : this.#span(place, whose);
@@ -130,14 +136,14 @@ export class EvidenceReader {
   #column(piece: Piece, columns: SpanColumns, { namespace }: Whose): boolean {
     const spans = this.#frameSpans(piece);
     if (spans === undefined || spans.note.namespace !== namespace) return false;
-    const { rows, facts, note, trust } = spans;
-    const row = rowOf(rows, piece.itemStart, spans.nextRow);
-    spans.nextRow = row + 1;
-    if (row < 0 || !isOfTrace(spans, row, columns.traceId)) return false;
-    const part = rows.parts[row];
+    const { count, facts, parts, note, trust } = spans;
+    const at = spanAt(facts, count, piece.itemStart, spans.next);
+    spans.next = at + 1;
+    if (at < 0 || !isOfTrace(spans, at, columns.traceId)) return false;
+    const part = parts[at];
     const content =
       (part?.contentOf(trust) as SpanContent | undefined) ?? this.#decode(piece, columns.count, part, trust);
-    return content !== undefined && addColumn(columns, facts, row * FACT_WORDS, content.number, note);
+    return content !== undefined && addColumn(columns, facts, at * FACT_WORDS, content.number, note);
   }
 
   /** Spans of a trace mostly lie in one frame, and those of the next trace, too. */

@@ -1,11 +1,9 @@
+import { FACT_WORDS, putFacts } from '../core/span-columns.ts';
 import { ROW, ROW_WORDS, type SpanRows } from '../core/span-rows.ts';
-import { scanTraces } from '../otlp/scan.ts';
+import { KnownParts } from '../otlp/known-parts.ts';
+import { SpanWalk } from '../otlp/span-walk.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { hashTrace } from './trace-slots.ts';
-
-/** Words of one span: its trace id, span id and parent's id, big-endian, zeros for what is absent, and where it is in the payload. */
-export const SPAN = { trace: 0, spanHigh: 4, spanLow: 5, parentHigh: 6, parentLow: 7, itemStart: 8 } as const;
-export const SPAN_WORDS = 9;
 
 const WORDS_FIRST = 1024;
 
@@ -21,24 +19,27 @@ interface Part {
 }
 
 /**
- * Looks through a frame of spans once for all shards, so that none has to read it before its traces are settled. A shard gets
- * nothing but `SPAN_WORDS` for each span of its own.
+ * Looks through a frame of spans once for all shards, so that none has to read it, be it to settle traces that say what others
+ * said. A shard gets nothing but `FACT_WORDS` for each span of its own.
  */
 export class FrameSplitter {
   readonly #parts: readonly Part[];
+  readonly #walk: SpanWalk;
   readonly #id = new Uint32Array(4);
   #frame: StoredFrame | undefined;
   #isWhole = false;
 
-  constructor(shardCount: number) {
+  /** `known` is what the walks go by that frames come with: the numbers of parts mean the same in all frames. */
+  constructor(shardCount: number, known = new KnownParts()) {
     this.#parts = Array.from({ length: shardCount }, () => ({ words: new Uint32Array(WORDS_FIRST), end: 0 }));
+    this.#walk = new SpanWalk(known);
   }
 
   /** The shard's spans, valid until the next frame; undefined when the shard has to look at the frame by itself. */
   spansOf(frame: StoredFrame, shardIndex: number): Uint32Array | undefined {
     if (frame !== this.#frame) this.#split(frame);
     const part = this.#parts[shardIndex];
-    return this.#isWhole ? part?.words.slice(0, part.end) : undefined;
+    return this.#isWhole ? part?.words.subarray(0, part.end) : undefined;
   }
 
   #split(frame: StoredFrame): void {
@@ -46,41 +47,33 @@ export class FrameSplitter {
     this.#isWhole = false;
     // Log records without a trace are a matter of their contents.
     if (frame.signal !== 'traces') return;
-    for (const part of this.#parts) part.end = 0;
-    this.#isWhole = frame.spans === undefined ? this.#scan(frame) : this.#take(frame.payload, frame.spans);
+    const rows = frame.spans ?? this.#rowsOf(frame);
+    if (rows === undefined) return;
+    this.#isWhole = true;
+    const { buffer, byteOffset, length } = frame.payload;
+    this.#take(new DataView(buffer, byteOffset, length), rows);
   }
 
-  #scan(frame: StoredFrame): boolean {
-    const result = scanTraces(frame.payload, ({ itemStart, traceIdAt, spanIdAt, parentSpanIdAt }) =>
-      this.#add(frame.payload, itemStart, traceIdAt, spanIdAt, parentSpanIdAt),
-    );
-    if (result.ok) frame.items ??= result.items - result.rejected;
-    return result.ok;
+  /** Of one that nobody walked through yet; undefined when it cannot be read to its end. */
+  #rowsOf(frame: StoredFrame): SpanRows | undefined {
+    const { result, rows } = this.#walk.walkMasked(frame.payload);
+    if (!result.ok) return undefined;
+    frame.items ??= result.items - result.rejected;
+    return rows;
   }
 
-  /** Where somebody has walked through it before. */
-  #take(payload: Buffer, { count, words }: SpanRows): true {
-    for (let at = 0; at < count * ROW_WORDS; at += ROW_WORDS) {
-      const start = words[at + ROW.itemStart] as number;
-      const traceIdAt = words[at + ROW.traceIdAt] as number;
-      this.#add(payload, start, traceIdAt, words[at + ROW.spanIdAt] as number, words[at + ROW.parentIdAt] as number);
-    }
-    return true;
-  }
-
-  #add(payload: Buffer, itemStart: number, traceIdAt: number, spanIdAt: number, parentSpanIdAt: number): void {
+  #take(view: DataView, { count, words, parts }: SpanRows): void {
     const id = this.#id;
-    for (let word = 0; word < 4; word++) id[word] = wordAt(payload, traceIdAt + word * 4);
-    const part = this.#parts[shardOf(id, this.#parts.length)] as Part;
-    if (part.end + SPAN_WORDS > part.words.length) part.words = grown(part.words);
-    const { words, end } = part;
-    words.set(id, end);
-    words[end + SPAN.spanHigh] = wordAt(payload, spanIdAt);
-    words[end + SPAN.spanLow] = wordAt(payload, spanIdAt + 4);
-    words[end + SPAN.parentHigh] = parentSpanIdAt < 0 ? 0 : wordAt(payload, parentSpanIdAt);
-    words[end + SPAN.parentLow] = parentSpanIdAt < 0 ? 0 : wordAt(payload, parentSpanIdAt + 4);
-    words[end + SPAN.itemStart] = itemStart;
-    part.end = end + SPAN_WORDS;
+    for (const part of this.#parts) part.end = 0;
+    for (let row = 0; row < count; row++) {
+      const at = row * ROW_WORDS;
+      const traceIdAt = words[at + ROW.traceIdAt] as number;
+      for (let word = 0; word < 4; word++) id[word] = view.getUint32(traceIdAt + 4 * word);
+      const part = this.#parts[shardOf(id, this.#parts.length)] as Part;
+      if (part.end + FACT_WORDS > part.words.length) part.words = grown(part.words);
+      putFacts(part.words, part.end, words, at, view, parts[row]);
+      part.end += FACT_WORDS;
+    }
   }
 }
 

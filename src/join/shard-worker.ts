@@ -5,9 +5,9 @@ import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
 import { BatchPacker, BatchUnpacker, type PackedBatch, packPositions, unpackPositions } from './batch-crossing.ts';
-import type { FrameOrigin } from './evidence-index.ts';
 import type { JoinShard } from './shard.ts';
 import type { ShardHandle } from './shard-handle.ts';
+import { MailWriter, readMail, type ShardMail } from './shard-mail.ts';
 
 /** The calls that are answered, by name; each message carries the arguments. */
 type Answered = Exclude<keyof ShardHandle, 'ingest' | 'restore' | 'replayFrom' | 'forgetIgnored' | 'close'>;
@@ -15,13 +15,7 @@ type Answered = Exclude<keyof ShardHandle, 'ingest' | 'restore' | 'replayFrom' |
 /** What crosses to the shard's thread: where evidence is, never payloads. */
 type Request =
   | { readonly kind: 'ingest'; readonly position: FramePosition; readonly nowMs: number; readonly isReplay: boolean }
-  | {
-      readonly kind: 'spans';
-      readonly words: Uint32Array;
-      readonly frame: FrameOrigin;
-      readonly nowMs: number;
-      readonly isReplay: boolean;
-    }
+  | ({ readonly kind: 'mail' } & ShardMail)
   | { readonly kind: 'restore'; readonly entry: JournalHead; readonly position: JournalPosition }
   | { readonly kind: 'replayFrom'; readonly segment: number }
   | { readonly kind: 'forgetIgnored'; readonly segment: number }
@@ -76,7 +70,7 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
     repeat: shard.repeat.bind(shard),
   };
   port.on('message', (request: Request) => {
-    if (request.kind === 'spans') shard.ingestSpans(request.words, request.frame, request.nowMs, request.isReplay);
+    if (request.kind === 'mail') for (const spans of readMail(request)) shard.ingestMailed(spans);
     else if (request.kind === 'ingest') shard.ingest(frames.read(request.position), request.nowMs, request.isReplay);
     else if (request.kind === 'restore') shard.restore(request.entry, request.position);
     else if (request.kind === 'replayFrom') shard.replayFrom(request.segment);
@@ -144,29 +138,42 @@ export function threadShard(worker: Worker, spansOf: SpansOf): ShardHandle {
     waiting.delete(answer.number);
     call.resolve(answer.result);
   });
+  const mail = new MailWriter();
+  const sendMail = () => {
+    if (mail.isEmpty) return;
+    const gathered = mail.take();
+    worker.postMessage({ kind: 'mail', ...gathered } satisfies Request, [gathered.words.buffer]);
+  };
+  const gather = (frame: StoredFrame, facts: Uint32Array, nowMs: number, isReplay: boolean) => {
+    // Frames that become durable together cross together.
+    if (mail.isEmpty) setImmediate(sendMail);
+    mail.add(frame, facts, nowMs, isReplay);
+    if (mail.isFull) sendMail();
+  };
+  /** After what was gathered before it. */
+  const send = (request: Request, transfer: readonly ArrayBuffer[] = []) => {
+    sendMail();
+    worker.postMessage(request, transfer);
+  };
   // The shard's method of that name returns a Result.
   const call = <Result>(name: Answered, ...args: unknown[]): Promise<Result> =>
     new Promise((resolve, reject) => {
       if (death !== undefined) return reject(death);
       number++;
       waiting.set(number, { resolve: (result) => resolve(result as Result), reject });
-      worker.postMessage({ kind: 'call', number, name, args } satisfies Request);
+      send({ kind: 'call', number, name, args });
     });
   return {
     ingest(frame, nowMs, isReplay = false) {
-      const { position, signal, note } = frame;
+      const { position, signal } = frame;
       if (signal === 'metrics') return;
-      const words = spansOf(frame);
-      if (words === undefined) {
-        worker.postMessage({ kind: 'ingest', position, nowMs, isReplay } satisfies Request);
-      } else if (words.length > 0) {
-        const origin = { position, note: { namespace: note.namespace, receivedNs: note.receivedNs } };
-        worker.postMessage({ kind: 'spans', words, frame: origin, nowMs, isReplay } satisfies Request);
-      }
+      const facts = spansOf(frame);
+      if (facts === undefined) send({ kind: 'ingest', position, nowMs, isReplay });
+      else if (facts.length > 0) gather(frame, facts, nowMs, isReplay);
     },
-    restore: (entry, position) => worker.postMessage({ kind: 'restore', entry, position } satisfies Request),
-    replayFrom: (segment) => worker.postMessage({ kind: 'replayFrom', segment } satisfies Request),
-    forgetIgnored: (segment) => worker.postMessage({ kind: 'forgetIgnored', segment } satisfies Request),
+    restore: (entry, position) => send({ kind: 'restore', entry, position }),
+    replayFrom: (segment) => send({ kind: 'replayFrom', segment }),
+    forgetIgnored: (segment) => send({ kind: 'forgetIgnored', segment }),
     endReplay: (nowMs) => call('endReplay', nowMs),
     take: async (nowMs, recordsMax) => {
       const packed = await batches.take(nowMs, recordsMax);
@@ -177,8 +184,7 @@ export function threadShard(worker: Worker, spansOf: SpansOf): ShardHandle {
     stored(batchNumber, positions) {
       const free = chunks.get(batchNumber) ?? [];
       chunks.delete(batchNumber);
-      if (death === undefined && free.length > 0)
-        worker.postMessage({ kind: 'recycle', chunks: free } satisfies Request, free);
+      if (death === undefined && free.length > 0) send({ kind: 'recycle', chunks: free }, free);
       return call('stored', batchNumber, packPositions(positions));
     },
     nextDueAtMs: (nowMs) => call('nextDueAtMs', nowMs),

@@ -12,13 +12,14 @@ import type { SetAside, SettledBatch } from './batch.ts';
 import type { Draft, InFlight } from './batch-draft.ts';
 import { piecesMaxOf, settleClosed } from './closed-trace.ts';
 import { NoteSum } from './coverage-notes.ts';
-import { EvidenceIndex, type EvidenceIndexOptions, type FrameOrigin } from './evidence-index.ts';
+import { EvidenceIndex, type EvidenceIndexOptions } from './evidence-index.ts';
 import { EvidenceReader, newFound } from './evidence-reader.ts';
 import { type HugeDue, HugeQueue } from './huge-queue.ts';
 import { HugeSettle } from './huge-settle.ts';
 import type { JoinStats } from './join-stats.ts';
 import type { JoinSettings } from './settings.ts';
 import { SettledTraces } from './settled-traces.ts';
+import type { MailedSpans } from './shard-mail.ts';
 import { TraceJoin } from './trace-join.ts';
 import { type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
 import type { Piece } from './trace-table.ts';
@@ -119,10 +120,12 @@ export class JoinShard {
     this.#badFrames.set(bad, frame.position.segment);
   }
 
-  /** As `ingest`, of spans that somebody else has found in a frame: this shard's, as a FrameSplitter gives them. */
-  ingestSpans(words: Uint32Array, frame: FrameOrigin, nowMs: number, isReplay: boolean): void {
+  /** As `ingest`, of spans that somebody else has found in a frame: this shard's. */
+  ingestMailed(spans: MailedSpans): void {
+    const { facts, nowMs, isReplay } = spans;
     this.#lastNowMs = nowMs;
-    this.#index.ingestSpans(words, frame, nowMs, isReplay);
+    this.#index.ingestSpans(facts, spans, nowMs, isReplay);
+    this.#reader.rememberMailed(spans);
   }
 
   /** Tells, before any frame is replayed, what the settle journal knows; entries in the order of the journal. */

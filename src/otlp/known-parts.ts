@@ -1,5 +1,5 @@
 import { SeenHashes } from '../core/seen-hashes.ts';
-import type { KnownPart } from '../core/span-rows.ts';
+import { PartContents } from './part-contents.ts';
 
 const PRIME = 0x9e3779b1;
 const OTHER_PRIME = 0x85ebca6b;
@@ -32,8 +32,7 @@ const KIND_NUMBERS: Readonly<Record<PartKind, number>> = { resource: 0, scope: 1
 /** No part has it. */
 export const NO_PART = 0;
 
-class Entry implements KnownPart {
-  readonly number: number;
+class Entry extends PartContents {
   readonly above: number;
   readonly kind: PartKind;
   /** Bytes of each run. */
@@ -42,34 +41,16 @@ class Entry implements KnownPart {
   readonly words: BigInt64Array;
   /** The same, low half first. */
   readonly halves: Int32Array;
-  isClean = false;
   /** Since the hand last came by. */
   isUsed = true;
-  /** Nearly always it comes from senders of one trust, and this is looked at for every span. */
-  #trust = -1;
-  #content: object | undefined;
-  #others: Map<number, object | undefined> | undefined;
 
   constructor(number: number, above: number, kind: PartKind, lengths: number[], words: BigInt64Array) {
-    this.number = number;
+    super(number);
     this.above = above;
     this.kind = kind;
     this.lengths = lengths;
     this.words = words;
     this.halves = new Int32Array(words.buffer);
-  }
-
-  contentOf(trust: number): object | undefined {
-    return trust === this.#trust ? this.#content : this.#others?.get(trust);
-  }
-
-  setContent(trust: number, content: object | undefined): void {
-    if (this.#trust < 0) this.#trust = trust;
-    if (trust === this.#trust) this.#content = content;
-    else {
-      this.#others ??= new Map();
-      this.#others.set(trust, content);
-    }
   }
 }
 

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { FACT_WORDS } from '../../src/core/span-columns.ts';
+import { FACT, FACT_WORDS } from '../../src/core/span-columns.ts';
 import { ROW, ROW_WORDS, type SpanRows } from '../../src/core/span-rows.ts';
 import { RecentSpans } from '../../src/join/frame-spans.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
 
 /** Five of them fill the memory that there is for all, less than six do. */
-const SPANS = 48_000;
+const SPANS = 60_000;
 
 function rowsOf(count: number): SpanRows {
   const words = new Int32Array(count * ROW_WORDS);
@@ -17,7 +17,7 @@ function frameOf(offset: number, given: Partial<StoredFrame> = {}): StoredFrame 
   return {
     signal: 'traces',
     note: { receivedNs: 0n, namespace: 'default', sender: 'grpc', trusted: true, vouches: false, peer: '127.0.0.1' },
-    payload: Buffer.alloc(0),
+    payload: Buffer.alloc(16),
     position: { segment: 1, offset },
     length: 100,
     spans: rowsOf(SPANS),
@@ -40,6 +40,20 @@ describe('spans of frames that came lately', () => {
     expect(known([100, 200, 300, 400, 500, 600, 700, 800, 900])).toEqual([
       ...[false, false, true, true, true, false, true, true, false],
     ]);
+  });
+
+  it('come from another thread with numbers of what they are known by, which mean the same in each frame', () => {
+    const recent = new RecentSpans();
+    const facts = new Uint32Array(3 * FACT_WORDS);
+    for (const [span, number] of [7, 0, 8].entries()) facts[span * FACT_WORDS + FACT.part] = number;
+    const shared = { note: frameOf(0).note, isPlain: true, count: 3, facts, nowMs: 0, isReplay: false };
+    recent.addMailed({ ...shared, position: at(100) });
+    recent.addMailed({ ...shared, position: at(200) });
+    recent.addMailed({ ...shared, position: at(300), isPlain: false });
+    const [first, second, third] = [100, 200, 300].map((offset) => recent.find(at(offset))?.parts);
+    expect(first?.map((part) => part?.number)).toEqual([7, undefined, 8]);
+    expect([0, 1, 2].map((span) => second?.[span] === first?.[span])).toEqual([true, true, true]);
+    expect(third).toBeUndefined();
   });
 
   it('are none where nobody walked through the frame, it is of logs, or equal bytes may say different things', () => {

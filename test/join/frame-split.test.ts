@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { FrameSplitter, SPAN, SPAN_WORDS } from '../../src/join/frame-split.ts';
+import { FACT, FACT_WORDS } from '../../src/core/span-columns.ts';
+import { FrameSplitter } from '../../src/join/frame-split.ts';
+import { type MailedSpans, MailWriter, readMail } from '../../src/join/shard-mail.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
 import { encodeLogs, encodeTraces } from '../otlp/encode.ts';
 import { noteAt, spanIdOf, traceIdOf, World } from './world.ts';
@@ -8,6 +10,12 @@ const SHARDS = 3;
 
 function frameOf(payload: Buffer, signal: 'traces' | 'logs' = 'traces'): StoredFrame {
   return { signal, payload, note: noteAt(1_000), position: { segment: 1, offset: 32 }, length: payload.length };
+}
+
+function mailOf(frame: StoredFrame, nowMs: number): Iterable<MailedSpans> {
+  const mail = new MailWriter();
+  mail.add(frame, new FrameSplitter(1).spansOf(frame, 0) as Uint32Array, nowMs, false);
+  return readMail(mail.take());
 }
 
 /** Eight traces, their spans in turn, every third of them a root. */
@@ -20,17 +28,20 @@ describe('a frame split among shards', () => {
   it('gives each shard its spans alone, and every span to one', () => {
     const frame = frameOf(encodeTraces([{ spans: SPANS }]));
     const splitter = new FrameSplitter(SHARDS);
-    const parts = Array.from({ length: SHARDS }, (_, shard) => splitter.spansOf(frame, shard) ?? new Uint32Array());
-    expect(parts.reduce((sum, { length }) => sum + length / SPAN_WORDS, 0)).toBe(SPANS.length);
+    const parts = Array.from(
+      { length: SHARDS },
+      (_, shard) => splitter.spansOf(frame, shard)?.slice() ?? new Uint32Array(),
+    );
+    expect(parts.reduce((sum, { length }) => sum + length / FACT_WORDS, 0)).toBe(SPANS.length);
     expect(frame.items).toBe(SPANS.length);
     const owners = new Map<string, Set<number>>();
     for (const [shard, words] of parts.entries()) {
-      for (let at = 0; at < words.length; at += SPAN_WORDS) {
+      for (let at = 0; at < words.length; at += FACT_WORDS) {
         const id = words.subarray(at, at + 4).join();
         owners.set(id, (owners.get(id) ?? new Set()).add(shard));
-        const itemStart = words[at + SPAN.itemStart] as number;
+        const itemStart = words[at + FACT.itemStart] as number;
         // A span's first field is its trace id: tag, length, 16 bytes.
-        expect(frame.payload.readUInt32BE(itemStart + 2)).toBe(words[at + SPAN.trace]);
+        expect(frame.payload.readUInt32BE(itemStart + 2)).toBe(words[at + FACT.traceId]);
       }
     }
     expect([...owners.values()].map(({ size }) => size)).toEqual(Array(8).fill(1));
@@ -51,7 +62,7 @@ describe('a frame split among shards', () => {
       const frame = frameOf(encodeTraces([{ spans: SPANS }]));
       world.frames.push(frame);
       if (way === 'whole') world.shard.ingest(frame, world.nowMs);
-      else world.shard.ingestSpans(new FrameSplitter(1).spansOf(frame, 0) as Uint32Array, frame, world.nowMs, false);
+      else for (const spans of mailOf(frame, world.nowMs)) world.shard.ingestMailed(spans);
       const { segments, ...stats } = world.shard.stats(world.nowMs);
       const open = { ...stats, segments: [...segments] };
       world.pass(200_000);

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { settingsSchema } from '../../src/config/schema.ts';
-import { ROW, ROW_WORDS, rowOf, type SpanRows } from '../../src/core/span-rows.ts';
+import { ROW, ROW_WORDS, type SpanRows } from '../../src/core/span-rows.ts';
 import { FINDS_NOTHING } from '../../src/otlp/credential-finder.ts';
 import { KnownParts } from '../../src/otlp/known-parts.ts';
 import { compileMask, maskSecrets } from '../../src/otlp/mask.ts';
@@ -104,16 +104,6 @@ describe('one walk over spans', () => {
       }),
       { numRuns: 300 },
     );
-  });
-
-  it('finds rows by where spans start', () => {
-    const spans = Array.from({ length: 9 }, () => ({ traceId: 'a1'.repeat(16), spanId: 'b2'.repeat(8) }));
-    const { rows } = new SpanWalk().walk(encodeTraces([{ spans }]));
-    for (let row = 0; row < 9; row++) {
-      const start = rows.words[row * ROW_WORDS] as number;
-      for (const guess of [row, 0, 8, 9]) expect(rowOf(rows, start, guess)).toBe(row);
-      expect(rowOf(rows, start + 1, row)).toBe(-1);
-    }
   });
 });
 
