@@ -31,6 +31,10 @@ const NOBODY = 65_534;
 export interface ServerOptions {
   /** Lines of elasticsearch.yml that replace those of an open single node with the same name, or come after them. */
   readonly settings?: readonly string[];
+  /** Where it lies, and stays with what it holds when it is stopped; by default in a folder of its own, which is then removed. */
+  readonly folder?: string;
+  /** MiB of Java's heap. */
+  readonly heapMib?: number;
   /** Writes further files below the server's folder (users, certificates), before they get their owner. */
   readonly prepare?: (home: string) => Promise<void>;
 }
@@ -41,30 +45,33 @@ export interface RunningServer {
   /** Ends it and keeps what it holds, so that it can be started again at the same address. */
   halt(signal?: NodeJS.Signals): Promise<void>;
   resume(): Promise<void>;
-  /** Ends it and removes its folder. */
+  /** Ends it and removes its folder, unless that was given. */
   stop(): Promise<void>;
 }
 
 /** Starts one server on free ports of the loopback address. */
 export async function startElasticsearch(
   version: ElasticsearchVersion,
-  { settings = [], prepare }: ServerOptions = {},
+  { settings = [], folder: given, heapMib = 768, prepare }: ServerOptions = {},
 ): Promise<RunningServer | Skipped> {
   const javaHome = await findJava(version);
   if (!javaHome)
     return lacking('elasticsearch', `Elasticsearch ${version} needs Java ${JAVA[version].lowest} or newer`);
   const archive = await findArchive(version);
   if (typeof archive !== 'string') return archive;
-  const folder = await mkdtemp(join(tmpdir(), `spantrail-elasticsearch-${version}-`));
+  const folder = given ?? (await mkdtemp(join(tmpdir(), `spantrail-elasticsearch-${version}-`)));
   const home = join(folder, `elasticsearch-${version}`);
-  const remove = () => rm(folder, { recursive: true, force: true });
+  const remove = async () => {
+    if (given === undefined) await rm(folder, { recursive: true, force: true });
+  };
   const isSecured = settings.includes('xpack.security.http.ssl.enabled: true');
   try {
-    await runProgram('unzip', ['-q', archive, '-d', folder]);
+    if (!(await exists(home))) await runProgram('unzip', ['-q', archive, '-d', folder]);
     await prepare?.(home);
     await configure(home, 0, settings);
     await giveAway(folder);
-    const environment = { ...process.env, ES_JAVA_HOME: javaHome, ES_JAVA_OPTS: '-Xms768m -Xmx768m', HOME: home };
+    const javaOptions = `-Xms${heapMib}m -Xmx${heapMib}m`;
+    const environment = { ...process.env, ES_JAVA_HOME: javaHome, ES_JAVA_OPTS: javaOptions, HOME: home };
     const user = process.getuid?.() === 0 ? { user: NOBODY } : {};
     const options = { environment, ...user, startMsMax: START_MS_MAX };
     const start = () => startProgram(join(home, 'bin/elasticsearch'), [], LISTENING, options);
