@@ -11,6 +11,7 @@ import { runReplay, runWorkers } from './prefilled.ts';
 import { type ProbeResult, startProbes } from './probe.ts';
 import { pinThisProcess, type Receiver, startReceiver } from './receiver.ts';
 import { runRules } from './rules.ts';
+import { runSearchable } from './searchable.ts';
 import { SHAPE_NAMES, type ShapeName } from './shapes.ts';
 import { runSink } from './sink.ts';
 import { otherCores, startSpantrail } from './spantrail.ts';
@@ -28,6 +29,7 @@ What is measured; one load into one Spantrail without any of these:
   --open-cost LIST  what a span costs while 10000,100000,1000000 traces are open
   --count           how much code a span runs through: nearly the same on every machine
   --open N          keep N traces of eight spans open and tell what memory that takes; must stay under 1 GiB
+  --searchable STORE  how soon a complete trace is found: duckdb or elasticsearch, 60 seconds a load if not told otherwise
   --rules           what the shipped rules cost a record, together and each alone
   --sink            the load generator itself, against a server that only acknowledges
 
@@ -47,8 +49,12 @@ How:
   --cores LIST      CPU cores of the receiver, default 0; the load generator takes the others
 `;
 
+const LOAD_SECONDS = 10;
+const PROBES = { everyMs: 500, pollMs: 50 };
 /** Of each load where both sides, or both turns, must do the same. */
 const LOAD_SPANS = 500_000;
+/** Probes of each load of --searchable are ten a second. */
+const SEARCHABLE_SECONDS = 60;
 /** Counting makes code slow. */
 const COUNT_SPANS = 20_480;
 
@@ -79,7 +85,7 @@ function readOptions() {
       store: { type: 'string', default: 'null' },
       shape: { type: 'string', default: 'orders' },
       gzip: { type: 'boolean', default: false },
-      seconds: { type: 'string', default: '10' },
+      seconds: { type: 'string' },
       spans: { type: 'string' },
       rate: { type: 'string' },
       connections: { type: 'string', default: '4' },
@@ -98,6 +104,7 @@ function readOptions() {
       count: { type: 'boolean', default: false },
       open: { type: 'string' },
       rules: { type: 'boolean', default: false },
+      searchable: { type: 'string' },
       sink: { type: 'boolean', default: false },
       'run-sink': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -130,6 +137,8 @@ async function main(): Promise<void> {
   if (options.rules) return runRules();
   if (options.open !== undefined) return runOpen({ ...options, traces: Number(options.open) });
   if (options.start) return runStart(options);
+  if (options.searchable !== undefined)
+    return runSearchable(options.searchable, { ...options, seconds: Number(options.seconds ?? SEARCHABLE_SECONDS) });
   if (options.count) return runCount({ ...options, spans: options.spans ?? COUNT_SPANS });
   const fixed = { ...options, spans: options.spans ?? LOAD_SPANS };
   if (options.all) return runAll({ ...fixed, countSpans: COUNT_SPANS });
@@ -166,8 +175,9 @@ async function measure(receiver: Receiver, options: Options): Promise<Report> {
     await receiver.untilIdle();
   }
   const cpuBefore = receiver.cpuSeconds();
-  const searchable = options.store === 'null' || !receiver.apiUrl ? undefined : startProbes(load.port, receiver.apiUrl);
-  const result = await runLoad({ ...load, seconds: Number(options.seconds), spansMax });
+  const searchable =
+    options.store === 'null' || !receiver.apiUrl ? undefined : startProbes(load.port, receiver.apiUrl, PROBES);
+  const result = await runLoad({ ...load, seconds: Number(options.seconds ?? LOAD_SECONDS), spansMax });
   const loadedMs = performance.now();
   const probes = await searchable?.stop();
   await receiver.untilIdle();
@@ -184,7 +194,7 @@ function describe(
   result: LoadResult,
   run: { readonly cpuSeconds: number; readonly catchUpMs: number; readonly probes: ProbeResult | undefined },
 ): Report {
-  const { searchableMs = [], lost = 0 } = run.probes ?? {};
+  const { sinceAcknowledgedMs: searchableMs = [], lost = 0 } = run.probes ?? {};
   return {
     store: options.sink ? 'sink' : options.store,
     acknowledgedSpans: result.acknowledgedSpans,

@@ -51,7 +51,7 @@ export interface LoadResult {
 }
 
 /** Traces begin so long before they are sent that all their spans have ended. */
-const TRACE_AGE_MS = 50;
+export const TRACE_AGE_MS = 50;
 
 /** The methods that take evidence. */
 export const EXPORT_PATHS = {

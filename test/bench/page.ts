@@ -4,6 +4,7 @@ import type { OpenCostRow } from './open-cost.ts';
 import { type PeerRow, peerKey } from './pairs.ts';
 import type { ReplayRow, WorkersRow } from './prefilled.ts';
 import { type Origin, readRows, type Spread } from './results.ts';
+import type { SearchableRow } from './searchable.ts';
 import type { StartRow } from './start.ts';
 
 /** What a ratio is aimed at: at most this, and better this. By shape, compression and pipeline, as peerKey writes them. */
@@ -47,7 +48,17 @@ lengths differ in every trace.
 
 /** The page docs/benchmarks.md. */
 export function benchmarksMarkdown(): string {
-  const parts = [INTRODUCTION, peers(), pacedLoads(), workersAndReplay(), openCost(), openMemory(), start(), code()];
+  const parts = [
+    INTRODUCTION,
+    peers(),
+    pacedLoads(),
+    workersAndReplay(),
+    openCost(),
+    openMemory(),
+    start(),
+    searchable(),
+    code(),
+  ];
   return `${parts.filter((part) => part !== '').join('\n')}\n${origins()}`;
 }
 
@@ -154,6 +165,21 @@ function start(): string {
   );
 }
 
+function searchable(): string {
+  const rows = readRows<SearchableRow>('searchable').map(({ store, spansPerSecond, sinceSentMs, ...row }) => [
+    store,
+    spansPerSecond.toLocaleString('en'),
+    ...[row.sinceAcknowledgedMs, sinceSentMs].map(({ p50, p99, max }) => `${p50} / ${p99} / ${max}`),
+    `${row.traces}${row.lost > 0 ? ` and ${row.lost} not found` : ''}`,
+  ]);
+  return section(
+    'Until a trace is found',
+    'From the one request of a complete trace until the API finds all its records, beside a light load and beside half of what the store takes; the service, its load and the store share all cores, and all settings are those that stand without a file.',
+    'store | spans/s | after the acknowledgement, p50 / p99 / max, ms | after it was sent, ms | traces',
+    rows,
+  );
+}
+
 function code(): string {
   const rows = readRows<CountRow>('count').map(({ shape, codeASpan, places }) => [
     shape,
@@ -180,7 +206,7 @@ function section(title: string, words: string, header: string, rows: readonly (r
 
 /** Each command once, with what it was run on. */
 function origins(): string {
-  const names = ['peers', 'workers', 'replay', 'open-cost', 'open', 'start', 'count'] as const;
+  const names = ['peers', 'workers', 'replay', 'open-cost', 'open', 'start', 'searchable', 'count'] as const;
   const rows = names.flatMap((name) => readRows<object>(name));
   const lines = new Set(
     rows.map(({ commit, machine, command }: Origin) => `| \`${command}\` | ${commit} | ${machine} |`),

@@ -19,7 +19,7 @@ export interface Spread {
   readonly most: number;
 }
 
-export type ResultName = 'peers' | 'workers' | 'replay' | 'start' | 'open' | 'open-cost' | 'count';
+export type ResultName = 'peers' | 'searchable' | 'workers' | 'replay' | 'start' | 'open' | 'open-cost' | 'count';
 
 /** The rows of one command's file; none when it was never run. */
 export function readRows<Row>(name: ResultName): (Row & Origin)[] {
