@@ -135,10 +135,11 @@ export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
   // As nearly always: a first settle.
   if (previous === undefined && !taken.isReplayed)
     return { trace, entry: { ...entry, rank, revision, records }, superseded: [] };
-  const gone = [...published.values()].map((record) => standIn(record, settlement, entry.isLost));
+  const gone = standIns([...published.values()], settlement, entry.isLost);
+  const told = new Map(previous?.records.map(({ id, supersededBy }) => [id, supersededBy]));
   const superseded = gone.flatMap(({ id, timestampNs, firstRevision, supersededBy: by }): Supersession[] => {
     // Told once: a record that another stands for is not revised by each later settle.
-    const isTold = by === undefined || previous?.records.some((known) => known.id === id && known.supersededBy === by);
+    const isTold = by === undefined || told.get(id) === by;
     const isGuess = firstRevision > (previous?.revision ?? 0) && { isGuess: true as const };
     return isTold ? [] : [{ id, by, namespace, timestampNs, rank, revision, revisedAt: stamp.revisedAt, ...isGuess }];
   });
@@ -188,9 +189,10 @@ function guesses(
   { rank, revision, revisedAt, records }: Stamp & { readonly records: readonly { readonly id: string }[] },
 ): Supersession[] {
   const known = new Set(records.map(({ id }) => id));
+  const times = new Map(settled.map(({ id, timestampNs }) => [id, timestampNs]));
   return [...superseded].flatMap(([id, by]): Supersession[] => {
     if (known.has(id)) return [];
-    const { timestampNs } = settled.find((one) => one.id === by) ?? settled[0] ?? { timestampNs: 0n };
+    const timestampNs = times.get(by) ?? settled[0]?.timestampNs ?? 0n;
     return [{ id, by, namespace, timestampNs, rank, revision, revisedAt, isGuess: true }];
   });
 }
@@ -273,12 +275,14 @@ function mayHaveMoved({ trace, audit }: SettledRecord['record']): boolean {
   return trace === undefined && (first?.signal === 'access' || /^webhook(?::|$)/.test(first?.sender ?? ''));
 }
 
-/** What the journal remembers of a published id that the settle does not yield: which one stands for it, if that is known. */
-function standIn(record: JournalRecord, settlement: Settlement, hasLost: boolean): JournalRecord {
+/** What the journal remembers of published ids that the settle does not yield: which one stands for each, if that is known. */
+function standIns(published: readonly JournalRecord[], settlement: Settlement, hasLost: boolean): JournalRecord[] {
+  if (published.length === 0) return [];
   const entry = settlement.records.find((settled) => settled.record.audit.entry) ?? settlement.records[0];
-  const by = settlement.superseded.get(record.id) ?? (hasLost ? record.supersededBy : (entry?.id ?? 'none'));
-  const { id, timestampNs, firstRevision } = record;
-  return { id, timestampNs, firstRevision, ...(by !== undefined && { supersededBy: by }) };
+  return published.map(({ id, timestampNs, firstRevision, supersededBy }) => {
+    const by = settlement.superseded.get(id) ?? (hasLost ? supersededBy : (entry?.id ?? 'none'));
+    return { id, timestampNs, firstRevision, ...(by !== undefined && { supersededBy: by }) };
+  });
 }
 
 /**
