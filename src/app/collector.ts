@@ -23,7 +23,7 @@ const HELPER_NAME = 'V8Worker';
 type Collect = (options: { readonly type: 'minor' }) => void;
 
 export interface Collector {
-  /** Told of bytes of requests as they come in. */
+  /** Told of bytes of requests as they come in, or as there is as much to do. */
   received(bytes: number): void;
   close(): void;
 }

@@ -54,7 +54,7 @@ export interface Surroundings {
   readonly log: Logger;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly version: string;
-  /** Told of bytes of requests as they come in. */
+  /** Told of bytes of requests as they come in, and of what the index takes once a log that is not short is replayed. */
   readonly received?: (bytes: number) => void;
 }
 
@@ -174,6 +174,8 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   const telemetry = openTelemetry(house, inFlight, [grpc, http]);
   const api = await startHouseApi(house, telemetry);
   const replayed = stages.startJoining().then(() => {
+    // Its traces settle now, whether anything is received or not.
+    if (stages.state.replayIndexBytes > 0) surroundings.received?.(stages.state.replayIndexBytes);
     const written = counters.total('written');
     if (isNewStore && written > 0) log.error({ written }, RECORDS_GONE);
   });

@@ -39,6 +39,11 @@ export interface PackedBatch extends Omit<SettledBatch, 'traces'> {
   readonly chunks: readonly ArrayBuffer[];
 }
 
+/** What of it crosses without being copied. */
+export function transferOf({ chunks, entries }: PackedBatch): readonly ArrayBuffer[] {
+  return [...chunks, entries.bytes.buffer as ArrayBuffer];
+}
+
 const NOT_FORMED = -1;
 
 /** Forms that the receiving thread has an object for; with more it begins anew, and what is remembered by them with it. */

@@ -4,7 +4,14 @@ import type { Resource, Span } from '../core/evidence.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
-import { BatchPacker, BatchUnpacker, type PackedBatch, packPositions, unpackPositions } from './batch-crossing.ts';
+import {
+  BatchPacker,
+  BatchUnpacker,
+  type PackedBatch,
+  packPositions,
+  transferOf,
+  unpackPositions,
+} from './batch-crossing.ts';
 import type { JoinShard } from './shard.ts';
 import type { ShardHandle } from './shard-handle.ts';
 import { MailWriter, readMail, type ShardMail } from './shard-mail.ts';
@@ -79,7 +86,7 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
     else {
       const call = calls[request.name] as (...args: readonly unknown[]) => unknown;
       const result = call(...request.args);
-      const transfer = request.name === 'take' && result ? (result as PackedBatch).chunks : [];
+      const transfer = request.name === 'take' && result ? transferOf(result as PackedBatch) : [];
       port.postMessage({ number: request.number, result } satisfies Answer, transfer);
     }
   });
