@@ -10,8 +10,8 @@ import { runInNewContext } from 'node:vm';
  */
 const RECEIVED_BYTES_MAX = 8 * 1024 * 1024;
 
-/** How much may come to what is old, buffers outside of the heap included, until all of it is collected: in about 300,000 spans. */
-const GROWTH_BYTES = 64 * 1024 * 1024;
+/** How much may come to what is old, buffers outside of the heap included, until all of it is collected: in about 400,000 spans. */
+const GROWTH_BYTES = 96 * 1024 * 1024;
 
 /**
  * How nice V8's helper threads are, on Linux. Four of them then get half of a core for which the main thread has work, not four

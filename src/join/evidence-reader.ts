@@ -16,8 +16,8 @@ import type { MailedSpans } from './shard-mail.ts';
 import type { Piece } from './trace-table.ts';
 import { parseTraceId } from './trace-words.ts';
 
-/** Memory of the frames whose readers are kept: neighbours of a frame settle at about the same time. */
-const CACHED_BYTES_MAX = 32 * 1024 * 1024;
+/** Memory of the frames whose readers are kept, which others let go of when they are read: neighbours of a frame settle at about the same time. */
+const CACHED_BYTES_MAX = 8 * 1024 * 1024;
 
 /** What a frame and its reader take besides the payload: 2.5 KB measured, and its resources as they are decoded. */
 const READER_BYTES = 4096;
