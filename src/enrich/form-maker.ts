@@ -16,6 +16,7 @@ import {
   type NoteForm,
   type OddGap,
   type OddKind,
+  type PathGap,
   type RecordForm,
   SPAN_WORDS,
   STEP_WORDS,
@@ -163,8 +164,9 @@ class RecordMaker {
   readonly #index: number;
   readonly #parts: Buffer[] = [];
   #size = 0;
-  readonly #moves: number[] = [];
+  readonly #moves: (readonly [from: number, to: number, words: number])[] = [];
   readonly #odd: OddGap[] = [];
+  #path: PathGap | undefined;
 
   constructor(source: RecordSource) {
     this.#source = source;
@@ -177,8 +179,10 @@ class RecordMaker {
     return {
       index: this.#index,
       text: Buffer.concat(this.#parts),
-      moves: Int32Array.from(this.#moves),
+      // Those of one length together: a processor guesses when each ends.
+      moves: Int32Array.from(this.#moves.sort(([, , a], [, , b]) => a - b).flat()),
       odd: this.#odd,
+      path: this.#path,
     };
   }
 
@@ -199,12 +203,12 @@ class RecordMaker {
     const of = TRACE_FIELDS.has(field) ? 0 : arg;
     const from = of * SPAN_WORDS + FIELD_AT[field];
     this.#source.needs.set(from, { field, arg: of, at: from });
-    this.#moves.push(from, this.#size / WORD, FIELD_WORDS[field]);
+    this.#moves.push([from, this.#size / WORD, FIELD_WORDS[field]]);
     this.text(' '.repeat(FIELD_WORDS[field] * WORD));
   }
 
   odd(kind: OddKind, width: number, arg = this.#index): void {
-    this.#odd.push({ kind, arg, at: this.#size, width });
+    this.#odd.push({ kind, arg, at: this.#size });
     this.text(' '.repeat(width));
   }
 
@@ -291,14 +295,16 @@ class RecordMaker {
 
   criticalPath(steps: unknown): void {
     const { tree, work } = this.#source;
-    let words = 0;
+    let width = 0;
     for (const { span_id } of steps as CriticalStep[]) {
       const { critical } = spanForm(need(tree.spans[this.#indexOf(span_id)]), work);
-      words += critical.length + STEP_WORDS;
+      width += critical.length + STEP_WORDS * WORD;
     }
     this.align(1);
     this.text('[');
-    this.odd('criticalPath', words * WORD);
+    // No steps are there yet: no trace has these.
+    this.#path = { arg: this.#index, at: this.#size, width, steps: Int32Array.of(NONE), ids: new Int32Array(1) };
+    this.text(' '.repeat(width));
     this.text(']');
   }
 

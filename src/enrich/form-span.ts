@@ -12,7 +12,7 @@ export function spanForm(span: Span, work: ReadonlyMap<string, string>): SpanFor
   const told = work.get(span.spanId);
   const critical = JSON.stringify(step).slice(0, -2);
   return {
-    critical: wordsOf(`${' '.repeat(missingBytes(Buffer.byteLength(critical)))}${critical}`),
+    critical: Buffer.from(`${' '.repeat(missingBytes(Buffer.byteLength(critical)))}${critical}`),
     work: told === undefined ? undefined : closing(told),
   };
 }

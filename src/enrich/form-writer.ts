@@ -2,40 +2,30 @@ import { FormedRecord, HEAD, HEAD_WORDS } from '../core/formed-record.ts';
 import type { FormedAbout } from '../core/forms.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { criticalSteps } from './critical-path.ts';
-import { PAIRS, put, putNumber, putWords, WORD, wordsOf } from './form-bytes.ts';
+import { PAIRS, put, putNumber, putWords, WORD } from './form-bytes.ts';
 import type { FormTree } from './form-tree.ts';
 import { RecordMemory } from './record-memory.ts';
 import { TraceFields } from './trace-fields.ts';
 import {
   FIELD_WORDS,
   type OddGap,
+  type PathGap,
   type RecordForm,
   type SpanForm,
   STEP_AT,
   STEP_WORDS,
   type TraceForm,
 } from './trace-form.ts';
+import { NONE } from './trace-tree.ts';
 
 const SPACE = 0x20;
 /** Words of an id of a record or a trace. */
 const ID_WORDS = 4;
 
 const SKEW_CORRECTED = Buffer.from(',"skew_corrected":true');
-const SELF_TIME = wordsOf('","self_time":  ');
-const STEP_END = wordsOf('},  ')[0] as number;
-const LAST_STEP_END = wordsOf('}   ')[0] as number;
-
-/** A gap is too short for what belongs there. */
-class TooShort extends Error {
-  readonly gap: OddGap;
-  readonly width: number;
-
-  constructor(gap: OddGap, width: number) {
-    super();
-    this.gap = gap;
-    this.width = width;
-  }
-}
+const SELF_TIME = Buffer.from('","self_time":  ');
+const STEP_END = Buffer.from('},  ');
+const LAST_STEP_END = Buffer.from('}   ');
 
 /** Writes the records of traces whose form is known: copies the form's text, then each field into its gaps. One trace at a time. */
 export class FormWriter {
@@ -45,6 +35,8 @@ export class FormWriter {
   readonly #order = new Int32Array(COLUMN_SPANS_MAX);
   #rankHigh = 0;
   #rankLow = 0;
+  /** Nanoseconds spent in each step of the path at hand. */
+  #spent = new Float64Array(0);
 
   /** In the order in which a whole settle gives them. */
   write(form: TraceForm, tree: FormTree, columns: SpanColumns, trace: FormedAbout, rank: bigint): FormedRecord[] {
@@ -71,18 +63,9 @@ export class FormWriter {
     }
   }
 
-  #record(record: RecordForm, trace: FormedAbout): FormedRecord {
-    for (;;) {
-      try {
-        return this.#tryRecord(record, trace);
-      } catch (thrown) {
-        if (!(thrown instanceof TooShort)) throw thrown;
-        widen(record, thrown.gap, thrown.width);
-      }
-    }
-  }
-
-  #tryRecord(record: RecordForm, { namespace, isReplayed }: FormedAbout): FormedRecord {
+  #record(record: RecordForm, { namespace, isReplayed }: FormedAbout): FormedRecord {
+    const { path } = record;
+    if (path !== undefined) this.#walkPath(record, path);
     const { text, moves, odd } = record;
     const { memory } = this;
     memory.reserve(HEAD_WORDS * WORD + text.length);
@@ -92,6 +75,7 @@ export class FormWriter {
     chunk.bytes.set(text, start * WORD);
     this.#move(moves, start);
     for (let at = 0; at < odd.length; at++) this.#fill(odd[at] as OddGap, start * WORD);
+    if (path !== undefined) this.#putSteps(path, start);
     this.#putHead(head, record, isReplayed);
     memory.take(HEAD_WORDS * WORD + text.length);
     return new FormedRecord(chunk, head, record, namespace);
@@ -123,7 +107,12 @@ export class FormWriter {
       const field = moves[move] as number;
       const gap = start + (moves[move + 1] as number);
       const count = moves[move + 2] as number;
-      for (let word = 0; word < count; word++) to[gap + word] = from[field + word] as number;
+      // No field is shorter.
+      to[gap] = from[field] as number;
+      to[gap + 1] = from[field + 1] as number;
+      to[gap + 2] = from[field + 2] as number;
+      to[gap + 3] = from[field + 3] as number;
+      for (let word = 4; word < count; word++) to[gap + word] = from[field + word] as number;
     }
   }
 
@@ -132,9 +121,6 @@ export class FormWriter {
     const fields = this.#fields;
     const to = start + gap.at;
     switch (gap.kind) {
-      case 'criticalPath':
-        this.#putCriticalPath(gap, to / WORD);
-        break;
       case 'slowestWork':
         putWords(words, to / WORD, fields.form.spans[fields.slowestBelow(gap.arg)]?.work as Uint32Array);
         break;
@@ -150,39 +136,56 @@ export class FormWriter {
     }
   }
 
-  #putCriticalPath(gap: OddGap, to: number): void {
-    const { words, pairs } = this.memory.chunk;
+  /** Sees to it that the text has the steps of this trace, which mostly are those of the one before. */
+  #walkPath(record: RecordForm, path: PathGap): void {
     const { form, timeline } = this.#fields;
-    const { count, steps, spent } = criticalSteps(form.tree, timeline, gap.arg);
-    let size = 0;
-    for (let step = 0; step < count; step++) {
-      size += (form.spans[steps[step] as number] as SpanForm).critical.length + STEP_WORDS;
-    }
-    if (size * WORD > gap.width) throw new TooShort(gap, size * WORD);
-    let at = to;
-    for (let step = 0; step < count; step++) {
-      const span = steps[step] as number;
-      const { critical } = form.spans[span] as SpanForm;
-      putWords(words, at, critical);
-      at += critical.length;
-      this.#fields.putSpanId(pairs, at + STEP_AT.spanId, span);
-      putWords(words, at + STEP_AT.text, SELF_TIME);
-      putNumber(pairs, (at + STEP_AT.selfTime) * PAIRS, FIELD_WORDS.selfTime * PAIRS, spent[step] as number);
-      words[at + STEP_AT.end] = step + 1 < count ? STEP_END : LAST_STEP_END;
-      at += STEP_WORDS;
+    const { count, steps, spent } = criticalSteps(form.tree, timeline, path.arg);
+    this.#spent = spent;
+    let same = path.steps.length === count ? 0 : NONE;
+    while (same >= 0 && same < count) same = path.steps[same] === steps[same] ? same + 1 : NONE;
+    if (same === NONE) layOut(record, path, form.spans, steps.subarray(0, count));
+  }
+
+  /** What steps have of their own, into the record that begins at this word. */
+  #putSteps({ steps, ids }: PathGap, start: number): void {
+    const { pairs } = this.memory.chunk;
+    for (let step = 0; step < steps.length; step++) {
+      const at = start + (ids[step] as number);
+      this.#fields.putSpanId(pairs, at + STEP_AT.spanId, steps[step] as number);
+      const to = (at + STEP_AT.selfTime) * PAIRS;
+      putNumber(pairs, to, FIELD_WORDS.selfTime * PAIRS, this.#spent[step] as number);
     }
   }
 }
 
-/** Makes room in one gap, and moves those behind it. */
-function widen(record: RecordForm, gap: OddGap, width: number): void {
+/** Writes into the record's text what these steps of its critical path say in all traces. */
+function layOut(record: RecordForm, path: PathGap, spans: readonly SpanForm[], steps: Int32Array): void {
+  const heads = Array.from(steps, (step) => (spans[step] as SpanForm).critical);
+  const size = heads.reduce((sum, head) => sum + head.length + STEP_WORDS * WORD, 0);
+  if (size > path.width) widen(record, path, size);
+  const { text } = record;
+  text.fill(SPACE, path.at, path.at + path.width);
+  path.steps = steps.slice();
+  path.ids = new Int32Array(steps.length);
+  let at = path.at;
+  for (const [step, head] of heads.entries()) {
+    text.set(head, at);
+    at += head.length;
+    path.ids[step] = at / WORD;
+    text.set(SELF_TIME, at + STEP_AT.text * WORD);
+    text.set(step + 1 < heads.length ? STEP_END : LAST_STEP_END, at + STEP_AT.end * WORD);
+    at += STEP_WORDS * WORD;
+  }
+}
+
+/** Makes room in the path's gap, and moves those behind it. */
+function widen(record: RecordForm, path: PathGap, width: number): void {
   const { text, moves, odd } = record;
-  const words = Math.ceil((width - gap.width) / WORD);
-  const more = words * WORD;
-  record.text = Buffer.concat([text.subarray(0, gap.at), Buffer.alloc(more, SPACE), text.subarray(gap.at)]);
-  gap.width += more;
-  for (const other of odd) if (other.at > gap.at) other.at += more;
+  const more = width - path.width;
+  record.text = Buffer.concat([text.subarray(0, path.at), Buffer.alloc(more, SPACE), text.subarray(path.at)]);
+  path.width = width;
+  for (const gap of odd) if (gap.at > path.at) gap.at += more;
   for (let move = 1; move < moves.length; move += 3) {
-    if ((moves[move] as number) * WORD > gap.at) moves[move] = (moves[move] as number) + words;
+    if ((moves[move] as number) * WORD > path.at) moves[move] = (moves[move] as number) + more / WORD;
   }
 }

@@ -56,16 +56,28 @@ function offsets(): Readonly<Record<Field, number>> {
   return Object.fromEntries(all);
 }
 
-/** Gaps whose length or place is not that of a field; the first two begin at a word and have whole words. */
-export type OddKind = 'criticalPath' | 'slowestWork' | 'stepSkew' | 'traceId' | 'spanId';
+/** Gaps whose length or place is not that of a field; the first begins at a word and has whole words. */
+export type OddKind = 'slowestWork' | 'stepSkew' | 'traceId' | 'spanId';
 
 export interface OddGap {
   readonly kind: OddKind;
   /** A place in the tree. */
   readonly arg: number;
-  /** Bytes of the text; gaps grow when they are too short. */
+  /** Bytes of the text. */
   at: number;
+}
+
+/** The gap of a critical path: a whole number of words at a word. The text in it is that of the steps that were written last. */
+export interface PathGap {
+  /** Place in the tree of the span whose path it is. */
+  readonly arg: number;
+  /** Bytes of the text; it grows when it is too short. */
+  readonly at: number;
   width: number;
+  /** Places in the tree. */
+  steps: Int32Array;
+  /** Words of the text at which what a step has of its own begins. */
+  ids: Int32Array;
 }
 
 /** A field of one span that records of the form have. */
@@ -85,6 +97,7 @@ export interface RecordForm {
   /** Three numbers a gap, in words: where the field lies, where its gap does, and how long they are. */
   readonly moves: Int32Array;
   readonly odd: readonly OddGap[];
+  readonly path: PathGap | undefined;
 }
 
 /** What one service of the trace adds to its coverage. */
@@ -98,7 +111,7 @@ export interface NoteForm {
 /** Texts about a span in the records of its trace: whole words, filled up with spaces. */
 export interface SpanForm {
   /** Of a step of the critical path, up to the span's id. */
-  readonly critical: Uint32Array;
+  readonly critical: Buffer;
   /** What is told of it when it is the slowest work, as JSON with its closing quotation mark; undefined for what is none. */
   readonly work: Uint32Array | undefined;
 }
