@@ -1,6 +1,6 @@
 import { documentText } from './document.ts';
 import type { AuditRecord } from './record.ts';
-import type { RecordWrite } from './settlement.ts';
+import type { RecordWrite, WriteForm } from './settlement.ts';
 
 /** Memory that records lie in, one behind the other: of each a head, and its text. */
 export class RecordChunk {
@@ -51,14 +51,14 @@ export class FormedRecord implements RecordWrite {
   /** Where it lies, and the word at which its head begins there. */
   readonly chunk: RecordChunk;
   readonly at: number;
-  readonly #form: object;
+  readonly #form: WriteForm;
   readonly namespace: string;
   readonly mayBeElsewhere?: true;
   #id: string | undefined;
   #record: AuditRecord | undefined;
   #isEdited = false;
 
-  constructor(chunk: RecordChunk, at: number, form: object, namespace: string) {
+  constructor(chunk: RecordChunk, at: number, form: WriteForm, namespace: string) {
     this.chunk = chunk;
     this.at = at;
     this.#form = form;
@@ -91,7 +91,7 @@ export class FormedRecord implements RecordWrite {
     return this.#isEdited ? undefined : this.#double(HEAD.ingestedMs);
   }
 
-  get form(): object | undefined {
+  get form(): WriteForm | undefined {
     return this.#isEdited ? undefined : this.#form;
   }
 

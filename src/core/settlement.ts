@@ -46,6 +46,19 @@ export type Settle = (evidence: TraceEvidence) => Settlement;
 /** The same in steps: others may go on between two of them. */
 export type SettleSteps = (evidence: TraceEvidence) => Generator<void, Settlement>;
 
+/** What records that differ in nothing but `LATE_FIELDS` share: an object that is theirs alone. */
+export interface WriteForm {
+  /** Where their texts differ, if anybody knows: another object once that is elsewhere. */
+  readonly gaps?: FormGaps;
+}
+
+/** Texts of so many bytes are alike but for these places. */
+export interface FormGaps {
+  readonly size: number;
+  /** The first byte of each gap and the one behind it, in their order, each apart from the next. */
+  readonly ranges: Int32Array;
+}
+
 /** One row for the store: a record with what makes its write idempotent and ordered. */
 export interface RecordWrite {
   readonly id: string;
@@ -60,7 +73,7 @@ export interface RecordWrite {
    * The same object for records that differ in nothing but `LATE_FIELDS`: what rests on nothing else may be remembered by it.
    * Absent where nobody looked, and once the record was changed.
    */
-  readonly form?: object | undefined;
+  readonly form?: WriteForm | undefined;
   /** `event.duration`, nanoseconds; absent where only the record tells. */
   readonly durationNs?: number | undefined;
   /** `trace.id`, and `event.ingested` in epoch milliseconds; absent where only the record tells. */

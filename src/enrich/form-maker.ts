@@ -5,6 +5,7 @@ import type { Pattern } from '../core/forms.ts';
 import { PATH_STEPS_MAX } from '../core/limits.ts';
 import type { AuditRecord, CriticalStep, PathStep } from '../core/record.ts';
 import { missingBytes, WORD } from './form-bytes.ts';
+import { gapsOf } from './form-gaps.ts';
 import { closing, spanForm } from './form-span.ts';
 import { type FormTree, KEY_WORDS } from './form-tree.ts';
 import { tookText } from './sentence.ts';
@@ -176,7 +177,7 @@ class RecordMaker {
   make(): RecordForm {
     this.#object(this.#source.record, RECORD_GAPS);
     this.align(0);
-    return {
+    const form = {
       index: this.#index,
       text: Buffer.concat(this.#parts),
       // Those of one length together: a processor guesses when each ends.
@@ -184,6 +185,7 @@ class RecordMaker {
       odd: this.#odd,
       path: this.#path,
     };
+    return { ...form, gaps: gapsOf(form) };
   }
 
   text(text: string): void {
@@ -208,7 +210,7 @@ class RecordMaker {
   }
 
   odd(kind: OddKind, width: number, arg = this.#index): void {
-    this.#odd.push({ kind, arg, at: this.#size });
+    this.#odd.push({ kind, arg, at: this.#size, width });
     this.text(' '.repeat(width));
   }
 

@@ -3,6 +3,7 @@ import type { FormedAbout } from '../core/forms.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { criticalSteps } from './critical-path.ts';
 import { PAIRS, put, putNumber, putWords, WORD } from './form-bytes.ts';
+import { gapsOf } from './form-gaps.ts';
 import type { FormTree } from './form-tree.ts';
 import { RecordMemory } from './record-memory.ts';
 import { TraceFields } from './trace-fields.ts';
@@ -188,4 +189,5 @@ function widen(record: RecordForm, path: PathGap, width: number): void {
   for (let move = 1; move < moves.length; move += 3) {
     if ((moves[move] as number) * WORD > path.at) moves[move] = (moves[move] as number) + more / WORD;
   }
+  record.gaps = gapsOf(record);
 }

@@ -1,5 +1,5 @@
 import type { CoverageNote } from '../core/coverage.ts';
-import type { BySignal, EvidenceCounts, FreshCounts } from '../core/settlement.ts';
+import type { BySignal, EvidenceCounts, FormGaps, FreshCounts } from '../core/settlement.ts';
 import type { TraceTree } from './trace-tree.ts';
 
 /**
@@ -65,6 +65,7 @@ export interface OddGap {
   readonly arg: number;
   /** Bytes of the text. */
   at: number;
+  readonly width: number;
 }
 
 /** The gap of a critical path: a whole number of words at a word. The text in it is that of the steps that were written last. */
@@ -98,6 +99,8 @@ export interface RecordForm {
   readonly moves: Int32Array;
   readonly odd: readonly OddGap[];
   readonly path: PathGap | undefined;
+  /** All gaps; another object after one grew. */
+  gaps: FormGaps;
 }
 
 /** What one service of the trace adds to its coverage. */

@@ -1,6 +1,6 @@
 import { FormedRecord, RecordChunk } from '../core/formed-record.ts';
 import { SETTLE_REASONS } from '../core/record.ts';
-import type { RecordWrite, SettledTrace } from '../core/settlement.ts';
+import type { FormGaps, RecordWrite, SettledTrace, WriteForm } from '../core/settlement.ts';
 import type { JournalPosition } from '../wal/settle-journal.ts';
 import type { SettledBatch } from './batch.ts';
 
@@ -35,6 +35,8 @@ interface PackedRecords {
 export interface PackedBatch extends Omit<SettledBatch, 'traces'> {
   readonly traces: PackedTraces;
   readonly records: PackedRecords;
+  /** Where texts of forms differ: of those that are new here, or whose texts have grown. */
+  readonly gaps: ReadonlyMap<number, FormGaps>;
   /** To be transferred, and given back when the batch is stored. */
   readonly chunks: readonly ArrayBuffer[];
 }
@@ -46,18 +48,23 @@ export function transferOf({ chunks, entries }: PackedBatch): readonly ArrayBuff
 
 const NOT_FORMED = -1;
 
-/** Forms that the receiving thread has an object for; with more it begins anew, and what is remembered by them with it. */
+/** Forms that the receiving thread has an object for; with more both begin anew, and what is remembered by them with it. */
 const FORMS_KNOWN_MAX = 65_536;
+
+function isFirstAgain(number: number): boolean {
+  return number > 0 && number % FORMS_KNOWN_MAX === 0;
+}
 
 /** Makes batches ready to cross to another thread, where `BatchUnpacker` makes them what they were. */
 export class BatchPacker {
-  readonly #numbers = new WeakMap<object, number>();
+  #numbers = new WeakMap<WriteForm, { readonly number: number; gaps: FormGaps | undefined }>();
   #last = 0;
 
   pack({ traces, entries, ...rest }: SettledBatch): PackedBatch {
     const writes = traces.flatMap((trace) => trace.writes);
     const chunks: Buffer[] = [];
-    const records = this.#packRecords(writes, chunks);
+    const gaps = new Map<number, FormGaps>();
+    const records = this.#packRecords(writes, chunks, gaps);
     // Without the room behind them.
     const bytes = new Uint8Array(entries.bytes);
     return {
@@ -65,12 +72,13 @@ export class BatchPacker {
       entries: { ...entries, bytes },
       traces: packTraces(traces),
       records,
+      gaps,
       chunks: chunks.map((chunk) => chunk.buffer as ArrayBuffer),
     };
   }
 
-  /** Adds the memory that they lie in to `chunks`. */
-  #packRecords(writes: readonly RecordWrite[], chunks: Buffer[]): PackedRecords {
+  /** Adds the memory that they lie in to `chunks`, and what is new of their forms to `gaps`. */
+  #packRecords(writes: readonly RecordWrite[], chunks: Buffer[], gaps: Map<number, FormGaps>): PackedRecords {
     const { length } = writes;
     const columns = {
       forms: new Int32Array(length),
@@ -86,7 +94,7 @@ export class BatchPacker {
         continue;
       }
       const { bytes } = write.chunk;
-      columns.forms[at] = this.#numberOf(write.form);
+      columns.forms[at] = this.#numberOf(write.form, gaps);
       if (chunks.at(-1) !== bytes && !chunks.includes(bytes)) chunks.push(bytes);
       columns.chunkOf[at] = chunks.lastIndexOf(bytes);
       columns.starts[at] = write.at;
@@ -94,13 +102,18 @@ export class BatchPacker {
     return { ...columns, others };
   }
 
-  #numberOf(form: object): number {
-    let number = this.#numbers.get(form);
-    if (number === undefined) {
-      number = this.#last++;
-      this.#numbers.set(form, number);
+  #numberOf(form: WriteForm, gaps: Map<number, FormGaps>): number {
+    let known = this.#numbers.get(form);
+    if (known === undefined) {
+      if (isFirstAgain(this.#last)) this.#numbers = new WeakMap();
+      known = { number: this.#last++, gaps: undefined };
+      this.#numbers.set(form, known);
     }
-    return number;
+    if (form.gaps !== undefined && known.gaps !== form.gaps) {
+      known.gaps = form.gaps;
+      gaps.set(known.number, form.gaps);
+    }
+    return known.number;
   }
 }
 
@@ -133,9 +146,10 @@ function packTraces(traces: readonly SettledTrace[]): PackedTraces {
 
 /** Takes what one `BatchPacker` of another thread packed. */
 export class BatchUnpacker {
-  readonly #forms = new Map<number, object>();
+  readonly #forms = new Map<number, { gaps?: FormGaps }>();
 
-  unpack({ traces: packed, records, chunks: memory, ...rest }: PackedBatch): SettledBatch {
+  unpack({ traces: packed, records, gaps, chunks: memory, ...rest }: PackedBatch): SettledBatch {
+    for (const [number, places] of gaps) this.#formOf(number).gaps = places;
     const chunks = memory.map((buffer) => new RecordChunk(buffer));
     const traceIds = Buffer.from(packed.ids.buffer);
     const traces: SettledTrace[] = [];
@@ -157,10 +171,10 @@ export class BatchUnpacker {
     return { ...rest, traces };
   }
 
-  #formOf(number: number): object {
+  #formOf(number: number): { gaps?: FormGaps } {
     let form = this.#forms.get(number);
     if (form === undefined) {
-      if (this.#forms.size >= FORMS_KNOWN_MAX) this.#forms.clear();
+      if (isFirstAgain(number)) this.#forms.clear();
       form = {};
       this.#forms.set(number, form);
     }

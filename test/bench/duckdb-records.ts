@@ -5,7 +5,7 @@ import { parseTimestamp } from '../../src/core/clock.ts';
 import { documentText } from '../../src/core/document.ts';
 import type { Span } from '../../src/core/evidence.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
-import type { RecordWrite } from '../../src/core/settlement.ts';
+import type { RecordWrite, WriteForm } from '../../src/core/settlement.ts';
 import { createSettle } from '../../src/enrich/settle.ts';
 import { compileKeys, PayloadReader } from '../../src/otlp/decode.ts';
 import { scanTraces } from '../../src/otlp/scan.ts';
@@ -20,14 +20,20 @@ export const USERS = 20;
 export const NEWEST_NS = 1_795_341_600_000_000_000n;
 const TEMPLATE_UNIQUE = '0011223344556677';
 const TEMPLATE_MS = 1_795_341_600_000;
+/** Of a trace, at most. */
+const SPANS = 16;
 const USER = /user-\d+/g;
 const HOLES =
-  /(?<="id":")[0-9a-f]{32}|(?<="entry_id":")[0-9a-f]{32}|0011223344556677[0-9a-f]{16}|a0b0c0d0[0-9a-f]{8}|2026-11-22T10:00:0\d\.\d{9}Z|person-\d{6}/g;
+  /(?<="(?:id|span_id|entry_id)":"|trace\/)[0-9a-f]{32}(?=")|(?<="(?:id|span_id)":")[0-9a-f]{16}(?=")|2026-11-22T10:00:0\d\.\d{9}Z|person-\d{6}|(?<="(?:duration|self_time|start_offset)":)[\d ]{20}|(?<=, )[\d ]{20} ms/g;
+/** Numbers stand in gaps of 20 characters, as the settle by form writes them. */
+const NUMBERS = /(?<="(?:duration|self_time|start_offset)":|, )\d+(?=[,}]| ms")/g;
+const NUMBER_CHARS = 20;
 
 interface Hole {
   readonly at: number;
-  readonly kind: 'trace' | 'span' | 'time' | 'user' | 'id';
-  /** Of a time, nanoseconds after the trace's start; of an id, which of the trace's. */
+  readonly kind: 'trace' | 'span' | 'time' | 'user' | 'id' | 'number';
+  readonly length: number;
+  /** Of a time, nanoseconds after the trace's start; of an id, which of the trace's; of a number, itself. */
   readonly value: number;
 }
 
@@ -36,7 +42,8 @@ interface Shape {
   readonly holes: readonly Hole[];
   readonly ownId: number;
   readonly offsetNs: number;
-  readonly forms: (object | undefined)[];
+  readonly ranges: Int32Array;
+  readonly forms: (WriteForm | undefined)[];
 }
 
 /** The records of one payload of the bench, as the settle makes them, trace by trace. */
@@ -70,22 +77,31 @@ export function settledRecords(): AuditRecord[][] {
 
 function shapesOf(records: readonly AuditRecord[]): Shape[] {
   const ids = [...new Set(records.flatMap(({ event, audit }) => [event.id, audit.entry_id ?? event.id]))];
+  const spans: string[] = [];
   return records.map((record) => {
-    const text = documentText(record).replace(USER, 'person-000000');
-    const holes = [...text.matchAll(HOLES)].map(({ 0: found, index }): Hole => {
+    const text = documentText(record)
+      .replace(USER, 'person-000000')
+      .replace(NUMBERS, (number) => number.padStart(NUMBER_CHARS));
+    const holes = [...text.matchAll(HOLES)].map(({ 0: found, index: at }): Hole => {
       // Offsets in bytes: templates are ASCII.
-      if (found.startsWith('2026')) return { at: index, kind: 'time', value: afterStartNs(found) };
-      if (found.startsWith('person')) return { at: index, kind: 'user', value: 0 };
-      if (found.startsWith('a0b0c0d0')) return { at: index, kind: 'span', value: 0 };
-      return ids.includes(found)
-        ? { at: index, kind: 'id', value: ids.indexOf(found) }
-        : { at: index, kind: 'trace', value: 0 };
+      const { length } = found;
+      if (found.startsWith('2026')) return { at, length, kind: 'time', value: afterStartNs(found) };
+      if (found.startsWith('person')) return { at, length, kind: 'user', value: 0 };
+      if (found.includes(' ')) return { at, length: NUMBER_CHARS, kind: 'number', value: Number.parseInt(found, 10) };
+      if (length === 16) {
+        if (!spans.includes(found)) spans.push(found);
+        return { at, length, kind: 'span', value: spans.indexOf(found) };
+      }
+      const value = ids.indexOf(found);
+      return value >= 0 ? { at, length, kind: 'id', value } : { at, length, kind: 'trace', value: 0 };
     });
+    const gaps = holes.filter(({ kind }) => kind !== 'user').flatMap(({ at, length }) => [at, at + length]);
     return {
       bytes: Buffer.from(text),
       holes,
       ownId: ids.indexOf(record.event.id),
       offsetNs: afterStartNs(record['@timestamp']),
+      ranges: Int32Array.from(gaps),
       forms: [],
     };
   });
@@ -93,6 +109,14 @@ function shapesOf(records: readonly AuditRecord[]): Shape[] {
 
 function afterStartNs(time: string): number {
   return Number((parseTimestamp(time) ?? 0n) - NEWEST_NS);
+}
+
+/** What a trace puts into the holes of its records. */
+interface Values {
+  readonly trace: string;
+  readonly spans: string;
+  readonly ids: readonly string[];
+  readonly more: number;
 }
 
 /** Batches of writes, each a little later than the one before. */
@@ -117,23 +141,26 @@ export class Producer {
       this.#startNs += this.#stepNs;
       const user = Math.floor(Math.random() * USERS);
       const trace = this.#hex(16);
-      const span = this.#hex(4);
+      const spans = this.#hex(8 * SPANS);
+      const more = Math.floor(Math.random() * 1_000_000);
       const ids = Array.from({ length: shapes.length + 1 }, () => this.#hex(16));
-      for (const shape of shapes) writes.push(this.#write(shape, user, trace, span, ids));
+      for (const shape of shapes) writes.push(this.#write(shape, user, { trace, spans, ids, more }));
     }
     return writes.slice(0, BATCH_RECORDS);
   }
 
-  #write(shape: Shape, user: number, trace: string, span: string, ids: readonly string[]): RecordWrite {
+  #write(shape: Shape, user: number, { trace, spans, ids, more }: Values): RecordWrite {
     const bytes = Buffer.from(shape.bytes);
     for (const { at, kind, value } of shape.holes) {
       if (kind === 'trace') bytes.write(trace, at, 'latin1');
-      else if (kind === 'span') bytes.write(span, at, 'latin1');
+      else if (kind === 'span') bytes.write(spans.slice(16 * value, 16 * value + 16), at, 'latin1');
+      else if (kind === 'number')
+        bytes.write(String(value === 0 ? 0 : value + more).padStart(NUMBER_CHARS), at, 'latin1');
       else if (kind === 'id') bytes.write(ids[value] ?? '', at, 'latin1');
       else if (kind === 'user') bytes.write(String(user).padStart(6, '0'), at + 'person-'.length, 'latin1');
       else bytes.write(timeText(this.#startNs + BigInt(value)), at, 'latin1');
     }
-    shape.forms[user] ??= {};
+    shape.forms[user] ??= { gaps: { size: bytes.length, ranges: shape.ranges } };
     const form = shape.forms[user];
     return {
       id: ids[shape.ownId] ?? '',

@@ -4,6 +4,7 @@ import { joinSettings } from '../../src/app/shards.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
 import { documentText } from '../../src/core/document.ts';
 import type { FrameNote } from '../../src/core/evidence.ts';
+import type { FormGaps, RecordWrite, WriteForm } from '../../src/core/settlement.ts';
 import type { SettledBatch } from '../../src/join/batch.ts';
 import { BatchPacker, BatchUnpacker } from '../../src/join/batch-crossing.ts';
 import { FrameSplitter } from '../../src/join/frame-split.ts';
@@ -190,6 +191,30 @@ function batchesOf(shard: JoinShard, nowMs: number): SettledBatch[] {
   return batches;
 }
 
+/** The texts of each form, with nothing in the gaps. */
+class GapsSeen {
+  readonly #texts = new Map<FormGaps, Buffer>();
+  records = 0;
+
+  expectAlike(batches: readonly SettledBatch[]): void {
+    for (const { form, json } of batches.flatMap(({ traces }) => traces.flatMap(({ writes }) => writes.map(toText)))) {
+      const gaps = form?.gaps;
+      // Texts of before a gap grew have another size.
+      if (gaps === undefined || json?.length !== gaps.size) continue;
+      const text = Buffer.from(json);
+      for (let gap = 0; gap < gaps.ranges.length; gap += 2) text.fill(0, gaps.ranges[gap], gaps.ranges[gap + 1]);
+      this.records++;
+      const first = this.#texts.get(gaps);
+      if (first === undefined) this.#texts.set(gaps, text);
+      else expect(text.equals(first)).toBe(true);
+    }
+  }
+}
+
+function toText(write: RecordWrite): { readonly form: WriteForm | undefined; readonly json: Buffer | undefined } {
+  return { form: write.form, json: write.json?.() };
+}
+
 const URLS = [
   'https://traces.example/${trace_id}?"of"=${span_id}&again=${trace_id}',
   'https://traces.example/${trace_id}',
@@ -209,6 +234,7 @@ function compare(seed: number) {
     return { receivedNs, namespace: 'default', sender, trusted: random() < 0.8, vouches: false, peer: '10.0.0.1' };
   });
   const [packer, unpacker] = [new BatchPacker(), new BatchUnpacker()];
+  const [ownGaps, crossedGaps] = [new GapsSeen(), new GapsSeen()];
   let nowMs = 1_795_341_600_000;
   let traces = 0;
   for (let round = 0; round < 40; round++) {
@@ -236,7 +262,10 @@ function compare(seed: number) {
     expect(told(given)).toBe(expected);
     expect(told(crossed)).toBe(expected);
     expect(told(batchesOf(mailed.shard, nowMs))).toBe(expected);
+    ownGaps.expectAlike(given);
+    crossedGaps.expectAlike(crossed);
   }
+  expect(crossedGaps.records).toBe(ownGaps.records);
   const [{ settled: formed, wrong }, far] = [by.forms.counts, mailed.forms.counts];
   // Of a form's trace nothing is read, but where some of its spans say what nothing said before.
   return { formed, traces, wrong: wrong + far.wrong, formedByMail: far.settled, unread: traces - mailed.read.frames };

@@ -4,7 +4,7 @@ import { documentText } from '../../src/core/document.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { RecordWrite } from '../../src/core/settlement.ts';
 import { isLate, LATE_NAMES } from '../../src/store/duckdb/late-values.ts';
-import { LATE_COLUMNS, rowOf } from '../../src/store/duckdb/rows.ts';
+import { LATE_BARE, LATE_COLUMNS, lettersOf, MESSAGE, rowOf } from '../../src/store/duckdb/rows.ts';
 import { BARE_FIELDS, COLUMN_FIELDS, sqlType } from '../../src/store/duckdb/schema.ts';
 import { makeRecord, type Overrides, toWrite } from '../fixtures/records.ts';
 
@@ -15,12 +15,14 @@ function formed(record: AuditRecord, form: object): RecordWrite {
 
 /** What the columns hold, late values in their places. */
 function columnsOf(write: RecordWrite) {
-  const { shared, late, bare, letters, document } = rowOf(write);
+  const { shared, late, document } = rowOf(write);
+  const bare = [...shared.bare, ...LATE_BARE.flatMap((place) => late[place] ?? [])];
+  const message = late[MESSAGE];
   const columns = COLUMN_FIELDS.map((_, at) => {
     const place = LATE_COLUMNS[at] ?? -1;
     return place === -1 ? shared.columns[at] : late[place];
   });
-  return { columns, bare: [...bare].sort(), letters, document: String(document) };
+  return { columns, bare: bare.sort(), letters: message && lettersOf(String(message)), document: String(document) };
 }
 
 function recordOf(number: number, shared: Overrides<AuditRecord> = {}): AuditRecord {

@@ -137,7 +137,7 @@ describe('the database file', () => {
           file,
           "CREATE TABLE meta (name VARCHAR, value VARCHAR); INSERT INTO meta VALUES ('tables_version', '999')",
         ),
-      message: /written by a newer Spantrail \(tables 999, this one knows 2\)/,
+      message: /written by a newer Spantrail \(tables 999, this one knows 3\)/,
     },
   ])('refuses $name in one line', async ({ name, make, message }) => {
     const file = join(folder, `${name}.duckdb`);

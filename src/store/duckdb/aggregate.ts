@@ -4,6 +4,7 @@ import { ipText } from '../../query/text.ts';
 import { bandsField, checkAggregation, checkGroupLimit, groupField, measureField, percentileField } from '../paging.ts';
 import type { Aggregation, AggregationRow, Facet, Measured, Selection } from '../port.ts';
 import { query } from './reads.ts';
+import { recordsSql } from './schema.ts';
 import { Bindings, querySql, selectionSql, valueSql } from './sql.ts';
 
 /** One thing that is asked of each group. */
@@ -42,7 +43,8 @@ export async function aggregate(
   const parts = [...timePart(aggregation, bindings), ...partsOf(aggregation, bindings)];
   const values = groups.map((field, at) => `${groupValues(field, aggregation.withMissing === true)} AS g${at}`);
   const columns = ['1 AS one', ...values, ...parts.flatMap((part) => part.columns)];
-  let from = `SELECT ${columns.join(', ')} FROM records WHERE ${selectionSql(selection, bindings)}`;
+  const condition = selectionSql(selection, bindings);
+  let from = `SELECT ${columns.join(', ')} FROM ${recordsSql(condition, ...columns)} WHERE ${condition}`;
   // One level each: several unnest() side by side would be zipped, not combined.
   for (const at of groups.keys()) from = `SELECT * REPLACE (unnest(g${at}) AS g${at}) FROM (${from})`;
   const keys = groups.map((_, at) => `g${at}`);

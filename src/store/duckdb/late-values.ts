@@ -31,14 +31,21 @@ export function lateValuesOf(record: AuditRecord): LateValues {
   return LATE_KEYS.map((keys) => valueAt(record, keys) as FieldValue | undefined);
 }
 
+/** Late values out of a text, and the byte at which each begins; -1 where there is none. */
+export interface ReadLate {
+  readonly values: LateValues;
+  readonly starts: Int32Array;
+}
+
 /**
  * The same out of the bytes of a record, given those that another record of its form has, so that it is known which there are.
  * Undefined when they are not where they should be.
  */
-export function readLateValues(json: Buffer, like: LateValues): LateValues | undefined {
+export function readLateValues(json: Buffer, like: LateValues): ReadLate | undefined {
   // Marks are ASCII: where a byte is one character they are found as fast as memory can be read.
   const text = json.toString('latin1');
   const values: (FieldValue | undefined)[] = [];
+  const starts = new Int32Array(MARKS.length).fill(-1);
   let at = 0;
   for (let index = 0; index < MARKS.length; index++) {
     const known = like[index];
@@ -55,9 +62,10 @@ export function readLateValues(json: Buffer, like: LateValues): LateValues | und
     if (end < 0) return undefined;
     const value = text.slice(at, end);
     values.push(typeof known === 'number' ? Number(value) : decoded(value));
+    starts[index] = at;
     at = end;
   }
-  return values;
+  return { values, starts };
 }
 
 function numberEnd(text: string, from: number): number {

@@ -4,7 +4,8 @@ import type { AuditRecord } from '../../core/record.ts';
 import { comparable } from '../../query/evaluate.ts';
 import { checkPageLimit, decodeCursor, encodeCursor, histogramWidthNs, type Position, sortField } from '../paging.ts';
 import type { HistogramBucket, Page, Selection, Sort } from '../port.ts';
-import { DOCUMENT_LANES } from './schema.ts';
+import { type FormTexts, filled } from './form-texts.ts';
+import { DOCUMENT_LANES, LANED_DOCUMENT, recordsSql } from './schema.ts';
 import { BIGINT_MAX, Bindings, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
 
 /** Rows of a statement, BIGINT as bigint and lists as arrays. */
@@ -17,14 +18,30 @@ export async function query(
   return reader.getRows();
 }
 
-/** The documents of a statement whose first column they are. */
-export async function documents(connection: DuckDBConnection, sql: string, bindings: Bindings): Promise<AuditRecord[]> {
+/** What documents are made of, as SQL: columns of `records`. */
+export const STORED = `${LANED_DOCUMENT}, form, gaps`;
+
+/** The documents of a statement whose columns are those of `STORED`. */
+export async function documents(
+  connection: DuckDBConnection,
+  texts: FormTexts,
+  sql: string,
+  bindings: Bindings,
+): Promise<AuditRecord[]> {
   const rows = await query(connection, sql, bindings);
-  return rows.map(([doc]) => JSON.parse(String(doc)) as AuditRecord);
+  const forms = await texts.load(
+    connection,
+    rows.flatMap(([, form]) => (typeof form === 'bigint' ? [form] : [])),
+  );
+  return rows.map(([doc, form, gaps]) => {
+    const text = typeof form === 'bigint' ? filled(forms.get(form), String(gaps)) : String(doc);
+    return JSON.parse(text) as AuditRecord;
+  });
 }
 
 export async function search(
   connection: DuckDBConnection,
+  texts: FormTexts,
   selection: Selection,
   sort: Sort,
   limit: number,
@@ -38,15 +55,17 @@ export async function search(
   if (cursor !== undefined) where.push(afterSql(field, key, sort, decodeCursor(cursor, sort), bindings));
   const condition = where.join(' AND ');
   const found = await inSnapshot(connection, async () => {
-    const sql = `SELECT rowid, coalesce(lane, 0), "@timestamp" FROM records WHERE ${condition}
+    const sql = `SELECT rowid, lane, "@timestamp", form FROM ${recordsSql(condition, key)} WHERE ${condition}
       ORDER BY ${key} ${sort.direction} NULLS LAST, id ASC LIMIT ${limit + 1}`;
     const rows = await query(connection, sql, bindings);
     return documentsAt(
       connection,
-      rows.map(([row, lane, timeNs]) => ({
+      texts,
+      rows.map(([row, lane, timeNs, form]) => ({
         row: BigInt(String(row)),
-        lane: Number(lane),
+        column: typeof form === 'bigint' ? 'gaps' : (DOCUMENT_LANES[Number(lane ?? 0)] ?? ''),
         timeNs: BigInt(String(timeNs)),
+        form: typeof form === 'bigint' ? form : undefined,
       })),
     );
   });
@@ -58,11 +77,12 @@ export async function search(
   return { records, next: encodeCursor(sort, value === undefined ? { id } : { id, value }) };
 }
 
-/** Where a document is: the row, and its place in `DOCUMENT_LANES`. */
+/** Where a document is: the row, the column that has it or the texts of its form's gaps, and that form. */
 interface Place {
   readonly row: bigint;
-  readonly lane: number;
+  readonly column: string;
   readonly timeNs: bigint;
+  readonly form: bigint | undefined;
 }
 
 /**
@@ -70,17 +90,28 @@ interface Place {
  * reads and unpacks those of all rows, and a statement over two lanes unpacks both for each of its rows. By numbers of rows alone
  * DuckDB looks into every group of them; by times it leaves out most.
  */
-async function documentsAt(connection: DuckDBConnection, places: readonly Place[]): Promise<AuditRecord[]> {
+async function documentsAt(
+  connection: DuckDBConnection,
+  formTexts: FormTexts,
+  places: readonly Place[],
+): Promise<AuditRecord[]> {
   const texts = new Map<bigint, string>();
-  for (const [at, lane] of DOCUMENT_LANES.entries()) {
-    const own = places.filter((place) => place.lane === at);
+  for (const column of ['gaps', ...DOCUMENT_LANES]) {
+    const own = places.filter((place) => place.column === column);
     if (own.length === 0) continue;
     const times = own.map(({ timeNs }) => timeNs).sort((a, b) => (a < b ? -1 : Number(a > b)));
-    const sql = `SELECT rowid, ${lane} FROM records WHERE ${rowsSql(own.map(({ row }) => row))}
+    const sql = `SELECT rowid, ${column} FROM records WHERE ${rowsSql(own.map(({ row }) => row))}
       AND "@timestamp" BETWEEN ${times[0]} AND ${times.at(-1)}`;
     for (const [row, text] of await query(connection, sql)) texts.set(BigInt(String(row)), String(text));
   }
-  return places.map(({ row }) => JSON.parse(texts.get(row) ?? 'null') as AuditRecord);
+  const forms = await formTexts.load(
+    connection,
+    places.flatMap(({ form }) => form ?? []),
+  );
+  return places.map(({ row, form }) => {
+    const text = texts.get(row) ?? 'null';
+    return JSON.parse(form === undefined ? text : filled(forms.get(form), text)) as AuditRecord;
+  });
 }
 
 /** Row numbers hold within one transaction only. */
@@ -111,7 +142,8 @@ export async function histogram(
   bucketMs: number,
 ): Promise<HistogramBucket[]> {
   const range = new Bindings();
-  const extent = `SELECT min("@timestamp"), max("@timestamp") FROM records WHERE ${selectionSql(selection, range)}`;
+  const inRange = selectionSql(selection, range);
+  const extent = `SELECT min("@timestamp"), max("@timestamp") FROM ${recordsSql(inRange)} WHERE ${inRange}`;
   const [ends] = await query(connection, extent, range);
   if (ends?.[0] === null || ends === undefined) return [];
   const [firstNs, lastNs] = [BigInt(String(ends[0])), BigInt(String(ends[1]))];
@@ -120,10 +152,11 @@ export async function histogram(
   // Records written since the extent was read are left for the next call. There is no bound after the last BIGINT.
   const within = { ...selection, fromNs: firstNs, ...(lastNs < BIGINT_MAX && { toNs: lastNs + 1n }) };
   const width = bindings.add(widthNs);
+  const condition = selectionSql(within, bindings);
   const rows = await query(
     connection,
     `SELECT "@timestamp" // ${width} * ${width} AS start, count(*), count(*) FILTER ("event.outcome" = 'failure'),
-      count(*) FILTER ("audit.decision" = 'deny') FROM records WHERE ${selectionSql(within, bindings)} GROUP BY start`,
+      count(*) FILTER ("audit.decision" = 'deny') FROM ${recordsSql(condition)} WHERE ${condition} GROUP BY start`,
     bindings,
   );
   const filled = new Map(rows.map(([start, ...counts]) => [BigInt(String(start)), counts.map(Number)]));

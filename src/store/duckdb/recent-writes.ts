@@ -1,6 +1,6 @@
 import { BIGINT, type DuckDBConnection } from '@duckdb/node-api';
 import type { RecordWrite } from '../../core/settlement.ts';
-import { append, narrowChunk } from './chunks.ts';
+import { appendNarrow } from './chunks.ts';
 
 /** Rows that a run keeps, at least: several times what is written before the settle journal knows of it. */
 const ROWS_KEPT = 20_000;
@@ -34,14 +34,12 @@ export class RecentWrites {
     const rows = writes.length;
     const run = this.#run ?? (await this.#begin(connection));
     const number = this.#number++;
-    await append(connection, 'recent_writes', null, writes, (some) =>
-      narrowChunk([
-        some.map(() => run),
-        some.map(() => number),
-        some.map(({ id }) => id),
-        some.map(({ timestampNs }) => timestampNs),
-      ]),
-    );
+    await appendNarrow(connection, 'recent_writes', null, [
+      writes.map(() => run),
+      writes.map(() => number),
+      writes.map(({ id }) => id),
+      writes.map(({ timestampNs }) => timestampNs),
+    ]);
     const kept = [...this.#kept, { number, rows }];
     let left = this.#rows + rows;
     while (left - (kept[0]?.rows ?? left) >= ROWS_KEPT) left -= kept.shift()?.rows ?? 0;

@@ -6,11 +6,12 @@ import { ipKey, letterLine } from '../../query/text.ts';
 import { isLate, LATE_NAMES, type LateValues, lateValuesOf, readLateValues, valueAt } from './late-values.ts';
 import { BARE_FIELDS, COLUMN_FIELDS, KEYED_FIELD, keyOf, sqlType } from './schema.ts';
 import { BIGINT_MAX } from './sql.ts';
+import { NO_TEXT, TextEntries } from './vectors.ts';
 
 export type Cell = string | bigint | boolean | null | readonly string[];
 
 /** What all records of one form have in their columns. */
-interface StaticCells {
+export interface StaticCells {
   /** By place in `COLUMN_FIELDS`; null where the value is late. */
   readonly columns: readonly Cell[];
   readonly bare: readonly string[];
@@ -20,22 +21,30 @@ interface StaticCells {
   readonly like: LateValues;
   /** Late values can be read out of the bytes. */
   readonly isReadable: boolean;
+  /** Columns of texts as entries, by their place in `COLUMN_FIELDS`; long ones begin where they say in `texts`. */
+  readonly entries: Uint32Array;
+  /** Of columns of lists, by the same place, and of `bare` behind them: the first of `items`, and how many or NO_TEXT. */
+  readonly lists: Uint32Array;
+  readonly items: Uint32Array;
+  readonly texts: Buffer;
 }
 
 /** One row of `records`, but for what the write itself says. */
 export interface Row {
   readonly shared: StaticCells;
   readonly late: LateValues;
-  readonly bare: readonly string[];
-  readonly letters: string | null;
   readonly document: Buffer | string;
 }
 
 /** Where in `LATE_NAMES` the value of a column is; -1 for one that all records of a form share. */
 export const LATE_COLUMNS: readonly number[] = COLUMN_FIELDS.map((field) => LATE_NAMES.indexOf(field.name));
 
-const MESSAGE = LATE_NAMES.indexOf('message');
-const LATE_BARE = BARE_FIELDS.flatMap(({ name }) => (isLate(name) ? [LATE_NAMES.indexOf(name)] : []));
+/** Places in `LATE_NAMES` of the sentence, and of values that `bare` ends with. */
+export const MESSAGE = LATE_NAMES.indexOf('message');
+export const LATE_BARE: readonly number[] = BARE_FIELDS.flatMap(({ name }) =>
+  isLate(name) ? [LATE_NAMES.indexOf(name)] : [],
+);
+
 const STATIC_BARE_KEYS = BARE_FIELDS.flatMap(({ name }) => (isLate(name) ? [] : [name.split('.')]));
 const COLUMN_KEYS = COLUMN_FIELDS.map(({ name }) => name.split('.'));
 
@@ -48,26 +57,26 @@ const SENTENCES_KEPT = 10_000;
 const LETTERS = new Map<string, string>();
 
 export function rowOf(write: RecordWrite): Row {
-  const { form, json } = write;
-  if (form === undefined || json === undefined) {
+  const shared = sharedOf(write);
+  if (shared === undefined) {
     const { record } = write;
-    return asRow(staticCells(record), lateValuesOf(record), documentText(record));
+    return { shared: staticCells(record), late: lateValuesOf(record), document: documentText(record) };
   }
   const bytes = write.json?.() ?? Buffer.alloc(0);
-  let cells = FORMS.get(form);
-  if (cells === undefined) {
-    cells = staticCells(write.record, bytes);
-    FORMS.set(form, cells);
-  }
-  const late = (cells.isReadable ? readLateValues(bytes, cells.like) : undefined) ?? lateValuesOf(write.record);
-  return asRow(cells, late, bytes);
+  const read = shared.isReadable ? readLateValues(bytes, shared.like) : undefined;
+  return { shared, late: read?.values ?? lateValuesOf(write.record), document: bytes };
 }
 
-function asRow(shared: StaticCells, late: LateValues, document: Buffer | string): Row {
-  const bare = [...shared.bare];
-  for (const index of LATE_BARE) if (late[index] !== undefined) bare.push(textOf(late[index]));
-  const message = late[MESSAGE];
-  return { shared, late, bare, letters: message === undefined ? null : lettersOf(String(message)), document };
+/** What the write has in common with those of its form; undefined where it has none. */
+export function sharedOf(write: RecordWrite): StaticCells | undefined {
+  const { form } = write;
+  if (form === undefined) return undefined;
+  let cells = FORMS.get(form);
+  if (cells === undefined && write.json !== undefined) {
+    cells = staticCells(write.record, write.json());
+    FORMS.set(form, cells);
+  }
+  return cells;
 }
 
 function staticCells(record: AuditRecord, bytes?: Buffer): StaticCells {
@@ -76,15 +85,48 @@ function staticCells(record: AuditRecord, bytes?: Buffer): StaticCells {
   const columns = COLUMN_FIELDS.map((field, at) =>
     LATE_COLUMNS[at] === -1 ? cellOf(record, field, COLUMN_KEYS[at] ?? []) : null,
   );
+  const bare = STATIC_BARE_KEYS.flatMap((keys) => (valueAt(record, keys) as FieldValue | undefined) ?? []).map(textOf);
   const user = columns[KEYED_COLUMN];
   return {
     columns,
+    bare,
     isEntry: record.audit.entry,
     userKey: typeof user === 'string' ? keyOf(user) : null,
-    bare: STATIC_BARE_KEYS.flatMap((keys) => (valueAt(record, keys) as FieldValue | undefined) ?? []).map(textOf),
     like,
-    isReadable: read?.every((value, index) => value === like[index]) ?? false,
+    isReadable: read?.values.every((value, index) => value === like[index]) ?? false,
+    ...entriesOf(columns, bare),
   };
+}
+
+function entriesOf(
+  columns: readonly Cell[],
+  bare: readonly string[],
+): Pick<StaticCells, 'entries' | 'lists' | 'items' | 'texts'> {
+  const all = [...columns, bare];
+  const texts = Buffer.from(all.flatMap((cell) => (isList(cell) || typeof cell === 'string' ? cell : [])).join(''));
+  const entries = new TextEntries(all.length);
+  const items = new TextEntries(all.length);
+  const lists = new Uint32Array(2 * all.length);
+  let [at, count] = [0, 0];
+  const put = (to: TextEntries, entry: number, text: string): void => {
+    const start = at;
+    at += Buffer.byteLength(text);
+    to.put(entry, texts, start, at);
+  };
+  for (const [place, cell] of all.entries()) {
+    entries.putNone(place);
+    lists[2 * place] = count;
+    lists[2 * place + 1] = isList(cell) ? cell.length : NO_TEXT;
+    if (typeof cell === 'string') put(entries, place, cell);
+    if (!isList(cell)) continue;
+    items.reserve(count + cell.length);
+    for (const text of cell) put(items, count++, text);
+  }
+  return { entries: entries.words, lists, items: items.first(count), texts };
+}
+
+function isList(cell: Cell): cell is readonly string[] {
+  return Array.isArray(cell);
 }
 
 function cellOf(record: AuditRecord, field: Field, keys: readonly string[]): Cell {
@@ -106,12 +148,13 @@ export function columnValue(field: Field, value: FieldValue): Cell {
 }
 
 /** Half a surrogate pair has no UTF-8 form: U+FFFD as in the document. */
-function textOf(value: FieldValue): string {
+export function textOf(value: FieldValue): string {
   const text = typeof value === 'string' ? value : String(value);
   return text.isWellFormed() ? text : text.toWellFormed();
 }
 
-function lettersOf(message: string): string {
+/** The letter runs of a sentence: those of many are alike but for numbers, which have none. */
+export function lettersOf(message: string): string {
   const sentence = message.replace(/\d+/g, '0');
   const known = LETTERS.get(sentence);
   if (known !== undefined) return known;

@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { FIELDS, type Field } from '../../core/fields.ts';
 
 /** Version of the tables below. A database of a newer version is refused, of an older one upgraded in `setUp`. */
-export const TABLES_VERSION = 2;
+export const TABLES_VERSION = 3;
 
 /** Lists whose items are objects; in all other fields with several values the last name of the path holds the list. */
 const OBJECT_LISTS = ['audit.checks', 'audit.path', 'audit.evidence'];
@@ -23,14 +23,32 @@ export const BARE_FIELDS: readonly Field[] = FIELDS.filter(
 );
 
 /**
- * Where a document stands: in one of these columns, and null in the others. Entries, which most pages are of, by turns in the first
+ * Where a document without a form stands: in one of these columns, and null in the others. Entries, which most pages are of, by turns in the first
  * two, others in the last two. What zstd packs is unpacked 2048 rows at a time: of entries that lie far apart a page unpacks a
  * tenth of the documents beside them. The first column is the one that tables of version 1 have.
  */
 export const DOCUMENT_LANES: readonly string[] = ['doc', 'doc1', 'doc2', 'doc3'];
 
-/** The document of a row of `records`, as SQL. */
-export const DOCUMENT = `coalesce(${DOCUMENT_LANES.join(', ')})`;
+/** Of a row of `records` without a form, the document; as SQL. */
+export const LANED_DOCUMENT = `coalesce(${DOCUMENT_LANES.join(', ')})`;
+
+/** Stands between the parts of a form, and between the texts of its gaps: no JSON text has this character as it is. */
+export const SEPARATOR = '\x1f';
+
+/** The document of a row of what `recordsSql` gives, as SQL. */
+export const DOCUMENT = 'whole_document';
+
+/** Parts and texts by turns. Made for each form once: its parts, and which of a row's texts stands behind each. */
+const FORMS = `(SELECT number, string_split(parts, chr(31)) AS parts, string_split(places, ',')::BIGINT[] AS places FROM forms)`;
+const FILLED_FORM = `array_to_string(list_transform(list_zip(f.parts, list_select(string_split(r.gaps, chr(31)), f.places)),
+  lambda x: concat(x[1], x[2])), '')`;
+const WHOLE_RECORDS = `(SELECT r.*, r.rowid AS rowid, CASE WHEN r.form IS NULL THEN ${LANED_DOCUMENT} ELSE ${FILLED_FORM} END AS ${DOCUMENT}
+  FROM records r LEFT JOIN ${FORMS} f ON f.number = r.form) AS records`;
+
+/** What to select from for these pieces of SQL: records, with documents only where one of them asks for those. */
+export function recordsSql(...pieces: readonly string[]): string {
+  return pieces.some((piece) => piece.includes(DOCUMENT)) ? WHOLE_RECORDS : 'records';
+}
 
 const COLUMN_NAMES: ReadonlyMap<string, string> = new Map([
   ...COLUMN_FIELDS.map((field) => [field.name, quoted(field.name)] as const),
@@ -69,23 +87,42 @@ export function keyOf(value: string): bigint {
 const KEY_DIGITS = 8;
 const KEY_SQL = `('0x' || left(sha256("${KEYED_FIELD}"), ${KEY_DIGITS}))::BIGINT`;
 
-/** Columns of `records` that version 2 added; `lane` is the place in `DOCUMENT_LANES`, null for the first one in older rows. */
-const LATER_COLUMNS = [
+/**
+ * Columns of `records` that later versions added; `lane` is the place in `DOCUMENT_LANES`, null for the first one in older rows and
+ * where there is a form. `gaps` are the texts that stand in the form's gaps.
+ */
+const COLUMNS_2 = [
   ...DOCUMENT_LANES.slice(1).map((name) => `${name} VARCHAR USING COMPRESSION zstd`),
   'lane BIGINT',
   'user_key BIGINT',
 ];
 
-/** Makes tables of version 1 ones of version 2. */
-export const UPGRADE_TABLES: readonly string[] = [
-  `ALTER TABLE records ALTER ${DOCUMENT_LANES[0]} DROP NOT NULL`,
-  ...LATER_COLUMNS.map((column) => `ALTER TABLE records ADD COLUMN IF NOT EXISTS ${column}`),
-  `ALTER TABLE records ALTER user_key TYPE BIGINT USING ${KEY_SQL}`,
-];
+const COLUMNS_3 = ['form BIGINT', 'gaps VARCHAR USING COMPRESSION zstd'];
+
+/** By the version that they make: statements for tables of the version before. */
+export const UPGRADE_TABLES: ReadonlyMap<number, readonly string[]> = new Map([
+  [
+    2,
+    [
+      `ALTER TABLE records ALTER ${DOCUMENT_LANES[0]} DROP NOT NULL`,
+      ...COLUMNS_2.map((column) => `ALTER TABLE records ADD COLUMN IF NOT EXISTS ${column}`),
+      `ALTER TABLE records ALTER user_key TYPE BIGINT USING ${KEY_SQL}`,
+    ],
+  ],
+  [
+    3,
+    [
+      'ALTER TABLE revisions ALTER doc DROP NOT NULL',
+      ...['records', 'revisions'].flatMap((table) =>
+        COLUMNS_3.map((column) => `ALTER TABLE ${table} ADD COLUMN IF NOT EXISTS ${column}`),
+      ),
+    ],
+  ],
+]);
 
 /**
  * Tables, in the order in which they are made. `revisions` keeps what was replaced; `staging` is this process's own;
- * `recent_writes` tells where the last writes put their records.
+ * `recent_writes` tells where the last writes put their records. `forms` has what documents of one form share: nearly all of them.
  * Documents of one kind repeat each other: zstd keeps them in a seventh of the space that DuckDB's default needs.
  */
 export const CREATE_TABLES: readonly string[] = [
@@ -93,8 +130,11 @@ export const CREATE_TABLES: readonly string[] = [
   `CREATE TABLE IF NOT EXISTS records (
     id VARCHAR NOT NULL, rank BIGINT NOT NULL, "@timestamp" BIGINT NOT NULL, letters VARCHAR, bare VARCHAR[],
     ${COLUMN_FIELDS.map((field) => `${quoted(field.name)} ${sqlType(field)}${field.many ? '[]' : ''}`).join(', ')},
-    ${DOCUMENT_LANES[0]} VARCHAR USING COMPRESSION zstd, ${LATER_COLUMNS.join(', ')})`,
-  'CREATE TABLE IF NOT EXISTS revisions (id VARCHAR NOT NULL, rank BIGINT NOT NULL, doc VARCHAR NOT NULL USING COMPRESSION zstd)',
+    ${DOCUMENT_LANES[0]} VARCHAR USING COMPRESSION zstd, ${[...COLUMNS_2, ...COLUMNS_3].join(', ')})`,
+  `CREATE TABLE IF NOT EXISTS revisions (id VARCHAR NOT NULL, rank BIGINT NOT NULL, doc VARCHAR USING COMPRESSION zstd,
+    ${COLUMNS_3.join(', ')})`,
+  `CREATE TABLE IF NOT EXISTS forms (number BIGINT NOT NULL, digest VARCHAR NOT NULL,
+    parts VARCHAR NOT NULL USING COMPRESSION zstd, places VARCHAR NOT NULL)`,
   'CREATE TABLE IF NOT EXISTS recent_writes (run BIGINT NOT NULL, number BIGINT NOT NULL, id VARCHAR NOT NULL, "@timestamp" BIGINT NOT NULL)',
 ];
 

@@ -22,11 +22,13 @@ import type {
 import { aggregate, facets } from './aggregate.ts';
 import { CREATE_ALERTS, createDuckDbAlerts } from './alerts.ts';
 import { asOpenFailure, asWorkFailure, firstLine, isFatal, isOutOfMemory } from './failures.ts';
+import { FormTexts } from './form-texts.ts';
+import { StoredForms } from './forms.ts';
 import { KnownIds } from './known-ids.ts';
 import { ranks } from './ranks.ts';
-import { documents, histogram, query, search } from './reads.ts';
+import { documents, histogram, query, STORED, search } from './reads.ts';
 import { RecentWrites } from './recent-writes.ts';
-import { CREATE_STAGING, CREATE_TABLES, DOCUMENT, TABLES_VERSION, UPGRADE_TABLES } from './schema.ts';
+import { CREATE_STAGING, CREATE_TABLES, recordsSql, TABLES_VERSION, UPGRADE_TABLES } from './schema.ts';
 import { Bindings, selectionSql } from './sql.ts';
 import { type WriterMemory, writeBatch } from './writer.ts';
 
@@ -74,7 +76,12 @@ export class DuckDbStore implements Store {
   /** The file is let go of before it is opened again: two instances would write over each other. */
   #released: Promise<void> = Promise.resolve();
   #isClosed = false;
-  readonly #memory: WriterMemory = { known: new KnownIds(), recent: new RecentWrites() };
+  readonly #memory: WriterMemory = {
+    known: new KnownIds(),
+    recent: new RecentWrites(),
+    forms: new StoredForms(),
+  };
+  readonly #formTexts = new FormTexts();
   /** Records that one transaction takes, for want of memory. */
   #partRecordsMax = Number.POSITIVE_INFINITY;
   /** The last write; the next one starts after it. */
@@ -143,13 +150,13 @@ export class DuckDbStore implements Store {
   }
 
   search(selection: Selection, sort: Sort, limit: number, cursor?: string): Promise<Page> {
-    return this.#read((connection) => search(connection, selection, sort, limit, cursor));
+    return this.#read((connection) => search(connection, this.#formTexts, selection, sort, limit, cursor));
   }
 
   async get(id: string, hint?: GetHint): Promise<AuditRecord | undefined> {
     const find = async (condition: string, bindings: Bindings) => {
-      const sql = `SELECT ${DOCUMENT} FROM records WHERE id = ${bindings.add(id)}${condition}`;
-      return (await this.#read((connection) => documents(connection, sql, bindings)))[0];
+      const sql = `SELECT ${STORED} FROM records WHERE id = ${bindings.add(id)}${condition}`;
+      return (await this.#read((connection) => documents(connection, this.#formTexts, sql, bindings)))[0];
     };
     // With its time, only the row groups that hold it are read.
     const near = new Bindings();
@@ -165,21 +172,22 @@ export class DuckDbStore implements Store {
     const bindings = new Bindings();
     const bound = bindings.add(id);
     // The current state has the highest rank, so it comes last.
-    const sql = `SELECT doc FROM (SELECT doc, rank FROM revisions WHERE id = ${bound}
-      UNION ALL SELECT ${DOCUMENT}, rank FROM records WHERE id = ${bound}) ORDER BY rank`;
-    return this.#read((connection) => documents(connection, sql, bindings));
+    const sql = `SELECT * EXCLUDE (rank) FROM (SELECT doc, form, gaps, rank FROM revisions WHERE id = ${bound}
+      UNION ALL SELECT ${STORED}, rank FROM records WHERE id = ${bound}) ORDER BY rank`;
+    return this.#read((connection) => documents(connection, this.#formTexts, sql, bindings));
   }
 
   trace(traceId: string): Promise<readonly AuditRecord[]> {
     const bindings = new Bindings();
-    const sql = `SELECT ${DOCUMENT} FROM records WHERE "trace.id" = ${bindings.add(traceId)} AND "audit.superseded_by" IS NULL
+    const sql = `SELECT ${STORED} FROM records WHERE "trace.id" = ${bindings.add(traceId)} AND "audit.superseded_by" IS NULL
       ORDER BY "@timestamp", id`;
-    return this.#read((connection) => documents(connection, sql, bindings));
+    return this.#read((connection) => documents(connection, this.#formTexts, sql, bindings));
   }
 
   async count(selection: Selection): Promise<number> {
     const bindings = new Bindings();
-    const sql = `SELECT count(*) FROM records WHERE ${selectionSql(selection, bindings)}`;
+    const condition = selectionSql(selection, bindings);
+    const sql = `SELECT count(*) FROM ${recordsSql(condition)} WHERE ${condition}`;
     const [row] = await this.#read((connection) => query(connection, sql, bindings));
     return Number(row?.[0] ?? 0);
   }
@@ -240,6 +248,8 @@ export class DuckDbStore implements Store {
         await release(connections);
         throw error;
       }
+      this.#memory.forms.forget();
+      this.#formTexts.forget();
       this.#connections = connections;
       return connections;
     } catch (error) {
@@ -354,8 +364,8 @@ async function setUpTables(connection: DuckDBConnection, file: string): Promise<
         `${file} was written by a newer Spantrail (tables ${version}, this one knows ${TABLES_VERSION}); start that version or name another file`,
       );
     }
-    if (version < TABLES_VERSION && names.includes('records')) {
-      for (const statement of UPGRADE_TABLES) await connection.run(statement);
+    for (const [made, statements] of names.includes('records') ? UPGRADE_TABLES : []) {
+      for (const statement of made > version ? statements : []) await connection.run(statement);
     }
   }
   for (const statement of [...CREATE_TABLES, CREATE_ALERTS]) await connection.run(statement);

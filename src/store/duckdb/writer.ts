@@ -1,10 +1,11 @@
 import { BIGINT, type DuckDBConnection } from '@duckdb/node-api';
 import type { RecordWrite } from '../../core/settlement.ts';
 import type { WriteResult } from '../port.ts';
-import { append, narrowChunk, recordsChunk } from './chunks.ts';
+import { appendNarrow, appendRecords } from './chunks.ts';
+import type { StoredForms } from './forms.ts';
 import type { KnownIds } from './known-ids.ts';
+import { STORED } from './reads.ts';
 import type { RecentWrites } from './recent-writes.ts';
-import { DOCUMENT } from './schema.ts';
 import { rowsSql } from './sql.ts';
 import { ALL_TIMES, type TimeRange, timeRanges } from './time-ranges.ts';
 
@@ -12,6 +13,7 @@ import { ALL_TIMES, type TimeRange, timeRanges } from './time-ranges.ts';
 export interface WriterMemory {
   readonly known: KnownIds;
   readonly recent: RecentWrites;
+  readonly forms: StoredForms;
 }
 
 /**
@@ -22,7 +24,7 @@ export interface WriterMemory {
 export async function writeBatch(
   connection: DuckDBConnection,
   batch: readonly RecordWrite[],
-  { known, recent }: WriterMemory,
+  { known, recent, forms }: WriterMemory,
 ): Promise<WriteResult> {
   const rows = highestRanks(batch);
   await connection.run('BEGIN TRANSACTION');
@@ -30,10 +32,12 @@ export async function writeBatch(
     const held = await replaceHeld(connection, await knownOnes(connection, [...rows.values()], known), recent);
     const writes = held.size === 0 ? [...rows.values()] : [...rows.values()].filter(({ id }) => !held.has(id));
     known.add(writes);
-    await append(connection, 'records', null, writes, recordsChunk);
+    const { texts, committed: formsCommitted } = await forms.add(connection, writes);
+    await appendRecords(connection, writes, texts);
     const committed = await recent.add(connection, writes);
     await connection.run('COMMIT');
     committed();
+    formsCommitted();
     const written = batch.filter(({ id, rank }) => !held.get(id)?.isHigher && rank === rows.get(id)?.rank).length;
     return { written, outranked: batch.length - written, rejected: [] };
   } catch (error) {
@@ -75,9 +79,7 @@ async function replaceHeld(
 ): Promise<Map<string, { readonly isHigher: boolean }>> {
   const held = new Map<string, { readonly isHigher: boolean }>();
   if (writes.length === 0) return held;
-  await append(connection, 'staging', 'temp', writes, (some) =>
-    narrowChunk([some.map(({ id }) => id), some.map(({ rank }) => rank)]),
-  );
+  await appendNarrow(connection, 'staging', 'temp', [writes.map(({ id }) => id), writes.map(({ rank }) => rank)]);
   for (const range of await lookupRanges(connection, writes, recent)) {
     for (const { id, ahead } of await replaceIn(connection, range)) {
       if (ahead <= 0n) held.set(id, { isHigher: ahead < 0n });
@@ -118,7 +120,7 @@ async function replaceIn(
   }));
   const replaced = matches.filter((match) => match.ahead > 0n).map((match) => match.row);
   if (replaced.length > 0) {
-    await connection.run(`INSERT INTO revisions SELECT id, rank, ${DOCUMENT} FROM records WHERE ${rowsSql(replaced)}`);
+    await connection.run(`INSERT INTO revisions SELECT id, rank, ${STORED} FROM records WHERE ${rowsSql(replaced)}`);
     await connection.run(`DELETE FROM records WHERE ${rowsSql(replaced)}`);
   }
   return matches;
