@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatTimestamp } from '../../src/core/clock.ts';
 import { parseQuery } from '../../src/query/parse.ts';
 import { query } from '../../src/store/duckdb/reads.ts';
-import { COLUMN_FIELDS, LANED_DOCUMENT, sqlType } from '../../src/store/duckdb/schema.ts';
+import { COLUMN_FIELDS, LANE_TEXT, sqlType } from '../../src/store/duckdb/schema.ts';
 import { DuckDbStore } from '../../src/store/duckdb/store.ts';
 import { makeRecord, toWrite } from '../fixtures/records.ts';
 
@@ -119,7 +119,7 @@ async function asVersion1(connection: DuckDBConnection): Promise<void> {
     'ALTER TABLE records RENAME TO later',
     `CREATE TABLE records (id VARCHAR NOT NULL, rank BIGINT NOT NULL, "@timestamp" BIGINT NOT NULL, letters VARCHAR,
       bare VARCHAR[], ${columns}, doc VARCHAR NOT NULL USING COMPRESSION zstd)`,
-    `INSERT INTO records SELECT id, rank, "@timestamp", letters, bare, ${fields}, ${LANED_DOCUMENT} FROM later`,
+    `INSERT INTO records SELECT id, rank, "@timestamp", letters, bare, ${fields}, ${LANE_TEXT} FROM later`,
     'DROP TABLE later',
     "UPDATE meta SET value = '1' WHERE name = 'tables_version'",
   ]) {

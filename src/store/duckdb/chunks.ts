@@ -23,7 +23,6 @@ import {
   type Place,
   TextEntries,
   writeBooleans,
-  writeDocuments,
 } from './vectors.ts';
 
 /** Bytes of texts after which a chunk ends, however few rows it has. */
@@ -52,7 +51,6 @@ const TYPES: readonly DuckDBType[] = [
   BIGINT,
   BIGINT,
   BIGINT,
-  VARCHAR,
 ];
 
 /** Rows of `records`, put together one by one and made a chunk of. It is used again for the next chunk. */
@@ -71,11 +69,11 @@ export class RecordRows {
   /** By place in `LATE_NAMES`; of each only texts or only numbers are used. */
   readonly #lateTexts = LATE_NAMES.map(() => new TextEntries());
   readonly #lateNumbers = LATE_NAMES.map(() => new Longs());
-  readonly #documents: (Buffer | string | null)[] = [];
+  /** Documents, or the texts of gaps. */
+  readonly #documents = new TextEntries();
   readonly #lanes = new Longs();
   readonly #userKeys = new Longs();
   readonly #forms = new Longs();
-  readonly #gaps = new TextEntries();
   /** For what is written column by column. */
   readonly #cells = new TextEntries();
   readonly #longs = new Longs();
@@ -103,6 +101,7 @@ export class RecordRows {
     if (text) this.#addFormed(row, write, shared, text);
     this.#shared[row] = shared;
     this.#bases[row] = this.#baseOf(shared);
+    this.#lanes.putNumber(row, Math.floor(row / LANE_ROWS) + (shared.isEntry ? 0 : DOCUMENT_LANES.length / 2));
     this.#putBare(row, shared);
     if (shared.userKey === null) this.#userKeys.putNone(row);
     else this.#userKeys.put(row, shared.userKey);
@@ -112,22 +111,20 @@ export class RecordRows {
   #addWhole(row: number, write: RecordWrite): StaticCells {
     const { shared, late, document } = rowOf(write);
     this.#putLate(row, late);
-    this.#documents[row] = document;
-    this.#lanes.putNumber(row, Math.floor(row / LANE_ROWS) + (shared.isEntry ? 0 : DOCUMENT_LANES.length / 2));
+    const start = typeof document === 'string' ? this.#texts.add(document) : this.#texts.addBytes(document);
+    this.#documents.put(row, this.#texts.bytes, start, this.#texts.size);
     this.#forms.putNone(row);
-    this.#gaps.putNone(row);
     return shared;
   }
 
   #addFormed(row: number, write: RecordWrite, shared: StaticCells, text: FormedText): void {
     if (!this.#readLate(row, shared, text)) this.#putLate(row, rowOf(write).late);
-    this.#documents[row] = null;
-    this.#lanes.putNone(row);
     this.#forms.putNumber(row, text.number);
-    this.#texts.reserve(text.bytes.length);
+    // A separator for each gap, too.
+    this.#texts.reserve(text.bytes.length + text.form.gaps.ranges.length);
     const start = this.#texts.size;
     this.#texts.size = text.form.putGaps(text.bytes, this.#texts.bytes, start);
-    this.#gaps.put(row, this.#texts.bytes, start, this.#texts.size);
+    this.#documents.put(row, this.#texts.bytes, start, this.#texts.size);
   }
 
   #putLate(row: number, late: LateValues): void {
@@ -222,29 +219,28 @@ export class RecordRows {
     const chunk = DuckDBDataChunk.create(TYPES, count);
     let column = 0;
     const next = (): Vector => duckdb.data_chunk_get_vector(chunk.chunk, column++);
-    const place = this.#texts.give(duckdb.data_chunk_get_vector(chunk.chunk, TYPES.length - 1));
+    const place = this.#texts.give(duckdb.data_chunk_get_vector(chunk.chunk, 0));
     this.#ids.write(next(), count, place);
     this.#ranks.write(next(), count);
     this.#times.write(next(), count);
     this.#letters.write(next(), count, place);
     this.#bare.write(next(), count, place);
     for (const at of COLUMN_FIELDS.keys()) this.#writeColumn(next(), at, place);
-    for (const at of DOCUMENT_LANES.keys()) writeDocuments(next(), this.#documentsOf(at));
+    for (const at of DOCUMENT_LANES.keys()) this.#writeLane(next(), at, place);
     this.#lanes.write(next(), count);
     this.#userKeys.write(next(), count);
     this.#forms.write(next(), count);
-    this.#gaps.write(next(), count, place);
     this.count = 0;
     this.#placed.clear();
     return chunk;
   }
 
-  #documentsOf(lane: number): (Buffer | string | null)[] {
-    const documents = this.#documents.slice(0, this.count);
-    for (const [row, document] of documents.entries()) {
-      if (document !== null && this.#lanes.at(row) !== lane) documents[row] = null;
+  #writeLane(vector: Vector, lane: number, place: Place): void {
+    for (let row = 0; row < this.count; row++) {
+      if (this.#lanes.at(row) === lane) this.#cells.copy(row, this.#documents.words, row, 0);
+      else this.#cells.putNone(row);
     }
-    return documents;
+    this.#cells.write(vector, this.count, place);
   }
 
   #writeColumn(vector: Vector, at: number, place: Place): void {

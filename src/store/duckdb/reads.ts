@@ -5,7 +5,7 @@ import { comparable } from '../../query/evaluate.ts';
 import { checkPageLimit, decodeCursor, encodeCursor, histogramWidthNs, type Position, sortField } from '../paging.ts';
 import type { HistogramBucket, Page, Selection, Sort } from '../port.ts';
 import { type FormTexts, filled } from './form-texts.ts';
-import { DOCUMENT_LANES, LANED_DOCUMENT, recordsSql } from './schema.ts';
+import { DOCUMENT_LANES, LANE_TEXT, recordsSql } from './schema.ts';
 import { BIGINT_MAX, Bindings, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
 
 /** Rows of a statement, BIGINT as bigint and lists as arrays. */
@@ -19,7 +19,7 @@ export async function query(
 }
 
 /** What documents are made of, as SQL: columns of `records`. */
-export const STORED = `${LANED_DOCUMENT}, form, gaps`;
+export const STORED = `${LANE_TEXT}, form`;
 
 /** The documents of a statement whose columns are those of `STORED`. */
 export async function documents(
@@ -33,8 +33,8 @@ export async function documents(
     connection,
     rows.flatMap(([, form]) => (typeof form === 'bigint' ? [form] : [])),
   );
-  return rows.map(([doc, form, gaps]) => {
-    const text = typeof form === 'bigint' ? filled(forms.get(form), String(gaps)) : String(doc);
+  return rows.map(([stored, form]) => {
+    const text = typeof form === 'bigint' ? filled(forms.get(form), String(stored)) : String(stored);
     return JSON.parse(text) as AuditRecord;
   });
 }
@@ -63,7 +63,7 @@ export async function search(
       texts,
       rows.map(([row, lane, timeNs, form]) => ({
         row: BigInt(String(row)),
-        column: typeof form === 'bigint' ? 'gaps' : (DOCUMENT_LANES[Number(lane ?? 0)] ?? ''),
+        lane: Number(lane ?? 0),
         timeNs: BigInt(String(timeNs)),
         form: typeof form === 'bigint' ? form : undefined,
       })),
@@ -77,10 +77,10 @@ export async function search(
   return { records, next: encodeCursor(sort, value === undefined ? { id } : { id, value }) };
 }
 
-/** Where a document is: the row, the column that has it or the texts of its form's gaps, and that form. */
+/** Where a document is: the row, its place in `DOCUMENT_LANES`, and the form whose gaps' texts are there. */
 interface Place {
   readonly row: bigint;
-  readonly column: string;
+  readonly lane: number;
   readonly timeNs: bigint;
   readonly form: bigint | undefined;
 }
@@ -96,11 +96,11 @@ async function documentsAt(
   places: readonly Place[],
 ): Promise<AuditRecord[]> {
   const texts = new Map<bigint, string>();
-  for (const column of ['gaps', ...DOCUMENT_LANES]) {
-    const own = places.filter((place) => place.column === column);
+  for (const [at, lane] of DOCUMENT_LANES.entries()) {
+    const own = places.filter((place) => place.lane === at);
     if (own.length === 0) continue;
     const times = own.map(({ timeNs }) => timeNs).sort((a, b) => (a < b ? -1 : Number(a > b)));
-    const sql = `SELECT rowid, ${column} FROM records WHERE ${rowsSql(own.map(({ row }) => row))}
+    const sql = `SELECT rowid, ${lane} FROM records WHERE ${rowsSql(own.map(({ row }) => row))}
       AND "@timestamp" BETWEEN ${times[0]} AND ${times.at(-1)}`;
     for (const [row, text] of await query(connection, sql)) texts.set(BigInt(String(row)), String(text));
   }

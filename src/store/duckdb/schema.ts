@@ -23,14 +23,14 @@ export const BARE_FIELDS: readonly Field[] = FIELDS.filter(
 );
 
 /**
- * Where a document without a form stands: in one of these columns, and null in the others. Entries, which most pages are of, by turns in the first
- * two, others in the last two. What zstd packs is unpacked 2048 rows at a time: of entries that lie far apart a page unpacks a
- * tenth of the documents beside them. The first column is the one that tables of version 1 have.
+ * Where a document stands, or what is in the gaps of its form: in one of these columns, and null in the others. Entries, which most pages
+ * are of, by turns in the first two, others in the last two. What zstd packs is unpacked 2048 rows at a time: of entries that lie far
+ * apart a page unpacks a tenth of the texts beside them. The first column is the one that tables of version 1 have.
  */
 export const DOCUMENT_LANES: readonly string[] = ['doc', 'doc1', 'doc2', 'doc3'];
 
-/** Of a row of `records` without a form, the document; as SQL. */
-export const LANED_DOCUMENT = `coalesce(${DOCUMENT_LANES.join(', ')})`;
+/** Of a row of `records` the document, or with a form the texts of its gaps; as SQL. */
+export const LANE_TEXT = `coalesce(${DOCUMENT_LANES.join(', ')})`;
 
 /** Stands between the parts of a form, and between the texts of its gaps: no JSON text has this character as it is. */
 export const SEPARATOR = '\x1f';
@@ -40,9 +40,9 @@ export const DOCUMENT = 'whole_document';
 
 /** Parts and texts by turns. Made for each form once: its parts, and which of a row's texts stands behind each. */
 const FORMS = `(SELECT number, string_split(parts, chr(31)) AS parts, string_split(places, ',')::BIGINT[] AS places FROM forms)`;
-const FILLED_FORM = `array_to_string(list_transform(list_zip(f.parts, list_select(string_split(r.gaps, chr(31)), f.places)),
+const FILLED_FORM = `array_to_string(list_transform(list_zip(f.parts, list_select(string_split(${LANE_TEXT}, chr(31)), f.places)),
   lambda x: concat(x[1], x[2])), '')`;
-const WHOLE_RECORDS = `(SELECT r.*, r.rowid AS rowid, CASE WHEN r.form IS NULL THEN ${LANED_DOCUMENT} ELSE ${FILLED_FORM} END AS ${DOCUMENT}
+const WHOLE_RECORDS = `(SELECT r.*, r.rowid AS rowid, CASE WHEN r.form IS NULL THEN ${LANE_TEXT} ELSE ${FILLED_FORM} END AS ${DOCUMENT}
   FROM records r LEFT JOIN ${FORMS} f ON f.number = r.form) AS records`;
 
 /** What to select from for these pieces of SQL: records, with documents only where one of them asks for those. */
@@ -88,8 +88,8 @@ const KEY_DIGITS = 8;
 const KEY_SQL = `('0x' || left(sha256("${KEYED_FIELD}"), ${KEY_DIGITS}))::BIGINT`;
 
 /**
- * Columns of `records` that later versions added; `lane` is the place in `DOCUMENT_LANES`, null for the first one in older rows and
- * where there is a form. `gaps` are the texts that stand in the form's gaps.
+ * Columns of `records` that later versions added; `lane` is the place in `DOCUMENT_LANES`, null for the first one in older rows;
+ * `form` is a number in the table `forms`, null where the document is whole.
  */
 const COLUMNS_2 = [
   ...DOCUMENT_LANES.slice(1).map((name) => `${name} VARCHAR USING COMPRESSION zstd`),
@@ -97,7 +97,7 @@ const COLUMNS_2 = [
   'user_key BIGINT',
 ];
 
-const COLUMNS_3 = ['form BIGINT', 'gaps VARCHAR USING COMPRESSION zstd'];
+const COLUMN_3 = 'form BIGINT';
 
 /** By the version that they make: statements for tables of the version before. */
 export const UPGRADE_TABLES: ReadonlyMap<number, readonly string[]> = new Map([
@@ -109,15 +109,7 @@ export const UPGRADE_TABLES: ReadonlyMap<number, readonly string[]> = new Map([
       `ALTER TABLE records ALTER user_key TYPE BIGINT USING ${KEY_SQL}`,
     ],
   ],
-  [
-    3,
-    [
-      'ALTER TABLE revisions ALTER doc DROP NOT NULL',
-      ...['records', 'revisions'].flatMap((table) =>
-        COLUMNS_3.map((column) => `ALTER TABLE ${table} ADD COLUMN IF NOT EXISTS ${column}`),
-      ),
-    ],
-  ],
+  [3, ['records', 'revisions'].map((table) => `ALTER TABLE ${table} ADD COLUMN IF NOT EXISTS ${COLUMN_3}`)],
 ]);
 
 /**
@@ -130,9 +122,9 @@ export const CREATE_TABLES: readonly string[] = [
   `CREATE TABLE IF NOT EXISTS records (
     id VARCHAR NOT NULL, rank BIGINT NOT NULL, "@timestamp" BIGINT NOT NULL, letters VARCHAR, bare VARCHAR[],
     ${COLUMN_FIELDS.map((field) => `${quoted(field.name)} ${sqlType(field)}${field.many ? '[]' : ''}`).join(', ')},
-    ${DOCUMENT_LANES[0]} VARCHAR USING COMPRESSION zstd, ${[...COLUMNS_2, ...COLUMNS_3].join(', ')})`,
-  `CREATE TABLE IF NOT EXISTS revisions (id VARCHAR NOT NULL, rank BIGINT NOT NULL, doc VARCHAR USING COMPRESSION zstd,
-    ${COLUMNS_3.join(', ')})`,
+    ${DOCUMENT_LANES[0]} VARCHAR USING COMPRESSION zstd, ${[...COLUMNS_2, COLUMN_3].join(', ')})`,
+  `CREATE TABLE IF NOT EXISTS revisions (id VARCHAR NOT NULL, rank BIGINT NOT NULL,
+    doc VARCHAR NOT NULL USING COMPRESSION zstd, ${COLUMN_3})`,
   `CREATE TABLE IF NOT EXISTS forms (number BIGINT NOT NULL, digest VARCHAR NOT NULL,
     parts VARCHAR NOT NULL USING COMPRESSION zstd, places VARCHAR NOT NULL)`,
   'CREATE TABLE IF NOT EXISTS recent_writes (run BIGINT NOT NULL, number BIGINT NOT NULL, id VARCHAR NOT NULL, "@timestamp" BIGINT NOT NULL)',

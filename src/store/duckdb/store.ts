@@ -172,7 +172,7 @@ export class DuckDbStore implements Store {
     const bindings = new Bindings();
     const bound = bindings.add(id);
     // The current state has the highest rank, so it comes last.
-    const sql = `SELECT * EXCLUDE (rank) FROM (SELECT doc, form, gaps, rank FROM revisions WHERE id = ${bound}
+    const sql = `SELECT * EXCLUDE (rank) FROM (SELECT doc, form, rank FROM revisions WHERE id = ${bound}
       UNION ALL SELECT ${STORED}, rank FROM records WHERE id = ${bound}) ORDER BY rank`;
     return this.#read((connection) => documents(connection, this.#formTexts, sql, bindings));
   }

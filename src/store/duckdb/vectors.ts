@@ -258,14 +258,3 @@ export function writeBooleans(vector: Vector, values: readonly (boolean | null)[
   duckdb.copy_data_to_vector(vector, 0, data.buffer as ArrayBuffer, 0, data.byteLength);
   isNone.write(vector);
 }
-
-/** Long texts, each handed over by itself; null for none. */
-export function writeDocuments(vector: Vector, texts: readonly (string | Buffer | null)[]): void {
-  const isNone = new Nulls(texts.length);
-  for (const [row, text] of texts.entries()) {
-    if (text === null) isNone.add(row);
-    else if (typeof text === 'string') duckdb.vector_assign_string_element(vector, row, text);
-    else duckdb.vector_assign_string_element_len(vector, row, text);
-  }
-  isNone.write(vector);
-}
