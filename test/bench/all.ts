@@ -4,6 +4,7 @@ import { runOpenCost } from './open-cost.ts';
 import { runPairs } from './pairs.ts';
 import type { PipelineName } from './peers.ts';
 import { runReplay, runWorkers } from './prefilled.ts';
+import { runSearchable, SEARCHABLE_SECONDS, STORES } from './searchable.ts';
 import type { ShapeName } from './shapes.ts';
 import { runStart } from './start.ts';
 
@@ -48,4 +49,5 @@ export async function runAll(options: AllOptions): Promise<void> {
   await runOpen({ ...common, traces: 1_000_000 });
   for (const shape of ['orders', 'entries', 'varied'] as const)
     await runCount({ ...common, shape, spans: options.countSpans });
+  for (const store of STORES) await runSearchable(store, { ...common, seconds: SEARCHABLE_SECONDS });
 }

@@ -11,7 +11,7 @@ import { runReplay, runWorkers } from './prefilled.ts';
 import { type ProbeResult, startProbes } from './probe.ts';
 import { pinThisProcess, type Receiver, startReceiver } from './receiver.ts';
 import { runRules } from './rules.ts';
-import { runSearchable } from './searchable.ts';
+import { runSearchable, SEARCHABLE_SECONDS } from './searchable.ts';
 import { SHAPE_NAMES, type ShapeName } from './shapes.ts';
 import { runSink } from './sink.ts';
 import { otherCores, startSpantrail } from './spantrail.ts';
@@ -53,8 +53,6 @@ const LOAD_SECONDS = 10;
 const PROBES = { everyMs: 500, pollMs: 50 };
 /** Of each load where both sides, or both turns, must do the same. */
 const LOAD_SPANS = 500_000;
-/** Probes of each load of --searchable are ten a second. */
-const SEARCHABLE_SECONDS = 60;
 /** Counting makes code slow. */
 const COUNT_SPANS = 20_480;
 

@@ -6,7 +6,7 @@ import { keepRow, round } from './results.ts';
 import { startSpantrail } from './spantrail.ts';
 import { buildTraffic } from './workload.ts';
 
-const STORES = ['duckdb', 'elasticsearch'] as const;
+export const STORES = ['duckdb', 'elasticsearch'] as const;
 type StoreName = (typeof STORES)[number];
 
 const LOADS = ['light', 'half'] as const;
@@ -36,9 +36,12 @@ export interface SearchableOptions {
   readonly serveArguments: readonly string[];
 }
 
+/** Of each load: probes are ten a second. */
+export const SEARCHABLE_SECONDS = 60;
+
 const LIGHT_SPANS_PER_SECOND = 2_000;
-/** Of the load that finds out what the store takes: long enough for what is compiled late, and again to be measured. */
-const CAPACITY_SPANS = 200_000;
+/** Of the load that finds out what the store takes. */
+const CAPACITY_SPANS = 100_000;
 /** Requests of a few traces each, so that a load comes evenly. */
 const TRACES_A_REQUEST = 8;
 const PACE = { everyMs: 100, pollMs: 20 };
@@ -53,7 +56,7 @@ export async function runSearchable(name: string, options: SearchableOptions): P
   const server = store === 'elasticsearch' ? await startElasticsearch('9.5.0') : undefined;
   if (server && 'skipped' in server) throw new Error(server.skipped);
   try {
-    const environment = server && { SPANTRAIL_STORE_ELASTICSEARCH_URLS: server.url };
+    const environment = server && { SPANTRAIL_STORE_ELASTICSEARCH_URLS: JSON.stringify([server.url]) };
     const receiver = await startSpantrail({ ...options, store, cores: '', ...(environment && { environment }) });
     try {
       await measure(store, receiver, options);
@@ -69,18 +72,24 @@ async function measure(store: StoreName, receiver: Receiver, options: Searchable
   const { connections, slots, seconds, keep } = options;
   const traffic = buildTraffic('orders', TRACES_A_REQUEST);
   const load = { port: receiver.grpcPort, connections, slots, traffic };
-  let capacity = 0;
-  for (let turn = 0; turn < 2; turn++) {
+  /** What the store takes, spans a second. */
+  const capacity = async () => {
     const startedMs = performance.now();
     await runLoad({ ...load, seconds: Number.POSITIVE_INFINITY, spansMax: CAPACITY_SPANS });
     await receiver.untilIdle();
-    capacity = (CAPACITY_SPANS / (performance.now() - startedMs)) * 1000;
-  }
-  const rates: Record<LoadName, number> = { light: LIGHT_SPANS_PER_SECOND, half: Math.round(capacity / 2) };
+    return (CAPACITY_SPANS / (performance.now() - startedMs)) * 1000;
+  };
+  // The first is mostly spent on what is compiled late.
+  await capacity();
+  const rates: Record<LoadName, number> = {
+    light: LIGHT_SPANS_PER_SECOND,
+    half: Math.round((await capacity()) / 2),
+  };
   for (const name of LOADS) {
+    const rate = rates[name];
     const probes = startProbes(receiver.grpcPort, receiver.apiUrl ?? '', PACE);
-    await runLoad({ ...load, seconds, spansMax: Number.POSITIVE_INFINITY, rate: rates[name] });
-    const row = rowOf(store, name, rates[name], await probes.stop());
+    await runLoad({ ...load, seconds, spansMax: Number.POSITIVE_INFINITY, rate });
+    const row = rowOf(store, name, rate, await probes.stop());
     await receiver.untilIdle();
     tell(row);
     if (keep) keepRow<SearchableRow>('searchable', row, (one) => `${one.store} ${one.load}`);
