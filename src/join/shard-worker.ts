@@ -92,6 +92,9 @@ export function serveShard(port: MessagePort, shard: JoinShard, frames: FrameSou
   });
 }
 
+/** Frames wait so long for others to cross with, unless the shard is asked something: a message costs both threads more than a frame. */
+const MAIL_WAIT_MS = 10;
+
 /** What a FrameSplitter gives of a frame for the shard. */
 export type SpansOf = (frame: StoredFrame) => Uint32Array | undefined;
 
@@ -152,8 +155,7 @@ export function threadShard(worker: Worker, spansOf: SpansOf): ShardHandle {
     worker.postMessage({ kind: 'mail', ...gathered } satisfies Request, [gathered.words.buffer]);
   };
   const gather = (frame: StoredFrame, facts: Uint32Array, nowMs: number, isReplay: boolean) => {
-    // Frames that become durable together cross together.
-    if (mail.isEmpty) setImmediate(sendMail);
+    if (mail.isEmpty) setTimeout(sendMail, MAIL_WAIT_MS);
     mail.add(frame, facts, nowMs, isReplay);
     if (mail.isFull) sendMail();
   };
