@@ -78,12 +78,15 @@ describe('tables', () => {
     await store.close();
   });
 
-  it('of version 1 are read, upgraded and written on', async () => {
-    const file = join(folder, 'upgraded.duckdb');
+  it.each([
+    [1, asVersion1],
+    [2, asVersion2],
+  ] as const)('of version %i are read, upgraded and written on', async (version, asVersion) => {
+    const file = join(folder, `upgraded-${version}.duckdb`);
     const first = await openStore(file);
     await first.write(writes(0, 2000));
     await first.close();
-    await withFile(file, asVersion1);
+    await withFile(file, asVersion);
     const store = await openStore(file);
     await expectRecords(store, 2000);
     await store.write(writes(2000, 2600));
@@ -122,6 +125,18 @@ async function asVersion1(connection: DuckDBConnection): Promise<void> {
     `INSERT INTO records SELECT id, rank, "@timestamp", letters, bare, ${fields}, ${LANE_TEXT} FROM later`,
     'DROP TABLE later',
     "UPDATE meta SET value = '1' WHERE name = 'tables_version'",
+  ]) {
+    await connection.run(statement);
+  }
+}
+
+/** The same of version 2. */
+async function asVersion2(connection: DuckDBConnection): Promise<void> {
+  for (const statement of [
+    'ALTER TABLE records DROP COLUMN form',
+    'ALTER TABLE revisions DROP COLUMN form',
+    'DROP TABLE forms',
+    "UPDATE meta SET value = '2' WHERE name = 'tables_version'",
   ]) {
     await connection.run(statement);
   }

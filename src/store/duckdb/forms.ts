@@ -58,8 +58,11 @@ export class StoredForms {
     const bytes = gaps && write.json?.();
     if (gaps === undefined || bytes?.length !== gaps.size || gaps.ranges.length === 0) return undefined;
     let form = this.#recent.get(gaps) ?? this.#keep(this.#older.get(gaps) ?? KnownForm.of(gaps, bytes));
-    if (!form.fits(bytes)) return undefined;
-    if (!form.hasSame(bytes)) form = this.#keep(form.withLessSame(bytes));
+    if (!form.fits(bytes)) {
+      const other = form.withLessSame(bytes);
+      if (!other?.fits(bytes)) return undefined;
+      form = this.#keep(other);
+    }
     form.uses++;
     return { form, bytes };
   }

@@ -59,16 +59,22 @@ export class KnownForm {
     return new KnownForm(gaps, Buffer.from(bytes), same);
   }
 
-  /** Whether a text of the form's size is that of the form but for its gaps, and no character of it is half in a gap. */
+  /**
+   * Whether a text of the form's size is that of the form but for its gaps, those are alike that were in all texts before, and no
+   * character is half in a gap.
+   */
   fits(bytes: Buffer): boolean {
     const { text } = this;
+    const same = this.#same;
     const { ranges } = this.gaps;
-    for (let gap = 0; gap < ranges.length; gap += 2) {
-      const start = ranges[gap] as number;
-      const end = ranges[gap + 1] as number;
+    for (let gap = 0; gap < same.length; gap++) {
+      const like = same[gap] as number;
+      const start = ranges[2 * gap] as number;
+      const end = ranges[2 * gap + 1] as number;
       if (isInside(bytes[start] as number) || isInside(bytes[end] as number)) return false;
+      let from = like === OWN ? start : (ranges[2 * like] as number);
       for (let at = start; at < end; at++) {
-        const byte = bytes[at] as number;
+        const byte = bytes[from++] as number;
         if (byte === SEPARATOR_BYTE) return false;
         text[at] = byte;
       }
@@ -76,22 +82,12 @@ export class KnownForm {
     return text.equals(bytes);
   }
 
-  /** Whether gaps are alike in this text that were in all before. */
-  hasSame(bytes: Buffer): boolean {
-    const same = this.#same;
-    for (let gap = 0; gap < same.length; gap++) {
-      const like = same[gap] as number;
-      if (like !== OWN && !areEqual(bytes, this.gaps.ranges, gap, like)) return false;
-    }
-    return true;
-  }
-
-  /** A form without those pairs of gaps that are not alike in this text. */
-  withLessSame(bytes: Buffer): KnownForm {
+  /** A form without those pairs of gaps that are not alike in this text; undefined when all are. */
+  withLessSame(bytes: Buffer): KnownForm | undefined {
     const same = this.#same.map((like, gap) =>
       like !== OWN && areEqual(bytes, this.gaps.ranges, gap, like) ? like : OWN,
     );
-    return new KnownForm(this.gaps, this.text, same);
+    return same.every((like, gap) => like === this.#same[gap]) ? undefined : new KnownForm(this.gaps, this.text, same);
   }
 
   /** Writes the texts of gaps that stand for themselves, with separators between them. Returns where they end. */
