@@ -1,4 +1,5 @@
 import { constants, cp, rm } from 'node:fs/promises';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { checkCounts, countsOf } from './check.ts';
 import { type LoadResult, runLoad } from './load.ts';
@@ -26,6 +27,10 @@ export interface PrefilledOptions {
 const AT_ONCE = { SPANTRAIL_JOIN_GRACE_MS: '1ms', SPANTRAIL_WAL_UNSETTLED_BYTES_MAX: '64GiB' };
 /** As people start it. */
 const COMMAND = join(import.meta.dirname, '../../src/cli/spantrail.mjs');
+/** By their numbers: this process, of which others inherit it, keeps to those that loads come from. */
+const ALL_CORES = cpus()
+  .map((_, core) => core)
+  .join(',');
 const POLL_MS = 20;
 const MEBIBYTE = 1024 ** 2;
 const REPLAYED = 'settle journal and write-ahead log replayed';
@@ -44,7 +49,12 @@ export async function runReplay(options: PrefilledOptions): Promise<void> {
     const perSecond: number[] = [];
     let peakMemoryMiB = 0;
     for (let turn = 0; turn < options.pairs; turn++) {
-      const receiver = await startSpantrailIn(folder, { ...options, cores: '', store: 'null', environment: STAY_OPEN });
+      const receiver = await startSpantrailIn(folder, {
+        ...options,
+        cores: ALL_CORES,
+        store: 'null',
+        environment: STAY_OPEN,
+      });
       try {
         const [ready, replayed] = await Promise.all([receiver.logged('ready'), receiver.logged(REPLAYED)]);
         perSecond.push(Math.round((spans / (Date.parse(replayed.time) - Date.parse(ready.time))) * 1000));
@@ -124,7 +134,13 @@ async function settleAll(
   options: PrefilledOptions,
 ): Promise<{ perSecond: number; cpuMicrosASpan: number }> {
   const environment = { ...AT_ONCE, SPANTRAIL_WORKERS: String(workers) };
-  const receiver = await startSpantrailIn(folder, { ...options, main: COMMAND, cores: '', store: 'null', environment });
+  const receiver = await startSpantrailIn(folder, {
+    ...options,
+    main: COMMAND,
+    cores: ALL_CORES,
+    store: 'null',
+    environment,
+  });
   try {
     const { time } = await receiver.logged('ready');
     const cpuBefore = receiver.cpuSeconds();
