@@ -244,6 +244,32 @@ function describePaging(newSpace: () => Space): void {
     expect(seen).toEqual([10, 9, 8, 7, 6, 5, 4, 3, 2, 1]);
   });
 
+  it.each([1, 3, 4, 5, 30])(
+    'pages through records of few times, those of one by their ids, %i a page',
+    async (size) => {
+      const space = newSpace();
+      const times = Array.from({ length: 30 }, (_, index) => [0, 3, 3, 5, 9][(index * 7) % 5] as number);
+      await space.fill(times.map((after) => ({ after: BigInt(after) })));
+      for (const [direction, sign] of [
+        ['asc', 1],
+        ['desc', -1],
+      ] as const) {
+        const seen: AuditRecord[] = [];
+        let page: Page | undefined;
+        do {
+          page = await space.store.search(space.selection(), { field: '@timestamp', direction }, size, page?.next);
+          expect(page.records.length).toBeLessThanOrEqual(size);
+          seen.push(...page.records);
+        } while (page.next !== undefined && seen.length < 100);
+        const wanted = seen.toSorted(
+          (a, b) => sign * compare(a['@timestamp'], b['@timestamp']) || compare(a.event.id, b.event.id),
+        );
+        expect(seen.map((record) => space.number(record))).toEqual(wanted.map((record) => space.number(record)));
+        expect(new Set(seen.map((record) => space.number(record))).size, direction).toBe(30);
+      }
+    },
+  );
+
   it('iterates oldest first, and through what is written meanwhile', async () => {
     const space = newSpace();
     await space.fill(Array.from({ length: 30 }, (_, index) => ({ after: BigInt(index % 7) })));
@@ -397,4 +423,8 @@ function describeCounts(newSpace: () => Space): void {
     const space = newSpace();
     await expect(space.store.aggregate(space.selection(), aggregation)).rejects.toMatchObject({ code: 'bad_request' });
   });
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
 }

@@ -49,25 +49,14 @@ export async function search(
 ): Promise<Page> {
   checkPageLimit(limit);
   const field = sortField(sort);
-  const bindings = new Bindings();
-  const key = valueSql(field);
-  const where = [selectionSql(selection, bindings)];
-  if (cursor !== undefined) where.push(afterSql(field, key, sort, decodeCursor(cursor, sort), bindings));
-  const condition = where.join(' AND ');
+  const position = cursor === undefined ? undefined : decodeCursor(cursor, sort);
   const found = await inSnapshot(connection, async () => {
-    const sql = `SELECT rowid, lane, "@timestamp", form FROM ${recordsSql(condition, key)} WHERE ${condition}
-      ORDER BY ${key} ${sort.direction} NULLS LAST, id ASC LIMIT ${limit + 1}`;
-    const rows = await query(connection, sql, bindings);
-    return documentsAt(
-      connection,
-      texts,
-      rows.map(([row, lane, timeNs, form]) => ({
-        row: BigInt(String(row)),
-        lane: Number(lane ?? 0),
-        timeNs: BigInt(String(timeNs)),
-        form: typeof form === 'bigint' ? form : undefined,
-      })),
-    );
+    const isByTime = field.name === '@timestamp' && (position === undefined || timeOf(field, position) !== undefined);
+    if (!isByTime)
+      return documentsAt(connection, texts, await placesBy(connection, selection, sort, limit + 1, position));
+    const afterNs = position && timeOf(field, position);
+    const places = await placesByTime(connection, selection, sort, limit + 1, afterNs, position?.id);
+    return inOrder(places, await documentsAt(connection, texts, places));
   });
   const records = found.slice(0, limit);
   const last = records.at(-1);
@@ -75,6 +64,95 @@ export async function search(
   const value = fieldValues(last, field.name)[0];
   const id = last.event.id;
   return { records, next: encodeCursor(sort, value === undefined ? { id } : { id, value }) };
+}
+
+function timeOf(field: Field, { value }: Position): bigint | undefined {
+  const time = value === undefined ? undefined : comparable(field, value);
+  return typeof time === 'bigint' ? time : undefined;
+}
+
+/** The first places by any field, then by id. */
+function placesBy(
+  connection: DuckDBConnection,
+  selection: Selection,
+  sort: Sort,
+  limit: number,
+  position: Position | undefined,
+): Promise<Place[]> {
+  const field = sortField(sort);
+  const key = valueSql(field);
+  const bindings = new Bindings();
+  const where = [selectionSql(selection, bindings)];
+  if (position !== undefined) where.push(afterSql(field, key, sort, position, bindings));
+  const order = `${key} ${sort.direction} NULLS LAST, id ASC`;
+  return placesOf(connection, where.join(' AND '), bindings, order, limit);
+}
+
+/**
+ * The first places by time; those of one time in any order, but where the last have to be chosen among others of their time. DuckDB
+ * unpacks the ids of all that fit where it is to sort by them, which takes longer than all else; few records have the same time.
+ */
+async function placesByTime(
+  connection: DuckDBConnection,
+  selection: Selection,
+  { direction }: Sort,
+  limit: number,
+  afterNs: bigint | undefined,
+  afterId: string | undefined,
+): Promise<Place[]> {
+  const places: Place[] = [];
+  const addOfTime = async (timeNs: bigint, after: string | undefined): Promise<void> => {
+    const bindings = new Bindings();
+    const where = [selectionSql(selection, bindings), `"@timestamp" = ${bindings.add(timeNs)}`];
+    if (after !== undefined) where.push(`id > ${bindings.add(after)}`);
+    const left = limit - places.length;
+    places.push(...(await placesOf(connection, where.join(' AND '), bindings, 'id ASC', left)));
+  };
+  if (afterNs !== undefined) await addOfTime(afterNs, afterId);
+  const left = limit - places.length;
+  if (left === 0) return places;
+  const bindings = new Bindings();
+  const where = [selectionSql(selection, bindings)];
+  const beyond = direction === 'asc' ? '>' : '<';
+  if (afterNs !== undefined) where.push(`"@timestamp" ${beyond} ${bindings.add(afterNs)}`);
+  // One more than is wanted tells whether the last that is wanted is the last of its time.
+  const next = await placesOf(connection, where.join(' AND '), bindings, `"@timestamp" ${direction}`, left + 1);
+  const lastNs = next[left - 1]?.timeNs;
+  if (lastNs === undefined || next[left]?.timeNs !== lastNs) return [...places, ...next.slice(0, left)];
+  for (const place of next) if (place.timeNs !== lastNs) places.push(place);
+  await addOfTime(lastNs, undefined);
+  return places;
+}
+
+async function placesOf(
+  connection: DuckDBConnection,
+  condition: string,
+  bindings: Bindings,
+  order: string,
+  limit: number,
+): Promise<Place[]> {
+  const sql = `SELECT rowid, lane, "@timestamp", form FROM ${recordsSql(condition, order)} WHERE ${condition}
+    ORDER BY ${order} LIMIT ${limit}`;
+  const rows = await query(connection, sql, bindings);
+  return rows.map(([row, lane, timeNs, form]) => ({
+    row: BigInt(String(row)),
+    lane: Number(lane ?? 0),
+    timeNs: BigInt(String(timeNs)),
+    form: typeof form === 'bigint' ? form : undefined,
+  }));
+}
+
+/** Those of one time, which stand together, by their ids. */
+function inOrder(places: readonly Place[], records: readonly AuditRecord[]): AuditRecord[] {
+  const ordered: AuditRecord[] = [];
+  for (let from = 0, to = 0; from < places.length; from = to) {
+    const { timeNs } = places[from] as Place;
+    while (places[to]?.timeNs === timeNs) to++;
+    const ofTime = records.slice(from, to);
+    if (ofTime.length > 1) ofTime.sort((a, b) => (a.event.id < b.event.id ? -1 : 1));
+    ordered.push(...ofTime);
+  }
+  return ordered;
 }
 
 /** Where a document is: the row, its place in `DOCUMENT_LANES`, and the form whose gaps' texts are there. */
@@ -88,7 +166,7 @@ interface Place {
 /**
  * The documents at these places, in this order. In statements of their own: sorting with the documents, or joining them back,
  * reads and unpacks those of all rows, and a statement over two lanes unpacks both for each of its rows. By numbers of rows alone
- * DuckDB looks into every group of them; by times it leaves out most.
+ * DuckDB looks into every group of them; by times it leaves out most, and by each of them a quarter of what is left.
  */
 async function documentsAt(
   connection: DuckDBConnection,
@@ -101,7 +179,7 @@ async function documentsAt(
     if (own.length === 0) continue;
     const times = own.map(({ timeNs }) => timeNs).sort((a, b) => (a < b ? -1 : Number(a > b)));
     const sql = `SELECT rowid, ${lane} FROM records WHERE ${rowsSql(own.map(({ row }) => row))}
-      AND "@timestamp" BETWEEN ${times[0]} AND ${times.at(-1)}`;
+      AND "@timestamp" BETWEEN ${times[0]} AND ${times.at(-1)} AND "@timestamp" IN (${times.join(', ')})`;
     for (const [row, text] of await query(connection, sql)) texts.set(BigInt(String(row)), String(text));
   }
   const forms = await formTexts.load(
@@ -132,8 +210,7 @@ function afterSql(field: Field, key: string, sort: Sort, position: Position, bin
   const bound = bindings.add(storedValue(field, field.type === 'ip' ? (position.value ?? '') : value));
   const [beyond, reached] = sort.direction === 'asc' ? ['>', '>='] : ['<', '<='];
   const after = `${key} ${reached} ${bound} AND (${key} ${beyond} ${bound} OR id > ${id})`;
-  // Every record has a time: without the OR, row groups before the position are skipped.
-  return field.name === '@timestamp' ? after : `((${after}) OR ${key} IS NULL)`;
+  return `((${after}) OR ${key} IS NULL)`;
 }
 
 export async function histogram(
