@@ -1,5 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { PipelineAnswer } from '../../src/api/contract.ts';
@@ -128,6 +129,15 @@ function readPorts(child: ChildProcess, tail: () => string): Promise<{ grpc: num
 /** Pins this process, so that what it costs to make the load is not taken from the receiver's core. */
 export function pinThisProcess(cores: string): void {
   if (cores && hasTaskset()) execFileSync(TASKSET, ['-a', '-p', '-c', cores, String(process.pid)], { stdio: 'ignore' });
+}
+
+/** Moves this thread alone to the first core that its process, pinned to one, leaves to others. */
+export function leaveProcessCore(): void {
+  const pinnedTo = /Cpus_allowed_list:\s*(\S+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '';
+  const core = cpus().findIndex((_, at) => String(at) !== pinnedTo);
+  if (!/^\d+$/.test(pinnedTo) || core < 0 || !hasTaskset()) return;
+  const thread = readlinkSync('/proc/thread-self').split('/').at(-1) ?? '';
+  execFileSync(TASKSET, ['-p', '-c', String(core), thread], { stdio: 'ignore' });
 }
 
 /** A command that runs on the given cores only; on all of them when empty or where nothing can be pinned. */
