@@ -51,10 +51,10 @@ export async function search(
   const field = sortField(sort);
   const position = cursor === undefined ? undefined : decodeCursor(cursor, sort);
   const found = await inSnapshot(connection, async () => {
-    const isByTime = field.name === '@timestamp' && (position === undefined || timeOf(field, position) !== undefined);
+    const afterNs = position && timeOf(field, position);
+    const isByTime = field.name === '@timestamp' && (position === undefined || afterNs !== undefined);
     if (!isByTime)
       return documentsAt(connection, texts, await placesBy(connection, selection, sort, limit + 1, position));
-    const afterNs = position && timeOf(field, position);
     const places = await placesByTime(connection, selection, sort, limit + 1, afterNs, position?.id);
     return inOrder(places, await documentsAt(connection, texts, places));
   });
