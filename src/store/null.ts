@@ -30,6 +30,29 @@ const LOW_BITS = 32n;
 const WORD = 4;
 const ID_CHARS = 32;
 const HEX = Buffer.from('0123456789abcdef');
+const ZERO = 0x30;
+
+const VERSION_START = '","version":';
+const RANK_DIGITS_MAX = 19;
+/** So many digits of a rank are split off with whole numbers that a double holds. */
+const LAST_DIGITS = 6;
+const LAST = 10 ** LAST_DIGITS;
+const DIGITS = new Uint8Array(RANK_DIGITS_MAX);
+
+/** The digits of a rank, which has at most 63 bits, by its words, last first. How many there are. */
+function splitRank(high: number, low: number): number {
+  const lower = (high % LAST) * 2 ** 32 + low;
+  let upper = Math.floor(high / LAST) * 2 ** 32 + Math.floor(lower / LAST);
+  let last = lower % LAST;
+  let count = 0;
+  while (upper > 0 ? count < LAST_DIGITS : last > 0) {
+    DIGITS[count++] = last % 10;
+    last = Math.floor(last / 10);
+  }
+  for (; upper > 0; upper = Math.floor(upper / 10)) DIGITS[count++] = upper % 10;
+  if (count === 0) DIGITS[count++] = 0;
+  return count;
+}
 
 /** The bytes up to `end`, a whole number of groups. */
 function addUp(sums: Int32Array, bytes: Buffer, end: number): void {
@@ -62,8 +85,12 @@ export class NullStore implements Store {
   #bytes = 0;
   /** What a line begins with: the same for the records of a day. */
   #index = { fromNs: 0n, toNs: 0n, fromHigh: 0, toHigh: 0, namespace: '', start: NOTHING };
-  /** What stands behind its id: the same for the records of a trace. */
-  #version = { rank: -1n, high: -1, low: -1, end: NOTHING };
+  /** What stands behind its id, of the rank with these words: the same for the records of a trace. */
+  readonly #version = { high: -1, low: -1, end: NOTHING };
+  /** The same by how many digits a rank has, which are written over those of the last: each trace has another. */
+  readonly #versions = Array.from({ length: RANK_DIGITS_MAX + 1 }, (_, digits) =>
+    Buffer.from(`${VERSION_START}${'0'.repeat(digits)},"version_type":"external_gte"}}\n`),
+  );
 
   /**
    * A checksum over all bytes so far, and how many there were. It takes four little-endian words at a time, each into a sum of its
@@ -89,7 +116,7 @@ export class NullStore implements Store {
     const { id } = write;
     const json = write.json?.() ?? Buffer.from(documentText(write.record));
     const start = this.#startOf(write);
-    const end = this.#endOf(write.rank);
+    const end = this.#endOf(Number(write.rank >> LOW_BITS), Number(BigInt.asUintN(32, write.rank)));
     const at = this.#begin(start, id.length, end, json.length);
     // An id is ASCII.
     for (let char = 0; char < id.length; char++) this.#lines[at + char] = id.charCodeAt(char);
@@ -100,16 +127,11 @@ export class NullStore implements Store {
   #addFormed(write: FormedRecord): void {
     const { chunk, at: head } = write;
     const { words, bytes } = chunk;
-    const [timeHigh, rankHigh, rankLow] = [
-      words[head + HEAD.timeHigh] as number,
-      words[head + HEAD.rankHigh] as number,
-      words[head + HEAD.rankLow] as number,
-    ];
+    const timeHigh = words[head + HEAD.timeHigh] as number;
     const index = this.#index;
     const isSameDay = timeHigh >= index.fromHigh && timeHigh < index.toHigh && write.namespace === index.namespace;
     const start = isSameDay ? index.start : this.#startOf(write);
-    const isSameRank = rankLow === this.#version.low && rankHigh === this.#version.high;
-    const end = isSameRank ? this.#version.end : this.#endOf(write.rank);
+    const end = this.#endOf(words[head + HEAD.rankHigh] as number, words[head + HEAD.rankLow] as number);
     const size = words[head + HEAD.size] as number;
     const at = this.#begin(start, ID_CHARS, end, size);
     const id = (head + HEAD.id) * WORD;
@@ -161,12 +183,19 @@ export class NullStore implements Store {
     return this.#index.start;
   }
 
-  #endOf(rank: bigint): Buffer {
-    if (rank !== this.#version.rank) {
-      const [high, low] = [Number(rank >> LOW_BITS), Number(BigInt.asUintN(32, rank))];
-      this.#version = { rank, high, low, end: Buffer.from(`","version":${rank},"version_type":"external_gte"}}\n`) };
+  /** Of a rank by its words. */
+  #endOf(high: number, low: number): Buffer {
+    const version = this.#version;
+    if (high !== version.high || low !== version.low) {
+      version.high = high;
+      version.low = low;
+      const count = splitRank(high, low);
+      version.end = this.#versions[count] ?? NOTHING;
+      for (let digit = 0; digit < count; digit++) {
+        version.end[VERSION_START.length + digit] = ZERO + (DIGITS[count - 1 - digit] as number);
+      }
     }
-    return this.#version.end;
+    return version.end;
   }
 
   async setUp(): Promise<void> {}

@@ -33,6 +33,20 @@ it('sums up as many bytes as there are, by whatever parts they come', async () =
   expect(one.received.bytes).toBeGreaterThan(600_000);
 });
 
+it('writes ranks of any length, also one behind the other', async () => {
+  const store = new NullStore();
+  const ranks = [0n, 7n, 999_999n, 1_000_000n, 1_000_001n, 2n ** 32n, 10n ** 12n, 10n ** 18n + 5n, 2n ** 63n - 1n, 7n];
+  const record = makeRecord();
+  const index = `{"index":{"_index":"spantrail-audit-default-2026.11.22","_id":"${record.event.id}","version":`;
+  const lines = ranks.map((rank) => `${index}${rank},"version_type":"external_gte"}}\n${JSON.stringify(record)}\n`);
+  for (const rank of ranks) {
+    await store.write([toWrite(record, { rank })]);
+    await new NullStore().write([toWrite(record, { rank: 8n })]);
+  }
+  const bytes = Buffer.from(lines.join(''));
+  expect(store.received).toEqual({ checksum: checksumOf(bytes), bytes: bytes.length });
+});
+
 it('sums up what a form gave as it does any other record', async () => {
   const [one, other] = [new NullStore(), new NullStore()];
   const midnightNs = 1_795_392_000_000_000_000n;
