@@ -1,3 +1,4 @@
+import { byKeys } from '../core/attribute-table.ts';
 import { byContent } from '../core/by-content.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import type { Attribution } from '../core/record.ts';
@@ -27,6 +28,8 @@ export interface SaidOnSpan {
   /** Whom the caller impersonates. */
   readonly onBehalfOf?: string;
 }
+
+const AGENT_KEYS: readonly string[] = [...NAMES.agentId, ...NAMES.agentName];
 
 const PROOFS: ReadonlySet<Naming['as']> = new Set(['explicit', 'span', 'header'] as const);
 /** A span that says nothing. */
@@ -81,10 +84,12 @@ export function saidOn(span: Span, rules: AccessRules): SaidOnSpan {
   return compact({ person, claimed: headers.claimed?.id, onBehalfOf: headers.onBehalfOf });
 }
 
+const mayNameAgent = byKeys((keys) => keys.some((key) => AGENT_KEYS.includes(key)));
+
 /** The AI agent that evidence names: it is what acts, on behalf of whoever is above it. */
 export function agentOn(evidence: Span | LogRecord): Found | undefined {
   const { attributes } = evidence;
-  if (!evidence.note.trusted || attributes.size === 0) return undefined;
+  if (!evidence.note.trusted || !mayNameAgent(attributes)) return undefined;
   const name = textOf(attributes, NAMES.agentName);
   const id = textOf(attributes, NAMES.agentId) ?? name;
   return id === undefined ? undefined : found(compact({ id, name, type: 'agent' as const }), 'agent', evidence);

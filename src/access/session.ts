@@ -1,3 +1,4 @@
+import { byKeys } from '../core/attribute-table.ts';
 import type { Attributes, FrameNote, SessionOwner } from '../core/evidence.ts';
 import { sessionId, sessionOfCookies } from '../core/session-id.ts';
 import { asText } from './attributes.ts';
@@ -14,8 +15,13 @@ const COOKIES_CHARS_MAX = 16_384;
 /** Attribute keys that the decoder must keep for `sessionOf`, besides those that it is asked for. */
 export const SESSION_KEYS: readonly string[] = COOKIE_KEYS;
 
+const mayNameSession = byKeys((keys, names: readonly string[]) =>
+  keys.some((key) => names.includes(key) || SESSION_KEYS.includes(key)),
+);
+
 /** The keyed hash of the session that attributes name, in one of `names` or in a captured cookie. */
 export function sessionOf(attributes: Attributes, names: readonly string[]): string | undefined {
+  if (!mayNameSession(attributes, names)) return undefined;
   for (const name of names) {
     const value = attributes.get(name);
     const id = value === undefined ? undefined : someone(asText(value));

@@ -3,6 +3,8 @@
  * lower-case hex; times are epoch nanoseconds. Only the attributes that the rule set asks for are decoded.
  */
 
+import type { RawBytes } from './raw-bytes.ts';
+
 export type Signal = 'traces' | 'logs' | 'metrics';
 
 /** `sender` of what Spantrail itself says: who read what. No token may have this name. */
@@ -101,7 +103,7 @@ export interface Span {
   /** How many attributes and other parts, its resource's included, could not be decoded and are left out; absent for none. */
   readonly unreadable?: number;
   /** The span's own bytes as sent, for digests: equal bytes are the same evidence. */
-  readonly raw: Uint8Array;
+  readonly raw: RawBytes;
   /**
    * The same object for spans that say the same, to senders of the same trust, but for ids, times, `attributeCount` and `traceState`:
    * what rests on nothing else is remembered by it (`ByContent`). Absent where nobody looked.

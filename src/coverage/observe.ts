@@ -2,6 +2,7 @@ import { msToNs, nsToMs } from '../core/clock.ts';
 import type { CoverageNote, ObservedEvidence, ObservedTrace } from '../core/coverage.ts';
 import { COVERAGE_COUNTS, HOUR_MS } from '../core/coverage.ts';
 import { type LogRecord, OWN_SENDER, type Span } from '../core/evidence.ts';
+import { bytesOf } from '../core/raw-bytes.ts';
 import { hasRemoteParent, isUnsampled, samplingOf } from './sampling.ts';
 
 /** Characters of a service's name that are kept: senders may write anything there, and memory is bounded. */
@@ -63,8 +64,8 @@ function distinctSpans(spans: readonly Span[]): Map<string, Span> {
 
 function isStronger(span: Span, than: Span): boolean {
   if (span.endNs !== than.endNs) return span.endNs > than.endNs;
-  if (span.raw.length !== than.raw.length) return span.raw.length > than.raw.length;
-  const order = Buffer.compare(span.raw, than.raw);
+  if (span.raw.byteLength !== than.raw.byteLength) return span.raw.byteLength > than.raw.byteLength;
+  const order = Buffer.compare(bytesOf(span.raw), bytesOf(than.raw));
   return order === 0 ? serviceOf(span) > serviceOf(than) : order > 0;
 }
 

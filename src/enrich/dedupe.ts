@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import type { FrameNote, LogRecord, Span } from '../core/evidence.ts';
 import { bitsAt, saidBits } from '../core/piece-bits.ts';
+import { bytesOf } from '../core/raw-bytes.ts';
 import { copyBits, fullOriginText, logDigest, noteBits } from './identity.ts';
 import { ascending, sorted } from './order.ts';
 
@@ -111,7 +112,7 @@ function distinctContents(given: readonly Span[], isAccess: (span: Span) => bool
   const copies = given.map((span) => ({
     span,
     isAccess: isAccess(span),
-    digest: hash('sha256', span.raw, 'hex'),
+    digest: hash('sha256', bytesOf(span.raw), 'hex'),
   }));
   copies.sort((left, right) => compareContents(left, right) || compareArrival(left.span.note, right.span.note));
   const contents = new Map<string, Span>();

@@ -15,6 +15,7 @@ import {
   type Span,
   STATUS_CODE,
 } from '../core/evidence.ts';
+import { bytesOf } from '../core/raw-bytes.ts';
 import { copyBits, logDigest, noteBits, pieceBits } from './identity.ts';
 import { serviceName } from './where.ts';
 
@@ -28,7 +29,7 @@ export function createExamine(rules: AccessRules): Examine {
     const origin = originOf(piece.note, piece.resource, piece.scope);
     const bits = pieceBits(piece.raw, noteBits(piece.note));
     if ('kind' in piece) {
-      const digest = hash('sha256', piece.raw, 'hex');
+      const digest = hash('sha256', bytesOf(piece.raw), 'hex');
       return { ...judgeSpan(piece, rules), digest, origin, bits, service: serviceName(piece.resource) };
     }
     return { ...judgeLog(piece, rules), digest: logDigest(piece), origin, bits, service: undefined };

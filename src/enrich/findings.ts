@@ -106,6 +106,7 @@ function fromEvent(event: Event, index: number): Finding {
 }
 
 const NO_CONFLICTS: readonly string[] = [];
+const NO_IDS: ReadonlyMap<string, string> = new Map();
 
 function fromSpan(id: string, access: Access, index: number): Finding {
   const { note } = access.from;
@@ -169,6 +170,14 @@ export function identify(
   { spanAccesses, eventAccesses, rivalAccesses, decisions }: Stated,
 ): Findings {
   const list: Finding[] = [];
+  // As nearly always: in the order of the tree, and nothing that another could have stood for.
+  if (eventAccesses.length + rivalAccesses.length === 0) {
+    for (let index = 0; index < tree.spans.length; index += 1) {
+      const access = spanAccesses[index];
+      if (access !== undefined) list.push(fromSpan(spanRecordId(namespace, traceId, access.spanId), access, index));
+    }
+    return { list, superseded: NO_IDS };
+  }
   const aliases = new Map<string, string>();
   const speaking = new Map<string, Event[]>();
   const witnesses: Event[] = [];
@@ -281,8 +290,8 @@ function withPieces(call: Finding, { pieces, evidence }: Finding): Finding {
   return { ...call, pieces: [...call.pieces, ...pieces], evidence: [...call.evidence, ...evidence] };
 }
 
-function withoutLiving(aliases: ReadonlyMap<string, string>, list: readonly Finding[]): Map<string, string> {
-  if (aliases.size === 0) return new Map();
+function withoutLiving(aliases: ReadonlyMap<string, string>, list: readonly Finding[]): ReadonlyMap<string, string> {
+  if (aliases.size === 0) return NO_IDS;
   const living = new Set(list.map((finding) => finding.id));
   const gone = [...aliases].filter(([id, standsFor]) => !living.has(id) && living.has(standsFor));
   return new Map(gone.sort(([left], [right]) => ascending(left, right)));

@@ -3,6 +3,7 @@ import { crc32 } from 'node:zlib';
 import { remember } from '../access/attributes.ts';
 import type { AttributeValue, FrameNote, LogRecord, Resource, Scope } from '../core/evidence.ts';
 import { bitsAt, saidBits, scramble } from '../core/piece-bits.ts';
+import type { RawBytes } from '../core/raw-bytes.ts';
 import { RESOURCE_KEYS } from './where.ts';
 
 /** Hex digits of a record id and of a content digest: SHA-256 cut to 128 bits. */
@@ -122,7 +123,7 @@ export function noteBits({ sender, trusted, vouches }: FrameNote): number {
 const bitsOfSender = remember((text) => crc32(text));
 
 /** 32 bits that stand for one distinct piece of evidence: its bytes and who says so. */
-export function pieceBits(raw: Uint8Array, said: number): number {
+export function pieceBits(raw: RawBytes, said: number): number {
   return saidBits(bitsAt(new DataView(raw.buffer, raw.byteOffset, raw.byteLength), 0, raw.byteLength), said);
 }
 

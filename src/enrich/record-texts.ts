@@ -37,27 +37,34 @@ export const TEXTS: readonly string[] = [
   'audit.join.conflicts',
 ];
 
-/** Asked for each text, also for those that a record does not have. */
-type Test = (text: string | undefined) => boolean;
+type Test = (text: string) => boolean;
 
-/** Does one of these texts of the record, or part of one, pass the test? By name: nearly every record is only looked at. */
-export function someText(record: Partial<AuditRecord>, has: Test): boolean {
+/**
+ * Does one of these texts of the record, or part of one, pass the test? By name: nearly every record is only looked at. `often` is the
+ * same test for texts that many records have alike: names, routes, statements without literals.
+ */
+export function someText(record: Partial<AuditRecord>, test: Test, often: Test = test): boolean {
+  const has = (text: string | undefined): boolean => text !== undefined && test(text);
+  const hasOften = (text: string | undefined): boolean => text !== undefined && often(text);
   const { event, url, http, db, error, user_agent: agent, file, rule, audit } = record;
   return (
     has(record.message) ||
     has(event?.reason) ||
     (url !== undefined && (has(url.path) || has(url.query) || has(url.full))) ||
-    has(http?.route) ||
-    has(db?.statement) ||
+    hasOften(http?.route) ||
+    hasOften(db?.statement) ||
     (error !== undefined && (has(error.message) || has(error.stack_trace))) ||
-    has(agent?.original) ||
+    hasOften(agent?.original) ||
     (file !== undefined && (has(file.path) || has(file.name))) ||
-    has(rule?.name) ||
-    (audit !== undefined && (someOfAudit(audit, has) || someOfTrace(audit, has)))
+    hasOften(rule?.name) ||
+    (audit !== undefined && (someOfAudit(audit, has) || someOfTrace(audit, hasOften)))
   );
 }
 
-function someOfAudit(audit: AuditRecord['audit'], has: Test): boolean {
+/** Asked for each text, also for those that a record does not have. */
+type Asked = (text: string | undefined) => boolean;
+
+function someOfAudit(audit: AuditRecord['audit'], has: Asked): boolean {
   const { target, change, checks, error_origin: origin, join } = audit;
   return (
     has(target.id) ||
@@ -72,12 +79,12 @@ function someOfAudit(audit: AuditRecord['audit'], has: Test): boolean {
   );
 }
 
-function someOfTrace({ trace, path, db }: AuditRecord['audit'], has: Test): boolean {
+function someOfTrace({ trace, path, db }: AuditRecord['audit'], has: Asked): boolean {
   const critical = trace?.critical_path;
   return someName(path, has) || someName(critical, has) || has(trace?.root?.name) || has(db?.slowest);
 }
 
-function someName(steps: readonly { readonly name: string }[] | undefined, has: Test): boolean {
+function someName(steps: readonly { readonly name: string }[] | undefined, has: Asked): boolean {
   if (steps === undefined) return false;
   for (let at = 0; at < steps.length; at += 1) if (has(steps[at]?.name)) return true;
   return false;

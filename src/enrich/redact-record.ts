@@ -1,4 +1,5 @@
 import { RE2JS } from 're2js';
+import { remember } from '../access/attributes.ts';
 import { AppError } from '../core/errors.ts';
 import { FIELDS, findField } from '../core/fields.ts';
 import type { AuditRecord } from '../core/record.ts';
@@ -245,7 +246,9 @@ export function createRecordRedaction(settings: RedactSettings, onRedacted: OnRe
   const places = treeOf(TEXTS);
   const hints = settings.kinds.map((kind) => KINDS[kind].hint.source);
   const hint = settings.patterns.length > 0 ? ANYTHING : new RegExp(hints.join('|'), 'i');
-  const mayHold = (text: unknown): boolean => typeof text === 'string' && hint.test(text);
+  const mayHold = (text: string): boolean => hint.test(text);
+  // Of the texts that many records have most are the same ones.
+  const mayHoldOften = remember(mayHold);
   const change = (text: string): string => (mayHold(text) ? redactText(text, redactors, onRedacted) : text);
   const dropped = settings.fields.map((name) => ({ name, path: checkedField(name).split('.') }));
   return (record) => {
@@ -257,7 +260,7 @@ export function createRecordRedaction(settings: RedactSettings, onRedacted: OnRe
       Object.assign(record, less);
       for (const key of Object.keys(record)) if (!(key in (less as object))) Reflect.deleteProperty(record, key);
     }
-    if (redactors.length === 0 || !someText(record, mayHold)) return;
+    if (redactors.length === 0 || !someText(record, mayHold, mayHoldOften)) return;
     const changed = withTexts(record, places, change);
     if (changed !== record) Object.assign(record, changed);
   };

@@ -120,16 +120,18 @@ function databaseWorkOf(tree: TraceTree, standing: readonly (Finding | undefined
   return { count, duration, slowest };
 }
 
-function refusalsOf(list: readonly Finding[], entries: ReadonlyMap<Finding, Finding>): Map<Finding, Finding> {
-  const refusals = new Map<Finding, Finding>();
+const NO_REFUSALS: ReadonlyMap<Finding, Finding> = new Map();
+
+function refusalsOf(list: readonly Finding[], entries: ReadonlyMap<Finding, Finding>): ReadonlyMap<Finding, Finding> {
+  let refusals: Map<Finding, Finding> | undefined;
   for (const finding of list) {
-    const entry = entries.get(finding);
     const { source, decision } = finding.access;
-    if (entry !== undefined && source === 'event' && decision === 'deny' && !refusals.has(entry)) {
-      refusals.set(entry, finding);
-    }
+    if (source !== 'event' || decision !== 'deny') continue;
+    const entry = entries.get(finding);
+    refusals ??= new Map();
+    if (entry !== undefined && !refusals.has(entry)) refusals.set(entry, finding);
   }
-  return refusals;
+  return refusals ?? NO_REFUSALS;
 }
 
 function isFailing(tree: TraceTree, verdicts: Verdicts, index: number): boolean {
@@ -165,7 +167,16 @@ function spread(timeline: Timeline): number {
   return last >= first ? last - first : 0;
 }
 
+/** The service of all spans; undefined where there are several, or a span names none. */
+function onlyService({ spans }: TraceTree): string | undefined {
+  const only = spans[0] && serviceName(spans[0].resource);
+  for (const { resource } of spans) if (serviceName(resource) !== only) return undefined;
+  return only;
+}
+
 function servicesOf(tree: TraceTree, beyond: EvidenceBeyond | undefined): string[] {
+  const only = beyond === undefined ? onlyService(tree) : undefined;
+  if (only !== undefined) return [only];
   const names = new Set(beyond?.services);
   for (const { resource } of tree.spans) {
     const name = serviceName(resource);

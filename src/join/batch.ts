@@ -120,22 +120,22 @@ export function stampTrace(taken: TakenTrace, nowMs: number): StampedTrace {
     isPartial: entry.isLost,
     mayBeElsewhere: taken.isReplayed,
   };
-  const published = new Map(previous?.records.map((record) => [record.id, record]));
+  const published = previous && new Map(previous.records.map((record) => [record.id, record]));
   const writes = settlement.records.map((settled) => {
-    const before = published.get(settled.id);
-    published.delete(settled.id);
+    const before = published?.get(settled.id);
+    published?.delete(settled.id);
     return stampRecord(namespace, settled, before, stamp);
   });
   const trace = { namespace, traceId, reason: stamp.reason, rank, revision, writes };
   if (isSame) return { trace, entry: { ...entry, reason: stamp.reason }, superseded: [] };
-  const known = new Map(previous?.records.map(({ id, firstRevision }) => [id, firstRevision]));
+  const known = previous && new Map(previous.records.map(({ id, firstRevision }) => [id, firstRevision]));
   const records = writes.map(({ id, timestampNs }): JournalRecord => {
-    return { id, timestampNs, firstRevision: known.get(id) ?? revision };
+    return { id, timestampNs, firstRevision: known?.get(id) ?? revision };
   });
   // As nearly always: a first settle.
   if (previous === undefined && !taken.isReplayed)
     return { trace, entry: { ...entry, rank, revision, records }, superseded: [] };
-  const gone = standIns([...published.values()], settlement, entry.isLost);
+  const gone = standIns([...(published?.values() ?? [])], settlement, entry.isLost);
   const told = new Map(previous?.records.map(({ id, supersededBy }) => [id, supersededBy]));
   const superseded = gone.flatMap(({ id, timestampNs, firstRevision, supersededBy: by }): Supersession[] => {
     // Told once: a record that another stands for is not revised by each later settle.
@@ -253,14 +253,10 @@ function stampRecord(
     audit.join.horizon = `began before ${formatTimestamp(stamp.horizonNs)}; what came before that is not known any more`;
   }
   if (revision > 1) audit.revised_at = stamp.revisedAt;
-  const write = {
-    id,
-    namespace,
-    timestampNs,
-    rank,
-    record,
-    ...((stamp.mayBeElsewhere || mayHaveMoved(record)) && { mayBeElsewhere: true as const }),
-  };
+  const isElsewhere = stamp.mayBeElsewhere || mayHaveMoved(record);
+  const write: RecordWrite = isElsewhere
+    ? { id, namespace, timestampNs, rank, record, mayBeElsewhere: true }
+    : { id, namespace, timestampNs, rank, record };
   if (before === undefined) return write;
   if (revision > before.firstRevision) audit.supersedes = revision - 1;
   return { ...write, previousTimestampNs: before.timestampNs };

@@ -120,12 +120,12 @@ export class TraceSettler {
   }
 
   #settleWhole(due: DueTrace): Whole {
-    const { namespace, traceId, fresh, previous } = due;
+    const { namespace, traceId, reason, through, isReplayed, isRepeat, fresh, previous, settles, horizonMs } = due;
     const { reader } = this.#options;
     const selected = this.#select(due);
-    const { found, unreadable } = selected;
+    const { found, unreadable, isBeyond } = selected;
     const setAside = unreadable.map(({ piece, thrown }) => reader.setAside([piece], 'decode', thrown));
-    const horizonNs = msToNs(horizonOf({ ...due, isBeyond: selected.isBeyond }));
+    const horizonNs = msToNs(horizonOf({ isBeyond, previous, horizonMs }));
     const evidence = { namespace, traceId, spans: found.spans, logs: found.logs, horizonNs };
     const settled = guarded(() => this.#options.settle(evidence));
     const settlement = 'thrown' in settled ? undefined : settled.result;
@@ -133,18 +133,35 @@ export class TraceSettler {
       setAside.push(reader.setAside([...found.spanPieces, ...found.logPieces], 'settle', settled.thrown));
     const kept = keptOf(found, settlement);
     const hasLost = due.isForgotten || selected.lost + unreadable.length > 0;
-    const taken = {
-      ...due,
-      ...{ settlement, hasLost, isBeyond: selected.isBeyond },
-      pieces: kept.pieces,
-      counts: countKept(settlement, kept.dropped, previous),
-      fresh: countNew(settlement, bySignal(fresh), bySignal(unreadable.map(({ piece }) => piece)), previous),
-    };
-    const stamped = stampTrace(taken, due.nowMs);
+    const { pieces, dropped } = kept;
+    const counts = countKept(settlement, dropped, previous);
+    const counted = countNew(settlement, bySignal(fresh), bySignal(unreadable.map(({ piece }) => piece)), previous);
+    // By name: what is spread is copied by a call into the runtime.
+    const stamped = stampTrace(
+      {
+        namespace,
+        traceId,
+        reason,
+        settlement,
+        through,
+        hasLost,
+        isBeyond,
+        isReplayed,
+        isRepeat,
+        previous,
+        pieces,
+        counts,
+        fresh: counted,
+        settles,
+        horizonMs,
+      },
+      due.nowMs,
+    );
     const noted = guarded(() => this.#observe(namespace, found, previous !== undefined, !stamped.entry.isLost));
     if ('thrown' in noted) setAside.push({ ...reader.setAside(fresh, 'settle', noted.thrown), pieces: 0 });
     const coverage = 'thrown' in noted ? [] : noted.result;
-    const one = { ...stamped, setAside, coverage, pieces: found.spans.length + found.logs.length };
+    const { trace, entry, superseded } = stamped;
+    const one = { trace, entry, superseded, setAside, coverage, pieces: found.spans.length + found.logs.length };
     return { one, found, settlement };
   }
 

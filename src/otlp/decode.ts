@@ -2,6 +2,7 @@ import { assert } from '../core/assert.ts';
 import { AttributeTable } from '../core/attribute-table.ts';
 import { AppError } from '../core/errors.ts';
 import type { FrameNote, LogRecord, Signal, Span, SpanEvent } from '../core/evidence.ts';
+import { rawBytes } from '../core/raw-bytes.ts';
 import { BlockHeads } from './block-heads.ts';
 import type { KeySet } from './key-set.ts';
 import { Layout } from './layout.ts';
@@ -98,7 +99,7 @@ export class PayloadReader {
       resource: heads.resourceOf(scope),
       scope: heads.scopeOf(scope),
       note: this.#note,
-      raw: this.#payload.subarray(itemStart, end),
+      raw: rawBytes(this.#payload, itemStart, end),
       content: undefined,
     };
     this.#unreadable = heads.unreadableOf(scope);

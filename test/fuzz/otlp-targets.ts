@@ -154,7 +154,7 @@ function checkDecode(signal: Signal, payload: Buffer, itemStart: number): void {
   const item = decode(signal, payload, itemStart);
   if (item === undefined) return;
   promise(/^([0-9a-f]{32})?$/.test(item.traceId) && /^([0-9a-f]{16})?$/.test(item.spanId), () => 'ids are not hex');
-  promise(item.raw.length <= payload.length, () => 'raw bytes beyond the payload');
+  promise(item.raw.byteLength <= payload.length, () => 'raw bytes beyond the payload');
   promise(item.attributes.size <= payload.length, () => `${item.attributes.size} attributes`);
 }
 

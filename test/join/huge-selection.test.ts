@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { compileRules } from '../../src/access/rules.ts';
 import { DEFAULT_ACCESS_SETTINGS } from '../../src/access/settings.ts';
 import type { EvidenceBeyond, LogRecord, Span } from '../../src/core/evidence.ts';
+import { bytesOf } from '../../src/core/raw-bytes.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { Settlement } from '../../src/core/settlement.ts';
 import { createExamine } from '../../src/enrich/examine.ts';
@@ -61,7 +62,8 @@ function settleChosen(chosen: readonly Piece[], beyond?: EvidenceBeyond): Settle
 /** What may not depend on order, slices and repetition. */
 function essence({ chosen, beyond }: { chosen: readonly Piece[]; beyond: EvidenceBeyond }) {
   const texts = chosen.map(
-    (piece) => `${Buffer.from(piece.raw)} ${piece.note.sender} ${piece.resource.attributes.get('service.name')}`,
+    (piece) =>
+      `${Buffer.from(bytesOf(piece.raw))} ${piece.note.sender} ${piece.resource.attributes.get('service.name')}`,
   );
   const { counts, ...rest } = beyond;
   const uses = (['traces', 'logs'] as const).map((signal) => ({ ...counts[signal], duplicate: 0 }));

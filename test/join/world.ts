@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { AppError } from '../../src/core/errors.ts';
 import type { Examine, FrameNote, LogRecord, Span, TraceEvidence } from '../../src/core/evidence.ts';
 import { SPAN_KIND } from '../../src/core/evidence.ts';
+import { bytesOf, type RawBytes } from '../../src/core/raw-bytes.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { EvidenceCounts, FreshCounts, SettledRecord, Settlement } from '../../src/core/settlement.ts';
 import { JOIN_DEFAULTS, type JoinSettings } from '../../src/join/settings.ts';
@@ -27,7 +28,8 @@ export function spanIdOf(number: number): string {
   return `e${number.toString(16).padStart(15, '0')}`;
 }
 
-function digest(text: string | Uint8Array): string {
+function digest(given: string | RawBytes): string {
+  const text = typeof given === 'string' ? given : bytesOf(given);
   return createHash('sha256').update(text).digest('hex');
 }
 

@@ -8,6 +8,7 @@ import { openStages, type Stages } from '../../src/app/stages.ts';
 import type { Clock, Scheduler } from '../../src/core/clock.ts';
 import { describeError } from '../../src/core/errors.ts';
 import { Counters } from '../../src/core/metrics.ts';
+import { bytesOf } from '../../src/core/raw-bytes.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
 import type { Settle } from '../../src/core/settlement.ts';
 import { scanLogs, scanTraces } from '../../src/otlp/scan.ts';
@@ -576,7 +577,11 @@ export class Simulation {
   #isLostContent({ spans, logs }: ExpectedTrace, record: AuditRecord): boolean {
     const isHuge = spans.length + logs.length > this.profile.settings.join.spansMax;
     const contents = spans.filter(({ spanId }) => spanId === record.span?.id);
-    return isHuge && this.#lives > 1 && new Set(contents.map(({ raw }) => Buffer.from(raw).toString('hex'))).size > 1;
+    return (
+      isHuge &&
+      this.#lives > 1 &&
+      new Set(contents.map(({ raw }) => Buffer.from(bytesOf(raw)).toString('hex'))).size > 1
+    );
   }
 
   /** What came from before all that is still known says so instead of its state, once the horizon has let something go. */
