@@ -52,6 +52,13 @@ interface OpenFrame {
   spans: FrameSpans | null | undefined;
 }
 
+interface LookedAt {
+  readonly spans: FrameSpans | undefined;
+  readonly at: FramePosition;
+}
+
+const NO_FRAME: LookedAt = { spans: undefined, at: { segment: 0, offset: 0 } };
+
 /** Decodes pieces of evidence out of the frames of the write-ahead log, each frame looked at once as long as it is cached. */
 export class EvidenceReader {
   readonly #readFrame: (position: FramePosition) => StoredFrame;
@@ -59,8 +66,8 @@ export class EvidenceReader {
   readonly #contents = new SpanContents();
   readonly #walk: SpanWalk;
   readonly #recent = new RecentSpans();
-  /** The frame that was looked at last. */
-  #looked: { spans: FrameSpans | undefined; at: FramePosition } = { spans: undefined, at: { segment: 0, offset: 0 } };
+  /** The frame that was looked at last, until another one is remembered, which may lie where it did. */
+  #looked: LookedAt = NO_FRAME;
   /** Spans of the trace in the columns that had to be decoded, by the piece's place among those of the trace. */
   readonly #decoded: (Span | undefined)[] = [];
   #decodedOf: readonly Piece[] = [];
@@ -78,11 +85,13 @@ export class EvidenceReader {
   /** Its spans are told in columns without being read again, as long as there is room to remember them. */
   remember(frame: StoredFrame): void {
     this.#recent.add(frame);
+    this.#looked = NO_FRAME;
   }
 
   /** The same for spans that came from another thread. */
   rememberMailed(spans: MailedSpans): void {
     this.#recent.addMailed(spans);
+    this.#looked = NO_FRAME;
   }
 
   /** Throws when it cannot be read, or is another's: segments may have been put in the place of those that were. */

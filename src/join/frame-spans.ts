@@ -23,10 +23,13 @@ export interface FrameSpans {
 }
 
 /** Undefined where equal bytes may say different things. */
-export function frameSpansOf({ position, note, payload }: StoredFrame, rows: SpanRows): FrameSpans | undefined {
-  if (!isPlain(note)) return undefined;
+export function frameSpansOf(frame: StoredFrame, rows: SpanRows): FrameSpans | undefined {
+  return isPlain(frame.note) ? spansIn(frame, rows, new Uint32Array(rows.count * FACT_WORDS)) : undefined;
+}
+
+/** Writes all words of the facts. */
+function spansIn({ position, note, payload }: StoredFrame, rows: SpanRows, facts: Uint32Array): FrameSpans {
   const { count, words, parts } = rows;
-  const facts = new Uint32Array(count * FACT_WORDS);
   const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
   for (let row = 0; row < count; row++) putFacts(facts, row * FACT_WORDS, words, row * ROW_WORDS, view, parts[row]);
   return { key: positionKey(position), note, trust: trustOf(note), count, facts, parts, next: 0 };
@@ -39,48 +42,42 @@ export function isOfTrace({ facts }: FrameSpans, span: number, id: Uint32Array):
   return true;
 }
 
-/** What a span takes: its facts, and a reference to what is known of it. */
-const SPAN_BYTES = 4 * FACT_WORDS + 8;
-const FRAME_BYTES = 512;
-
-/** A third of a million spans: of the two seconds or so in which most traces are waited for, at the rate that one core takes. */
-const BYTES_MAX = 24 * 1024 * 1024;
+/** All facts that are kept: a third of a million spans, of the two seconds or so in which most traces are waited for, at the rate that one core takes. */
+const WORDS_MAX = 350_000 * FACT_WORDS;
+/** Left free behind each frame's facts: what is kept of a frame besides, so that frames of few spans do not become too many. */
+const FRAME_WORDS = 128;
 
 /**
  * Frames that came lately and have traces that wait. Traces settle in about the order in which they came: when there is no more
  * room, frames before the one that was asked for last make way, and without such ones what comes is not kept. Were the
- * oldest to go instead, a little too much of all would leave none that is asked for.
+ * oldest to go instead, a little too much of all would leave none that is asked for. All facts lie in one ring, written over
+ * again and again: what was found is to be used before the next frame is added.
  */
 export class RecentSpans {
+  /** In the order of the ring. */
   readonly #frames = new Map<number, FrameSpans>();
   readonly #numbered = new NumberedParts();
-  #bytes = 0;
+  #ring: Uint32Array | undefined;
+  /** Word behind the newest frame, and the first one of the oldest; the same in a ring that is full. */
+  #end = 0;
+  #start = 0;
   #askedFor = 0;
 
   /** Of a frame that somebody has walked through. */
   add(frame: StoredFrame): void {
-    if (frame.spans === undefined || frame.signal !== 'traces' || !this.#hasRoomFor(frame.spans.count)) return;
-    const spans = frameSpansOf(frame, frame.spans);
-    if (spans !== undefined) this.#put(spans);
+    const { spans, signal, note } = frame;
+    if (spans === undefined || signal !== 'traces' || !isPlain(note)) return;
+    const facts = this.#roomFor(spans.count);
+    if (facts !== undefined) this.#put(spansIn(frame, spans, facts));
   }
 
   /** Of spans that came from another thread. */
-  addMailed({ position, note, isPlain, count, facts }: MailedSpans): void {
-    if (!isPlain || !this.#hasRoomFor(count)) return;
+  addMailed({ position, note, isPlain, count, facts: mailed }: MailedSpans): void {
+    const facts = isPlain ? this.#roomFor(count) : undefined;
+    if (facts === undefined) return;
+    facts.set(mailed);
     const parts = this.#numbered.partsOf(facts, count);
     this.#put({ key: positionKey(position), note, trust: trustOf(note), count, facts, parts, next: 0 });
-  }
-
-  /** Makes room where it can. */
-  #hasRoomFor(count: number): boolean {
-    const bytes = bytesOf(count);
-    if (this.#bytes + bytes > BYTES_MAX) this.#makeRoom(bytes);
-    return this.#bytes + bytes <= BYTES_MAX;
-  }
-
-  #put(spans: FrameSpans): void {
-    this.#frames.set(spans.key, spans);
-    this.#bytes += bytesOf(spans.count);
   }
 
   find(position: FramePosition): FrameSpans | undefined {
@@ -89,12 +86,39 @@ export class RecentSpans {
     return this.#frames.get(key);
   }
 
-  #makeRoom(bytes: number): void {
-    for (const [key, { count }] of this.#frames) {
-      if (key >= this.#askedFor || this.#bytes + bytes <= BYTES_MAX) return;
-      this.#frames.delete(key);
-      this.#bytes -= bytesOf(count);
+  #put(spans: FrameSpans): void {
+    if (this.#frames.has(spans.key)) return;
+    if (this.#frames.size === 0) this.#start = spans.facts.byteOffset / 4;
+    this.#end = spans.facts.byteOffset / 4 + spans.facts.length + FRAME_WORDS;
+    this.#frames.set(spans.key, spans);
+  }
+
+  /** Room for the facts of so many spans; makes it where it can. */
+  #roomFor(count: number): Uint32Array | undefined {
+    const words = count * FACT_WORDS + FRAME_WORDS;
+    let at = this.#freeAt(words);
+    for (const [key] of this.#frames) {
+      if (at >= 0 || key >= this.#askedFor) break;
+      this.#forgetOldest(key);
+      at = this.#freeAt(words);
     }
+    if (at < 0) return undefined;
+    this.#ring ??= new Uint32Array(WORDS_MAX);
+    return this.#ring.subarray(at, at + words - FRAME_WORDS);
+  }
+
+  #forgetOldest(key: number): void {
+    this.#frames.delete(key);
+    const [oldest] = this.#frames.values();
+    if (oldest !== undefined) this.#start = oldest.facts.byteOffset / 4;
+  }
+
+  /** Where so many words are free, one behind the other; -1 for nowhere. */
+  #freeAt(words: number): number {
+    if (this.#frames.size === 0) return words <= WORDS_MAX ? 0 : -1;
+    const isWrapped = this.#end <= this.#start;
+    if (this.#end + words <= (isWrapped ? this.#start : WORDS_MAX)) return this.#end;
+    return !isWrapped && words <= this.#start ? 0 : -1;
   }
 }
 
@@ -125,8 +149,4 @@ class NumberedParts {
     this.#parts[place] = part;
     return part;
   }
-}
-
-function bytesOf(count: number): number {
-  return count * SPAN_BYTES + FRAME_BYTES;
 }

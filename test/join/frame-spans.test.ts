@@ -42,6 +42,27 @@ describe('spans of frames that came lately', () => {
     ]);
   });
 
+  it('stay as they are until they make way, however large the frames are that come after them', () => {
+    const recent = new RecentSpans();
+    const sizes = [3, 90_000, 1, 40_000, 512, 120_000, 7, 75_000, 20_000];
+    let kept = 0;
+    for (let number = 1; number <= 80; number++) {
+      const spans = rowsOf(sizes[(number * number) % sizes.length] as number);
+      for (let row = 0; row < spans.count; row++) spans.words[row * ROW_WORDS + ROW.itemStart] = number;
+      recent.add(frameOf(number, { spans }));
+      // Those that came some frames ago are asked for.
+      if (number % 3 === 0) recent.find(at(number - 4));
+      for (let asked = Math.max(number - 12, 1); asked <= number - 4; asked++) {
+        const found = recent.find(at(asked));
+        if (found === undefined) continue;
+        kept++;
+        const ends = [0, found.count - 1].map((span) => found.facts[span * FACT_WORDS + FACT.itemStart]);
+        expect(ends).toEqual([asked, asked]);
+      }
+    }
+    expect(kept).toBeGreaterThan(80);
+  });
+
   it('come from another thread with numbers of what they are known by, which mean the same in each frame', () => {
     const recent = new RecentSpans();
     const facts = new Uint32Array(3 * FACT_WORDS);
