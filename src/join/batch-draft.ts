@@ -1,5 +1,5 @@
 import type { SettledTrace } from '../core/settlement.ts';
-import type { EntriesWriter } from '../wal/encoded-entries.ts';
+import type { EncodedEntries, EntriesWriter } from '../wal/encoded-entries.ts';
 import type { JournalEntry } from '../wal/settle-journal.ts';
 import type { SetAside, Supersession } from './batch.ts';
 import type { NoteSum } from './coverage-notes.ts';
@@ -27,4 +27,6 @@ export interface InFlight {
   readonly setAside: readonly SetAside[];
   /** Memory that the batch's records lie in. */
   chunks: readonly Buffer[];
+  /** What the journal is to have; its memory, too, is used again. */
+  entries: EncodedEntries | undefined;
 }

@@ -4,7 +4,7 @@ import type { Examine, Span } from '../core/evidence.ts';
 import type { Forms } from '../core/forms.ts';
 import type { FreshCounts, Settle, SettledTrace, SettleSteps } from '../core/settlement.ts';
 import type { KnownParts } from '../otlp/known-parts.ts';
-import { EntriesWriter } from '../wal/encoded-entries.ts';
+import { EntriesMemory, EntriesWriter } from '../wal/encoded-entries.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
 import { eachPlace, type JournalEntry, type JournalHead, type JournalPosition } from '../wal/settle-journal.ts';
@@ -79,6 +79,7 @@ export class JoinShard {
   readonly #index: EvidenceIndex;
   readonly #settled: SettledTraces;
   readonly #inFlight = new Map<number, InFlight>();
+  readonly #entriesMemory = new EntriesMemory();
   readonly #settler: TraceSettler;
   readonly #huge: HugeQueue;
   /** Groups without a trace of which a part is settled: what is left, and what the parts came to; the entry comes with the last. */
@@ -153,10 +154,17 @@ export class JoinShard {
     if (this.#replaying) return undefined;
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs);
-    const inFlight: InFlight = { taken: [], groups: [], parts: [], setAside: [...this.#quarantined], chunks: [] };
+    const inFlight: InFlight = {
+      taken: [],
+      groups: [],
+      parts: [],
+      setAside: [...this.#quarantined],
+      chunks: [],
+      entries: undefined,
+    };
     const lists = { traces: [], untracedEntries: [], announced: [], superseded: [] };
     const coverage = new NoteSum();
-    const entries = new EntriesWriter();
+    const entries = new EntriesWriter(this.#entriesMemory);
     const draft: Draft = { ...lists, entries, coverage, settledAtMs: nowMs, quarantined: this.#quarantined, inFlight };
     let [records, pieces, counted] = [0, 0, 0];
     const { settings, elapsedMs = () => 0 } = this.#options;
@@ -197,16 +205,18 @@ export class JoinShard {
     for (const entry of draft.untracedEntries) entries.add(entry);
     const { notes } = coverage;
     const told = { announced, superseded, quarantined, coverage: notes };
-    return { number: this.#batchNumber, traces, entries: entries.finish(), ...told };
+    inFlight.entries = entries.finish();
+    return { number: this.#batchNumber, traces, entries: inFlight.entries, ...told };
   }
 
   /** The batch is in the store, and its entries are in the journal at these positions. */
   stored(batchNumber: number, journalPositions: readonly JournalPosition[]): void {
     const inFlight = this.#inFlight.get(batchNumber);
     assert(inFlight !== undefined, 'a batch is stored once');
-    const { taken, groups, parts, setAside, chunks } = inFlight;
+    const { taken, groups, parts, setAside, chunks, entries } = inFlight;
     this.#inFlight.delete(batchNumber);
     this.#options.forms?.recycle(chunks);
+    if (entries !== undefined) this.#entriesMemory.recycle(entries);
     for (const bad of setAside) this.#badFrames.delete(bad);
     for (let index = 0; index < taken.length; index++) {
       const trace = taken[index] as number;

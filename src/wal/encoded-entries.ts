@@ -30,14 +30,40 @@ export interface EncodedEntries {
   readonly fresh: BySignal<FreshCounts>;
 }
 
+const NO_BYTES = Buffer.alloc(0);
 const BYTES_MIN = 16 * 1024;
 const ROOM = 1.25;
+
+/** Memory of entries that is free and kept: of as many as two writes have. */
+const FREE_MAX = 32;
+/** Larger pieces are of huge traces, which are few. */
+const FREE_BYTES_MAX = 256 * 1024;
 
 /** Room for the next entries: what the last ones took, and some more. */
 let roomBytes = BYTES_MIN;
 
+/** The memory that entries lie in until the journal has them; what is given back is used again. */
+export class EntriesMemory {
+  readonly #free: Buffer[] = [];
+
+  /** At least so many bytes. */
+  take(bytes: number): Buffer {
+    const free = this.#free.pop();
+    return free !== undefined && free.length >= bytes ? free : Buffer.allocUnsafeSlow(bytes);
+  }
+
+  /** Nobody looks at them any more. */
+  recycle({ bytes: { buffer } }: EncodedEntries): void {
+    const { byteLength } = buffer;
+    // Of those that went to another thread none is left.
+    if (byteLength < BYTES_MIN || byteLength > FREE_BYTES_MAX || this.#free.length === FREE_MAX) return;
+    this.#free.push(Buffer.from(buffer));
+  }
+}
+
 /** Writes entries one behind the other, as they come. */
 export class EntriesWriter {
+  readonly #memory: EntriesMemory;
   /** Most takes have nothing to write. */
   #output: JournalOutput | undefined;
   readonly #starts: number[] = [];
@@ -45,6 +71,10 @@ export class EntriesWriter {
   #firstMs = Number.POSITIVE_INFINITY;
   #lastMs = 0;
   #newestThrough = 0;
+
+  constructor(memory = new EntriesMemory()) {
+    this.#memory = memory;
+  }
 
   add(entry: JournalEntry): void {
     const output = this.#begin();
@@ -60,7 +90,7 @@ export class EntriesWriter {
   }
 
   finish(): EncodedEntries {
-    const output = this.#output ?? new JournalOutput(0);
+    const output = this.#output ?? new JournalOutput(NO_BYTES);
     roomBytes = Math.max(Math.ceil(output.at * ROOM), BYTES_MIN);
     return {
       bytes: output.part(0, output.at),
@@ -73,7 +103,7 @@ export class EntriesWriter {
   }
 
   #begin(): JournalOutput {
-    this.#output ??= new JournalOutput(roomBytes);
+    this.#output ??= new JournalOutput(this.#memory.take(roomBytes));
     this.#starts.push(this.#output.at);
     this.#output.skip(ENTRY_HEAD_BYTES);
     return this.#output;

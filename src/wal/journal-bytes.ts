@@ -12,13 +12,16 @@ const WIDE = new BigUint64Array(1);
 const WIDE_BYTES = new Uint8Array(WIDE.buffer);
 const IS_LITTLE_ENDIAN = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
+const BYTES_FIRST = 16 * 1024;
+
 /** Bytes that grow as they are written. Thousands of entries a second go through: no objects, few calls of native code. */
 export class JournalOutput {
   #bytes: Buffer;
   at = 0;
 
-  constructor(expectedBytes = 16 * 1024) {
-    this.#bytes = Buffer.allocUnsafe(expectedBytes);
+  /** Writes into that memory, and into larger one when it is full. */
+  constructor(memory: Buffer = Buffer.allocUnsafeSlow(BYTES_FIRST)) {
+    this.#bytes = memory;
   }
 
   /** A part of what was written, as one buffer with the rest: must be copied or used up before more is written. */
@@ -28,7 +31,9 @@ export class JournalOutput {
 
   reserve(bytes: number): void {
     if (this.at + bytes <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, this.at + bytes));
+    const size = Math.max(this.#bytes.length * 2, this.at + bytes);
+    // What is used again is memory of its own.
+    const grown = size < BYTES_FIRST ? Buffer.allocUnsafe(size) : Buffer.allocUnsafeSlow(size);
     this.#bytes.copy(grown, 0, 0, this.at);
     this.#bytes = grown;
   }

@@ -37,7 +37,7 @@ export function eachPlace(places: EvidencePlaces): Iterable<EvidencePlace> {
 
 /** Packs places that are added frame by frame in the order of the log; within a frame in any order. */
 export class PlacePacker {
-  readonly #output = new JournalOutput(64);
+  readonly #output = new JournalOutput(Buffer.allocUnsafe(64));
   #length = 0;
   #frames = 0;
   #segment = 0;

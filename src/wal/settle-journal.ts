@@ -52,7 +52,7 @@ export interface JournalReplayOptions {
 const MARK_BYTES = 256;
 
 function sealedMark(mark: JournalMark): Buffer {
-  const output = new JournalOutput(MARK_BYTES);
+  const output = new JournalOutput(Buffer.allocUnsafe(MARK_BYTES));
   output.skip(ENTRY_HEAD_BYTES);
   encodeMark(output, mark);
   seal(output, 0, ENTRY_KIND.mark, mark.atMs);
