@@ -43,6 +43,8 @@ interface Shape {
   readonly ownId: number;
   readonly offsetNs: number;
   readonly ranges: Int32Array;
+  /** Those and where the user stands. */
+  readonly rangesWithUser: Int32Array;
   readonly forms: (WriteForm | undefined)[];
 }
 
@@ -95,13 +97,14 @@ function shapesOf(records: readonly AuditRecord[]): Shape[] {
       const value = ids.indexOf(found);
       return value >= 0 ? { at, length, kind: 'id', value } : { at, length, kind: 'trace', value: 0 };
     });
-    const gaps = holes.filter(({ kind }) => kind !== 'user').flatMap(({ at, length }) => [at, at + length]);
+    const rangesOf = (gaps: readonly Hole[]) => Int32Array.from(gaps.flatMap(({ at, length }) => [at, at + length]));
     return {
       bytes: Buffer.from(text),
       holes,
       ownId: ids.indexOf(record.event.id),
       offsetNs: afterStartNs(record['@timestamp']),
-      ranges: Int32Array.from(gaps),
+      ranges: rangesOf(holes.filter(({ kind }) => kind !== 'user')),
+      rangesWithUser: rangesOf(holes),
       forms: [],
     };
   });
@@ -123,12 +126,15 @@ interface Values {
 export class Producer {
   readonly #traces: readonly (readonly Shape[])[];
   readonly #stepNs: bigint;
+  readonly #hasGapsForUsers: boolean;
   readonly #random = Buffer.alloc(64 * 1024);
   #randomAt = 64 * 1024;
   #startNs: bigint;
   #number = 0;
 
-  constructor(startNs: bigint, stepNs: bigint) {
+  /** With gaps for the users in forms that are still one user's, so that who it is can be said anew where records are copied. */
+  constructor(startNs: bigint, stepNs: bigint, hasGapsForUsers = false) {
+    this.#hasGapsForUsers = hasGapsForUsers;
     this.#traces = settledRecords().map(shapesOf);
     this.#startNs = startNs;
     this.#stepNs = stepNs;
@@ -160,7 +166,8 @@ export class Producer {
       else if (kind === 'user') bytes.write(String(user).padStart(6, '0'), at + 'person-'.length, 'latin1');
       else bytes.write(timeText(this.#startNs + BigInt(value)), at, 'latin1');
     }
-    shape.forms[user] ??= { gaps: { size: bytes.length, ranges: shape.ranges } };
+    const ranges = this.#hasGapsForUsers ? shape.rangesWithUser : shape.ranges;
+    shape.forms[user] ??= { gaps: { size: bytes.length, ranges } };
     const form = shape.forms[user];
     return {
       id: ids[shape.ownId] ?? '',

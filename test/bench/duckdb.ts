@@ -8,12 +8,13 @@
  *
  * Records are what the real settle makes of the bench's spans, with ids, times and users of their own; those of one form come with
  * it and as bytes, as they do from the pump. Those of `write` are made on a thread of its own, on another core than the store's. Pin it: `taskset -c 1`. A file made by `fill` says other ids and times in its documents than in
- * its columns.
+ * its columns, but the same users.
  */
 import { rm, stat } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { parseQuery } from '../../src/query/parse.ts';
+import { DOCUMENT_LANES } from '../../src/store/duckdb/schema.ts';
 import { DuckDbStore } from '../../src/store/duckdb/store.ts';
 import type { Selection } from '../../src/store/port.ts';
 import { Maker } from './duckdb-maker.ts';
@@ -57,7 +58,7 @@ function selected(text: string, more: Partial<Selection> = {}): Selection {
 async function fill(file: string, millions: number): Promise<void> {
   for (const path of [file, `${file}.wal`]) await rm(path, { force: true });
   const store = await openStore(file);
-  const producer = new Producer(NEWEST_NS, 1000n);
+  const producer = new Producer(NEWEST_NS, 1000n, true);
   for (let batch = 0; batch < FILL_BATCHES; batch++) await store.write(producer.batch());
   await store.close();
   const instance = await DuckDBInstance.create(file, {
@@ -91,7 +92,9 @@ async function fill(file: string, millions: number): Promise<void> {
   );
 }
 
-/** Rows as the store wrote them, again and again, with ids, times and users of their own: it packs no more than 2048 of them together. */
+/**
+ * Rows as the store wrote them, again and again, with ids, times and users of their own: it packs no more than 2048 of them together.
+ */
 function partSql(columns: readonly string[], rows: number, from: number, startNs: bigint): string {
   const values: Record<string, string> = {
     id: "md5('i' || i)",
@@ -100,6 +103,7 @@ function partSql(columns: readonly string[], rows: number, from: number, startNs
     'audit.entry_id': `CASE WHEN "audit.entry_id" IS NULL THEN NULL ELSE md5('i' || (i // 5 * 5)) END`,
     'user.id': 'person',
     user_key: "('0x' || left(sha256(person), 8))::BIGINT",
+    ...Object.fromEntries(DOCUMENT_LANES.map((lane) => [lane, `replace(${lane}, "user.id", person)`])),
   };
   return `INSERT INTO records SELECT ${columns.map((name) => values[name] ?? `"${name}"`).join(', ')} FROM (
     SELECT *, 'person-' || floor(pow((hash(i // 5) % 1000003) / 1000003.0, 3) * ${FILL_USERS})::BIGINT AS person

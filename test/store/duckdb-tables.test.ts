@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { formatTimestamp } from '../../src/core/clock.ts';
 import { parseQuery } from '../../src/query/parse.ts';
 import { query } from '../../src/store/duckdb/reads.ts';
-import { COLUMN_FIELDS, LANE_TEXT, sqlType } from '../../src/store/duckdb/schema.ts';
+import { COLUMN_FIELDS, keyOf, LANE_TEXT, sqlType } from '../../src/store/duckdb/schema.ts';
 import { DuckDbStore } from '../../src/store/duckdb/store.ts';
 import { makeRecord, toWrite } from '../fixtures/records.ts';
 
@@ -98,6 +98,47 @@ describe('tables', () => {
     const reopened = await openStore(file);
     await expectRecords(reopened, 2600);
     await reopened.close();
+  });
+
+  it('have other users below the key of one, and pages of that one without them', async () => {
+    const file = join(folder, 'keys.duckdb');
+    const first = await openStore(file);
+    await first.write(writes(0, 300));
+    await first.close();
+    // As if the digests of all users began alike.
+    await withFile(file, (connection) =>
+      connection.run(`UPDATE records SET user_key = ${keyOf('user-4')} WHERE user_key IS NOT NULL`),
+    );
+    const store = await openStore(file);
+    const fits = (number: number) => number % 3 !== 0 && number % 7 === 4;
+    const ids = (isEntry: boolean) =>
+      Array.from({ length: 300 }, (_, number) => 299 - number)
+        .filter((number) => fits(number) && (!isEntry || number % 4 === 0))
+        .map((number) => `id-${number}`);
+    for (const isEntry of [false, true]) {
+      const selection = { ...selected('user.id: user-4'), inner: !isEntry };
+      for (const field of ['@timestamp', 'event.id']) {
+        const found: string[] = [];
+        let cursor: string | undefined;
+        do {
+          const page = await store.search(selection, { field, direction: 'desc' }, 7, cursor);
+          found.push(...page.records.map(({ event }) => event.id));
+          cursor = page.next;
+        } while (cursor !== undefined);
+        expect(found.toSorted()).toEqual(ids(isEntry).toSorted());
+        if (field === '@timestamp') expect(found).toEqual(ids(isEntry));
+      }
+      expect(await store.count(selection)).toBe(ids(isEntry).length);
+    }
+    for (const [text, count] of [
+      ['not user.id: user-4', 300 - ids(false).length],
+      ['user.id: user-4 and user.id: user-5', 0],
+      ['user.id: user-4 and container.id: "box 2"', ids(false).filter((id) => Number(id.slice(3)) % 5 === 2).length],
+    ] as const) {
+      expect(await store.count(selected(text))).toBe(count);
+      expect((await store.search(selected(text), NEWEST, 300)).records).toHaveLength(count);
+    }
+    await store.close();
   });
 
   it('are left in their row groups by a checkpoint', async () => {

@@ -1,12 +1,12 @@
 import type { DuckDBConnection, DuckDBValue } from '@duckdb/node-api';
 import { type Field, fieldValues } from '../../core/fields.ts';
 import type { AuditRecord } from '../../core/record.ts';
-import { comparable } from '../../query/evaluate.ts';
+import { comparable, evaluate } from '../../query/evaluate.ts';
 import { checkPageLimit, decodeCursor, encodeCursor, histogramWidthNs, type Position, sortField } from '../paging.ts';
 import type { HistogramBucket, Page, Selection, Sort } from '../port.ts';
 import { type FormTexts, filled } from './form-texts.ts';
 import { DOCUMENT_LANES, LANE_TEXT, recordsSql } from './schema.ts';
-import { BIGINT_MAX, Bindings, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
+import { BIGINT_MAX, Bindings, keyedPart, rowsSql, selectionSql, storedValue, valueSql } from './sql.ts';
 
 /** Rows of a statement, BIGINT as bigint and lists as arrays. */
 export async function query(
@@ -50,14 +50,21 @@ export async function search(
   checkPageLimit(limit);
   const field = sortField(sort);
   const position = cursor === undefined ? undefined : decodeCursor(cursor, sort);
-  const found = await inSnapshot(connection, async () => {
-    const afterNs = position && timeOf(field, position);
-    const isByTime = field.name === '@timestamp' && (position === undefined || afterNs !== undefined);
-    if (!isByTime)
-      return documentsAt(connection, texts, await placesBy(connection, selection, sort, limit + 1, position));
-    const places = await placesByTime(connection, selection, sort, limit + 1, afterNs, position?.id);
-    return inOrder(places, await documentsAt(connection, texts, places));
-  });
+  const afterNs = position && timeOf(field, position);
+  const isByTime = field.name === '@timestamp' && (position === undefined || afterNs !== undefined);
+  const keyed = keyedPart(selection.query);
+  const first = (isNearly: boolean) =>
+    inSnapshot(connection, async () => {
+      const conditionOf = (bindings: Bindings) => selectionSql(selection, bindings, isNearly);
+      const places = isByTime
+        ? await placesByTime(connection, conditionOf, sort, limit + 1, afterNs, position?.id)
+        : await placesBy(connection, conditionOf, sort, limit + 1, position);
+      const records = await documentsAt(connection, texts, places);
+      return isByTime ? inOrder(places, records) : records;
+    });
+  let found = await first(keyed !== undefined);
+  // The first of more records are the first of those that fit, as long as they all fit: hardly ever has another value the same key.
+  if (keyed !== undefined && !found.every((record) => evaluate(keyed, record))) found = await first(false);
   const records = found.slice(0, limit);
   const last = records.at(-1);
   if (found.length <= limit || !last) return { records };
@@ -65,6 +72,9 @@ export async function search(
   const id = last.event.id;
   return { records, next: encodeCursor(sort, value === undefined ? { id } : { id, value }) };
 }
+
+/** The condition that records have to fit. */
+type ConditionOf = (bindings: Bindings) => string;
 
 function timeOf(field: Field, { value }: Position): bigint | undefined {
   const time = value === undefined ? undefined : comparable(field, value);
@@ -74,7 +84,7 @@ function timeOf(field: Field, { value }: Position): bigint | undefined {
 /** The first places by any field, then by id. */
 function placesBy(
   connection: DuckDBConnection,
-  selection: Selection,
+  conditionOf: ConditionOf,
   sort: Sort,
   limit: number,
   position: Position | undefined,
@@ -82,7 +92,7 @@ function placesBy(
   const field = sortField(sort);
   const key = valueSql(field);
   const bindings = new Bindings();
-  const where = [selectionSql(selection, bindings)];
+  const where = [conditionOf(bindings)];
   if (position !== undefined) where.push(afterSql(field, key, sort, position, bindings));
   const order = `${key} ${sort.direction} NULLS LAST, id ASC`;
   return placesOf(connection, where.join(' AND '), bindings, order, limit);
@@ -94,7 +104,7 @@ function placesBy(
  */
 async function placesByTime(
   connection: DuckDBConnection,
-  selection: Selection,
+  conditionOf: ConditionOf,
   { direction }: Sort,
   limit: number,
   afterNs: bigint | undefined,
@@ -103,7 +113,7 @@ async function placesByTime(
   const places: Place[] = [];
   const addOfTime = async (timeNs: bigint, after: string | undefined): Promise<void> => {
     const bindings = new Bindings();
-    const where = [selectionSql(selection, bindings), `"@timestamp" = ${bindings.add(timeNs)}`];
+    const where = [conditionOf(bindings), `"@timestamp" = ${bindings.add(timeNs)}`];
     if (after !== undefined) where.push(`id > ${bindings.add(after)}`);
     const left = limit - places.length;
     places.push(...(await placesOf(connection, where.join(' AND '), bindings, 'id ASC', left)));
@@ -112,7 +122,7 @@ async function placesByTime(
   const left = limit - places.length;
   if (left === 0) return places;
   const bindings = new Bindings();
-  const where = [selectionSql(selection, bindings)];
+  const where = [conditionOf(bindings)];
   const beyond = direction === 'asc' ? '>' : '<';
   if (afterNs !== undefined) where.push(`"@timestamp" ${beyond} ${bindings.add(afterNs)}`);
   // One more than is wanted tells whether the last that is wanted is the last of its time.
@@ -166,7 +176,7 @@ interface Place {
 /**
  * The documents at these places, in this order. In statements of their own: sorting with the documents, or joining them back,
  * reads and unpacks those of all rows, and a statement over two lanes unpacks both for each of its rows. By numbers of rows alone
- * DuckDB looks into every group of them; by times it leaves out most, and by each of them a quarter of what is left.
+ * DuckDB looks into every group of them; by their times it leaves out most.
  */
 async function documentsAt(
   connection: DuckDBConnection,
@@ -177,9 +187,8 @@ async function documentsAt(
   for (const [at, lane] of DOCUMENT_LANES.entries()) {
     const own = places.filter((place) => place.lane === at);
     if (own.length === 0) continue;
-    const times = own.map(({ timeNs }) => timeNs).sort((a, b) => (a < b ? -1 : Number(a > b)));
     const sql = `SELECT rowid, ${lane} FROM records WHERE ${rowsSql(own.map(({ row }) => row))}
-      AND "@timestamp" BETWEEN ${times[0]} AND ${times.at(-1)} AND "@timestamp" IN (${times.join(', ')})`;
+      AND "@timestamp" IN (${own.map(({ timeNs }) => timeNs).join(', ')})`;
     for (const [row, text] of await query(connection, sql)) texts.set(BigInt(String(row)), String(text));
   }
   const forms = await formTexts.load(

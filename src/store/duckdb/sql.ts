@@ -1,7 +1,7 @@
 import { BIGINT, BOOLEAN, DOUBLE, type DuckDBType, type DuckDBValue, VARCHAR } from '@duckdb/node-api';
 import { formatTimestamp } from '../../core/clock.ts';
 import { FIELDS, type Field } from '../../core/fields.ts';
-import type { Pattern, Query, QueryValue } from '../../query/ast.ts';
+import { EVERYTHING, type Pattern, type Query, type QueryValue } from '../../query/ast.ts';
 import { ipKey, letterLine } from '../../query/text.ts';
 import { hidesSuperseded } from '../paging.ts';
 import type { Selection } from '../port.ts';
@@ -42,16 +42,56 @@ export function rowsSql(rows: readonly bigint[]): string {
   return `rowid BETWEEN ${ordered[0]} AND ${ordered.at(-1)} AND rowid IN (${ordered.join(', ')})`;
 }
 
-/** The condition of a selection over the table `records`. */
-export function selectionSql(selection: Selection, bindings: Bindings): string {
+/**
+ * The condition of a selection over the table `records`. Where `isNearly`, of a query with a `keyedPart` by that part's key alone: some
+ * records may have another value with the same key.
+ */
+export function selectionSql(selection: Selection, bindings: Bindings, isNearly = false): string {
   const { query, fromNs, toNs, namespace, inner } = selection;
-  const conditions = [querySql(query, bindings)];
-  if (fromNs !== undefined) conditions.push(`"@timestamp" >= ${bindings.add(fromNs)}`);
-  if (toNs !== undefined) conditions.push(`"@timestamp" < ${bindings.add(toNs)}`);
+  const conditions: string[] = [];
   if (namespace !== undefined) conditions.push(`"data_stream.namespace" = ${bindings.add(namespace)}`);
   if (!inner) conditions.push('"audit.entry"');
   if (hidesSuperseded(selection)) conditions.push('"audit.superseded_by" IS NULL');
-  return conditions.join(' AND ');
+  const times: string[] = [];
+  if (fromNs !== undefined) times.push(`"@timestamp" >= ${bindings.add(fromNs)}`);
+  if (toNs !== undefined) times.push(`"@timestamp" < ${bindings.add(toNs)}`);
+  const keyed = keyedPart(query);
+  if (keyed === undefined || asksForDocuments(query)) {
+    return [querySql(query, bindings), ...times, ...conditions].join(' AND ');
+  }
+  if (!isNearly) conditions.push(`"${KEYED_FIELD}" = ${bindings.add(keyed.value)}`);
+  const condition = [querySql(without(query, keyed), bindings), ...conditions].join(' AND ');
+  return [keyedSql(keyed.value, condition, bindings), ...times].join(' AND ');
+}
+
+/** That part of a query, or of its parts of which all must hold, which asks for a value of `KEYED_FIELD`. */
+export function keyedPart(query: Query): KeyedPart | undefined {
+  return (query.kind === 'and' ? query.parts : [query]).find(isKeyed);
+}
+
+type KeyedPart = Extract<Query, { kind: 'equals' }>;
+
+function isKeyed(query: Query): query is KeyedPart {
+  return query.kind === 'equals' && query.field.name === KEYED_FIELD;
+}
+
+function without(query: Query, part: Query): Query {
+  const parts = query.kind === 'and' ? query.parts.filter((other) => other !== part) : [];
+  return parts.length === 0 ? EVERYTHING : { kind: 'and', parts };
+}
+
+function asksForDocuments(query: Query): boolean {
+  return querySql(query, new Bindings()).includes(DOCUMENT);
+}
+
+/**
+ * Records with the key of this value that fit the condition. Of conditions of one column each DuckDB tries now and then which one is
+ * best to come first, and then unpacks all of its column: up to ten times the work. One of several columns comes behind them, and texts
+ * are unpacked only where keys are equal.
+ */
+function keyedSql(value: QueryValue, condition: string, bindings: Bindings): string {
+  const key = bindings.add(keyOf(String(value)));
+  return `(user_key = ${key} AND CASE WHEN user_key IS NULL THEN false ELSE ${condition} END)`;
 }
 
 /** A query as SQL that is true or false and never NULL, so that NOT means what it says. */
@@ -128,9 +168,7 @@ function equalsSql(field: Field, value: QueryValue, bindings: Bindings): string 
   const guard = field.type === 'keyword' ? documentHolds(field, String(value), bindings) : '';
   if (field.many) return `(${guard}coalesce(list_contains(${valueSql(field)}, ${bound}), false))`;
   if (field.name === KEYED_FIELD) {
-    // Texts are unpacked only where keys are equal.
-    const key = bindings.add(keyOf(String(value)));
-    return anySql(field, (stored) => `user_key = ${key} AND ${stored} = ${bound}`);
+    return `(user_key IS NOT NULL AND ${keyedSql(value, `${valueSql(field)} = ${bound}`, bindings)})`;
   }
   return anySql(field, (stored) => `${stored} = ${bound}`, guard);
 }
