@@ -186,15 +186,15 @@ function restoreLog(engine: Engine, bytes: Buffer): 'whole' | 'cut' | 'damaged' 
 
 /** Characters of the checksum and the blank before a line's JSON. */
 const PREFIX_CHARS = 9;
+const LINE_END = 0x0a;
 
 function lineOf(value: unknown): Buffer {
-  const line = Buffer.from(`${' '.repeat(PREFIX_CHARS)}${JSON.stringify(value)}\n`);
-  line.write(
-    crc32(line.subarray(PREFIX_CHARS, -1))
-      .toString(16)
-      .padStart(PREFIX_CHARS - 1, '0'),
-    'latin1',
-  );
+  const json = JSON.stringify(value);
+  const line = Buffer.allocUnsafe(PREFIX_CHARS + Buffer.byteLength(json) + 1);
+  line.write(json, PREFIX_CHARS);
+  line.writeUInt8(LINE_END, line.length - 1);
+  const checksum = crc32(line.subarray(PREFIX_CHARS, -1)).toString(16);
+  line.write(`${checksum.padStart(PREFIX_CHARS - 1, '0')} `, 'latin1');
   return line;
 }
 

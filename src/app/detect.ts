@@ -49,6 +49,8 @@ export interface DetectOptions {
 /** Records that are looked at in one turn of the event loop: a few milliseconds, so that senders do not wait. */
 const TURN_RECORDS = 500;
 
+const STATES: readonly RuleStatus['state'][] = ['on', 'off', 'failed'];
+
 /** News are tried again after this, when what rules remember or the desk cannot be written. */
 const NEWS_RETRY_MS = 5_000;
 /** News that wait; a storm of them says nothing more. */
@@ -77,7 +79,8 @@ class RunningDetect implements Detect {
   #news: Subject[] = [];
   #problems: readonly string[] = [];
   #stamp = '';
-  #told = new Map<string, number>();
+  /** How many rules were in each state when that was told last. */
+  readonly #states = new Map<RuleStatus['state'], number>();
   #cancelLook: (() => void) | undefined;
   #cancelRetry: (() => void) | undefined;
   #isClosed = false;
@@ -102,7 +105,8 @@ class RunningDetect implements Detect {
   observe(writes: readonly RecordWrite[]): Promise<void> {
     return this.#inTurn(async () => {
       let left = TURN_RECORDS;
-      for (const write of writes) {
+      for (let at = 0; at < writes.length; at++) {
+        const write = writes[at] as RecordWrite;
         if (left-- === 0) {
           await new Promise<void>((resolve) => this.#options.scheduler.after(0, resolve));
           left = TURN_RECORDS - 1;
@@ -245,17 +249,11 @@ class RunningDetect implements Detect {
 
   #count(): void {
     const { counters } = this.#options;
-    const states = { on: 0, off: 0, failed: 0 };
-    for (const status of this.#engine.statuses()) {
-      const { id: rule } = status;
-      states[status.state]++;
-      for (const name of ['matches', 'alerts', 'evicted', 'late'] as const) {
-        const key = `${name} ${rule}`;
-        const more = status[name] - (this.#told.get(key) ?? 0);
-        if (more > 0) counters.add(`rule_${name}`, more, { rule });
-        if (more !== 0) this.#told.set(key, status[name]);
-      }
+    this.#engine.takeCounts((rule, name, more) => counters.add(`rule_${name}`, more, { rule }));
+    for (const state of STATES) {
+      const count = this.#engine.count(state);
+      if (count !== this.#states.get(state)) counters.set('rules', count, { state });
+      this.#states.set(state, count);
     }
-    for (const [state, count] of Object.entries(states)) counters.set('rules', count, { state });
   }
 }

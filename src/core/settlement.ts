@@ -50,6 +50,8 @@ export type SettleSteps = (evidence: TraceEvidence) => Generator<void, Settlemen
 export interface WriteForm {
   /** Where their texts differ, if anybody knows: another object once that is elsewhere. */
   readonly gaps?: FormGaps;
+  /** What rules found out about them, for these alone to read and write: it is asked for with each record. */
+  rules?: object;
 }
 
 /** Texts of so many bytes are alike but for these places. */

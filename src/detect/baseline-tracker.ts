@@ -8,6 +8,7 @@ import {
   matchOf,
   NO_CHANGES,
   NOTHING_SHOWN,
+  OneChange,
   type Raise,
   type Shown,
   type Sight,
@@ -85,6 +86,7 @@ export class BaselineTracker implements Tracker {
   readonly #groups = new Map<string, Group>();
   #newest: Group | undefined;
   readonly #counted = new CountedRecords<Group>(RECORDS_MAX);
+  readonly #one = new OneChange();
   /** Groups as the lines of a snapshot name them. */
   readonly #restored: Group[] = [];
 
@@ -110,15 +112,13 @@ export class BaselineTracker implements Tracker {
         return NO_CHANGES;
       }
     } else if (match !== undefined && isSame(known, match, number)) return NO_CHANGES;
-    const changes: Change[] = known === undefined ? [] : [{ kind: 'x', record }];
-    if (match !== undefined) {
-      const { kind, value } = match;
-      // What is shown is that of evidence. An interval that is not open yet may make evidence of anything.
-      const interval = group?.open.get(number);
-      const isEvidence = interval === undefined || this.#isOver(interval, Number(value));
-      changes.push({ kind, seen: sight, group: match.group, value, shown: isEvidence ? shown() : NOTHING_SHOWN });
-    }
-    return changes;
+    const isGone: readonly Change[] = known === undefined ? NO_CHANGES : [{ kind: 'x', record }];
+    if (match === undefined) return isGone;
+    // What is shown is that of evidence. An interval that is not open yet may make evidence of anything.
+    const interval = group?.open.get(number);
+    const isEvidence = interval === undefined || this.#isOver(interval, Number(match.value));
+    const changes = this.#one.of(sight, match, isEvidence ? shown() : NOTHING_SHOWN);
+    return known === undefined ? changes : [...isGone, ...changes];
   }
 
   apply(change: Change): void {
@@ -274,7 +274,8 @@ export class BaselineTracker implements Tracker {
       yield ['g', namespace, values, firstMs, newestMs, closed ?? null, intervals, [...hours], recent, incidents];
     }
     let rows: SavedCounts = [];
-    for (const { record, group, interval, value } of this.#counted.all()) {
+    for (let slot = this.#counted.after(); slot >= 0; slot = this.#counted.after(slot)) {
+      const { record, group, interval, value } = this.#counted.at(slot);
       const number = numbers.get(group) ?? numbers.size;
       if (number === numbers.size) {
         // It had to go, but that the record counted is known still.

@@ -73,6 +73,8 @@ export class CountedRecords<Group> {
   #values = new Float64Array(0);
   /** Ids that are no digits, by slot. */
   readonly #texts = new Map<number, string>();
+  /** A record that was looked for and is not among them: it is what is added next, nearly always. */
+  #absent: string | undefined;
   /** By hash the newest slot, and by slot the one before with that hash; each one more than it is, 0 for none. */
   #heads = new Int32Array(0);
   #before = new Int32Array(0);
@@ -98,6 +100,7 @@ export class CountedRecords<Group> {
       while (word < ID_WORDS && this.#ids[at + word] === words[word]) word++;
       if (word === ID_WORDS && this.#texts.get(slot) === (isPlain ? undefined : record)) break;
     }
+    if (slot < 0) this.#absent = record;
     return slot;
   }
 
@@ -109,7 +112,7 @@ export class CountedRecords<Group> {
 
   /** A record that is among them keeps its place. */
   set(record: string, group: Group, interval: number, value: number): void {
-    const known = this.find(record);
+    const known = record === this.#absent ? -1 : this.find(record);
     const slot = known < 0 ? this.#add(record) : known;
     this.#groups[slot] = group;
     this.#intervals[slot] = interval;
@@ -135,15 +138,20 @@ export class CountedRecords<Group> {
     this.#size--;
   }
 
-  /** Oldest first. */
-  *all(): Iterable<Counted<Group>> {
-    for (let place = this.#first; place < this.#next; place++) {
-      const slot = place & this.#mask;
-      if (this.#groups[slot] !== undefined) yield this.at(slot);
+  /** The slot of the record that counted next after the one in this slot, or first of all; -1 where there is none. */
+  after(slot = -1): number {
+    const from = slot < 0 ? this.#first : this.#first + ((slot - this.#first) & this.#mask) + 1;
+    for (let place = from; place < this.#next; place++) {
+      const next = place & this.#mask;
+      if (this.#groups[next] !== undefined) return next;
     }
+    return -1;
   }
 
   #add(record: string): number {
+    this.#absent = undefined;
+    // Others may have been looked for elsewhere since.
+    read(record);
     const slots = this.#mask + 1;
     if (this.#next - this.#first === slots) this.#rebuild(this.#size > slots / 2 ? slots * 2 : slots);
     return this.#append(last.words, last.isPlain ? undefined : record);

@@ -1,5 +1,6 @@
 import type { Alert, RuleStatus } from '../core/alert.ts';
 import { describeError } from '../core/errors.ts';
+import type { WriteForm } from '../core/settlement.ts';
 import { BaselineTracker } from './baseline-tracker.ts';
 import { type BatchChanges, ChangePacker, unpackChanges } from './changes.ts';
 import { addEvidence, alertOf, type Incident, startIncident } from './incident.ts';
@@ -7,7 +8,7 @@ import { type Place, placeNamed, Reading } from './reading.ts';
 import type { Rule } from './rule.ts';
 import type { Subject } from './subject.ts';
 import { TermsTracker } from './terms-tracker.ts';
-import type { Raise, Shown, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';
+import type { Change, Raise, Shown, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';
 import { compileWatch, durationOf, type Watch } from './watch.ts';
 import { WindowTracker } from './window-tracker.ts';
 
@@ -29,10 +30,18 @@ interface Running {
   matches: number;
   alerts: number;
   failure: string | undefined;
+  /** As of the last time that somebody was told. */
+  readonly told: RuleCounts;
 }
+
+/** What is counted of a rule, from when it began. */
+export type RuleCounts = Record<(typeof COUNTED)[number], number>;
+const COUNTED = ['matches', 'alerts', 'evicted', 'late'] as const;
 
 /** What is known of all records of a form: what rules have of it, other than how long it took and what comes late. */
 interface FormSight {
+  /** Which engine, with which rules, knows it. */
+  readonly of: object;
   readonly isRevision: boolean;
   /** Of rules that fit, or may. */
   readonly steps: readonly FormStep[];
@@ -63,7 +72,8 @@ export class Engine {
   #running: readonly Running[] = [];
   /** Those that look at inner accesses, too. */
   #inner: readonly Running[] = [];
-  #forms = new WeakMap<object, FormSight>();
+  /** What forms remember of other rules is of no use. */
+  #known = {};
   /** What is looked at right now. */
   #subject: Subject = NOBODY;
   #isRevision = false;
@@ -85,6 +95,7 @@ export class Engine {
       const started = this.#start(rule);
       if (before.failure !== undefined || before.tracker === undefined || started.tracker === undefined) return started;
       for (const line of before.tracker.snapshot()) started.tracker.restore(structuredClone(line));
+      Object.assign(started.told, before.told);
       return Object.assign(started, { matches: before.matches, alerts: before.alerts });
     });
     this.#run(running);
@@ -93,7 +104,7 @@ export class Engine {
   #run(running: readonly Running[]): void {
     this.#running = running;
     this.#inner = running.filter(({ rule }) => rule.inner);
-    this.#forms = new WeakMap();
+    this.#known = {};
   }
 
   get rules(): readonly Rule[] {
@@ -101,14 +112,19 @@ export class Engine {
   }
 
   /** Is it known of the form that no rule looks at any of its records? */
-  passes(form: object | undefined): boolean {
-    const known = form === undefined ? undefined : this.#forms.get(form);
+  passes(form: WriteForm | undefined): boolean {
+    const known = form === undefined ? undefined : this.#knownOf(form);
     return known !== undefined && !known.isRevision && known.steps.length === 0;
+  }
+
+  #knownOf({ rules }: WriteForm): FormSight | undefined {
+    const known = rules as FormSight | undefined;
+    return known?.of === this.#known ? known : undefined;
   }
 
   observe(subject: Subject): void {
     const { form } = subject;
-    const known = form === undefined ? undefined : (this.#forms.get(form) ?? this.#learn(form, subject));
+    const known = form === undefined ? undefined : (this.#knownOf(form) ?? this.#learn(form, subject));
     if (known !== undefined && !known.isRevision) {
       if (known.steps.length > 0) this.#follow(known.steps, subject);
       return;
@@ -128,7 +144,10 @@ export class Engine {
 
   #follow(steps: readonly FormStep[], subject: Subject): void {
     this.#begin(subject, false);
-    for (const { running, matches } of steps) this.#try(running, matches);
+    for (let at = 0; at < steps.length; at++) {
+      const { running, matches } = steps[at] as FormStep;
+      this.#try(running, matches);
+    }
   }
 
   #try(running: Running, known: readonly SightMatch[] | undefined): void {
@@ -141,7 +160,7 @@ export class Engine {
   }
 
   /** What all records of the form have in common, found with one of them. */
-  #learn(form: object, subject: Subject): FormSight {
+  #learn(form: WriteForm, subject: Subject): FormSight {
     this.#begin(subject, subject.isRevision);
     const reading = this.#reading;
     const steps: FormStep[] = [];
@@ -156,8 +175,8 @@ export class Engine {
         this.#fail(running, thrown);
       }
     }
-    const known = { isRevision: this.#isRevision, steps };
-    this.#forms.set(form, known);
+    const known = { of: this.#known, isRevision: this.#isRevision, steps };
+    form.rules = known;
     return known;
   }
 
@@ -173,7 +192,9 @@ export class Engine {
     if (tracker !== undefined) {
       // Most records match nothing, and never did.
       if (matches.length === 0 && !this.#isRevision) return;
-      for (const change of tracker.changesOf(this.#sightOf(), matches, running.shown)) {
+      const changes = tracker.changesOf(this.#sightOf(), matches, running.shown);
+      for (let at = 0; at < changes.length; at++) {
+        const change = changes[at] as Change;
         tracker.apply(change);
         this.#packer.add(running.rows, change);
       }
@@ -225,8 +246,11 @@ export class Engine {
     const isOut = watch.isOutside === undefined || watch.isOutside(this.#sightOf().timeMs);
     const matches = isOut ? known : known.filter(({ kind }) => kind === 't');
     if (watch.values !== undefined) return matches;
-    const [value] = durationOf(this.#reading);
-    return value === undefined ? NO_MATCHES : matches.map(({ kind, group }) => ({ kind, group, value }));
+    const value = durationOf(this.#reading);
+    if (value === undefined) return NO_MATCHES;
+    // Nobody keeps them.
+    for (let at = 0; at < matches.length; at++) (matches[at] as SightMatch).value = value;
+    return matches;
   }
 
   /** What changed since the last call, to be made durable before the alerts are told. */
@@ -291,14 +315,33 @@ export class Engine {
     this.#run(this.#running.map((running) => (running.rule.id === id ? this.#start(running.rule) : running)));
   }
 
+  /** How many rules are in this state. */
+  count(state: RuleStatus['state']): number {
+    let count = 0;
+    for (const { rule, failure } of this.#running) if (stateOf(rule, failure) === state) count++;
+    return count;
+  }
+
   statuses(): RuleStatus[] {
     return this.#running.map(({ rule, tracker, matches, alerts, failure }) => ({
       ...{ id: rule.id, name: rule.name, type: rule.type, severity: rule.severity, place: rule.place },
-      state: failure !== undefined ? 'failed' : rule.enabled ? 'on' : 'off',
+      state: stateOf(rule, failure),
       ...(failure === undefined ? {} : { because: failure }),
       ...{ query: rule.queryText, matches, alerts },
       ...(tracker?.counts ?? { groups: 0, entries: 0, evicted: 0, late: 0 }),
     }));
+  }
+
+  /** Hands on what rules counted since the last time: after each batch, so nothing is made for it. */
+  takeCounts(add: (rule: string, name: keyof RuleCounts, more: number) => void): void {
+    for (const running of this.#running) {
+      const { rule, told } = running;
+      for (const name of COUNTED) {
+        const count = countOf(running, name);
+        if (count > told[name]) add(rule.id, name, count - told[name]);
+        told[name] = count;
+      }
+    }
   }
 
   #start(rule: Rule): Running {
@@ -317,9 +360,20 @@ export class Engine {
       ...{ rule, watch, raise, tracker: trackerOf(rule, limits, raise) },
       shown: () => watch.shown(this.#reading),
       ...{ rows: [], matches: 0, alerts: 0, failure: undefined },
+      told: { matches: 0, alerts: 0, evicted: 0, late: 0 },
     };
     return running;
   }
+}
+
+function stateOf({ enabled }: Rule, failure: string | undefined): RuleStatus['state'] {
+  if (failure !== undefined) return 'failed';
+  return enabled ? 'on' : 'off';
+}
+
+function countOf(running: Running, name: keyof RuleCounts): number {
+  if (name === 'matches' || name === 'alerts') return running[name];
+  return running.tracker?.counts[name] ?? 0;
 }
 
 function trackerOf(rule: Rule, limits: TrackerLimits, raise: Raise): Tracker | undefined {

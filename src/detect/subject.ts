@@ -1,7 +1,7 @@
 import { nsToMs, parseTimestamp } from '../core/clock.ts';
 import { FormedRecord, HEAD } from '../core/formed-record.ts';
 import type { AuditRecord } from '../core/record.ts';
-import type { RecordWrite } from '../core/settlement.ts';
+import type { RecordWrite, WriteForm } from '../core/settlement.ts';
 
 /** A record, or what the pipeline tells of itself, on its way past the rules. */
 export interface Subject {
@@ -16,7 +16,7 @@ export interface Subject {
   readonly source: 'records' | 'pipeline';
   readonly document: object;
   /** As of `RecordWrite`. */
-  readonly form?: object | undefined;
+  readonly form?: WriteForm | undefined;
   readonly durationNs?: number | undefined;
 }
 
@@ -52,7 +52,7 @@ export class WrittenSubject implements Subject {
     return this.#write.namespace;
   }
 
-  get form(): object | undefined {
+  get form(): WriteForm | undefined {
     return this.#write.form;
   }
 

@@ -6,6 +6,7 @@ import {
   groupName,
   matchOf,
   NO_CHANGES,
+  OneChange,
   type Raise,
   type Shown,
   type Sight,
@@ -45,6 +46,7 @@ export class TermsTracker implements Tracker {
   readonly #groups = new Map<string, Group>();
   /** By group and value, in the order in which they were last noted. */
   readonly #terms = new Map<string, Term>();
+  readonly #one = new OneChange();
   #newestMs = Number.NEGATIVE_INFINITY;
 
   constructor(rule: NewTermsRule, limits: TrackerLimits, raise: Raise) {
@@ -57,14 +59,18 @@ export class TermsTracker implements Tracker {
     const { historyMs } = this.#rule;
     const { timeMs } = sight;
     let changes = NO_CHANGES;
-    for (const { group, value } of matches) {
+    for (let at = 0; at < matches.length; at++) {
+      const match = matches[at] as SightMatch;
       if (timeMs < this.#newestMs - historyMs - this.#limits.latenessMs) {
         this.counts.late++;
         continue;
       }
-      const term = this.#terms.get(termKey(group, String(value)));
+      match.key ??= termKey(match.group, String(match.value));
+      const term = this.#terms.get(match.key);
       const isKnown = term !== undefined && timeMs >= term.firstMs && timeMs <= term.lastMs + historyMs / NOTED_PARTS;
-      if (!isKnown) changes = [...changes, { kind: 'm', seen: sight, group, value, shown: shown() }];
+      if (isKnown) continue;
+      const [change] = this.#one.of(sight, match, shown());
+      changes = [...changes, { ...(change as Change) }];
     }
     return changes;
   }

@@ -41,10 +41,13 @@ export interface Sight extends Seen {
   readonly isClamped: boolean;
 }
 
+/** What is the same for all records of a form is the same object for each of them. */
 export interface SightMatch {
   readonly kind: 'm' | 't';
   readonly group: GroupName;
-  readonly value: string | number;
+  value: string | number;
+  /** What the rule's tracker remembers it by, once that was asked for. */
+  key?: string;
 }
 
 export interface TrackerLimits {
@@ -65,8 +68,8 @@ export interface TrackerCounts {
 export interface Tracker {
   readonly counts: TrackerCounts;
   /**
-   * What seeing the record changes, given the state; no matches: the query does not fit. To be applied before the next is asked
-   * about. What the reason shows may cost something to read: it is asked for only where state depends on it.
+   * What seeing the record changes, given the state; no matches: the query does not fit. To be applied, and used up, before the
+   * next is asked about. What the reason shows may cost something to read: it is asked for only where state depends on it.
    */
   changesOf(sight: Sight, matches: readonly SightMatch[], shown: Shown): readonly Change[];
   apply(change: Change): void;
@@ -82,6 +85,25 @@ export interface Tracker {
 export type Shown = () => readonly string[];
 
 export const NO_CHANGES: readonly Change[] = [];
+
+/** The one change of most records, written over for each. */
+export class OneChange {
+  readonly #changes: { -readonly [Key in keyof MatchChange]: MatchChange[Key] }[] = [];
+
+  of(seen: Seen, { kind, group, value }: SightMatch, shown: readonly string[]): readonly Change[] {
+    const [change] = this.#changes;
+    if (change === undefined) this.#changes.push({ kind, seen, group, value, shown });
+    else {
+      change.kind = kind;
+      change.seen = seen;
+      change.group = group;
+      change.value = value;
+      change.shown = shown;
+    }
+    return this.#changes;
+  }
+}
+
 export const NOTHING_SHOWN: readonly string[] = [];
 
 /** Told of each incident that began or got more evidence. */

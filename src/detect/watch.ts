@@ -37,9 +37,11 @@ export function compileWatch(rule: Rule): Watch {
 }
 
 /** How long the access took, nanoseconds. */
-export function durationOf(reading: Reading): readonly number[] {
+export function durationOf(reading: Reading): number | undefined {
   const { durationNs } = reading;
-  return durationNs === undefined ? readDuration(reading).slice(0, 1).map(Number) : [durationNs];
+  if (durationNs !== undefined) return durationNs;
+  const [told] = readDuration(reading);
+  return told === undefined ? undefined : Number(told);
 }
 
 const readDuration = compileNamed('event.duration');
