@@ -1,65 +1,52 @@
-import { COVERAGE_COUNTS, type CoverageNote } from '../core/coverage.ts';
-
-/** Traces of one form in one hour, after the first. */
-interface FormedSum {
-  readonly namespace: string;
-  readonly hour: number;
-  firstMs: number;
-  lastMs: number;
-  traces: number;
-}
+import type { CoverageNote } from '../core/coverage.ts';
 
 /** Adds up notes of coverage: one a service and hour. */
 export class NoteSum {
-  readonly #notes = new Map<string, CoverageNote>();
-  readonly #formed = new Map<CoverageNote, FormedSum>();
+  /** In the order in which they came first. */
+  readonly notes: CoverageNote[] = [];
+  readonly #places = new Map<string, number>();
+  /** The place after that of the last one: traces that follow one another mostly are of the same services. */
+  #next = 0;
 
-  get notes(): CoverageNote[] {
-    for (const [note, sum] of this.#formed) this.#addAll(note, sum);
-    this.#formed.clear();
-    return [...this.#notes.values()];
-  }
-
+  /** They may be written over afterwards. */
   add(notes: readonly CoverageNote[]): void {
-    for (const note of notes) this.#add(note);
-  }
-
-  /** The same for notes of a form, which are written over for each trace: where, when and whose, while what they count stays. */
-  addFormed(notes: readonly CoverageNote[]): void {
-    for (let at = 0; at < notes.length; at++) {
-      const note = notes[at] as CoverageNote;
-      const { namespace, hour, firstMs, lastMs } = note;
-      const sum = this.#formed.get(note);
-      if (sum !== undefined && sum.hour === hour && sum.namespace === namespace) {
-        if (firstMs < sum.firstMs) sum.firstMs = firstMs;
-        if (lastMs > sum.lastMs) sum.lastMs = lastMs;
-        sum.traces++;
-        continue;
-      }
-      if (sum !== undefined) this.#addAll(note, sum);
-      // So that the notes stand in the order in which the traces came.
-      this.#add(note);
-      this.#formed.set(note, { namespace, hour, firstMs, lastMs, traces: 0 });
-    }
-  }
-
-  #addAll(note: CoverageNote, { traces, ...when }: FormedSum): void {
-    if (traces === 0) return;
-    const all = { ...note, ...when };
-    for (const count of COVERAGE_COUNTS) all[count] *= traces;
-    this.#add(all);
+    for (let at = 0; at < notes.length; at++) this.#add(notes[at] as CoverageNote);
   }
 
   #add(note: CoverageNote): void {
-    const key = `${note.hour} ${note.namespace.length} ${note.namespace}${note.service}`;
-    const known = this.#notes.get(key);
-    if (known === undefined) this.#notes.set(key, { ...note });
+    const guess = this.#next < this.notes.length ? this.#next : 0;
+    const guessed = this.notes[guess];
+    const place = guessed !== undefined && isAlike(guessed, note) ? guess : this.#placeOf(note);
+    this.#next = place + 1;
+    const known = this.notes[place];
+    if (known === undefined) this.notes.push({ ...note });
     else addTo(known, note);
+  }
+
+  #placeOf(note: CoverageNote): number {
+    const key = `${note.hour} ${note.namespace.length} ${note.namespace}${note.service}`;
+    const place = this.#places.get(key);
+    if (place !== undefined) return place;
+    this.#places.set(key, this.notes.length);
+    return this.notes.length;
   }
 }
 
+function isAlike(one: CoverageNote, other: CoverageNote): boolean {
+  return one.hour === other.hour && one.service === other.service && one.namespace === other.namespace;
+}
+
+/** Count by count (`COVERAGE_COUNTS`): there is a note a trace. */
 function addTo(known: CoverageNote, note: CoverageNote): void {
-  for (const count of COVERAGE_COUNTS) known[count] += note[count];
+  known.spans += note.spans;
+  known.roots += note.roots;
+  known.logs += note.logs;
+  known.stated += note.stated;
+  known.sampled += note.sampled;
+  known.unsampled += note.unsampled;
+  known.children += note.children;
+  known.missingLocal += note.missingLocal;
+  known.missingRemote += note.missingRemote;
   known.firstMs = Math.min(known.firstMs, note.firstMs);
   known.lastMs = Math.max(known.lastMs, note.lastMs);
   // 0 is none.

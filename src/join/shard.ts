@@ -330,7 +330,7 @@ export class JoinShard {
     this.#join.table.traces.set(due.trace, TRACE.stored, fresh.length);
     draft.traces.push({ namespace, traceId, reason, rank, revision: 1, writes });
     draft.entries.addFormed(about, formed, fresh, nowMs);
-    draft.coverage.addFormed(coverage);
+    draft.coverage.add(coverage);
     draft.inFlight.taken.push(due.trace);
     return fresh.length;
   }
