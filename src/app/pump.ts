@@ -12,6 +12,7 @@ import type { DiskSpace } from '../wal/disk-space.ts';
 import type { Quarantine } from '../wal/quarantine.ts';
 import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
+import { annotateAll } from './pump-annotate.ts';
 import { MarkedJournal, Turns } from './pump-journal.ts';
 import { dropStored } from './pump-segments.ts';
 import { GROW_MS, sizeOf, WriteSize } from './pump-size.ts';
@@ -282,7 +283,7 @@ class RunningPump implements Pump {
     const last = await this.#retry('the store', (failures) => lastRevisions(superseded, { store, log, failures }));
     this.#countRecords(last.length);
     writes.push(...last);
-    this.#options.annotate?.(writes);
+    await annotateAll(writes, this.#options.annotate, this.#scheduler);
     const result = await writeAll(writes, {
       write: (part) => this.#noting('the store', () => store.write(part)),
       pause: (thrown, failures) => this.#pause(thrown, failures),

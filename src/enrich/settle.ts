@@ -128,13 +128,15 @@ function decisionsIn(pieces: readonly CheckPiece[]): ReadonlySet<LogRecord> {
 }
 
 /** Records made between two pauses of a settle in steps. */
-const RECORDS_PER_STEP = 64;
+const RECORDS_PER_STEP = 32;
 
 /** See createSettleSteps; in one go, which costs less. */
 export function createSettle(rules: AccessRules, settings: EnrichSettings): Settle {
   const isAccess = (span: Span): boolean => judgeSpan(span, rules).kind === 'access';
   return (evidence) => {
-    const world = worldOf(findAccesses(arrange(evidence, rules, isAccess), rules), rules);
+    const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
+    const arranged = arrange(evidence, distinct, rules, isAccess);
+    const world = worldOf(findAccesses(arranged, judge(rules, arranged.tree, distinct), rules), rules);
     const records: SettledRecord[] = [];
     for (const finding of world.list) records.push(recordOf(world, finding, settings));
     return settlementOf(world, records);
@@ -149,9 +151,13 @@ export function createSettle(rules: AccessRules, settings: EnrichSettings): Sett
 export function createSettleSteps(rules: AccessRules, settings: EnrichSettings): SettleSteps {
   const isAccess = (span: Span): boolean => judgeSpan(span, rules).kind === 'access';
   return function* (evidence) {
-    const arranged = arrange(evidence, rules, isAccess);
+    const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
     yield;
-    const stated = findAccesses(arranged, rules);
+    const arranged = arrange(evidence, distinct, rules, isAccess);
+    yield;
+    const judged = judge(rules, arranged.tree, distinct);
+    yield;
+    const stated = findAccesses(arranged, judged, rules);
     yield;
     const world = worldOf(stated, rules);
     yield;
@@ -160,6 +166,7 @@ export function createSettleSteps(rules: AccessRules, settings: EnrichSettings):
       if (records.length % RECORDS_PER_STEP === 0) yield;
       records.push(recordOf(world, finding, settings));
     }
+    yield;
     return settlementOf(world, records);
   };
 }
@@ -173,8 +180,12 @@ interface Arranged {
   readonly rivalAccesses: readonly string[];
 }
 
-function arrange(evidence: TraceEvidence, rules: AccessRules, isAccess: (span: Span) => boolean): Arranged {
-  const distinct = distinctEvidence(evidence.spans, evidence.logs, isAccess);
+function arrange(
+  evidence: TraceEvidence,
+  distinct: DistinctEvidence,
+  rules: AccessRules,
+  isAccess: (span: Span) => boolean,
+): Arranged {
   const tree = buildTree(plainlyNamed(distinct.spans, rules), evidence.beyond);
   const rivalAccesses: string[] = [];
   if (distinct.rivals.size > 0) {
@@ -192,9 +203,8 @@ interface Stated extends Arranged {
   readonly superseded: ReadonlyMap<string, string>;
 }
 
-function findAccesses(arranged: Arranged, rules: AccessRules): Stated {
+function findAccesses(arranged: Arranged, judged: Judged, rules: AccessRules): Stated {
   const { evidence, distinct, tree, rivalAccesses } = arranged;
-  const judged = judge(rules, tree, distinct);
   const { spanAccesses } = judged;
   const eventAccesses = placeTestimony(evidence, tree, spanAccesses, judged.eventAccesses);
   const logs = distinct.logs.map((piece) => piece.log);

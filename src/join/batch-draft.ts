@@ -28,5 +28,5 @@ export interface InFlight {
   /** Memory that the batch's records lie in. */
   chunks: readonly Buffer[];
   /** What the journal is to have; its memory, too, is used again. */
-  entries: EncodedEntries | undefined;
+  entries?: EncodedEntries;
 }

@@ -62,14 +62,15 @@ export class HugeSettle {
     return this.#due.fresh.bytes + (this.#selection?.bytes ?? 0);
   }
 
-  /** Works on for about as long as decoding that many pieces takes, at least a little. The result once there is one. */
-  step(piecesMax: number, nowMs: number): SettledOne | undefined {
+  /** Works on for about as long as decoding that many pieces takes, or until it is late, at least a little. The result once there is one. */
+  step(piecesMax: number, nowMs: number, isLate: () => boolean): SettledOne | undefined {
     this.#nowMs = nowMs;
-    for (let done = 0; done < Math.max(piecesMax, 1); ) {
+    let done = 0;
+    do {
       const next = this.#work.next();
       if (next.done) return next.value;
       done += next.value;
-    }
+    } while (done < piecesMax && !isLate());
     return undefined;
   }
 
@@ -113,7 +114,10 @@ export class HugeSettle {
       counts: countKept(settlement, dropped, previous),
       fresh: countNew(settlement, given, unreadable, previous),
     };
+    yield SETTLE_STEP_PIECES;
     const stamped = stampTrace(taken, this.#nowMs);
+    // What is left writes its journal entry.
+    yield SETTLE_STEP_PIECES;
     const announced = selected.beyond.pieces > 0 ? announce(previous, stamped) : undefined;
     return {
       ...stamped,

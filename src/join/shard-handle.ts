@@ -3,7 +3,14 @@ import type { StoredFrame } from '../wal/frame.ts';
 import type { JournalHead, JournalPosition } from '../wal/settle-journal.ts';
 import type { SettledBatch } from './batch.ts';
 import type { JoinStats } from './join-stats.ts';
-import type { JoinShard, KnownEntry } from './shard.ts';
+import type { JoinShard } from './shard.ts';
+
+/** A journal entry that somebody has read. */
+export interface KnownEntry {
+  readonly namespace: string;
+  readonly traceId: string;
+  readonly position: JournalPosition;
+}
 
 /**
  * A JoinShard as the rest of the process sees it, on this thread or on another. Calls are worked off in order; what returns

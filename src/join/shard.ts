@@ -19,6 +19,7 @@ import { HugeSettle } from './huge-settle.ts';
 import type { JoinStats } from './join-stats.ts';
 import type { JoinSettings } from './settings.ts';
 import { SettledTraces } from './settled-traces.ts';
+import type { KnownEntry } from './shard-handle.ts';
 import type { MailedSpans } from './shard-mail.ts';
 import { TraceJoin } from './trace-join.ts';
 import { type SettledOne, TraceSettler, untracedEntry } from './trace-settler.ts';
@@ -44,13 +45,6 @@ export interface JoinShardOptions extends EvidenceIndexOptions {
   readonly elapsedMs?: () => number;
   /** Without waiting; throws AppError when the entry is gone or damaged. */
   readonly readJournal: (position: JournalPosition) => JournalEntry;
-}
-
-/** A journal entry that somebody has read. */
-export interface KnownEntry {
-  readonly namespace: string;
-  readonly traceId: string;
-  readonly position: JournalPosition;
 }
 
 /** What of the index is for stored traces; the rest is for open ones. */
@@ -108,7 +102,7 @@ export class JoinShard {
       const piecesMax = piecesMaxOf(settings) - this.#join.table.traces.get(due.trace, TRACE.stored);
       const { list: fresh, unseen, newest: through } = this.#join.table.takeList(due.trace, piecesMax);
       return new HugeSettle({ ...this.#about(due, fresh, through), unseen }, settling);
-    });
+    }, options.elapsedMs);
   }
 
   /** Adds this shard's evidence of a durable frame to the index. `isReplay` for frames read back at the start. */
@@ -154,14 +148,7 @@ export class JoinShard {
     if (this.#replaying) return undefined;
     this.#lastNowMs = nowMs;
     this.#join.advance(nowMs);
-    const inFlight: InFlight = {
-      taken: [],
-      groups: [],
-      parts: [],
-      setAside: [...this.#quarantined],
-      chunks: [],
-      entries: undefined,
-    };
+    const inFlight: InFlight = { taken: [], groups: [], parts: [], setAside: [...this.#quarantined], chunks: [] };
     const lists = { traces: [], untracedEntries: [], announced: [], superseded: [] };
     const coverage = new NoteSum();
     const entries = new EntriesWriter(this.#entriesMemory);
@@ -231,7 +218,9 @@ export class JoinShard {
   /** Epoch milliseconds at which `take` has something; `nowMs` when it has now; undefined when nothing waits. */
   nextDueAtMs(nowMs: number): number | undefined {
     if (this.#replaying) return undefined;
-    return this.#quarantined.length > 0 || !this.#huge.isEmpty ? nowMs : this.#join.nextDueAtMs(nowMs);
+    if (this.#quarantined.length > 0) return nowMs;
+    const dueAtMs = this.#join.nextDueAtMs(nowMs);
+    return this.#huge.isEmpty ? dueAtMs : Math.min(nowMs + this.#huge.restMs, dueAtMs ?? Number.POSITIVE_INFINITY);
   }
 
   /** Everything in the index that is not settled is due now. */
