@@ -26,8 +26,13 @@ function framed(...parts: readonly string[]): string {
  * known.
  */
 export function spanRecordId(namespace: string, traceId: string, spanId: string): string {
-  return digest('span', namespace, traceId, spanId);
+  if (lastTrace.namespace !== namespace || lastTrace.traceId !== traceId)
+    lastTrace = { namespace, traceId, text: framed('span', namespace, traceId) };
+  return hash('sha256', `${lastTrace.text},${spanId.length}:${spanId}`, 'hex').slice(0, ID_HEX_DIGITS);
 }
+
+/** What the texts of the spans of one trace begin with. */
+let lastTrace = { namespace: '', traceId: '', text: framed('span', '', '') };
 
 const TRACE_ID_CHARS = 32;
 const SPAN_ID_CHARS = 16;

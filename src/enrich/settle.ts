@@ -212,7 +212,9 @@ function findAccesses(arranged: Arranged, judged: Judged, rules: AccessRules): S
   const decisions = decisionsIn(checkPieces);
   const identified = identify(evidence, tree, { spanAccesses, eventAccesses, rivalAccesses, decisions });
   const { list, superseded } = absorbAccesses(tree, identified, decisions);
-  return { ...arranged, judged, logs, checkPieces, list: withRefusals(tree, list), superseded };
+  const accesses = withRefusals(tree, list);
+  // By name: what is spread is copied by a call into the runtime.
+  return { evidence, distinct, tree, rivalAccesses, judged, logs, checkPieces, list: accesses, superseded };
 }
 
 /** All that the records of a trace are made from, and what they have used so far. */
@@ -223,17 +225,34 @@ interface World extends Stated {
 }
 
 function worldOf(stated: Stated, rules: AccessRules): World {
-  const { evidence, distinct, tree, judged, logs, checkPieces, list } = stated;
+  const { evidence, distinct, tree, rivalAccesses, judged, logs, checkPieces, list, superseded } = stated;
   const logsBySpan = groupBySpan(logs);
   const facts = gatherFacts(evidence.namespace, evidence.traceId, tree, list, {
-    ...{ logsBySpan, logIds: idsOf(distinct.logs, judged.eventAccesses), checkPieces },
-    ...{ isSecret: rules.isSecret, beyond: evidence.beyond },
+    logsBySpan,
+    logIds: idsOf(distinct.logs, judged.eventAccesses),
+    checkPieces,
+    isSecret: rules.isSecret,
+    beyond: evidence.beyond,
     purposeIn: (piece) => ('kind' in piece ? purposeOn(piece, rules) : purposeOf(piece.attributes, rules.purposes)),
   });
   const accesses = list.map((finding) => finding.access);
   const { spans, parent, indexOf } = tree;
   const people = attributeTrace({ spans, parent, indexOf, logs, logsBySpan }, accesses, rules);
-  return { ...stated, facts, people, used: new UsedPieces(tree) };
+  const used = new UsedPieces(tree);
+  return {
+    evidence,
+    distinct,
+    tree,
+    rivalAccesses,
+    judged,
+    logs,
+    checkPieces,
+    list,
+    superseded,
+    facts,
+    people,
+    used,
+  };
 }
 
 function recordOf({ facts, people, used, distinct }: World, finding: Finding, settings: EnrichSettings): SettledRecord {

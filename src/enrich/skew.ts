@@ -29,16 +29,20 @@ function skewOf(parentStart: number, parentEnd: number, start: number, end: numb
   return parentStart + slack / 2 - start;
 }
 
+function isOneClock({ spans }: TraceTree): boolean {
+  const first = spans[0] && placeOf(spans[0].resource).clock;
+  if (first === undefined || first === '') return false;
+  for (const { resource } of spans) if (placeOf(resource).clock !== first) return false;
+  return true;
+}
+
 /**
  * Corrects clock skew between hosts for display, latency shares and the critical path, by the rule Jaeger made known.
  * Times in `@timestamp` and `event.duration` stay as sent.
  */
 export function correctSkew(tree: TraceTree): Timeline {
+  if (isOneClock(tree)) return { start: tree.start, end: tree.end, shift: new Float64Array(tree.spans.length) };
   const clocks = tree.spans.map((span) => placeOf(span.resource).clock);
-  const [first = ''] = clocks;
-  if (first !== '' && clocks.every((clock) => clock === first)) {
-    return { start: tree.start, end: tree.end, shift: new Float64Array(tree.spans.length) };
-  }
   const start = tree.start.slice();
   const end = tree.end.slice();
   const shift = new Float64Array(tree.spans.length);

@@ -129,6 +129,8 @@ interface Starting {
   readonly start: number;
 }
 
+const NO_CUTS: readonly number[] = [];
+
 /** Nanoseconds from one instant to another, both within 63 bits, so that the machine's own words hold them. */
 function offsetOf(instantNs: bigint, baseNs: bigint): number {
   return Math.min(Number(BigInt.asIntN(64, instantNs - baseNs)), DURATION_NS_MAX);
@@ -177,8 +179,28 @@ export function buildTree(distinct: readonly Span[], beyond?: EvidenceBeyond): T
     start[at] = entry.start;
     end[at] = Math.max(entry.start, offsetOf(clampNs(entry.span.endNs), baseNs));
   }
-  const cut = linked.cut.map((index) => position[index] ?? NONE).sort((left, right) => left - right);
-  return { spans, indexOf, parent, baseNs, start, end, cut, childStart, ...shapeOf(spans, parent, indexOf, beyond) };
+  const cut =
+    linked.cut.length === 0
+      ? NO_CUTS
+      : linked.cut.map((index) => position[index] ?? NONE).sort((left, right) => left - right);
+  const { top, rooted, depth, root, roots, missingParents, orphans } = shapeOf(spans, parent, indexOf, beyond);
+  return {
+    spans,
+    indexOf,
+    parent,
+    top,
+    rooted,
+    depth,
+    childStart,
+    baseNs,
+    start,
+    end,
+    root,
+    roots,
+    cut,
+    missingParents,
+    orphans,
+  };
 }
 
 function shapeOf(
@@ -190,7 +212,7 @@ function shapeOf(
   const top = new Int32Array(spans.length);
   const rooted = new Uint8Array(spans.length);
   const depth = new Int32Array(spans.length);
-  const missing = new Set<string>();
+  let missing: Set<string> | undefined;
   const roots: number[] = [];
   for (let index = 0; index < spans.length; index += 1) {
     const { spanId, parentSpanId } = spans[index] as Span;
@@ -200,7 +222,10 @@ function shapeOf(
       const rootId = beyond?.rootOf.get(spanId);
       const isRoot = parentSpanId === '' || indexOf.has(parentSpanId) || rootId === spanId;
       if (isRoot) roots.push(index);
-      else missing.add(parentSpanId);
+      else {
+        missing ??= new Set();
+        missing.add(parentSpanId);
+      }
       top[index] = index;
       rooted[index] = Number(isRoot || rootId !== undefined);
     } else {
@@ -212,7 +237,7 @@ function shapeOf(
   const root = chooseRoot(spans, roots);
   let orphans = 0;
   for (let index = 0; index < top.length; index += 1) if (top[index] !== root) orphans += 1;
-  const shape = { roots: roots.length, missingParents: missing.size, orphans };
+  const shape = { roots: roots.length, missingParents: missing?.size ?? 0, orphans };
   const whole = beyond
     ? { roots: beyond.roots, missingParents: beyond.missingParents, orphans: beyond.orphans }
     : shape;
