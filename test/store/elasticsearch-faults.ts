@@ -14,19 +14,28 @@ export interface FaultyWay {
   /** Paths of the requests that the server got. */
   readonly passed: readonly string[];
   fault: Fault | undefined;
+  /** Waited for before a request goes on. */
+  hold: ((path: string) => Promise<void>) | undefined;
   close(): Promise<void>;
 }
 
 /** A way to a real server that can fail: requests go through unless `fault` answers them. */
 export async function openFaultyWay(target: string): Promise<FaultyWay> {
   const passed: string[] = [];
-  const way = { url: '', passed, fault: undefined as Fault | undefined, close: async () => {} };
+  const way: { -readonly [key in keyof FaultyWay]: FaultyWay[key] } = {
+    url: '',
+    passed,
+    fault: undefined,
+    hold: undefined,
+    close: async () => {},
+  };
   const server = createServer((incoming, outgoing) => {
     const chunks: Buffer[] = [];
     incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
-    incoming.on('end', () => {
+    incoming.on('end', async () => {
       const body = Buffer.concat(chunks);
       const path = incoming.url ?? '/';
+      await way.hold?.(path);
       const answer = way.fault?.(path, body.toString());
       if (answer && 'status' in answer) {
         outgoing.writeHead(answer.status, { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' });

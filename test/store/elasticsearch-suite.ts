@@ -9,6 +9,7 @@ import { describeStore } from '../conformance/store.ts';
 import { makeRecord, toWrite } from '../fixtures/records.ts';
 import type { ElasticsearchVersion } from '../setup/elasticsearch.ts';
 import type { Skipped } from '../setup/require.ts';
+import { describeNewIds } from './elasticsearch-new-ids.ts';
 import { HOUR_NS, hourly, SETTINGS } from './elasticsearch-records.ts';
 import { describeTrouble } from './elasticsearch-trouble.ts';
 
@@ -41,6 +42,7 @@ export function describeElasticsearch(version: ElasticsearchVersion, server: { r
     describeDifferential(`Elasticsearch ${version}`, open, 150);
     describeIndices(urls);
     describeTrouble(urls);
+    describeNewIds(urls);
   });
 }
 

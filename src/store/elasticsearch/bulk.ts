@@ -20,6 +20,8 @@ const LINE_END = 0x0a;
 
 /** One action: serialised as it goes over the wire, without line ends. */
 export interface BulkAction {
+  /** That which the header names. */
+  readonly index: string;
   /** `{"index":{…}}`, `{"create":{…}}` or `{"delete":{…}}` */
   readonly header: string;
   /** The document; absent for a delete. */
@@ -40,9 +42,12 @@ export class Bulk {
   readonly pace = new Pace();
   readonly #connection: Connection;
   readonly #buffers = new RequestBuffers();
+  readonly #done: (index: string, operations: number) => void;
 
-  constructor(connection: Connection) {
+  /** `done` is told how many operations an index has carried out: at least so many. */
+  constructor(connection: Connection, done: (index: string, operations: number) => void) {
     this.#connection = connection;
+    this.#done = done;
   }
 
   /**
@@ -108,8 +113,12 @@ export class Bulk {
       // Answered in full, so it was read to its end. After any other answer some of it may still be on its way.
       this.#buffers.giveBack(body);
       this.pace.answered(body.length, performance.now() - startedMs);
-      if (response.errors === false) return request.map(() => DONE);
-      return (response.items ?? []).map((item) => outcomeOf(Object.values(item)[0] ?? {}));
+      const outcomes =
+        response.errors === false
+          ? request.map(() => DONE)
+          : (response.items ?? []).map((item) => outcomeOf(Object.values(item)[0] ?? {}));
+      this.#count(actions, request, outcomes);
+      return outcomes;
     }
     if (response.status !== 413)
       return request.map(() => ({ status: response.status, type: '', reason: 'the cluster is busy' }));
@@ -119,9 +128,24 @@ export class Bulk {
     const first = await this.#post(actions, request.slice(0, half));
     return [...first, ...(await this.#post(actions, request.slice(half)))];
   }
+
+  #count(actions: readonly BulkAction[], request: readonly number[], outcomes: readonly BulkOutcome[]): void {
+    let [index, operations] = ['', 0];
+    for (const [number, at] of request.entries()) {
+      if ((outcomes[number]?.status ?? 500) >= 300) continue;
+      const { index: its = '' } = actions[at] ?? {};
+      if (its !== index && operations > 0) {
+        this.#done(index, operations);
+        operations = 0;
+      }
+      index = its;
+      operations++;
+    }
+    if (operations > 0) this.#done(index, operations);
+  }
 }
 
-/** Indices of the actions of each request. */
+/** Places of the actions of each request. */
 function split(actions: readonly BulkAction[]): number[][] {
   const requests: number[][] = [];
   let bytes = Number.POSITIVE_INFINITY;

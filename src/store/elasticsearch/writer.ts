@@ -6,6 +6,7 @@ import { Bulk, type BulkAction } from './bulk.ts';
 import type { Connection } from './connection.ts';
 import { type ExactHit, isAnyHeld, readExact, WHOLE_SEARCH } from './exact.ts';
 import { IndexNames, type IndexPeriod, indexPattern, revisionsIndexOf } from './indices.ts';
+import { isFirst, NewIds } from './new-ids.ts';
 import { setUpAlias } from './set-up.ts';
 import type { BulkOutcome } from './verdicts.ts';
 
@@ -33,6 +34,7 @@ export class Writer {
   readonly #connection: Connection;
   readonly #names: IndexNames;
   readonly #bulk: Bulk;
+  readonly #newIds: NewIds;
   #recordBytes = RECORD_BYTES_FIRST;
   readonly #namespaces = new Map<string, Promise<void>>();
   /** Namespaces in which a search finds all that earlier runs wrote. */
@@ -41,13 +43,17 @@ export class Writer {
   constructor(connection: Connection, period: IndexPeriod) {
     this.#connection = connection;
     this.#names = new IndexNames(period);
-    this.#bulk = new Bulk(connection);
+    this.#newIds = new NewIds(connection);
+    this.#bulk = new Bulk(connection, (index, operations) => this.#newIds.count(index, operations));
   }
 
   async write(batch: readonly RecordWrite[]): Promise<WriteResult> {
     for (const namespace of new Set(batch.map((write) => write.namespace))) await this.#prepare(namespace);
-    const results: WriteResult[] = [];
-    for (const [number, wave] of waves(batch).entries()) results.push(...(await this.#writeWave(wave, number > 0)));
+    const results = await this.#newIds.among(
+      batch,
+      (write) => this.#indexOf(write),
+      (absent) => this.#writeWaves(batch, absent),
+    );
     return {
       written: results.reduce((sum, { written }) => sum + written, 0),
       outranked: results.reduce((sum, { outranked }) => sum + outranked, 0),
@@ -55,8 +61,16 @@ export class Writer {
     };
   }
 
+  async #writeWaves(batch: readonly RecordWrite[], absent: ReadonlySet<RecordWrite>): Promise<WriteResult[]> {
+    const results: WriteResult[] = [];
+    for (const [number, wave] of waves(batch).entries()) {
+      results.push(...(await this.#writeWave(wave, number === 0 ? absent : undefined)));
+    }
+    return results;
+  }
+
   /** When a part fails no further one is begun, and those under way are waited for: nothing of a write goes on behind its end. */
-  async #writeWave(wave: readonly RecordWrite[], isRepeated: boolean): Promise<WriteResult[]> {
+  async #writeWave(wave: readonly RecordWrite[], absent: ReadonlySet<RecordWrite> | undefined): Promise<WriteResult[]> {
     await this.#makeFindable(wave.filter((write) => this.#isUnseen(write)));
     const parts = this.#split(wave);
     const results: WriteResult[] = new Array(parts.length);
@@ -67,7 +81,7 @@ export class Writer {
         const at = next++;
         const part = parts[at] ?? [];
         try {
-          results[at] = await this.#writePart(part, await this.#lookUp(part, isRepeated));
+          results[at] = await this.#writePart(part, await this.#lookUp(part, absent));
         } catch (failure) {
           failures.push(failure);
         }
@@ -155,6 +169,7 @@ export class Writer {
     const deleted = writes.filter((write) => !found.has(write.id));
     const outcomes = await this.#bulk.send(
       deleted.map((write) => ({
+        index: this.#indexOf(write),
         header: JSON.stringify({ create: { _index: this.#indexOf(write), _id: write.id } }),
         body: bodyOf(write),
       })),
@@ -174,8 +189,9 @@ export class Writer {
   async #keep(replaced: readonly ExactHit[]): Promise<void> {
     const actions = replaced.map((state): BulkAction => {
       const _id = `${state.id}-${String(state.rank).padStart(RANK_DIGITS, '0')}`;
-      const header = JSON.stringify({ create: { _index: revisionsIndexOf(state.index), _id } });
-      return { header, body: documentText(state.record) };
+      const index = revisionsIndexOf(state.index);
+      const header = JSON.stringify({ create: { _index: index, _id } });
+      return { index, header, body: documentText(state.record) };
     });
     const outcomes = await this.#bulk.send(actions);
     const refused = outcomes.find((outcome) => outcome.status === 400);
@@ -189,9 +205,11 @@ export class Writer {
    * is taken from wherever a search finds it. A state of a record that may be elsewhere is always searched for:
    * what earlier runs left is findable after one refresh.
    */
-  async #lookUp(writes: readonly RecordWrite[], isRepeated: boolean): Promise<ExactHit[]> {
-    const isNew = (write: RecordWrite) =>
-      !isRepeated && write.previousTimestampNs === undefined && write.mayBeElsewhere === undefined;
+  async #lookUp(wave: readonly RecordWrite[], absent?: ReadonlySet<RecordWrite>): Promise<ExactHit[]> {
+    const isRepeated = absent === undefined;
+    const writes = isRepeated ? wave : wave.filter((write) => !absent.has(write));
+    if (writes.length === 0) return [];
+    const isNew = (write: RecordWrite) => !isRepeated && isFirst(write);
     const places = writes.filter(isNew).map((write) => ({ _index: this.#indexOf(write), _id: write.id }));
     const isNewHeld = places.length > 0 && (await isAnyHeld(this.#connection, places));
     const asked = isNewHeld ? writes : writes.filter((write) => !isNew(write));
@@ -251,6 +269,7 @@ function waves(batch: readonly RecordWrite[]): (readonly RecordWrite[])[] {
 /** The version is written out literally: a JavaScript number could not hold it. The name of an index needs no escapes. */
 function indexAction(index: string, write: RecordWrite): Required<BulkAction> {
   return {
+    index,
     header: `{"index":{"_index":"${index}","_id":${JSON.stringify(write.id)},"version":${write.rank},"version_type":"external_gte"}}`,
     body: bodyOf(write),
   };
@@ -263,6 +282,7 @@ function bodyOf(write: RecordWrite): string | Buffer {
 
 function deleteAction(state: ExactHit, rank: bigint): BulkAction {
   return {
+    index: state.index,
     header: `{"delete":{"_index":${JSON.stringify(state.index)},"_id":${JSON.stringify(state.id)},"version":${rank},"version_type":"external_gte"}}`,
   };
 }
