@@ -48,20 +48,16 @@ export function rowsSql(rows: readonly bigint[]): string {
  */
 export function selectionSql(selection: Selection, bindings: Bindings, isNearly = false): string {
   const { query, fromNs, toNs, namespace, inner } = selection;
-  const conditions: string[] = [];
+  const keyed = isNearly ? keyedPart(query) : undefined;
+  const conditions = keyed
+    ? [keySql(keyed.value, bindings), querySql(without(query, keyed), bindings)]
+    : [querySql(query, bindings)];
+  if (fromNs !== undefined) conditions.push(`"@timestamp" >= ${bindings.add(fromNs)}`);
+  if (toNs !== undefined) conditions.push(`"@timestamp" < ${bindings.add(toNs)}`);
   if (namespace !== undefined) conditions.push(`"data_stream.namespace" = ${bindings.add(namespace)}`);
   if (!inner) conditions.push('"audit.entry"');
   if (hidesSuperseded(selection)) conditions.push('"audit.superseded_by" IS NULL');
-  const times: string[] = [];
-  if (fromNs !== undefined) times.push(`"@timestamp" >= ${bindings.add(fromNs)}`);
-  if (toNs !== undefined) times.push(`"@timestamp" < ${bindings.add(toNs)}`);
-  const keyed = keyedPart(query);
-  if (keyed === undefined || asksForDocuments(query)) {
-    return [querySql(query, bindings), ...times, ...conditions].join(' AND ');
-  }
-  if (!isNearly) conditions.push(`"${KEYED_FIELD}" = ${bindings.add(keyed.value)}`);
-  const condition = [querySql(without(query, keyed), bindings), ...conditions].join(' AND ');
-  return [keyedSql(keyed.value, condition, bindings), ...times].join(' AND ');
+  return conditions.join(' AND ');
 }
 
 /** That part of a query, or of its parts of which all must hold, which asks for a value of `KEYED_FIELD`. */
@@ -80,18 +76,8 @@ function without(query: Query, part: Query): Query {
   return parts.length === 0 ? EVERYTHING : { kind: 'and', parts };
 }
 
-function asksForDocuments(query: Query): boolean {
-  return querySql(query, new Bindings()).includes(DOCUMENT);
-}
-
-/**
- * Records with the key of this value that fit the condition. Of conditions of one column each DuckDB tries now and then which one is
- * best to come first, and then unpacks all of its column: up to ten times the work. One of several columns comes behind them, and texts
- * are unpacked only where keys are equal.
- */
-function keyedSql(value: QueryValue, condition: string, bindings: Bindings): string {
-  const key = bindings.add(keyOf(String(value)));
-  return `(user_key = ${key} AND CASE WHEN user_key IS NULL THEN false ELSE ${condition} END)`;
+function keySql(value: QueryValue, bindings: Bindings): string {
+  return `user_key = ${bindings.add(keyOf(String(value)))}`;
 }
 
 /** A query as SQL that is true or false and never NULL, so that NOT means what it says. */
@@ -168,7 +154,10 @@ function equalsSql(field: Field, value: QueryValue, bindings: Bindings): string 
   const guard = field.type === 'keyword' ? documentHolds(field, String(value), bindings) : '';
   if (field.many) return `(${guard}coalesce(list_contains(${valueSql(field)}, ${bound}), false))`;
   if (field.name === KEYED_FIELD) {
-    return `(user_key IS NOT NULL AND ${keyedSql(value, `${valueSql(field)} = ${bound}`, bindings)})`;
+    // Of conditions of one column each DuckDB tries now and then which is best to come first, and unpacks all of its column for that. One
+    // of two columns comes behind them, so that texts are unpacked only where keys are equal.
+    const isSame = `CASE WHEN user_key IS NULL THEN false ELSE ${valueSql(field)} = ${bound} END`;
+    return `(user_key IS NOT NULL AND ${keySql(value, bindings)} AND ${isSame})`;
   }
   return anySql(field, (stored) => `${stored} = ${bound}`, guard);
 }
