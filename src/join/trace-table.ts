@@ -26,6 +26,9 @@ const FRAME_WORDS = 6;
 
 const SCRATCH_WORDS = 4096;
 
+/** As many as traces that are settled by their form have at most. */
+const TOLD_MAX = 64;
+
 /** Where a piece of evidence lies and what it is, without its content. */
 export interface Piece extends EvidencePlace {
   /** Not settled and stored before. */
@@ -60,6 +63,8 @@ export class TraceTable {
   readonly #slots = new TraceSlots(this.traces);
   /** Room for the span ids of one trace, as long as it is not huge. */
   readonly #scratch = new Uint32Array(SCRATCH_WORDS);
+  /** What the last take told of the first pieces: the next one writes over them. */
+  readonly #told: { -readonly [Key in keyof Piece]: Piece[Key] }[] = [];
   /** Senders choose span ids, but not which of them meet in a set. */
   readonly #seed = randomInt(2 ** 32);
   readonly #segments = new Map<number, SegmentCount>();
@@ -175,7 +180,10 @@ export class TraceTable {
     return count;
   }
 
-  /** Takes the pieces that are not taken yet, at most so many: they are on their way to the store until `removeTaken`. */
+  /**
+   * Takes the pieces that are not taken yet, at most so many: they are on their way to the store until `removeTaken`. What is told of
+   * them holds until the next take.
+   */
   take(trace: number, piecesMax = Number.POSITIVE_INFINITY): TraceLook {
     const pieces: Piece[] = [];
     let newest = { segment: 0, offset: 0 };
@@ -187,7 +195,7 @@ export class TraceTable {
       const item = this.#pieces.get(piece, PIECE.item);
       if ((item & IS_TAKEN) !== 0) continue;
       this.#pieces.set(piece, PIECE.item, item | IS_TAKEN);
-      const found = this.#piece(piece);
+      const found = this.#tell(piece, pieces.length);
       if (comparePositions(found, newest) > 0) newest = found;
       pieces.push(found);
     }
@@ -290,6 +298,25 @@ export class TraceTable {
       isLog: (item & IS_LOG) !== 0,
       isNew: true,
     };
+  }
+
+  /** The same in an object of the last take where there is one. */
+  #tell(piece: number, at: number): Piece {
+    const told = this.#told[at];
+    if (told === undefined) {
+      const found = this.#piece(piece);
+      if (at < TOLD_MAX) this.#told.push(found);
+      return found;
+    }
+    const item = this.#pieces.get(piece, PIECE.item);
+    const frame = this.#pieces.get(piece, PIECE.frame);
+    const words = this.#frames.wordsOf(frame);
+    const start = this.#frames.startOf(frame);
+    told.segment = words[start + FRAME.segment] as number;
+    told.offset = words[start + FRAME.offset] as number;
+    told.itemStart = item & ITEM_MASK;
+    told.isLog = (item & IS_LOG) !== 0;
+    return told;
   }
 
   /** Lets go of this piece and those after it. */

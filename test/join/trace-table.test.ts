@@ -6,6 +6,20 @@ import { TRACE } from '../../src/join/trace-words.ts';
 const NO_IDS = { spanHigh: 1, spanLow: 1, parentHigh: 0, parentLow: 0 };
 
 describe('the index of traces', () => {
+  it('tells of what is taken, of few pieces and of many, until the next take', () => {
+    const table = new TraceTable();
+    for (const [number, pieces] of [3, 200, 70, 1].entries()) {
+      const trace = table.add(Uint32Array.of(0, 0, 0, number + 1), 1);
+      const frame = table.addFrame(number + 1, 64, 0);
+      for (let at = 0; at < pieces; at++) table.addPiece(trace, frame, number + at, (number + at) % 2 === 1, NO_IDS);
+      const expected = Array.from({ length: pieces }, (_, at) => {
+        const isLog = (number + at) % 2 === 1;
+        return { segment: number + 1, offset: 64, itemStart: number + at, isLog, isNew: true };
+      });
+      expect(table.take(trace)).toEqual({ pieces: expected, newest: { segment: number + 1, offset: 64 } });
+    }
+  });
+
   it('finds what was added and not removed, like a map', () => {
     // Few different ids in a small table, so that searches run into each other.
     const id = fc.tuple(fc.integer({ min: 0, max: 900 }), fc.integer({ min: 1, max: 2 }));
