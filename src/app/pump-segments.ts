@@ -12,7 +12,7 @@ type Segments = ReturnType<Wal['segments']>;
 
 interface Parts {
   readonly shards: readonly ShardHandle[];
-  readonly wal: Pick<Wal, 'segments' | 'drop' | 'sealAged' | 'startCompaction' | 'stopCompaction'>;
+  readonly wal: Pick<Wal, 'segments' | 'drop' | 'sealAged'>;
   readonly journal: Pick<SettleJournal, 'dropBefore' | 'bytes' | 'firstSegment'>;
   readonly clock: Clock;
   readonly counters: Counters;
@@ -22,22 +22,19 @@ interface Parts {
   readonly settings: {
     readonly horizonAgeMs: number;
     readonly horizonBytesMax: number;
-    /** Are stored segments compressed? */
-    readonly isCompacting: boolean;
   };
 }
 
 /**
  * Looks after segments whose evidence is all stored, which are kept for late evidence to join. Oldest first they go when
  * they are older than the horizon, when what is kept for it (with the journal) takes too much disk, or when the disk is
- * short: that is what the horizon is for, so that no healthy sender is refused for it. What stays is compressed one by one.
+ * short: that is what the horizon is for, so that no healthy sender is refused for it.
  */
 export async function dropStored(parts: Parts, segments: Segments, stats: readonly JoinStats[]): Promise<void> {
   const isStored = (segment: number) => stats.every((shard) => (shard.segments.get(segment)?.pending ?? 0) === 0);
   const dropped = await evict(parts, segments, isStored);
   await parts.wal.sealAged();
   if (dropped > 0) await forgetBefore(parts);
-  await compact(parts, segments.slice(dropped), isStored);
 }
 
 /** Answers how many segments went. */
@@ -87,17 +84,4 @@ function latestTimes(segments: Segments): number[] {
     times[index] = Math.min(times[index] ?? 0, times[index + 1] ?? 0);
   }
   return times;
-}
-
-async function compact(
-  { wal, diskSpace, settings }: Parts,
-  segments: Segments,
-  isStored: (segment: number) => boolean,
-) {
-  // It needs room for a while before it gives some back.
-  if (diskSpace?.status().isShort) return wal.stopCompaction();
-  if (!settings.isCompacting) return;
-  for (const { segment, sealed } of segments.slice(0, -1)) {
-    if (sealed && isStored(segment) && wal.startCompaction(segment)) return;
-  }
 }

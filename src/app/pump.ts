@@ -28,8 +28,6 @@ export interface PumpSettings {
   readonly horizonAgeMs: number;
   /** … and while those that are kept for that alone have at most this many bytes. */
   readonly horizonBytesMax: number;
-  /** Are stored segments compressed? */
-  readonly isCompacting: boolean;
   /** After a failure of the store, a random wait up to this, doubled with each further failure … */
   readonly retryFirstMs: number;
   /** … up to this. */
@@ -40,7 +38,6 @@ export const PUMP_DEFAULTS: PumpSettings = {
   batchRecordsMax: 5_000,
   horizonAgeMs: 3_600_000,
   horizonBytesMax: 8 * 1024 ** 3,
-  isCompacting: true,
   retryFirstMs: 200,
   retryMaxMs: 30_000,
 };
@@ -72,7 +69,7 @@ export interface PumpOptions {
   readonly shards: readonly ShardHandle[];
   readonly store: Pick<Store, 'write' | 'get'>;
   readonly journal: Pick<SettleJournal, 'append' | 'appendEncoded' | 'dropBefore' | 'bytes' | 'firstSegment'>;
-  readonly wal: Pick<Wal, 'segments' | 'drop' | 'bytes' | 'sealAged' | 'startCompaction' | 'stopCompaction'>;
+  readonly wal: Pick<Wal, 'segments' | 'drop' | 'bytes' | 'sealAged'>;
   /** Absent: there is always room. */
   readonly diskSpace?: Pick<DiskSpace, 'status'>;
   readonly quarantine: Pick<Quarantine, 'add'>;

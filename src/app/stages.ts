@@ -10,7 +10,7 @@ import type { Store } from '../store/port.ts';
 import { type Disk, isDiskFull, nodeDisk } from '../wal/disk.ts';
 import { DiskSpace } from '../wal/disk-space.ts';
 import { Quarantine } from '../wal/quarantine.ts';
-import type { SegmentReport } from '../wal/segment-recovery.ts';
+import type { SegmentReport } from '../wal/segment-files.ts';
 import { SettleJournal } from '../wal/settle-journal.ts';
 import { Wal } from '../wal/wal.ts';
 import { createBudget } from './budget.ts';
@@ -177,9 +177,9 @@ async function openFiles(options: StageOptions, opened: { close(): Promise<void>
     segmentBytes: settings.wal.segmentBytes,
     segmentAgeMs,
     cacheBytesMax: settings.wal.cacheBytesMax,
+    isCompressed: settings.wal.compaction,
     disk,
     clock,
-    scheduler,
     counters,
     report,
     writeFailed,
@@ -235,7 +235,7 @@ async function startJoining(
   parts: Files & { readonly shards: readonly ShardHandle[]; readonly sums: Sums },
   state: StageState,
 ): Promise<void> {
-  const { horizonAgeMs, horizonBytesMax, compaction: isCompacting } = settings.wal;
+  const { horizonAgeMs, horizonBytesMax } = settings.wal;
   const noteIndexBytes = (bytes: number) => {
     state.replayIndexBytes = bytes;
   };
@@ -258,7 +258,6 @@ async function startJoining(
       batchRecordsMax: settings.store.batchRecordsMax,
       horizonAgeMs,
       horizonBytesMax,
-      isCompacting,
     },
   });
 }

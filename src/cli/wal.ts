@@ -164,9 +164,7 @@ function tableOf(kind: SegmentKind, log: LogInspection, holder: string | undefin
     ...log.missing.map(({ from, to }) =>
       paint.red(`  missing: ${from === to ? `segment ${from}` : `segments ${from} to ${to}`}`),
     ),
-    ...log.unfinished.map(
-      (name) => `  ${printable(name)}: left by an interrupted compaction, the next start removes it`,
-    ),
+    ...log.unfinished.map((name) => `  ${printable(name)}: unfinished, the next start removes it`),
     ...log.kept.map((name) => `  ${printable(name)}: taken out by a repair`),
     ...log.strange.map((name) => `  ${printable(name)}: not ours, left alone`),
   ];

@@ -177,7 +177,7 @@ const wal = z
       .boolean()
       .default(true)
       .describe(
-        'Compress stored segments: much more time fits into horizonBytesMax. Late evidence reads them as well.',
+        'Compress evidence as it is written: the disk has a tenth to do, and much more time fits into horizonBytesMax.',
       ),
     freeBytesMin: sizeBytes('256MiB').describe(
       'Free disk below which stored segments go before their time and evidence is refused (UNAVAILABLE, 503): the store and the journal need room to finish.',

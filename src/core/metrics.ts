@@ -116,8 +116,8 @@ export const METRICS = {
   forward_failing: { unit: '1', kind: 'gauge', text: '1 while the Collector at forward.endpoint takes no events.' },
   appended: { unit: 'By', kind: 'counter', text: 'Bytes appended to the write-ahead log.' },
   fsyncs: { unit: '{fsync}', kind: 'counter', text: 'Group commits of the write-ahead log.' },
-  compacted: { unit: 'By', kind: 'counter', text: 'Bytes of stored segments that were compressed.' },
-  compacted_away: { unit: 'By', kind: 'counter', text: 'Disk given back by compressing stored segments.' },
+  compacted: { unit: 'By', kind: 'counter', text: 'Bytes of evidence that were compressed on their way to the disk.' },
+  compacted_away: { unit: 'By', kind: 'counter', text: 'Disk that compressing evidence saved.' },
   evicted: {
     unit: 'By',
     kind: 'counter',

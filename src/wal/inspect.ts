@@ -2,9 +2,9 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { errnoOf } from './disk.ts';
 import { readBlockIndex } from './segment-blocks.ts';
+import { currentPath, listFolder, lookAtSegment, type Place, readSegment, type Segment } from './segment-files.ts';
 import { HEADER_BYTES, segmentFileName } from './segment-format.ts';
 import type { Damage } from './segment-reader.ts';
-import { currentPath, listFolder, lookAtSegment, type Place, readSegment, type Segment } from './segment-recovery.ts';
 
 /** What one file of a log holds. */
 export interface SegmentInspection {
@@ -37,7 +37,7 @@ export interface LogInspection {
 }
 
 export interface InspectOptions {
-  /** A process appends to the log, compacts it and lets segments go meanwhile. */
+  /** A process appends to the log and lets segments go meanwhile. */
   readonly isInUse: boolean;
   /** After each segment: bytes read so far, and of all files. */
   readonly progress?: (bytes: number, bytesTotal: number) => void;
@@ -100,9 +100,8 @@ async function inspectInUse(place: Place, number: number, isActive: boolean): Pr
     const before = last?.damage[0]?.offset;
     last = await inspectOnce(place, number, isActive);
     if (last === undefined || last.damage.length === 0) return last;
-    // A raw file may just have been compacted, or be dropped; the newest may be in the middle of a write.
-    const isStill = before === last.damage[0]?.offset && !isActive;
-    if (isStill || last.form === 'compressed') return last;
+    // It may just be dropped; the newest may be in the middle of a write.
+    if (before === last.damage[0]?.offset && !isActive) return last;
     await setTimeout(LOOK_AGAIN_MS);
   }
   return last;

@@ -1,17 +1,11 @@
 import { dirname, join } from 'node:path';
 import { errnoOf } from './disk.ts';
 import { inspectLog, type SegmentInspection } from './inspect.ts';
-import {
-  BLOCK_HEAD_BYTES,
-  type Block,
-  encodeBlockHead,
-  encodeIndex,
-  openBlock,
-  readBlockIndex,
-} from './segment-blocks.ts';
+import { type Block, encodeIndex, openBlock, readBlockIndex } from './segment-blocks.ts';
+import type { Place, SegmentReport } from './segment-files.ts';
 import { DAMAGED_SUFFIX, encodeHeader, HEADER_BYTES, segmentFileName, UNFINISHED_SUFFIX } from './segment-format.ts';
 import type { Damage } from './segment-reader.ts';
-import { keepDamaged, type Place, recoverSegments, type SegmentReport } from './segment-recovery.ts';
+import { keepDamaged, recoverSegments } from './segment-recovery.ts';
 
 /** What a repair did with one piece of damage. */
 export interface RepairStep {
@@ -81,7 +75,7 @@ async function repairRaw(place: Place, segment: SegmentInspection): Promise<Repa
   return steps;
 }
 
-/** Writes the blocks that can be read, and an index that leaves out the others. */
+/** Writes the pieces that can be read, and an index that leaves out the others. */
 async function repairCompressed(place: Place, segment: SegmentInspection): Promise<RepairStep[]> {
   const { disk, kind } = place;
   const compressed = kind.compressed ?? kind;
@@ -101,16 +95,14 @@ async function repairCompressed(place: Place, segment: SegmentInspection): Promi
     const blocks: Block[] = [];
     let at = HEADER_BYTES;
     for (const block of indexOf(place, segment.file)) {
-      const bytes = Buffer.alloc(block.compressedBytes);
-      const got = await source.read(bytes, block.at + BLOCK_HEAD_BYTES);
-      const isReadable = await openBlock(bytes.subarray(0, got), block).then(
-        () => !segment.damage.some(({ offset, bytes: lost }) => lost > 0 && offset === block.at),
-        () => false,
-      );
-      if (!isReadable) continue;
-      await target.write([encodeBlockHead(block), bytes], at);
-      blocks.push({ ...block, at });
-      at += BLOCK_HEAD_BYTES + bytes.length;
+      // A damage that begins with the block is an entry of it, though its pieces are whole.
+      if (segment.damage.some(({ offset, bytes: lost }) => lost > 0 && offset === block.at)) continue;
+      const bytes = Buffer.alloc(block.bytes);
+      const open = await openBlock(bytes.subarray(0, await source.read(bytes, block.at)), block);
+      if (open.raw.length === 0) continue;
+      await target.write([bytes.subarray(0, open.bytes)], at);
+      blocks.push({ ...block, at, bytes: open.bytes, rawBytes: open.raw.length, entries: open.entries });
+      at += open.bytes;
     }
     await target.write([encodeIndex(blocks, at, segment.rawBytes)], at);
     await target.fdatasync();

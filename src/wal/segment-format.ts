@@ -24,22 +24,25 @@ import { AppError } from '../core/errors.ts';
  * | body (frame.ts, settle-journal.ts) | 18 | length - 10 |
  *
  * Every later version keeps the header's layout and the first nine bytes of an entry, so that an older program can say
- * what it met.
+ * what it met. A segment of the write-ahead log may be compressed (`….walz`): the header, then its entries in the pieces that
+ * segment-blocks.ts describes.
  *
  * Order of the steps, each after the one before has succeeded:
  * 1. new segment: create the file, write its header, fdatasync it (which covers its length), fsync the folder;
- * 2. batch: one writev at the end of the segment, one fdatasync, then tell the listeners, then acknowledge;
+ * 2. batch: one writev at the end of the segment, one fdatasync, then tell the listeners, then acknowledge; in a compressed
+ *    segment it is one piece;
  * 3. failed batch: reject it, cut the segment back to its last acknowledged byte and never append to it again (after a
  *    failed fsync the kernel may have dropped the bytes it could not write); a segment without any entry is removed; until
  *    that is done nothing else is appended;
  * 4. drop: unlink, fsync the folder; before the newest segment goes, its successor is there (step 1), so that numbers are
  *    never used twice;
- * 5. compaction of a segment that is not the newest (compaction.ts): write `…walz.tmp`, fdatasync it, rename it to `…walz`,
- *    fsync the folder; only then truncate the raw file to nothing (readers that have it open notice, and the disk gets its
- *    bytes back at once), unlink it, fsync the folder. An open after a crash in between removes the temporary file; where
- *    both files are there it keeps the compressed one if every block of it can be read, else the raw one.
- * A segment of an earlier run is never appended to and compaction keeps every byte, so a position means the same bytes for
- * ever.
+ * 5. end of a compressed segment, by a successor, a failed batch (after step 3) or a close: write the index behind the last
+ *    piece, fdatasync it; until that is done nothing else is appended. An open does it for the newest segment, after it has cut
+ *    off a torn tail; without an index a segment is read piece by piece.
+ * A program that wrote raw segments compressed them later: it wrote `…walz.tmp`, renamed it to `…walz` and removed the raw file. An
+ * open after a crash in between removes the temporary file; where both files are there it keeps the compressed one if every
+ * block of it can be read, else the raw one.
+ * A segment of an earlier run is never appended to, so a position means the same bytes for ever.
  */
 export const HEADER_BYTES = 32;
 export const ENTRY_HEAD_BYTES = 18;
@@ -74,7 +77,7 @@ export interface SegmentKind {
   readonly words: string;
   /** Newest format version that this program reads, of the header and of entries; what it writes headers with. */
   readonly version: number;
-  /** The kind of file that a segment becomes when it is compacted; absent when this kind never is. */
+  /** The kind of file that a compressed segment is; absent when none of this kind ever is. */
   readonly compressed?: SegmentKind;
 }
 
@@ -83,7 +86,7 @@ export const WAL_KIND: SegmentKind = {
   suffix: '.wal',
   words: 'write-ahead log',
   version: 1,
-  compressed: { magic: 'SPANTWLZ', suffix: '.walz', words: 'compressed write-ahead log', version: 1 },
+  compressed: { magic: 'SPANTWLZ', suffix: '.walz', words: 'compressed write-ahead log', version: 2 },
 };
 export const JOURNAL_KIND: SegmentKind = { magic: 'SPANTJNL', suffix: '.journal', words: 'settle journal', version: 2 };
 
@@ -91,7 +94,7 @@ export function segmentFileName(kind: SegmentKind, segment: number): string {
   return String(segment).padStart(10, '0') + kind.suffix;
 }
 
-/** What a compaction writes before it is whole. */
+/** What takes the place of a file writes under this name until it is whole. */
 export const UNFINISHED_SUFFIX = '.tmp';
 /** What a repair has taken out of the log. */
 export const DAMAGED_SUFFIX = '.damaged';

@@ -1,19 +1,28 @@
+import { join } from 'node:path';
 import { assert } from '../core/assert.ts';
-import { type Clock, msToNs, type Scheduler } from '../core/clock.ts';
+import { type Clock, msToNs } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
-import { BackgroundCompaction } from './background-compaction.ts';
 import { type DiskFile, errnoOf } from './disk.ts';
-import { encodeHeader, type FramePosition, HEADER_BYTES, type RawEntry, SEGMENT_MAX } from './segment-format.ts';
+import type { PieceEncoder } from './piece-encoder.ts';
 import {
   currentPath,
   readSegment,
-  recoverSegments,
   reportOf,
   type Segment,
   type SegmentFolder,
-  segmentPath,
   unlinkIfThere,
-} from './segment-recovery.ts';
+} from './segment-files.ts';
+import {
+  encodeHeader,
+  type FramePosition,
+  HEADER_BYTES,
+  type RawEntry,
+  SEGMENT_MAX,
+  type SegmentKind,
+  segmentFileName,
+} from './segment-format.ts';
+import { recoverSegments } from './segment-recovery.ts';
+import { type Active, type Append, type Ending, endSegment, together, writePiece } from './segment-writer.ts';
 
 export interface SegmentInfo {
   readonly segment: number;
@@ -32,23 +41,13 @@ export interface SegmentLogOptions extends SegmentFolder {
   readonly segmentAgeMs: number;
   /** New segments get higher numbers than this, whatever is in the folder. */
   readonly segmentFloor: number;
+  /** New segments are compressed by it; absent: raw. For one log alone. */
+  readonly encoder?: PieceEncoder;
   readonly clock: Clock;
-  /** Default: the machine's. */
-  readonly scheduler?: Scheduler;
-  /** After each fsync of appended bytes. */
-  readonly committed: (bytes: number) => void;
+  /** After each fsync of appended entries: their bytes, and how many of them did not go to the disk because they were compressed. */
+  readonly committed: (bytes: number, savedBytes: number) => void;
   /** What the file system said when appended bytes could not be made durable. */
   readonly writeFailed?: (error: unknown) => void;
-}
-
-/** Entries that are written together: whole entries (see sealEntry), one after the other, in one segment. */
-export interface Append {
-  readonly buffers: readonly Buffer[];
-  readonly bytes: number;
-  readonly firstNs: bigint;
-  readonly lastNs: bigint;
-  /** Called in append order right after the fsync, before the append resolves. Must be cheap and must not throw. */
-  readonly durable?: (position: FramePosition) => void;
 }
 
 interface Waiting extends Pick<PromiseWithResolvers<FramePosition>, 'resolve' | 'reject'> {
@@ -75,19 +74,16 @@ export class SegmentLog {
   readonly #options: SegmentLogOptions;
   readonly #segments = new Map<number, Segment>();
   #replayable: readonly Segment[] = [];
-  #active: { file: DiskFile; segment: Segment } | undefined;
-  /** The segment whose last batch failed, until that is cut off. */
-  #failed: { file: DiskFile; segment: Segment } | undefined;
+  #active: Active | undefined;
+  #ending: Ending | undefined;
   #nextSegment = 1;
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
   readonly #rolls: (() => void)[] = [];
-  readonly #compaction: BackgroundCompaction;
   #closed = false;
 
   private constructor(options: SegmentLogOptions) {
     this.#options = options;
-    this.#compaction = new BackgroundCompaction({ ...options, appends: () => this.#running });
   }
 
   static async open(options: SegmentLogOptions): Promise<SegmentLog> {
@@ -159,7 +155,7 @@ export class SegmentLog {
   }
 
   /**
-   * Visits every entry that is durable when its segment is reached, oldest first; appends, compactions and drops may go on
+   * Visits every entry that is durable when its segment is reached, oldest first; appends and drops may go on
    * meanwhile. Returns the bytes that could not be read.
    */
   async visit(visit: (entry: RawEntry) => void | Promise<void>): Promise<number> {
@@ -196,37 +192,18 @@ export class SegmentLog {
         `segment ${segment} of the ${this.#options.kind.words} is not one that can be dropped`,
       );
     }
-    if (this.#compaction.segment === segment) await this.stopCompaction();
     await unlinkIfThere(this.#options.disk, currentPath(this.#options, known));
     await this.#options.disk.syncFolder(this.#options.folder);
     this.#segments.delete(segment);
   }
 
-  /**
-   * Compacts a sealed segment in the background, unless another one is being compacted. Appends go first. A failure is
-   * reported and leaves the segment as it was. Answers whether it was begun.
-   */
-  startCompaction(number: number, compacted: (rawBytes: number, bytes: number) => void): boolean {
-    const segment = this.#segments.get(number);
-    return !this.#closed && segment !== undefined && this.#compaction.start(segment, compacted);
-  }
-
-  get isCompacting(): boolean {
-    return this.#compaction.segment !== undefined;
-  }
-
-  /** What was begun is given up; resolves when nothing of it is under way. */
-  stopCompaction(): Promise<void> {
-    return this.#compaction.stop();
-  }
-
   /** Finishes the appends that wait, then closes. Later appends are rejected. */
   async close(): Promise<void> {
     this.#closed = true;
-    await this.#compaction.close();
     await this.#running;
-    await this.#cutFailedTail().catch(() => this.#failed?.file.close().catch(() => undefined));
     await this.#seal();
+    await this.#ending?.file.close().catch(() => undefined);
+    this.#options.encoder?.restart();
   }
 
   async #run(): Promise<void> {
@@ -259,15 +236,14 @@ export class SegmentLog {
   async #commit(): Promise<void> {
     const batch = await this.#takeBatch();
     let active = this.#active;
-    let bytes = 0;
+    const whole = together(batch.map(({ append }) => append));
+    const { bytes } = whole;
+    let writtenBytes = bytes;
     try {
       active ??= await this.#create();
-      const buffers: Buffer[] = [];
-      for (const { append } of batch) {
-        for (const buffer of append.buffers) buffers.push(buffer);
-        bytes += append.bytes;
-      }
-      await active.file.write(buffers, active.segment.bytes);
+      const { compressedBytes } = active.segment;
+      if (compressedBytes === undefined) await active.file.write(whole.buffers, active.segment.bytes);
+      else writtenBytes = await writePiece(active, compressedBytes, whole, this.#options.encoder);
       await active.file.fdatasync();
     } catch (error) {
       this.#options.writeFailed?.(error);
@@ -276,8 +252,9 @@ export class SegmentLog {
       await this.#abandon(bytes, words);
       return;
     }
+    if (active.segment.compressedBytes !== undefined) active.segment.compressedBytes += writtenBytes;
     this.#publish(batch, active.segment);
-    this.#options.committed(bytes);
+    this.#options.committed(bytes, bytes - writtenBytes);
   }
 
   #publish(batch: readonly Waiting[], segment: Segment): void {
@@ -311,44 +288,51 @@ export class SegmentLog {
     return this.#waiting.splice(0, count);
   }
 
-  async #create(): Promise<{ file: DiskFile; segment: Segment }> {
-    const { disk, folder, kind, clock } = this.#options;
-    await this.#cutFailedTail();
-    const { number, file } = await this.#createFile();
+  async #create(): Promise<Active> {
+    const { disk, folder, clock, encoder } = this.#options;
+    await this.#end();
+    const { number, file, path } = await this.#createFile();
     const createdMs = clock.nowMs();
     const createdNs = msToNs(createdMs);
+    encoder?.restart();
     try {
-      await file.write([encodeHeader(kind, number, createdNs)], 0);
+      await file.write([encodeHeader(this.#form, number, createdNs)], 0);
       await file.fdatasync();
       await disk.syncFolder(folder);
     } catch (error) {
       await file.close().catch(() => undefined);
-      await unlinkIfThere(this.#options.disk, segmentPath(this.#options, number)).catch(() => undefined);
+      await unlinkIfThere(disk, path).catch(() => undefined);
       throw error;
     }
     const segment = {
       segment: number,
       createdMs,
       bytes: HEADER_BYTES,
+      ...(encoder && { compressedBytes: HEADER_BYTES }),
       firstReceivedNs: createdNs,
       lastReceivedNs: createdNs,
       sealed: false,
     };
     this.#segments.set(number, segment);
     this.#nextSegment = number + 1;
-    this.#active = { file, segment };
+    this.#active = { file, segment, blocks: [] };
     return this.#active;
   }
 
+  /** The kind of file that new segments are. */
+  get #form(): SegmentKind {
+    const { kind, encoder } = this.#options;
+    return encoder ? (kind.compressed ?? kind) : kind;
+  }
+
   /** A name that an earlier failure left behind is skipped. */
-  async #createFile(): Promise<{ number: number; file: DiskFile }> {
+  async #createFile(): Promise<{ number: number; file: DiskFile; path: string }> {
+    const { disk, folder } = this.#options;
     for (; ; this.#nextSegment += 1) {
       assert(this.#nextSegment <= SEGMENT_MAX, 'segment numbers last');
+      const path = join(folder, segmentFileName(this.#form, this.#nextSegment));
       try {
-        return {
-          number: this.#nextSegment,
-          file: await this.#options.disk.create(segmentPath(this.#options, this.#nextSegment)),
-        };
+        return { number: this.#nextSegment, file: await disk.create(path), path };
       } catch (error) {
         if (errnoOf(error) !== 'EEXIST') throw error;
       }
@@ -358,39 +342,40 @@ export class SegmentLog {
   /** Step 3 of the order: the active segment is not to be trusted beyond what was acknowledged. */
   async #abandon(bytesCut: number, reason: string): Promise<void> {
     this.#report(this.#active?.segment.segment ?? this.#nextSegment, bytesCut, reason);
-    if (!this.#active) return;
-    this.#failed = this.#active;
-    this.#active = undefined;
-    this.#failed.segment.sealed = true;
-    const { segment } = this.#failed.segment;
-    await this.#cutFailedTail().catch((error: unknown) => {
-      this.#report(segment, 0, `the failed tail cannot be cut off yet: ${describeError(error)}`);
-    });
+    if (this.#active) await this.#endActive({ isFailed: true });
   }
 
-  /** Before this is done nothing is appended: what was never acknowledged may be seen at the very end of the log only. */
-  async #cutFailedTail(): Promise<void> {
-    if (!this.#failed) return;
-    const { file, segment } = this.#failed;
-    if (segment.bytes === HEADER_BYTES) {
-      await unlinkIfThere(this.#options.disk, segmentPath(this.#options, segment.segment));
-      this.#segments.delete(segment.segment);
-      this.#nextSegment = segment.segment;
-    } else {
-      await file.truncate(segment.bytes);
-      await file.fdatasync();
-    }
-    this.#failed = undefined;
-    await file.close().catch(() => undefined);
-  }
-
+  /** Step 5 of the order, too; a raw segment is closed only. */
   async #seal(): Promise<void> {
+    if (this.#active) await this.#endActive({ isFailed: false });
+    // What could not be done then may be possible now.
+    else await this.#end().catch(() => undefined);
+  }
+
+  async #endActive({ isFailed }: { isFailed: boolean }): Promise<void> {
     const active = this.#active;
     if (!active) return;
     this.#active = undefined;
     active.segment.sealed = true;
-    // Every byte of it was fsynced with its batch; a failing close can lose nothing.
-    await active.file.close().catch(() => undefined);
+    this.#ending = { ...active, isFailed };
+    await this.#end().catch((error: unknown) => {
+      const what = isFailed ? 'the failed tail cannot be cut off yet' : 'it cannot be closed yet';
+      this.#report(active.segment.segment, 0, `${what}: ${describeError(error)}`);
+    });
+  }
+
+  /** Before this is done nothing is appended: what was never acknowledged may be seen at the very end of the log only. */
+  async #end(): Promise<void> {
+    if (!this.#ending) return;
+    const { file, segment, isFailed } = this.#ending;
+    if (isFailed && segment.bytes === HEADER_BYTES) {
+      await unlinkIfThere(this.#options.disk, currentPath(this.#options, segment));
+      this.#segments.delete(segment.segment);
+      this.#nextSegment = segment.segment;
+    } else await endSegment(this.#ending);
+    this.#ending = undefined;
+    // Every byte of it was fsynced; a failing close can lose nothing.
+    await file.close().catch(() => undefined);
   }
 
   #report(segment: number, bytesCut: number, reason: string): void {

@@ -2,14 +2,7 @@ import { join } from 'node:path';
 import { AppError, describeError } from '../core/errors.ts';
 import { type Disk, type DiskFile, errnoOf, isShortage, type SyncFile } from './disk.ts';
 import { ReadAhead } from './read-ahead.ts';
-import {
-  BLOCK_HEAD_BYTES,
-  type Block,
-  type BlockIndex,
-  findBlock,
-  openBlockSync,
-  readBlockIndex,
-} from './segment-blocks.ts';
+import { type Block, type BlockIndex, findBlock, openBlockSync, readBlockIndex, readOn } from './segment-blocks.ts';
 import {
   ENTRY_HEAD_BYTES,
   entryLength,
@@ -100,8 +93,8 @@ const BLOCKS_BYTES_MAX = 4 * 1024 * 1024;
 
 interface OpenSegment {
   readonly file: SyncFile;
-  /** Of a compressed segment. */
-  readonly index?: BlockIndex;
+  /** Of a compressed segment; grows while that is appended to. */
+  index?: BlockIndex;
 }
 
 /** Reads single entries by position, with few files open. Sees whatever has been written, from any thread. */
@@ -133,8 +126,8 @@ export class SegmentReader {
   }
 
   /**
-   * A compaction may have put a compressed file in the place of the one that is open, or of the one that was to be opened
-   * just now. What the system is short of may be what this reader holds.
+   * A repair may have put another file in the place of the one that is open. What the system is short of may be what this
+   * reader holds.
    */
   #readAgain(position: FramePosition, failure: unknown): RawEntry {
     if (isShortage(failure)) this.close();
@@ -164,20 +157,43 @@ export class SegmentReader {
   }
 
   #read(position: FramePosition): RawEntry {
-    const { file, index } = this.#open(position.segment);
-    const bytes = index ? this.#fromBlock(file, index, position.offset) : fromRaw(file, position.offset);
+    const open = this.#open(position.segment);
+    const bytes = open.index ? this.#fromBlock(open, open.index, position.offset) : fromRaw(open.file, position.offset);
     const entry = openEntry(bytes, this.#kind, position);
     if (!entry) throw new Error('the entry is damaged');
     return entry;
   }
 
-  #fromBlock(file: SyncFile, index: BlockIndex, offset: number): Buffer {
-    const block = findBlock(index.blocks, offset);
+  #fromBlock(open: OpenSegment, index: BlockIndex, offset: number): Buffer {
+    const block = findBlock(index.blocks, offset) ?? this.#newBlock(open, index, offset);
     if (!block) throw new Error('there is no entry');
+    const raw = this.#rawOf(open.file, block);
+    const start = offset - block.rawOffset;
+    const length = start + ENTRY_HEAD_BYTES <= raw.length ? entryLength(raw, start) : undefined;
+    if (length === undefined || start + length > raw.length) {
+      // What a writer was in the middle of when the block was read is whole now, or will never be.
+      this.#forgetBlock(block);
+      throw new Error('there is no entry');
+    }
+    // A copy: who keeps one entry must not keep its block.
+    return Buffer.from(raw.subarray(start, start + length));
+  }
+
+  /** In what was appended since the index was read. */
+  #newBlock(open: OpenSegment, index: BlockIndex, offset: number): Block | undefined {
+    if (index.isClosed) return undefined;
+    const last = index.blocks.at(-1);
+    open.index = readOn(open.file, index);
+    // The last block may have grown: it is another one now.
+    if (last && !open.index.blocks.includes(last)) this.#forgetBlock(last);
+    return findBlock(open.index.blocks, offset);
+  }
+
+  #rawOf(file: SyncFile, block: Block): Buffer {
     let raw = this.#blocks.get(block);
     if (raw === undefined) {
-      const bytes = Buffer.allocUnsafeSlow(block.compressedBytes);
-      raw = openBlockSync(bytes.subarray(0, file.read(bytes, block.at + BLOCK_HEAD_BYTES)), block);
+      const bytes = Buffer.allocUnsafeSlow(block.bytes);
+      raw = openBlockSync(bytes.subarray(0, file.read(bytes, block.at)), block).raw;
       this.#blocksBytes += raw.length;
     }
     this.#blocks.delete(block);
@@ -186,11 +202,7 @@ export class SegmentReader {
       if (this.#blocksBytes <= BLOCKS_BYTES_MAX) break;
       this.#forgetBlock(oldest);
     }
-    const start = offset - block.rawOffset;
-    const length = start + ENTRY_HEAD_BYTES <= raw.length ? entryLength(raw, start) : undefined;
-    if (length === undefined || start + length > raw.length) throw new Error('there is no entry');
-    // A copy: who keeps one entry must not keep its block.
-    return Buffer.from(raw.subarray(start, start + length));
+    return raw;
   }
 
   #forgetBlock(block: Block): void {
@@ -224,7 +236,7 @@ function fromRaw(file: SyncFile, offset: number): Buffer {
   return bytes;
 }
 
-/** The compressed file where there is one: while there are both it is whole. */
+/** The compressed file where there is one. */
 function openSegment(disk: Disk, folder: string, kind: SegmentKind, segment: number): OpenSegment {
   if (kind.compressed) {
     try {

@@ -14,6 +14,7 @@ import {
   type JournalHead,
   type JournalMark,
 } from './journal-codec.ts';
+import type { SegmentReport } from './segment-files.ts';
 import {
   ENTRY_HEAD_BYTES,
   type FramePosition,
@@ -24,7 +25,6 @@ import {
 } from './segment-format.ts';
 import { type ReplayProgress, SegmentLog } from './segment-log.ts';
 import { SegmentReader } from './segment-reader.ts';
-import type { SegmentReport } from './segment-recovery.ts';
 
 /** Where an entry of the settle journal starts. */
 export type JournalPosition = FramePosition;
@@ -137,7 +137,8 @@ export class SettleJournal {
     const firstMs = Math.min(...marks, ...parts.map((part) => part.firstMs));
     const lastMs = Math.max(...marks, ...parts.map((part) => part.lastMs));
     const bytes = buffers.reduce((sum, { length }) => sum + length, 0);
-    const log = { buffers, bytes, firstNs: msToNs(firstMs), lastNs: msToNs(lastMs) };
+    const entries = parts.reduce((sum, { starts }) => sum + starts.length, marks.length);
+    const log = { entries, buffers, bytes, firstNs: msToNs(firstMs), lastNs: msToNs(lastMs) };
     const { segment, offset } = await this.#log.append(log);
     if (mark !== undefined) this.#markedSegment = segment;
     let at = offset;

@@ -1,13 +1,14 @@
-import { type Clock, msToNs, type Scheduler, systemClock, systemScheduler } from '../core/clock.ts';
+import { type Clock, msToNs, systemClock } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import { type Disk, nodeDisk } from './disk.ts';
 import { decodeFrame, type Frame, FrameEncoder, type StoredFrame } from './frame.ts';
 import { FrameCache } from './frame-cache.ts';
+import { type PieceEncoder, StreamedPieces, WholePieces } from './piece-encoder.ts';
+import { listFolder, type SegmentReport } from './segment-files.ts';
 import { type FramePosition, type RawEntry, WAL_KIND } from './segment-format.ts';
 import { type ReplayOptions, type SegmentInfo, SegmentLog } from './segment-log.ts';
 import { SegmentReader } from './segment-reader.ts';
-import { listFolder, type SegmentReport } from './segment-recovery.ts';
 
 export interface WalOptions {
   readonly folder: string;
@@ -22,9 +23,12 @@ export interface WalOptions {
    * removed files of the log and left the journal.
    */
   readonly segmentFloor?: number;
+  /** New segments are compressed. Default false. */
+  readonly isCompressed?: boolean;
+  /** Default: on a thread of the pool where the disk is the machine's, else right here. */
+  readonly encoder?: PieceEncoder;
   readonly disk?: Disk;
   readonly clock?: Clock;
-  readonly scheduler?: Scheduler;
   readonly counters?: Counters;
   /** Damage, cut tails, strange files, failed writes: for the log. */
   readonly report?: (report: SegmentReport) => void;
@@ -40,14 +44,12 @@ export class Wal {
   readonly #reader: SegmentReader;
   readonly #cache: FrameCache;
   readonly #clock: Clock;
-  readonly #counters: Counters | undefined;
   readonly #report: (report: SegmentReport) => void;
   readonly #encoder = new FrameEncoder();
   readonly #listeners: ((frame: StoredFrame) => void)[] = [];
 
   private constructor(log: SegmentLog, reader: SegmentReader, cache: FrameCache, options: WalOptions) {
     this.#clock = options.clock ?? systemClock;
-    this.#counters = options.counters;
     this.#report = options.report ?? (() => undefined);
     this.#log = log;
     this.#reader = reader;
@@ -65,12 +67,15 @@ export class Wal {
       segmentFloor: options.segmentFloor ?? 0,
       disk,
       clock: options.clock ?? systemClock,
-      scheduler: options.scheduler ?? systemScheduler,
+      ...(options.isCompressed && { encoder: options.encoder ?? encoderFor(disk) }),
       writeFailed: options.writeFailed ?? (() => undefined),
       report: options.report ?? (() => undefined),
-      committed(bytes) {
+      committed(bytes, savedBytes) {
         counters?.add('fsyncs', 1);
         counters?.add('appended', bytes);
+        if (!options.isCompressed) return;
+        counters?.add('compacted', bytes);
+        counters?.add('compacted_away', savedBytes);
       },
     });
     const { damaged } = await listFolder({ folder, kind: WAL_KIND, disk });
@@ -104,6 +109,7 @@ export class Wal {
     const head = this.#encoder.encode(frame, timeNs);
     const length = head.length + frame.payload.length;
     return this.#log.append({
+      entries: 1,
       buffers: frame.payload.length === 0 ? [head] : [head, frame.payload],
       bytes: length,
       firstNs: timeNs,
@@ -167,26 +173,6 @@ export class Wal {
     await this.#log.sealAged();
   }
 
-  /**
-   * Compresses a sealed segment whose evidence is stored, in the background: every position stays readable. One at a time;
-   * answers whether this one was begun. Appends go first, failures are reported and cost nothing.
-   */
-  startCompaction(segment: number): boolean {
-    return this.#log.startCompaction(segment, (rawBytes, bytes) => {
-      this.#counters?.add('compacted', rawBytes);
-      this.#counters?.add('compacted_away', rawBytes - bytes);
-    });
-  }
-
-  get isCompacting(): boolean {
-    return this.#log.isCompacting;
-  }
-
-  /** What was begun is given up; resolves when nothing of it is under way. */
-  async stopCompaction(): Promise<void> {
-    await this.#log.stopCompaction();
-  }
-
   /** Removes a segment that is not the newest. */
   async drop(segment: number): Promise<void> {
     await this.#log.drop(segment);
@@ -198,6 +184,10 @@ export class Wal {
     await this.#log.close();
     this.#reader.close();
   }
+}
+
+function encoderFor(disk: Disk): PieceEncoder {
+  return disk === nodeDisk ? new StreamedPieces() : new WholePieces();
 }
 
 /** Reads frames of a log that another thread or process appends to. */

@@ -110,8 +110,6 @@ function start({ isAway = false, segments = [] }: Parts) {
       },
       bytes: 0,
       sealAged: async () => undefined,
-      startCompaction: () => false,
-      stopCompaction: async () => undefined,
     },
     quarantine: { add: async () => undefined },
     counters,

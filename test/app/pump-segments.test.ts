@@ -48,13 +48,12 @@ async function house(segments: number, { unborn }: { unborn?: number } = {}) {
     counters: new Counters(),
     sums: { markedBefore: Number.POSITIVE_INFINITY },
     diskSpace: { status: () => space },
-    settings: { horizonAgeMs: 3600 * SECOND_MS, horizonBytesMax: 1e9, isCompacting: false },
+    settings: { horizonAgeMs: 3600 * SECOND_MS, horizonBytesMax: 1e9 },
   };
   const look = async (settings: Partial<typeof parts.settings> = {}) => {
     const stats = { segments: new Map([...pending].map((segment) => [segment, { pending: 1 }])) };
     const withSettings = { ...parts, settings: { ...parts.settings, ...settings } };
     await dropStored(withSettings, wal.segments(), [stats as unknown as JoinStats]);
-    while (wal.isCompacting) await new Promise(setImmediate);
     return wal.segments().map(({ segment }) => segment);
   };
   return {
@@ -148,23 +147,5 @@ describe('stored segments', () => {
     for (const after of [1, 2, 3]) await wal.append(frameAt(clock.ms + after * SECOND_MS));
     clock.ms += 100 * SECOND_MS;
     expect(await look({ horizonAgeMs: 50 * SECOND_MS })).toEqual([6, 7]);
-  });
-
-  it('are compressed one at a time, oldest first, while there is room', async () => {
-    const { look, disk, pending, space } = await house(4);
-    const forms = () => disk.paths().map((path) => path.slice(-6).replace(/^0*/, ''));
-    space.isShort = true;
-    await look({ isCompacting: true });
-    expect(forms()).toEqual(['1.wal', '2.wal', '3.wal', '4.wal']);
-    space.isShort = false;
-    await look({ isCompacting: true });
-    expect(forms()).toEqual(['1.walz', '2.wal', '3.wal', '4.wal']);
-    pending.add(2);
-    await look({ isCompacting: true });
-    expect(forms()).toEqual(['1.walz', '2.wal', '3.walz', '4.wal']);
-    pending.clear();
-    for (let time = 0; time < 3; time += 1) await look({ isCompacting: true });
-    expect(forms()).toEqual(['1.walz', '2.walz', '3.walz', '4.wal']);
-    expect(await look({ horizonBytesMax: 0 })).toEqual([4]);
   });
 });

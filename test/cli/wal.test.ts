@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { lockDataFolder, openDataFolder } from '../../src/wal/data-folder.ts';
-import { BLOCK_HEAD_BYTES } from '../../src/wal/segment-blocks.ts';
+import { PIECE_HEAD_BYTES } from '../../src/wal/segment-blocks.ts';
 import { HEADER_BYTES } from '../../src/wal/segment-format.ts';
 import { SettleJournal } from '../../src/wal/settle-journal.ts';
 import { Wal } from '../../src/wal/wal.ts';
@@ -13,7 +13,7 @@ import { frameOf, numberOf, replayed } from '../wal/helpers.ts';
 
 /** `spantrail wal` as a user runs it, on real files. */
 
-/** Three of them fit a compressed block of 1 MiB. */
+/** Four of them make a compressed block. */
 const FRAME_BYTES = 300_000;
 /** Seven of them fit: 0 to 6 in the first segment, 7 to 13 in the second, the others in the third. */
 const SEGMENT_BYTES = 7.5 * FRAME_BYTES;
@@ -22,10 +22,11 @@ let folder = '';
 
 beforeEach(async () => {
   folder = await openDataFolder(await mkdtemp(join(tmpdir(), 'spantrail-cli-wal-')));
+  const first = await Wal.open({ folder: join(folder, 'wal'), segmentBytes: SEGMENT_BYTES, isCompressed: true });
+  for (let number = 0; number < 7; number += 1) await first.append(frameOf(number, FRAME_BYTES));
+  await first.close();
   const wal = await Wal.open({ folder: join(folder, 'wal'), segmentBytes: SEGMENT_BYTES });
-  for (let number = 0; number < 20; number += 1) await wal.append(frameOf(number, FRAME_BYTES));
-  wal.startCompaction(1);
-  while (wal.isCompacting) await new Promise(setImmediate);
+  for (let number = 7; number < 20; number += 1) await wal.append(frameOf(number, FRAME_BYTES));
   await wal.close();
   const journal = await SettleJournal.open({ folder: join(folder, 'journal') });
   await journal.append([], { atMs: 1, storedBefore: 1, acceptedThrough: { segment: 1, offset: 32 }, totals: [] });
@@ -73,15 +74,15 @@ describe('spantrail wal', () => {
   });
 
   it('finds damage, repairs it and says what is lost', async () => {
-    // In the first of three blocks, among what is compressed; and in the fourth frame.
-    await damage('0000000001.walz', HEADER_BYTES + BLOCK_HEAD_BYTES + 20);
+    // In the first of two blocks, among what is compressed; and in the fourth frame.
+    await damage('0000000001.walz', HEADER_BYTES + PIECE_HEAD_BYTES + 20);
     await damage('0000000002.wal', 3.5 * FRAME_BYTES);
     const before = await spantrail('inspect');
     expect(before.code).toBe(1);
     expect(before.errors).toMatch(
       /wal of .* is damaged \(4 segments read\); "spantrail wal repair --data-dir .*" takes it out/,
     );
-    expect(before.output).toMatch(/0000000001.walz at 32: the checksum of a block .* bytes lost, received from 2026-/);
+    expect(before.output).toMatch(/0000000001.walz at 32: the checksum of a piece .* bytes lost, received from 2026-/);
     expect(before.output).toMatch(/2 +raw .*DAMAGED, /);
     const repair = await spantrail('repair');
     expect([repair.code, repair.errors]).toEqual([0, '']);
@@ -99,8 +100,8 @@ describe('spantrail wal', () => {
     expect(after.lines.filter((line) => line.includes('"kept"'))).toHaveLength(2);
     expect((await spantrail('repair')).lines).toEqual(['nothing to repair']);
     const wal = await Wal.open({ folder: join(folder, 'wal') });
-    // Lost: the three frames of the block, and in the raw segment what is damaged and what stood behind it.
-    expect((await replayed(wal)).map(numberOf)).toEqual([3, 4, 5, 6, 7, 8, 9, 14, 15, 16, 17, 18, 19]);
+    // Lost: the four frames of the block, and in the raw segment what is damaged and what stood behind it.
+    expect((await replayed(wal)).map(numberOf)).toEqual([4, 5, 6, 7, 8, 9, 14, 15, 16, 17, 18, 19]);
     await wal.close();
   });
 

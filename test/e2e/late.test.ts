@@ -34,13 +34,13 @@ async function start(workers: string): Promise<RunningProcess> {
   return running;
 }
 
-/** Sends a trace and then many others, until nothing of the first is in memory and its segment is compressed. */
+/** Sends a trace and then many others, until nothing of the first is in memory and its segment is closed. */
 async function outOfMemory(spantrail: RunningProcess, trace: Trace): Promise<void> {
   expect(await spantrail.send('traces', trace.payload)).toBe(200);
   await spantrail.settled();
   for (const other of makeTraces(OTHERS)) await spantrail.send('traces', other.payload);
   await spantrail.settled();
-  await expect.poll(() => readdirSync(join(folder, 'wal')), { timeout: 60_000 }).toContain('0000000001.walz');
+  await expect.poll(() => readdirSync(join(folder, 'wal')), { timeout: 60_000 }).toContain('0000000002.walz');
   await sleep(SECONDS_LATE * 1000);
 }
 

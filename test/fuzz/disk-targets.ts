@@ -4,6 +4,7 @@ import { AppError } from '../../src/core/errors.ts';
 import type { Reservation } from '../../src/receive/in-flight.ts';
 import { inflate, looksCompressed } from '../../src/receive/inflate.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
+import { StreamedPieces } from '../../src/wal/piece-encoder.ts';
 import { Quarantine } from '../../src/wal/quarantine.ts';
 import { type JournalEntry, SettleJournal } from '../../src/wal/settle-journal.ts';
 import { openFrameReader, Wal } from '../../src/wal/wal.ts';
@@ -14,30 +15,29 @@ import { promise, type Target } from './target.ts';
 
 const clock = { nowMs: () => 1_790_000_000_000 };
 
-/** Files of a log as this program writes them: one of a raw and one of a compressed segment. */
-async function writtenLog(): Promise<{ raw: Buffer; compressed: Buffer; frames: StoredFrame[] }> {
+/** A file of a log as this program writes it, of a raw or of a compressed segment. */
+async function writtenLog(isCompressed: boolean): Promise<{ bytes: Buffer; frames: StoredFrame[] }> {
   const disk = new MemoryDisk();
-  const wal = await Wal.open({ folder: FOLDER, disk, clock, segmentAgeMs: -1 });
+  const wal = await Wal.open({ folder: FOLDER, disk, clock, isCompressed, encoder: new StreamedPieces() });
   const frames: StoredFrame[] = [];
   wal.onDurable((frame) => frames.push(frame));
-  await Promise.all([40, 0, 200, 7, 90].map((bytes, number) => wal.append(frameOf(number, bytes))));
-  await wal.sealAged();
-  await wal.append(frameOf(99));
-  const raw = disk.bytesOf(`${FOLDER}/0000000001.wal`);
-  wal.startCompaction(1);
-  while (wal.isCompacting) await new Promise(setImmediate);
-  return { raw, compressed: disk.bytesOf(`${FOLDER}/0000000001.walz`), frames: frames.slice(0, -1) };
+  for (const [number, bytes] of [40, 0, 200, 7, 90].entries()) await wal.append(frameOf(number, bytes));
+  await wal.close();
+  return { bytes: disk.bytesOf(`${FOLDER}/0000000001.${isCompressed ? 'walz' : 'wal'}`), frames };
 }
 
-const written = await writtenLog();
+const written = await writtenLog(false);
+const compressed = await writtenLog(true);
+/** A crash leaves it without an index. */
+const unfinished = compressed.bytes.subarray(0, -(36 + 24));
 
 /** A damaged segment gives back frames as they were or none, and never ends the program. */
-function segmentTarget(name: string, file: string, sample: Buffer, weight: number): Target {
+function segmentTarget(name: string, file: string, samples: Buffer[], weight: number): Target {
   const known = new Map(written.frames.map((frame) => [frame.position.offset, frame]));
   return {
     name,
     weight,
-    samples: [sample],
+    samples,
     async check(input) {
       const disk = new MemoryDisk();
       disk.plant(`${FOLDER}/${file}`, input);
@@ -184,8 +184,8 @@ const inflation: Target = {
 };
 
 export const DISK_TARGETS: readonly Target[] = [
-  segmentTarget('segment', '0000000001.wal', written.raw, 4),
-  segmentTarget('compressed-segment', '0000000001.walz', written.compressed, 2),
+  segmentTarget('segment', '0000000001.wal', [written.bytes], 4),
+  segmentTarget('compressed-segment', '0000000001.walz', [compressed.bytes, unfinished], 3),
   journal,
   quarantine,
   inflation,

@@ -392,13 +392,11 @@ export class Simulation {
       this.#fail(new SimulationFailure(`the index has ${indexBytes} bytes, more than ${indexBytesMax}`));
   }
 
-  /** A segment goes when its last file goes: not the raw one of which there is a compressed one. */
   #noteGone(path: string): void {
     const segment = Number(/\/wal\/0*(\d+)\.walz?$/.exec(path)?.[1] ?? 0);
-    const isReplaced = path.endsWith('.wal') && this.#disk.paths().includes(`${path}z`);
     const hasFrames = [...this.#frames.values()].some(({ position }) => position.segment === segment);
-    if (segment > 0 && !isReplaced && !hasFrames) this.#hasEmptyGone = true;
-    if (isReplaced || !hasFrames || this.#goneAtMs.has(segment)) return;
+    if (segment > 0 && !hasFrames) this.#hasEmptyGone = true;
+    if (!hasFrames || this.#goneAtMs.has(segment)) return;
     this.#note(`segment ${segment} goes`);
     this.#goneAtMs.set(segment, this.#time.nowMs);
   }

@@ -1,13 +1,13 @@
 import { writeSync } from 'node:fs';
-import { setImmediate } from 'node:timers/promises';
 import { Wal } from '../../src/wal/wal.ts';
 import { frameOf } from './helpers.ts';
 
 /**
- * Appends numbered frames to the folder for ever and prints each number once it is acknowledged; compacts what is sealed
- * meanwhile, oldest first.
+ * Appends numbered frames to the folder for ever, compressed where the second argument says so, and prints each number once it
+ * is acknowledged.
  */
-const wal = await Wal.open({ folder: process.argv[2] ?? '', segmentBytes: 20_000 });
+const [folder = '', form] = process.argv.slice(2);
+const wal = await Wal.open({ folder, segmentBytes: 20_000, isCompressed: form === 'compressed' });
 let number = 0;
 async function sender(): Promise<never> {
   for (;;) {
@@ -17,11 +17,4 @@ async function sender(): Promise<never> {
     writeSync(1, `${mine}\n`);
   }
 }
-async function compactor(): Promise<never> {
-  for (;;) {
-    wal.segments().some(({ segment }) => wal.startCompaction(segment));
-    while (wal.isCompacting) await setImmediate();
-    await setImmediate();
-  }
-}
-await Promise.all([sender(), sender(), sender(), sender(), compactor()]);
+await Promise.all([sender(), sender(), sender(), sender()]);

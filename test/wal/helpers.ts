@@ -1,6 +1,6 @@
 import type { Signal } from '../../src/core/evidence.ts';
 import type { Frame, StoredFrame } from '../../src/wal/frame.ts';
-import type { SegmentReport } from '../../src/wal/segment-recovery.ts';
+import type { SegmentReport } from '../../src/wal/segment-files.ts';
 import { Wal, type WalOptions } from '../../src/wal/wal.ts';
 import type { MemoryDisk } from './memory-disk.ts';
 

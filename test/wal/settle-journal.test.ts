@@ -13,7 +13,7 @@ import {
   encodeSettle,
 } from '../../src/wal/journal-codec.ts';
 import { comparePlaces } from '../../src/wal/journal-places.ts';
-import type { SegmentReport } from '../../src/wal/segment-recovery.ts';
+import type { SegmentReport } from '../../src/wal/segment-files.ts';
 import {
   type JournalEntry,
   type JournalMark,

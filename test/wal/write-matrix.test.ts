@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { StreamedPieces, WholePieces } from '../../src/wal/piece-encoder.ts';
+import type { WalOptions } from '../../src/wal/wal.ts';
 import { frameOf, numberOf, openWal, replayed } from './helpers.ts';
 import { type CrashMode, type FaultMode, MemoryDisk } from './memory-disk.ts';
 
@@ -10,8 +12,13 @@ class Told {
   readonly dropped = new Set<number>();
 }
 
-async function appendAll(disk: MemoryDisk, told: Told, batches: readonly (readonly number[])[]) {
-  const { wal } = await openWal(disk, { segmentBytes: 600 });
+async function appendAll(
+  disk: MemoryDisk,
+  options: () => Partial<WalOptions>,
+  told: Told,
+  batches: readonly (readonly number[])[],
+) {
+  const { wal } = await openWal(disk, options());
   wal.onDurable((frame) => told.listened.push(numberOf(frame)));
   for (const batch of batches) {
     const appends = batch.map(async (number) => {
@@ -27,10 +34,10 @@ async function appendAll(disk: MemoryDisk, told: Told, batches: readonly (readon
 }
 
 /** Lone appends, batches, roll-overs, a restart and a drop: every kind of step occurs several times. */
-async function scenario(disk: MemoryDisk, told: Told): Promise<void> {
-  const wal = await appendAll(disk, told, [[1], [2, 3, 4], [5], [6, 7]]);
+async function scenario(disk: MemoryDisk, options: () => Partial<WalOptions>, told: Told): Promise<void> {
+  const wal = await appendAll(disk, options, told, [[1], [2, 3, 4], [5], [6, 7]]);
   await wal.close();
-  const second = await appendAll(disk, told, [[8, 9, 10, 11, 12], [13], [14]]);
+  const second = await appendAll(disk, options, told, [[8, 9, 10, 11, 12], [13], [14]]);
   const [oldest, ...younger] = second.segments();
   if (oldest && younger.length > 0) {
     for (const frame of await replayed(second)) {
@@ -62,9 +69,13 @@ const CRASHES: CrashMode[] = ['nothing unsynced', 'half of it', 'all of it'];
 
 const cases = FAULTS.flatMap((mode) => CRASHES.map((crash) => ({ mode, crash })));
 
-describe('write matrix', async () => {
+describe.each([
+  ['raw', () => ({ segmentBytes: 600 })],
+  ['compressed', () => ({ segmentBytes: 600, isCompressed: true, encoder: new WholePieces() })],
+  ['compressed as one stream', () => ({ segmentBytes: 900, isCompressed: true, encoder: new StreamedPieces() })],
+])('write matrix, %s', async (_, options: () => Partial<WalOptions>) => {
   const whole = new MemoryDisk();
-  await scenario(whole, new Told());
+  await scenario(whole, options, new Told());
   const steps = whole.steps;
 
   it('has every kind of step', () => {
@@ -77,7 +88,7 @@ describe('write matrix', async () => {
       disk.faults = [{ step, mode }];
       const told = new Told();
       // A start or a drop that fails says so. What follows is a crash in any case, then two starts.
-      const failure = await scenario(disk, told).then(
+      const failure = await scenario(disk, options, told).then(
         () => undefined,
         (error: unknown) => error,
       );
@@ -98,7 +109,7 @@ describe('write matrix', async () => {
       const disk = new MemoryDisk();
       disk.faults = [step, step + 1].map((at) => ({ step: at, mode: 'fails' }));
       const told = new Told();
-      await scenario(disk, told).catch((error: unknown) => expect(String(error)).toMatch(/EIO/));
+      await scenario(disk, options, told).catch((error: unknown) => expect(String(error)).toMatch(/EIO/));
       disk.crash(crash);
       await checkRecovered(disk, told);
     }
