@@ -173,6 +173,8 @@ describe.skipIf('skipped' in collector)('a Collector over an outage', () => {
       [ports.grpc, ports.http] = [await freePort(), await freePort()];
       spantrail = await start('refusing', {
         SPANTRAIL_WAL_UNSETTLED_BYTES_MAX: '4MiB',
+        // What fills it is said over and over again.
+        SPANTRAIL_WAL_COMPACTION: 'false',
         SPANTRAIL_WAL_SEGMENT_BYTES: '256KiB',
         SPANTRAIL_JOIN_IDLE_MS: `${OUTAGE_SECONDS}s`,
         // Two of the Collector's requests at a time.
