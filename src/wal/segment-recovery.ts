@@ -127,6 +127,9 @@ async function makeFileWhole(place: SegmentFolder, segment: Segment): Promise<vo
   const isCompressed = segment.compressedBytes !== undefined;
   const file = await place.disk.open(path);
   try {
+    // What an earlier process wrote without reaching its fsync counts from now on, so it must be durable from now on, also where
+    // there is no room for what follows.
+    await file.fdatasync();
     if ((segment.compressedBytes ?? segment.bytes) < HEADER_BYTES) {
       // The header is durable before the first entry is written (step 1), so there was none.
       const kind = isCompressed ? (place.kind.compressed ?? place.kind) : place.kind;
@@ -135,7 +138,6 @@ async function makeFileWhole(place: SegmentFolder, segment: Segment): Promise<vo
       if (isCompressed) segment.compressedBytes = HEADER_BYTES;
     } else if (!isCompressed) await cutTornTail(place, file, path, segment);
     if (isCompressed) await closeBlocks(place, file, path, segment);
-    // What an earlier process wrote without reaching its fsync counts from now on, so it must be durable from now on.
     await file.fdatasync();
   } finally {
     await file.close();
@@ -179,8 +181,15 @@ async function closeBlocks(place: SegmentFolder, file: DiskFile, path: string, s
     const damage = { offset: end, bytes: size - end, reason, ...(whole && { firstNs: whole.lastNs }) };
     await cutTornPieces(place, file, path, segment, damage);
   }
+  segment.compressedBytes = end;
   const encoded = encodeIndex(blocks, end, segment.bytes);
-  await file.write([encoded], end);
+  try {
+    await file.write([encoded], end);
+  } catch (error) {
+    // A part of it would look like damage.
+    await file.truncate(end);
+    throw error;
+  }
   segment.compressedBytes = end + encoded.length;
 }
 

@@ -327,3 +327,22 @@ it('a disk that is full when the index is written holds up what follows, and not
   expect((await replayed(again.wal)).map(numberOf)).toEqual([0, 1]);
   expect(again.reports).toEqual([]);
 });
+
+it('what a start shows is durable, also where the disk is too full for the index', async () => {
+  const disk = new MemoryDisk();
+  const { wal } = await openWal(disk, compressed(streamed, { segmentAgeMs: 1e9 }));
+  await wal.append(frameOf(0));
+  // The next one is written, and the machine is gone before its fsync.
+  disk.faults = [{ step: disk.steps.length + 1, mode: 'killed' }];
+  await expect(wal.append(frameOf(1))).rejects.toMatchObject({ code: 'unavailable' });
+  disk.crash('all of it');
+  disk.capacityBytes = disk.bytesOf(nameOf(1)).length + 10;
+  const full = await openWal(disk);
+  expect((await replayed(full.wal)).map(numberOf)).toEqual([0, 1]);
+  expect(full.reports).toMatchObject([{ reason: expect.stringMatching(/it cannot be repaired: ENOSPC/) }]);
+  disk.crash('nothing unsynced');
+  disk.capacityBytes = Number.POSITIVE_INFINITY;
+  const again = await openWal(disk);
+  expect((await replayed(again.wal)).map(numberOf)).toEqual([0, 1]);
+  expect(again.reports).toEqual([]);
+});
