@@ -6,7 +6,7 @@ import type { Damage, ScanEnd } from './segment-reader.ts';
 
 /**
  * Visits the entries of one compressed segment in order. A damaged piece costs its own entries and those behind it in its
- * block. Bodies share the memory of their block; nothing is reused, so they may be kept.
+ * block. Bodies share the memory of their block, and may be kept unless `isReused`.
  */
 export async function scanCompressed(
   file: DiskFile,
@@ -14,6 +14,7 @@ export async function scanCompressed(
   kind: SegmentKind,
   segment: number,
   visit: (entry: RawEntry) => void | Promise<void>,
+  isReused = false,
 ): Promise<ScanEnd> {
   const damage: Damage[] = [];
   let entries = 0;
@@ -36,6 +37,7 @@ export async function scanCompressed(
       entries += 1;
       at = end;
     }
+    if (isReused) letGo(raw);
     if (reason !== undefined) damage.push(lostRest(block, open, reason, block.entries - (entries - before)));
   }
   if (index.damage) damage.push(lostEnd(await file.size(), index, index.damage));
@@ -47,18 +49,24 @@ interface ReadBlock {
   readonly open: OpenBlock;
 }
 
-/** While one is looked through the next one is read and decompressed. */
+/** While one is looked through, which leaves no turn for anything else, the next one is decompressed and the one after that read. */
+const BLOCKS_AHEAD = 4;
+
 async function* readBlocks(file: DiskFile, { blocks }: BlockIndex): AsyncGenerator<ReadBlock> {
-  let ahead: Promise<ReadBlock> | undefined;
+  const ahead: Promise<ReadBlock>[] = [];
+  let next = 0;
+  const begin = () => {
+    const block = blocks[next++];
+    if (block) ahead.push(readBlock(file, block));
+  };
   try {
-    for (const block of blocks) {
-      const read = ahead;
-      ahead = readBlock(file, block);
-      if (read) yield await read;
+    while (ahead.length < BLOCKS_AHEAD && next < blocks.length) begin();
+    for (let read = ahead.shift(); read !== undefined; read = ahead.shift()) {
+      begin();
+      yield await read;
     }
-    if (ahead) yield await ahead;
   } finally {
-    await ahead;
+    await Promise.all(ahead);
   }
 }
 
@@ -66,10 +74,18 @@ async function readBlock(file: DiskFile, block: Block): Promise<ReadBlock> {
   try {
     const bytes = Buffer.allocUnsafeSlow(block.bytes);
     const got = await file.read(bytes, block.at);
-    return { block, open: await openBlock(bytes.subarray(0, got), block) };
+    const open = await openBlock(bytes.subarray(0, got), block);
+    letGo(bytes);
+    return { block, open };
   } catch (error) {
     return { block, open: nothing(describeError(error)) };
   }
+}
+
+/** Gives the memory of a large buffer back at once: V8 goes through all that is old when there is much of it that nobody has any more. */
+function letGo({ buffer }: Buffer): void {
+  // Smaller ones may share theirs with others.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
 }
 
 function lostRest(block: Block, open: OpenBlock, reason: string, entries: number): Damage {

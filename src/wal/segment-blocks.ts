@@ -197,7 +197,8 @@ function decompressing(rawBytes: number) {
   return {
     finishFlush: constants.ZSTD_e_flush,
     maxOutputLength: rawBytes,
-    chunkSize: Math.max(rawBytes, constants.Z_MIN_CHUNK),
+    // A little more: an output that is full is looked at again, with as much memory again.
+    chunkSize: rawBytes + constants.Z_MIN_CHUNK,
   };
 }
 

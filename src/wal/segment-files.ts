@@ -180,7 +180,7 @@ async function scanEither(place: Place, segment: Segment, visit: Visit, isReused
     const bytes = segment.compressedBytes ?? segment.bytes;
     return { bytes: HEADER_BYTES, entries: 0, damage: [{ offset: 0, bytes, reason: segment.header.reason }] };
   }
-  if (segment.compressedBytes !== undefined) return scanCompressedFile(place, segment, visit, segment.compressedBytes);
+  if (segment.compressedBytes !== undefined) return scanCompressedFile(place, segment, visit, isReused);
   const file = await place.disk.openToRead(segmentPath(place, segment.segment));
   try {
     return await scanSegment(file, place.kind, segment.segment, segment.bytes, visit, isReused);
@@ -189,13 +189,20 @@ async function scanEither(place: Place, segment: Segment, visit: Visit, isReused
   }
 }
 
-/** Of the segment that is appended to, what is durable now: `limit` bytes of the file. */
-async function scanCompressedFile(place: Place, segment: Segment, visit: Visit, limit: number): Promise<ScanEnd> {
+/** Of the segment that is appended to, what is durable now. */
+async function scanCompressedFile(place: Place, segment: Segment, visit: Visit, isReused: boolean): Promise<ScanEnd> {
   const path = currentPath(place, segment);
   const syncFile = place.disk.openSync(path);
   const file = await place.disk.openToRead(path);
   try {
-    return await scanCompressed(file, readBlockIndex(syncFile, limit), place.kind, segment.segment, visit);
+    return await scanCompressed(
+      file,
+      readBlockIndex(syncFile, segment.compressedBytes),
+      place.kind,
+      segment.segment,
+      visit,
+      isReused,
+    );
   } finally {
     syncFile.close();
     await file.close();
