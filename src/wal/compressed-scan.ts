@@ -49,7 +49,7 @@ interface ReadBlock {
   readonly open: OpenBlock;
 }
 
-/** While one is looked through, which leaves no turn for anything else, the next one is decompressed and the one after that read. */
+/** While one is looked through, which leaves no turn for anything else, those after it are read and decompressed. */
 const BLOCKS_AHEAD = 4;
 
 async function* readBlocks(file: DiskFile, { blocks }: BlockIndex): AsyncGenerator<ReadBlock> {
