@@ -29,7 +29,7 @@ was measured in \`test/bench/results\`, and this page is drawn from those files 
 
 **How.** Receiver and load generator have a core each. Both receivers run all the time, the Collector without its own metrics; they are loaded in
 turn with the same number of spans, and the first turn is warm-up. CPU is that of the whole process, all threads, from the first byte until
-everything is stored and it is quiet again, compaction and journal included. Spans a second are those acknowledged. Spantrail has the image's environment (docs/tuning.md) and does all that it does by default: check, mask, fsync
+everything is stored and it is quiet again, log and journal included. Spans a second are those acknowledged. Spantrail has the image's environment (docs/tuning.md) and does all that it does by default: check, mask, fsync
 before the answer, join, settle, the shipped rules; the null store makes the bytes of an Elasticsearch bulk request of every record and sums them
 up. After every load the sums must say that each span was accepted and each access made its record; before the first, records of the same
 traffic are read back and compared with what the spans said, as protobufjs reads them.
