@@ -30,7 +30,7 @@ export interface LogInspection {
   readonly segments: readonly SegmentInspection[];
   /** Numbers between the oldest and the newest that are not there. */
   readonly missing: readonly { readonly from: number; readonly to: number }[];
-  /** Names of other files: of a compaction that was cut short, kept by a repair, not ours. */
+  /** Names of other files: left unfinished, kept by a repair, not ours. */
   readonly unfinished: readonly string[];
   readonly kept: readonly string[];
   readonly strange: readonly string[];

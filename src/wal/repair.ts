@@ -35,7 +35,7 @@ export async function repairLog(
   for (const segment of segments) {
     if (segment.damage.length > 0) steps.push(...(await repairSegment(place, segment)));
   }
-  // What an open tidies up: an interrupted compaction.
+  // What an open tidies up: files that were left unfinished.
   const report = ({ file, reason, bytesCut: lostBytes, offset = 0 }: SegmentReport) => {
     if (file !== undefined && lostBytes > 0) steps.push({ file, offset, lostBytes, reason });
   };

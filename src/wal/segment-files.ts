@@ -71,7 +71,7 @@ export function currentPath({ folder, kind }: Place, segment: Segment): string {
 export interface FolderNames {
   /** Segment numbers in order, with the forms in which each is there. */
   readonly segments: ReadonlyMap<number, { readonly raw: boolean; readonly compressed: boolean }>;
-  /** Left behind by a compaction that was cut short. */
+  /** Left behind by a repair, or by an older program, that was cut short. */
   readonly unfinished: readonly string[];
   /** What a repair took out of the log. */
   readonly damaged: readonly string[];

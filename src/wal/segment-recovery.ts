@@ -111,7 +111,7 @@ async function sizeOf(disk: Disk, path: string): Promise<number> {
  * written, so is the index of a compressed one. A tail in which whole entries follow the damage was not torn by a crash; it
  * is kept as a file of its own.
  */
-export async function makeWhole(place: SegmentFolder, segment: Segment): Promise<void> {
+async function makeWhole(place: SegmentFolder, segment: Segment): Promise<void> {
   try {
     await makeFileWhole(place, segment);
   } catch (error) {
