@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { formatTimestamp } from '../../src/core/clock.ts';
 import { findField } from '../../src/core/fields.ts';
 import { FIELD_CHARS_MAX } from '../../src/core/limits.ts';
 import type { AuditRecord } from '../../src/core/record.ts';
@@ -367,6 +368,25 @@ function describeCounts(newSpace: () => Space): void {
     for (const width of [1, 0, 0.5]) {
       await expect(space.store.histogram(space.selection(), width)).rejects.toMatchObject({ code: 'bad_request' });
     }
+  });
+
+  // The server takes the ends of its intervals from the query: one that it lacked made some refuse the request.
+  it.each(['<', '<=', '>', '>='])('histogram: of records %s an instant, without another end', async (operator) => {
+    const space = newSpace();
+    await space.fill([-1n, 0n, 1n].map((seconds) => ({ after: seconds * SECOND_NS })));
+    const query = `@timestamp ${operator} "${formatTimestamp(NOON_NS)}"`;
+    const wanted = { '<': [-1n], '<=': [-1n, 0n], '>': [1n], '>=': [0n, 1n] }[operator] ?? [];
+    const starts = wanted.map((seconds) => NOON_NS + seconds * SECOND_NS);
+    const buckets = await space.store.histogram(space.selection(query), 1000);
+    expect(buckets.map(({ startNs }) => startNs)).toEqual(starts);
+    const measures = ['event.duration'];
+    const rows = await space.store.aggregate(space.selection(query), {
+      groupBy: [],
+      everyMs: 1000,
+      measures,
+      limit: 9,
+    });
+    expect(rows.map(({ startMs = 0 }) => BigInt(startMs) * 1_000_000n)).toEqual(starts);
   });
 
   it('aggregates counts, percentiles and distinct values by group', async () => {

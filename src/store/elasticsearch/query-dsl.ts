@@ -9,6 +9,9 @@ import type { Selection } from '../port.ts';
 
 type Dsl = estypes.QueryDslQueryContainer;
 
+/** No record is older: the server counts its nanoseconds from here. */
+const FIRST_INSTANT = formatTimestamp(0n);
+
 const NOTHING: Dsl = { match_none: {} };
 
 const RANGE: Readonly<Record<CompareOperator, 'gt' | 'gte' | 'lt' | 'lte'>> = {
@@ -68,8 +71,10 @@ function anyOf(conditions: Dsl[]): Dsl {
   return conditions.length === 0 ? NOTHING : { bool: { should: conditions, minimum_should_match: 1 } };
 }
 
+/** Times get both ends: Elasticsearch 8 refuses to count by time (400) what a query leaves open towards the past. */
 function range(field: string, operator: 'gt' | 'gte' | 'lt' | 'lte', value: string | number): Dsl {
-  return { range: { [field]: { [operator]: value } } };
+  const start = field === '@timestamp' && operator.startsWith('l') ? { gte: FIRST_INSTANT } : {};
+  return { range: { [field]: { ...start, [operator]: value } } };
 }
 
 function equals(field: Field, value: QueryValue): Dsl {
