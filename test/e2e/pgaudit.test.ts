@@ -19,7 +19,7 @@ const postgres = inject('postgres');
 
 interface CollectorConfig {
   receivers: Record<string, Record<string, unknown>>;
-  exporters: Record<string, unknown>;
+  exporters: Record<string, object>;
   extensions: Record<string, unknown>;
   processors?: Record<string, unknown>;
   service: { pipelines: Record<string, unknown> };
@@ -109,7 +109,13 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
     pipelines['logs'] = { receivers: Object.keys(receivers), exporters };
     const config = {
       receivers,
-      exporters: { 'otlp_grpc/spantrail': { endpoint: `127.0.0.1:${spantrail.grpc}`, tls: { insecure: true } } },
+      exporters: {
+        'otlp_grpc/spantrail': {
+          ...whole.exporters['otlp_grpc/spantrail'],
+          endpoint: `127.0.0.1:${spantrail.grpc}`,
+          tls: { insecure: true },
+        },
+      },
       extensions: { 'file_storage/queue': { directory: join(folder, 'queue'), create_directory: true } },
       service: { extensions: ['file_storage/queue'], pipelines, telemetry: { metrics: { level: 'none' } } },
     };
