@@ -1,5 +1,6 @@
 import { describeError } from '../core/errors.ts';
 import type { DiskFile } from './disk.ts';
+import { letGo } from './let-go.ts';
 import { type Block, type BlockIndex, indexBytes, nothing, type OpenBlock, openBlock } from './segment-blocks.ts';
 import { ENTRY_HEAD_BYTES, entryLength, openEntry, type RawEntry, type SegmentKind } from './segment-format.ts';
 import type { Damage, ScanEnd } from './segment-reader.ts';
@@ -80,12 +81,6 @@ async function readBlock(file: DiskFile, block: Block): Promise<ReadBlock> {
   } catch (error) {
     return { block, open: nothing(describeError(error)) };
   }
-}
-
-/** Gives the memory of a large buffer back at once: V8 goes through all that is old when there is much of it that nobody has any more. */
-function letGo({ buffer }: Buffer): void {
-  // Smaller ones may share theirs with others.
-  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
 }
 
 function lostRest(block: Block, open: OpenBlock, reason: string, entries: number): Damage {

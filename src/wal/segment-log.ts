@@ -22,7 +22,15 @@ import {
   segmentFileName,
 } from './segment-format.ts';
 import { recoverSegments } from './segment-recovery.ts';
-import { type Active, type Append, type Ending, endSegment, together, writePiece } from './segment-writer.ts';
+import {
+  type Active,
+  type Append,
+  type Ending,
+  endSegment,
+  keepPieces,
+  together,
+  writePieces,
+} from './segment-writer.ts';
 
 export interface SegmentInfo {
   readonly segment: number;
@@ -236,15 +244,21 @@ export class SegmentLog {
   async #commit(): Promise<void> {
     const batch = await this.#takeBatch();
     let active = this.#active;
-    const whole = together(batch.map(({ append }) => append));
-    const { bytes } = whole;
+    const appends = batch.map(({ append }) => append);
+    const bytes = appends.reduce((sum, append) => sum + append.bytes, 0);
     let writtenBytes = bytes;
     try {
       active ??= await this.#create();
       const { compressedBytes } = active.segment;
-      if (compressedBytes === undefined) await active.file.write(whole.buffers, active.segment.bytes);
-      else writtenBytes = await writePiece(active, compressedBytes, whole, this.#options.encoder);
-      await active.file.fdatasync();
+      if (compressedBytes === undefined) {
+        await active.file.write(together(appends).buffers, active.segment.bytes);
+        await active.file.fdatasync();
+      } else {
+        const pieces = await writePieces(active, compressedBytes, appends, this.#options.encoder);
+        await active.file.fdatasync();
+        keepPieces(active, pieces);
+        writtenBytes = (active.segment.compressedBytes ?? 0) - compressedBytes;
+      }
     } catch (error) {
       this.#options.writeFailed?.(error);
       const words = `the ${this.#options.kind.words} cannot be written: ${describeError(error)}`;
@@ -252,7 +266,6 @@ export class SegmentLog {
       await this.#abandon(bytes, words);
       return;
     }
-    if (active.segment.compressedBytes !== undefined) active.segment.compressedBytes += writtenBytes;
     this.#publish(batch, active.segment);
     this.#options.committed(bytes, bytes - writtenBytes);
   }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { AppError, describeError } from '../core/errors.ts';
 import { type Disk, type DiskFile, errnoOf, isShortage, type SyncFile } from './disk.ts';
+import { letGo } from './let-go.ts';
 import { ReadAhead } from './read-ahead.ts';
 import { type Block, type BlockIndex, findBlock, openBlockSync, readBlockIndex, readOn } from './segment-blocks.ts';
 import {
@@ -194,12 +195,14 @@ export class SegmentReader {
     if (raw === undefined) {
       const bytes = Buffer.allocUnsafeSlow(block.bytes);
       raw = openBlockSync(bytes.subarray(0, file.read(bytes, block.at)), block).raw;
+      letGo(bytes);
       this.#blocksBytes += raw.length;
     }
     this.#blocks.delete(block);
     this.#blocks.set(block, raw);
     for (const oldest of this.#blocks.keys()) {
-      if (this.#blocksBytes <= BLOCKS_BYTES_MAX) break;
+      // The one that is wanted now stays, however large.
+      if (this.#blocksBytes <= BLOCKS_BYTES_MAX || oldest === block) break;
       this.#forgetBlock(oldest);
     }
     return raw;
@@ -210,6 +213,7 @@ export class SegmentReader {
     if (raw === undefined) return;
     this.#blocks.delete(block);
     this.#blocksBytes -= raw.length;
+    letGo(raw);
   }
 
   #open(segment: number): OpenSegment {

@@ -2,7 +2,15 @@ import { crc32 } from 'node:zlib';
 import { assert } from '../core/assert.ts';
 import type { DiskFile } from './disk.ts';
 import type { PieceEncoder } from './piece-encoder.ts';
-import { addPiece, type Block, encodeIndex, encodePieceHead, type Piece } from './segment-blocks.ts';
+import {
+  addPiece,
+  BLOCK_RAW_BYTES,
+  type Block,
+  encodeIndex,
+  encodePieceHead,
+  PIECE_HEAD_BYTES,
+  type Piece,
+} from './segment-blocks.ts';
 import type { Segment } from './segment-files.ts';
 import type { FramePosition } from './segment-format.ts';
 
@@ -47,32 +55,61 @@ export async function endSegment(ending: Ending): Promise<void> {
   segment.compressedBytes += index.length;
 }
 
-/** Compresses them and writes them at `at`, the end of the file; returns how many bytes they have there. */
-export async function writePiece(
-  { file, segment, blocks }: Active,
-  at: number,
-  { buffers, bytes: rawBytes, entries, firstNs, lastNs }: Append,
-  encoder: PieceEncoder | undefined,
-): Promise<number> {
-  assert(encoder !== undefined, 'a compressed segment was begun with an encoder');
-  const { compressed, goesOn } = await encoder.encode(buffers, rawBytes);
-  const piece: Piece = {
-    compressedBytes: compressed.length,
-    rawBytes,
-    rawOffset: segment.bytes,
-    entries,
-    goesOn,
-    firstNs,
-    lastNs,
-    checksum: crc32(compressed),
-  };
-  const head = encodePieceHead(piece);
-  await file.write([head, compressed], at);
-  addPiece(blocks, piece, at);
-  return head.length + compressed.length;
+/** A piece and where it starts in the file. */
+interface PieceAt {
+  readonly piece: Piece;
+  readonly at: number;
 }
 
-/** What one write makes durable. */
+/**
+ * Compresses a batch and writes it at `at`, the end of the file, with one write. A large one is several pieces, so that no block
+ * becomes much larger than BLOCK_RAW_BYTES, whatever came at once: who wants one entry opens its whole block.
+ */
+export async function writePieces(
+  { file, segment }: Active,
+  at: number,
+  appends: readonly Append[],
+  encoder: PieceEncoder | undefined,
+): Promise<readonly PieceAt[]> {
+  assert(encoder !== undefined, 'a compressed segment was begun with an encoder');
+  const pieces: PieceAt[] = [];
+  const buffers: Buffer[] = [];
+  let [end, rawOffset] = [at, segment.bytes];
+  for (const part of partsOf(appends)) {
+    const { entries, bytes: rawBytes, firstNs, lastNs } = part;
+    const { compressed, goesOn } = await encoder.encode(part.buffers, rawBytes);
+    const [compressedBytes, checksum] = [compressed.length, crc32(compressed)];
+    const piece = { compressedBytes, rawBytes, rawOffset, entries, goesOn, firstNs, lastNs, checksum };
+    pieces.push({ piece, at: end });
+    buffers.push(encodePieceHead(piece), compressed);
+    end += PIECE_HEAD_BYTES + compressedBytes;
+    rawOffset += rawBytes;
+  }
+  await file.write(buffers, at);
+  return pieces;
+}
+
+/** What was written is durable: the index will say where it is. */
+export function keepPieces({ segment, blocks }: Active, pieces: readonly PieceAt[]): void {
+  for (const { piece, at } of pieces) {
+    addPiece(blocks, piece, at);
+    segment.compressedBytes = at + PIECE_HEAD_BYTES + piece.compressedBytes;
+  }
+}
+
+function* partsOf(appends: readonly Append[]): Generator<Append> {
+  let [from, bytes] = [0, 0];
+  for (const [index, append] of appends.entries()) {
+    if (index > from && bytes + append.bytes > BLOCK_RAW_BYTES) {
+      yield together(appends.slice(from, index));
+      [from, bytes] = [index, 0];
+    }
+    bytes += append.bytes;
+  }
+  yield together(appends.slice(from));
+}
+
+/** What is made durable together. */
 export function together(appends: readonly Append[]): Append {
   const [first, ...more] = appends;
   assert(first !== undefined, 'a batch has at least one append');

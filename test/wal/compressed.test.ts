@@ -4,7 +4,13 @@ import { describe, expect, it } from 'vitest';
 import type { StoredFrame } from '../../src/wal/frame.ts';
 import { inspectLog } from '../../src/wal/inspect.ts';
 import { type PieceEncoder, StreamedPieces, WholePieces } from '../../src/wal/piece-encoder.ts';
-import { encodePieceHead, PIECE_HEAD_BYTES, parsePieceHead } from '../../src/wal/segment-blocks.ts';
+import {
+  BLOCK_RAW_BYTES,
+  encodePieceHead,
+  PIECE_HEAD_BYTES,
+  parsePieceHead,
+  readBlockIndex,
+} from '../../src/wal/segment-blocks.ts';
 import { encodeHeader, HEADER_BYTES, sealEntry, WAL_KIND } from '../../src/wal/segment-format.ts';
 import { type FrameReader, openFrameReader, type Wal, type WalOptions } from '../../src/wal/wal.ts';
 import { FOLDER, frameOf, numberOf, openWal, replayed } from './helpers.ts';
@@ -59,7 +65,7 @@ const BATCHES = [
   ...Array.from({ length: 10 }, () => [40_000, 40_000, 3]),
   [1_600_000],
   [3],
-  [1_000_000, 360_000],
+  [600_000, 360_000],
   [280_000],
 ];
 const SIZES = BATCHES.flat();
@@ -345,4 +351,37 @@ it('what a start shows is durable, also where the disk is too full for the index
   const again = await openWal(disk);
   expect((await replayed(again.wal)).map(numberOf)).toEqual([0, 1]);
   expect(again.reports).toEqual([]);
+});
+
+it.each(['fails', 'fails but persisted'] as const)('an fsync that %s leaves nothing in the index', async (mode) => {
+  const disk = new MemoryDisk();
+  const { wal } = await openWal(disk, compressed(streamed, { segmentAgeMs: 1e9 }));
+  await wal.append(frameOf(0));
+  disk.faults = [{ step: disk.steps.length + 1, mode }];
+  // A block of its own.
+  await expect(wal.append(frameOf(1, 3 * BLOCK_RAW_BYTES))).rejects.toMatchObject({ code: 'unavailable' });
+  await wal.append(frameOf(2));
+  await wal.close();
+  const { segments } = await inspectLog({ folder: FOLDER, kind: WAL_KIND, disk }, { isInUse: false });
+  expect(segments.map(({ entries, damage }) => [entries, damage])).toEqual([
+    [1, []],
+    [1, []],
+  ]);
+  const again = await openWal(disk);
+  expect((await replayed(again.wal)).map(numberOf)).toEqual([0, 2]);
+  expect(again.reports).toEqual([]);
+});
+
+it.each([
+  ['streamed', streamed],
+  ['each piece whole', whole],
+])('what comes at once lies in several blocks, %s', async (_, encoder) => {
+  const sizes = Array.from({ length: 40 }, (__, index) => (index === 7 ? 3 * BLOCK_RAW_BYTES : 200_000));
+  const disk = new MemoryDisk();
+  const { stored } = await written([[3], sizes], encoder, disk);
+  const { blocks } = readBlockIndex(disk.openSync(nameOf(1)));
+  const large = blocks.filter(({ rawBytes }) => rawBytes > 2 * BLOCK_RAW_BYTES);
+  expect(large.map(({ entries }) => entries)).toEqual([1]);
+  expect(blocks.length).toBeLessThan(16);
+  expect(readable(openFrameReader(FOLDER, disk), stored)).toEqual(stored.map(numberOf));
 });
