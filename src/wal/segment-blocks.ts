@@ -9,7 +9,7 @@ import { HEADER_BYTES } from './segment-format.ts';
  * numbers are little-endian. A raw offset is a place in the segment as if it were not compressed: positions of entries are raw
  * offsets.
  *
- * | piece: the entries of one batch | at | bytes |
+ * | piece: entries of one batch, at most a block of them | at | bytes |
  * |---|---|---|
  * | length of the compressed bytes | 0 | 4 |
  * | length before compression | 4 | 4 |
