@@ -141,6 +141,29 @@ describe('tables', () => {
     await store.close();
   });
 
+  it.each([
+    ['a file of its own has small blocks', undefined, 65_536n],
+    ['a file that somebody else made keeps its blocks', '262144', 262_144n],
+  ])('are read and written on in either kind of blocks: %s', async (_, made, bytes) => {
+    const file = join(folder, `blocks-${bytes}.duckdb`);
+    if (made !== undefined) {
+      const instance = await DuckDBInstance.create(file, { default_block_size: made });
+      instance.closeSync();
+    }
+    for (const [from, to] of [
+      [0, 2000],
+      [2000, 2600],
+    ] as const) {
+      const store = await openStore(file);
+      await store.write(writes(from, to));
+      await expectRecords(store, to);
+      await store.close();
+    }
+    expect(
+      await withFile(file, (connection) => query(connection, 'SELECT block_size FROM pragma_database_size()')),
+    ).toEqual([[bytes]]);
+  });
+
   it('are left in their row groups by a checkpoint', async () => {
     const file = join(folder, 'groups.duckdb');
     for (let run = 0; run < 5; run++) {
