@@ -130,10 +130,22 @@ describe.skipIf('skipped' in collector || 'skipped' in postgres)('an audited dat
       await spantrail.settled();
       const records = await spantrail.search(q);
       if (records.length >= count || Date.now() > until) {
-        expect(records.map(({ message }) => message)).toHaveLength(count);
+        const told = records.length === count ? '' : await linesTold();
+        expect(
+          records.map(({ message }) => message),
+          told,
+        ).toHaveLength(count);
         return records;
       }
     }
+  }
+
+  /** Every line and what became of it: what a failure is to be understood by. */
+  async function linesTold(): Promise<string> {
+    const lines = await spantrail.search('audit.evidence.source: pgaudit*', false);
+    return lines
+      .map((line) => `${line['@timestamp']} ${line.message} ${line.trace?.id} ${JSON.stringify(line.audit.join)}`)
+      .join('\n');
   }
 
   /** What alice asked the shop for, as the records of its statements that the database told of. */
