@@ -358,7 +358,6 @@ it.each(['fails', 'fails but persisted'] as const)('an fsync that %s leaves noth
   const { wal } = await openWal(disk, compressed(streamed, { segmentAgeMs: 1e9 }));
   await wal.append(frameOf(0));
   disk.faults = [{ step: disk.steps.length + 1, mode }];
-  // A block of its own.
   await expect(wal.append(frameOf(1, 3 * BLOCK_RAW_BYTES))).rejects.toMatchObject({ code: 'unavailable' });
   await wal.append(frameOf(2));
   await wal.close();
