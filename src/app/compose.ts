@@ -159,7 +159,8 @@ async function start(settings: Settings, surroundings: Surroundings, teardown: T
   observers.subscribeWrites(sources.learn);
   const watched = observers.watch(await traced(setUp.store, surroundings.environment));
   const flow = { coverage, sources, ...(detect ? { detect } : {}) };
-  const stages = await openStages({ settings, folder, clock, store: watched, counters, log, ...flow });
+  const { takesTexts } = store.capabilities;
+  const stages = await openStages({ settings, folder, clock, store: watched, takesTexts, counters, log, ...flow });
   opened = stages;
   teardown.add(() => stages.close());
   const { unsettledBytesMax } = settings.wal;

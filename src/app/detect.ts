@@ -3,7 +3,7 @@ import type { Alert, AlertDesk, RuleStatus } from '../core/alert.ts';
 import type { Clock, Scheduler } from '../core/clock.ts';
 import { describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
-import type { RecordWrite } from '../core/settlement.ts';
+import type { RecordWrite, WriteForm } from '../core/settlement.ts';
 import type { BatchChanges } from '../detect/changes.ts';
 import { Engine } from '../detect/engine.ts';
 import type { Rule } from '../detect/rule.ts';
@@ -22,6 +22,8 @@ export interface Detect {
    * is durable and its alerts are with the desk. What was seen before counts once, so that a batch may be repeated.
    */
   observe(writes: readonly RecordWrite[]): Promise<void>;
+  /** What rules have of a record while it is an object: changes nothing. */
+  lookAt(write: RecordWrite): WriteForm;
   /** What the pipeline has to tell of itself, for the rules with `source: pipeline`. Never throws. */
   tell(news: PipelineNews): void;
   rules(): RuleStatus[];
@@ -111,10 +113,14 @@ class RunningDetect implements Detect {
           await new Promise<void>((resolve) => this.#options.scheduler.after(0, resolve));
           left = TURN_RECORDS - 1;
         }
-        if (!this.#engine.passes(write.form)) this.#engine.observe(new WrittenSubject(write));
+        if (!this.#engine.passes(write.form ?? write.seen)) this.#engine.observe(new WrittenSubject(write));
       }
       await this.#settle();
     });
+  }
+
+  lookAt(write: RecordWrite): WriteForm {
+    return this.#engine.lookAt(new WrittenSubject(write));
   }
 
   tell(news: PipelineNews): void {

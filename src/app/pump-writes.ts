@@ -1,6 +1,6 @@
 import { parseTimestamp } from '../core/clock.ts';
 import { AppError, describeError } from '../core/errors.ts';
-import type { Counters } from '../core/metrics.ts';
+import { Counters } from '../core/metrics.ts';
 import type { AuditRecord, SettleReason } from '../core/record.ts';
 import type { RecordWrite } from '../core/settlement.ts';
 import type { SettledBatch, Supersession } from '../join/batch.ts';
@@ -182,14 +182,30 @@ export function forgetWrites(batches: readonly SettledBatch[]): void {
   for (const { traces } of batches) for (const { writes } of traces) (writes as RecordWrite[]).length = 0;
 }
 
-export function revisionsIn(writes: readonly RecordWrite[]): number {
+/** What is to be counted of batches that are stored; `rejected` of their writes were set aside. */
+export function countsOf(
+  batches: readonly SettledBatch[],
+  writes: readonly RecordWrite[],
+  { written, outranked }: WriteResult,
+  rejected: number,
+): Counters {
+  const counts = new Counters();
+  counts.add('written', written);
+  counts.add('outranked', outranked);
+  counts.add('revisions', revisionsIn(writes));
+  counts.add('quarantined', rejected, { stage: 'store' });
+  countSettled(batches, counts);
+  return counts;
+}
+
+function revisionsIn(writes: readonly RecordWrite[]): number {
   let count = 0;
   for (const { previousTimestampNs } of writes) if (previousTimestampNs !== undefined) count++;
   return count;
 }
 
 /** Traces by why they were settled, and pieces of evidence that were set aside. */
-export function countSettled(batches: readonly SettledBatch[], counts: Counters): void {
+function countSettled(batches: readonly SettledBatch[], counts: Counters): void {
   const traces = new Map<SettleReason, number>();
   for (const batch of batches) {
     for (const { stage, pieces } of batch.quarantined) counts.add('quarantined', pieces, { stage });

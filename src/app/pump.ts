@@ -2,7 +2,7 @@ import type { Sum } from '../api/contract.ts';
 import { type Clock, type Scheduler, systemScheduler } from '../core/clock.ts';
 import type { CoverageNote } from '../core/coverage.ts';
 import { AppError, describeError } from '../core/errors.ts';
-import { Counters } from '../core/metrics.ts';
+import type { Counters } from '../core/metrics.ts';
 import { lastingWrite, type RecordWrite } from '../core/settlement.ts';
 import type { SettledBatch } from '../join/batch.ts';
 import type { JoinStats } from '../join/join-stats.ts';
@@ -12,12 +12,14 @@ import type { DiskSpace } from '../wal/disk-space.ts';
 import type { Quarantine } from '../wal/quarantine.ts';
 import type { SettleJournal } from '../wal/settle-journal.ts';
 import type { Wal } from '../wal/wal.ts';
+import type { Detect } from './detect.ts';
 import { annotateAll } from './pump-annotate.ts';
 import { MarkedJournal, Turns } from './pump-journal.ts';
 import { dropStored } from './pump-segments.ts';
 import { GROW_MS, sizeOf, WriteSize } from './pump-size.ts';
 import { type PumpStatus, pendingOf, type Segments, setGauges, storedBefore, sum, summarise } from './pump-status.ts';
-import { countSettled, forgetWrites, lastRevisions, revisionsIn, writeAll, writesOf } from './pump-writes.ts';
+import { openTexts, type RecordTexts } from './pump-texts.ts';
+import { countsOf, forgetWrites, lastRevisions, writeAll, writesOf } from './pump-writes.ts';
 import { Sleepers } from './sleepers.ts';
 import { type Sums, sumsOf } from './sums.ts';
 
@@ -68,6 +70,8 @@ export interface PumpLog {
 export interface PumpOptions {
   readonly shards: readonly ShardHandle[];
   readonly store: Pick<Store, 'write' | 'get'>;
+  /** As the store's capabilities say; default: false. */
+  readonly takesTexts?: boolean;
   readonly journal: Pick<SettleJournal, 'append' | 'appendEncoded' | 'dropBefore' | 'bytes' | 'firstSegment'>;
   readonly wal: Pick<Wal, 'segments' | 'drop' | 'bytes' | 'sealAged'>;
   /** Absent: there is always room. */
@@ -75,10 +79,10 @@ export interface PumpOptions {
   readonly quarantine: Pick<Quarantine, 'add'>;
   /** Told of what is stored and in the journal: nothing is told twice, whatever crashes. */
   readonly coverage?: { add(notes: readonly CoverageNote[]): void };
-  /** Adds to records what is known from beyond their traces; in place, right before they are written. */
+  /** Adds to records what is known from beyond their traces; in place, once they are settled. */
   readonly annotate?: (writes: readonly RecordWrite[]) => void;
   /** Looks at what the store has taken, before the journal says so: the same may be shown again. */
-  readonly detect?: { observe(writes: readonly RecordWrite[]): Promise<void> };
+  readonly detect?: Pick<Detect, 'observe' | 'lookAt'>;
   readonly counters: Counters;
   /** Over `counters`, restored from the journal; frames are counted as they become durable. */
   readonly sums: Sums;
@@ -204,15 +208,18 @@ class RunningPump implements Pump {
   async #run(shard: ShardHandle): Promise<void> {
     const { clock, settings } = this.#options;
     const size = new WriteSize(settings.batchRecordsMax);
+    const texts = openTexts(this.#options);
     let finishing: Promise<void> | undefined;
     let batches: SettledBatch[] = [];
     while (!this.#sleepers.isStopped) {
       const wakes = this.#sleepers.wakes;
-      await this.#gather(shard, batches, size.records);
+      await this.#gather(shard, batches, size.records, texts);
       this.#gathered.set(shard, batches);
       const gathered = sizeOf(batches);
       if (batches.length > 0 && finishing === undefined) {
+        const chunks = texts?.takeChunks() ?? [];
         const finished = this.#finish(shard, batches).then(() => {
+          texts?.recycle(chunks);
           if (finishing === finished) finishing = undefined;
         });
         finishing = finished;
@@ -243,10 +250,12 @@ class RunningPump implements Pump {
   }
 
   /** Adds what is due, up to so many records: a take is kept short for the sake of the event loop, a write large for the store's. */
-  async #gather(shard: ShardHandle, batches: SettledBatch[], recordsMax: number): Promise<void> {
+  async #gather(shard: ShardHandle, batches: SettledBatch[], recordsMax: number, texts?: RecordTexts): Promise<void> {
     for (let size = sizeOf(batches); size < recordsMax; ) {
       const batch = await shard.take(this.#options.clock.nowMs(), recordsMax - size);
       if (batch === undefined) break;
+      await annotateAll(writesOf([batch]), this.#options.annotate, this.#scheduler);
+      texts?.make(batch.traces);
       batches.push(batch);
       size += sizeOf([batch]);
       this.#countRecords(sum(batch.traces, (trace) => trace.writes.length));
@@ -279,8 +288,8 @@ class RunningPump implements Pump {
     if (announced.length > 0) await this.#retry('the journal', () => this.#options.journal.append(announced));
     const last = await this.#retry('the store', (failures) => lastRevisions(superseded, { store, log, failures }));
     this.#countRecords(last.length);
+    await annotateAll(last, this.#options.annotate, this.#scheduler);
     writes.push(...last);
-    await annotateAll(writes, this.#options.annotate, this.#scheduler);
     const result = await writeAll(writes, {
       write: (part) => this.#noting('the store', () => store.write(part)),
       pause: (thrown, failures) => this.#pause(thrown, failures),
@@ -297,13 +306,7 @@ class RunningPump implements Pump {
       const entries = aside.map(({ stage, reason, id, body }) => ({ stage, reason, id, body }));
       await this.#retry('the quarantine', () => quarantine.add(entries));
     }
-    const counts = new Counters();
-    counts.add('written', result.written);
-    counts.add('outranked', result.outranked);
-    counts.add('revisions', revisionsIn(writes));
-    counts.add('quarantined', rejected.length, STORE);
-    countSettled(batches, counts);
-    return counts;
+    return countsOf(batches, writes, result, rejected.length);
   }
 
   /** Tells the journal, and then at once the shard and those who count. */

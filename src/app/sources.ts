@@ -86,7 +86,7 @@ function createLearning(learn: (records: readonly AuditRecord[]) => void, log: S
       try {
         const taught: AuditRecord[] = [];
         for (const write of writes) {
-          const said = write.form === undefined ? told.get(write.record) : undefined;
+          const said = write.json === undefined ? told.get(write.record) : undefined;
           if (said !== undefined) taught.push({ ...write.record, ...said });
         }
         learn(taught);

@@ -37,6 +37,7 @@ export interface StageOptions {
   readonly scheduler?: Scheduler;
   /** Set up already, or `store_unavailable` until it is. */
   readonly store: Pick<Store, 'write' | 'get'>;
+  readonly takesTexts?: PumpOptions['takesTexts'];
   readonly counters: Counters;
   readonly coverage?: PumpOptions['coverage'];
   readonly detect?: PumpOptions['detect'];
@@ -231,10 +232,11 @@ function admissionOf(
 }
 
 async function startJoining(
-  { settings, store, counters, coverage, detect, sources, clock, scheduler = systemScheduler, log }: StageOptions,
+  options: StageOptions,
   parts: Files & { readonly shards: readonly ShardHandle[]; readonly sums: Sums },
   state: StageState,
 ): Promise<void> {
+  const { settings, counters, coverage, detect, sources, clock, scheduler = systemScheduler, log } = options;
   const { horizonAgeMs, horizonBytesMax } = settings.wal;
   const noteIndexBytes = (bytes: number) => {
     state.replayIndexBytes = bytes;
@@ -245,7 +247,8 @@ async function startJoining(
   if (state.stopping) return;
   state.pump = startPump({
     ...parts,
-    store,
+    store: options.store,
+    takesTexts: options.takesTexts ?? false,
     counters,
     ...(coverage ? { coverage } : {}),
     ...(detect ? { detect } : {}),

@@ -76,6 +76,8 @@ export interface RecordWrite {
    * Absent where nobody looked, and once the record was changed.
    */
   readonly form?: WriteForm | undefined;
+  /** What rules found out about this record alone, before it was text. */
+  readonly seen?: WriteForm | undefined;
   /** `event.duration`, nanoseconds; absent where only the record tells. */
   readonly durationNs?: number | undefined;
   /** `trace.id`, and `event.ingested` in epoch milliseconds; absent where only the record tells. */
@@ -105,7 +107,7 @@ export function editable(write: RecordWrite): AuditRecord {
 
 /** The same write, for longer than its batch is under way: bytes of a form are used again. */
 export function lastingWrite(write: RecordWrite): RecordWrite {
-  if (write.form === undefined) return write;
+  if (write.json === undefined) return write;
   const { id, namespace, timestampNs, rank, record, mayBeElsewhere } = write;
   return { id, namespace, timestampNs, rank, record, ...(mayBeElsewhere && { mayBeElsewhere }) };
 }

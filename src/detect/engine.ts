@@ -1,42 +1,20 @@
 import type { Alert, RuleStatus } from '../core/alert.ts';
 import { describeError } from '../core/errors.ts';
 import type { WriteForm } from '../core/settlement.ts';
-import { BaselineTracker } from './baseline-tracker.ts';
 import { type BatchChanges, ChangePacker, unpackChanges } from './changes.ts';
 import { addEvidence, alertOf, type Incident, startIncident } from './incident.ts';
 import { type Place, placeNamed, Reading } from './reading.ts';
 import type { Rule } from './rule.ts';
+import { COUNTED, countOf, type RuleCounts, type Running, stateOf, trackerOf } from './running.ts';
 import type { Subject } from './subject.ts';
-import { TermsTracker } from './terms-tracker.ts';
-import type { Change, Raise, Shown, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';
-import { compileWatch, durationOf, type Watch } from './watch.ts';
-import { WindowTracker } from './window-tracker.ts';
+import type { Change, Raise, Sight, SightMatch, Tracker, TrackerLimits } from './tracker.ts';
+import { compileWatch, durationOf } from './watch.ts';
 
 export interface EngineOptions {
   readonly limits: TrackerLimits;
   /** Told once for a rule that threw; it is off from then on. */
   readonly onFailure: (rule: Rule, reason: string) => void;
 }
-
-interface Running {
-  readonly rule: Rule;
-  readonly watch: Watch;
-  /** Undefined: each match is an alert of its own, and nothing is remembered. */
-  readonly tracker: Tracker | undefined;
-  readonly raise: Raise;
-  readonly shown: Shown;
-  /** Changes since they were taken, as they are packed. */
-  rows: unknown[];
-  matches: number;
-  alerts: number;
-  failure: string | undefined;
-  /** As of the last time that somebody was told. */
-  readonly told: RuleCounts;
-}
-
-/** What is counted of a rule, from when it began. */
-export type RuleCounts = Record<(typeof COUNTED)[number], number>;
-const COUNTED = ['matches', 'alerts', 'evicted', 'late'] as const;
 
 /** What is known of all records of a form: what rules have of it, other than how long it took and what comes late. */
 interface FormSight {
@@ -51,6 +29,8 @@ interface FormStep {
   readonly running: Running;
   /** Undefined: they rest on late fields, so that each record is looked at. */
   readonly matches: readonly SightMatch[] | undefined;
+  /** What alerts show of the record; undefined where that rests on late fields, too. */
+  readonly shown: readonly string[] | undefined;
 }
 
 const NO_MATCHES: readonly SightMatch[] = [];
@@ -74,10 +54,14 @@ export class Engine {
   #inner: readonly Running[] = [];
   /** What forms remember of other rules is of no use. */
   #known = {};
+  /** What is known where no rule fits: nearly always. */
+  #nothing: FormSight = { of: this.#known, isRevision: false, steps: [] };
   /** What is looked at right now. */
   #subject: Subject = NOBODY;
   #isRevision = false;
   #sight: Sight | undefined;
+  /** What alerts show of it, where that is known. */
+  #shown: readonly string[] | undefined;
   readonly #packer = new ChangePacker();
   readonly #raised = new Map<string, { rule: Rule; tracker: Tracker | undefined; incident: Incident }>();
 
@@ -105,6 +89,7 @@ export class Engine {
     this.#running = running;
     this.#inner = running.filter(({ rule }) => rule.inner);
     this.#known = {};
+    this.#nothing = { of: this.#known, isRevision: false, steps: [] };
   }
 
   get rules(): readonly Rule[] {
@@ -122,6 +107,13 @@ export class Engine {
     return known?.of === this.#known ? known : undefined;
   }
 
+  /** What rules have of one record alone, found while it is an object: `observe` goes by it as by what is known of a form. */
+  lookAt(subject: Subject): WriteForm {
+    const own: WriteForm = {};
+    this.#learn(own, subject, true);
+    return own;
+  }
+
   observe(subject: Subject): void {
     const { form } = subject;
     const known = form === undefined ? undefined : (this.#knownOf(form) ?? this.#learn(form, subject));
@@ -130,9 +122,15 @@ export class Engine {
       return;
     }
     this.#begin(subject, subject.isRevision);
-    const isPlain = subject.source === 'records' && !this.#isRevision;
-    const all = isPlain && this.#reading.values(ENTRY)[0] !== true ? this.#inner : this.#running;
-    for (const running of all) if (running.rule.source === subject.source) this.#try(running, undefined);
+    for (const running of this.#watching()) {
+      if (running.rule.source === subject.source) this.#try(running, undefined);
+    }
+  }
+
+  /** Rules that the subject may be for. */
+  #watching(): readonly Running[] {
+    const isPlain = this.#subject.source === 'records' && !this.#isRevision;
+    return isPlain && this.#reading.values(ENTRY)[0] !== true ? this.#inner : this.#running;
   }
 
   #begin(subject: Subject, isRevision: boolean): void {
@@ -145,9 +143,11 @@ export class Engine {
   #follow(steps: readonly FormStep[], subject: Subject): void {
     this.#begin(subject, false);
     for (let at = 0; at < steps.length; at++) {
-      const { running, matches } = steps[at] as FormStep;
+      const { running, matches, shown } = steps[at] as FormStep;
+      this.#shown = shown;
       this.#try(running, matches);
     }
+    this.#shown = undefined;
   }
 
   #try(running: Running, known: readonly SightMatch[] | undefined): void {
@@ -160,24 +160,30 @@ export class Engine {
   }
 
   /** What all records of the form have in common, found with one of them. */
-  #learn(form: WriteForm, subject: Subject): FormSight {
+  #learn(form: WriteForm, subject: Subject, isSole = false): FormSight {
     this.#begin(subject, subject.isRevision);
     const reading = this.#reading;
     const steps: FormStep[] = [];
-    for (const running of this.#running) {
+    for (const running of this.#watching()) {
       if (!running.rule.enabled || running.rule.source !== subject.source || running.failure !== undefined) continue;
       try {
         reading.takeLate();
         const matches = this.#matchesAtAnyTime(running);
-        if (reading.takeLate()) steps.push({ running, matches: undefined });
-        else if (matches.length > 0) steps.push({ running, matches });
+        if (reading.takeLate() && !isSole) steps.push({ running, matches: undefined, shown: undefined });
+        else if (matches.length > 0) steps.push({ running, matches, shown: this.#shownAtAnyTime(running, isSole) });
       } catch (thrown) {
         this.#fail(running, thrown);
       }
     }
-    const known = { of: this.#known, isRevision: this.#isRevision, steps };
+    const isRevision = this.#isRevision;
+    const known: FormSight = steps.length === 0 && !isRevision ? this.#nothing : { of: this.#known, isRevision, steps };
     form.rules = known;
     return known;
+  }
+
+  #shownAtAnyTime({ watch }: Running, isSole: boolean): readonly string[] | undefined {
+    const shown = watch.shown(this.#reading);
+    return this.#reading.takeLate() && !isSole ? undefined : shown;
   }
 
   #fail(running: Running, thrown: unknown): void {
@@ -358,33 +364,10 @@ export class Engine {
     const watch = compileWatch(rule);
     const running: Running = {
       ...{ rule, watch, raise, tracker: trackerOf(rule, limits, raise) },
-      shown: () => watch.shown(this.#reading),
+      shown: () => this.#shown ?? watch.shown(this.#reading),
       ...{ rows: [], matches: 0, alerts: 0, failure: undefined },
       told: { matches: 0, alerts: 0, evicted: 0, late: 0 },
     };
     return running;
-  }
-}
-
-function stateOf({ enabled }: Rule, failure: string | undefined): RuleStatus['state'] {
-  if (failure !== undefined) return 'failed';
-  return enabled ? 'on' : 'off';
-}
-
-function countOf(running: Running, name: keyof RuleCounts): number {
-  if (name === 'matches' || name === 'alerts') return running[name];
-  return running.tracker?.counts[name] ?? 0;
-}
-
-function trackerOf(rule: Rule, limits: TrackerLimits, raise: Raise): Tracker | undefined {
-  switch (rule.type) {
-    case 'query':
-      return rule.suppressMs === 0 ? undefined : new WindowTracker(rule, limits, raise);
-    case 'threshold':
-      return new WindowTracker(rule, limits, raise);
-    case 'new_terms':
-      return new TermsTracker(rule, limits, raise);
-    case 'baseline':
-      return new BaselineTracker(rule, limits, raise);
   }
 }

@@ -53,7 +53,7 @@ export class WrittenSubject implements Subject {
   }
 
   get form(): WriteForm | undefined {
-    return this.#write.form;
+    return this.#write.form ?? this.#write.seen;
   }
 
   get durationNs(): number | undefined {

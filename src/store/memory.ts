@@ -39,7 +39,12 @@ interface Entry {
 
 /** Everything in plain maps: for tests, and the oracle that the other stores are compared with. Nothing outlives it. */
 export class MemoryStore implements Store {
-  readonly capabilities: Capabilities = { name: 'memory', searchableAfterMs: 0, exactAggregations: true };
+  readonly capabilities: Capabilities = {
+    name: 'memory',
+    searchableAfterMs: 0,
+    takesTexts: false,
+    exactAggregations: true,
+  };
   readonly alerts = createMemoryAlerts();
   readonly #entries = new Map<string, Entry>();
 

@@ -79,7 +79,12 @@ function addUp(sums: Int32Array, bytes: Buffer, end: number): void {
  * Elasticsearch bulk request and summed up, so that the cost of making them is in the measurement.
  */
 export class NullStore implements Store {
-  readonly capabilities: Capabilities = { name: 'null', searchableAfterMs: 0, exactAggregations: true };
+  readonly capabilities: Capabilities = {
+    name: 'null',
+    searchableAfterMs: 0,
+    takesTexts: true,
+    exactAggregations: true,
+  };
   /** Few enough to keep them: rules can be looked at without a store. */
   readonly alerts = createMemoryAlerts();
   /** Bytes that are not in the sums yet; what stands behind them counts for nothing. */

@@ -109,6 +109,8 @@ export interface Capabilities {
   readonly name: 'memory' | 'duckdb' | 'elasticsearch' | 'null';
   /** How long a durable write may take to show up in reads, milliseconds. */
   readonly searchableAfterMs: number;
+  /** `write` asks for no more of records than their texts. */
+  readonly takesTexts: boolean;
   readonly exactAggregations: boolean;
 }
 

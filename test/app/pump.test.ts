@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -38,8 +38,10 @@ class FaultyStore extends MemoryStore {
   readonly refused = new Set<string>();
   readonly brittle = new Set<string>();
   readonly writes: string[] = [];
+  looked: (write: RecordWrite) => void = () => undefined;
 
   override async write(batch: readonly RecordWrite[]): Promise<WriteResult> {
+    for (const write of batch) this.looked(write);
     if (this.failuresLeft > 0) {
       this.failuresLeft--;
       // Half of it arrives before the connection breaks.
@@ -61,6 +63,7 @@ interface RunOptions {
   join?: Partial<JoinSettings>;
   pump?: Partial<PumpSettings>;
   segmentBytes?: number;
+  takesTexts?: boolean;
 }
 
 /** The log, journal, quarantine, two shards and the pump, on files. */
@@ -69,6 +72,7 @@ async function run({
   join: joinSettings = {},
   pump = {},
   segmentBytes = 1024,
+  takesTexts = false,
 }: RunOptions = {}) {
   const wal = await Wal.open({ folder: join(folder, 'wal'), segmentBytes });
   const journal = await SettleJournal.open({ folder: join(folder, 'journal') });
@@ -98,7 +102,7 @@ async function run({
   });
   const parts = { shards, journal, wal, sums, clock: systemClock, log };
   const replayed = await replayInto(parts);
-  const running = startPump({ ...parts, store, quarantine, counters, settings });
+  const running = startPump({ ...parts, store, takesTexts, quarantine, counters, settings });
   const send = (from: number, to: number, name = 'request') => sendTraces(wal, from, to, name);
   return { wal, journal, store, counters, pump: running, messages, replayed, shards, send };
 }
@@ -144,6 +148,39 @@ describe('the pump', () => {
     expect(counters.total('write_retries')).toBe(7);
     expect(messages.length).toBe(7);
     await pump.drain();
+  });
+
+  it('gives a store that takes texts the same records, each as its text, over the same memory again and again', async () => {
+    const stored = async (takesTexts: boolean) => {
+      const store = new FaultyStore();
+      let texts = 0;
+      store.looked = (write) => {
+        const text = write.json?.().toString();
+        if (text === undefined) return;
+        texts++;
+        expect(text).toBe(JSON.stringify(write.record));
+      };
+      const { pump, send } = await run({ store, takesTexts, pump: { batchRecordsMax: 4 } });
+      for (let round = 0; round < 3; round++) {
+        store.failuresLeft = 2;
+        await send(round * 20, round * 20 + 20, `größe ☃ ${round}`);
+        await pump.settleAll();
+      }
+      // A revision.
+      await send(0, 1, 'again');
+      await pump.settleAll();
+      await pump.drain();
+      for (const one of opened.splice(0).reverse()) await one.close();
+      await rm(folder, { recursive: true });
+      await mkdir(folder);
+      const records = await Promise.all(ids(0, 60).map((id) => store.get(id)));
+      return { texts, records: records.map((record) => ({ ...record, audit: { ...record?.audit, revised_at: '' } })) };
+    };
+    const [asObjects, asTexts] = [await stored(false), await stored(true)];
+    expect(asTexts.records).toEqual(asObjects.records);
+    expect(asObjects.texts).toBe(0);
+    // With what was tried again.
+    expect(asTexts.texts).toBeGreaterThanOrEqual(60);
   });
 
   it('sets aside what the store refuses, and stores its neighbours', async () => {

@@ -241,7 +241,10 @@ export class Simulation {
     const store = this.#store.connect(asker);
     const { settings } = this.profile;
     const { counters } = life;
-    const stages = await openStages({ settings, folder: FOLDER, disk, clock, scheduler, store, counters, log });
+    // The same whichever way a record waits for the store.
+    const takesTexts = random.fork('texts').chance(0.5);
+    const parts = { settings, folder: FOLDER, disk, clock, scheduler, store, counters, log };
+    const stages = await openStages({ ...parts, takesTexts });
     stages.wal.onDurable((frame) => {
       life.handedOver.set(frame.payload as Buffer, frame.position);
       this.#keep(frame);

@@ -70,7 +70,12 @@ interface Connections {
 
 /** The embedded store: one DuckDB file. Only one process may have it open. */
 export class DuckDbStore implements Store {
-  readonly capabilities: Capabilities = { name: 'duckdb', searchableAfterMs: 0, exactAggregations: true };
+  readonly capabilities: Capabilities = {
+    name: 'duckdb',
+    searchableAfterMs: 0,
+    takesTexts: false,
+    exactAggregations: true,
+  };
   readonly alerts = createDuckDbAlerts({
     read: (work) => this.#read(work),
     write: (work) => this.#write(work),

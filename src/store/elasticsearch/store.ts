@@ -24,6 +24,7 @@ export async function openElasticsearchStore(settings: ElasticsearchSettings): P
     capabilities: {
       name: 'elasticsearch',
       searchableAfterMs: settings.refreshIntervalMs,
+      takesTexts: true,
       exactAggregations: false,
     },
     alerts: createElasticsearchAlerts(connection, settings),
