@@ -4,7 +4,7 @@ import type { Reader, Response } from 'maxmind';
 import { AppError, describeError } from '../core/errors.ts';
 import type { Counters } from '../core/metrics.ts';
 import type { AuditRecord } from '../core/record.ts';
-import { editable, type RecordWrite } from '../core/settlement.ts';
+import { editable, type RecordWrite, type WriteForm } from '../core/settlement.ts';
 
 /** Addresses whose places are remembered; then it begins anew. */
 const ADDRESSES_REMEMBERED_MAX = 10_000;
@@ -78,15 +78,26 @@ export async function openPlaces(options: PlacesOptions): Promise<Places> {
     annotate(writes) {
       if (databases.length === 0) return;
       for (const write of writes) {
-        const { source } = write.record;
-        const place = source?.ip === undefined ? undefined : find(source.ip);
+        const address = addressOf(write);
+        const place = address === undefined ? undefined : find(address);
         // Records of one trace share their source, so that it gets a new one. What was told by the evidence stays.
-        if (place !== undefined) editable(write).source = { ...place, ...source };
+        if (place !== undefined) editable(write).source = { ...place, ...write.record.source };
       }
     },
     reload,
     close: stop,
   };
+}
+
+/** Where records of a form come from: an object would have to be made of each. */
+const ADDRESSES = new WeakMap<WriteForm, { readonly address: string | undefined }>();
+
+function addressOf(write: RecordWrite): string | undefined {
+  const known = write.form && ADDRESSES.get(write.form);
+  if (known !== undefined) return known.address;
+  const address = write.record.source?.ip;
+  if (write.form !== undefined) ADDRESSES.set(write.form, { address });
+  return address;
 }
 
 async function openFirst(path: string): Promise<Database> {

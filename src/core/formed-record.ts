@@ -46,6 +46,16 @@ const LONG = new BigUint64Array(1);
 const LONG_WORDS = new Uint32Array(LONG.buffer);
 const HIGH = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1 ? 1 : 0;
 
+/** What records of one form say besides, all of them in the same words. */
+export interface Addition {
+  /** JSON that goes before the byte `at` of texts of `toSize` bytes. */
+  readonly text: Buffer;
+  readonly at: number;
+  readonly toSize: number;
+  /** Theirs from then on. */
+  readonly form: WriteForm;
+}
+
 /** A record as the text that a form gave; it is read into an object only where somebody asks. */
 export class FormedRecord implements RecordWrite {
   /** Where it lies, and the word at which its head begins there. */
@@ -57,6 +67,7 @@ export class FormedRecord implements RecordWrite {
   #id: string | undefined;
   #record: AuditRecord | undefined;
   #isEdited = false;
+  #added: Addition | undefined;
 
   constructor(chunk: RecordChunk, at: number, form: WriteForm, namespace: string) {
     this.chunk = chunk;
@@ -92,16 +103,29 @@ export class FormedRecord implements RecordWrite {
   }
 
   get form(): WriteForm | undefined {
-    return this.#isEdited ? undefined : this.#form;
+    return this.#isEdited ? undefined : (this.#added?.form ?? this.#form);
   }
 
   get record(): AuditRecord {
-    this.#record ??= JSON.parse(this.#text().toString()) as AuditRecord;
+    this.#record ??= JSON.parse(this.#whole().toString()) as AuditRecord;
     return this.#record;
   }
 
   json(): Buffer {
-    return this.#isEdited ? Buffer.from(documentText(this.record)) : this.#text();
+    return this.#isEdited ? Buffer.from(documentText(this.record)) : this.#whole();
+  }
+
+  /** Does it lie in the chunk as it is? */
+  get isAsWritten(): boolean {
+    return this.#added === undefined && !this.#isEdited;
+  }
+
+  /** Puts something into the text, once. False, and nothing is put, where the form tells another text's places by now. */
+  add(addition: Addition): boolean {
+    if (!this.isAsWritten || addition.toSize !== this.chunk.words[this.at + HEAD.size]) return false;
+    this.#added = addition;
+    this.#record = undefined;
+    return true;
   }
 
   edit(): AuditRecord {
@@ -114,6 +138,13 @@ export class FormedRecord implements RecordWrite {
   toJSON(): object {
     const { id, namespace, record } = this;
     return { id, namespace, timestampNs: this.timestampNs.toString(), rank: this.rank.toString(), record };
+  }
+
+  #whole(): Buffer {
+    const text = this.#text();
+    const added = this.#added;
+    if (added === undefined) return text;
+    return Buffer.concat([text.subarray(0, added.at), added.text, text.subarray(added.at)]);
   }
 
   #text(): Buffer {

@@ -57,6 +57,8 @@ export interface WriteForm {
 /** Texts of so many bytes are alike but for these places. */
 export interface FormGaps {
   readonly size: number;
+  /** The byte that what is added to `audit` goes before, its closing brace; absent where nobody knows. */
+  readonly auditEnd?: number;
   /** The first byte of each gap and the one behind it, in their order, each apart from the next. */
   readonly ranges: Int32Array;
 }

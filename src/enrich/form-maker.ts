@@ -168,6 +168,7 @@ class RecordMaker {
   readonly #moves: (readonly [from: number, to: number, words: number])[] = [];
   readonly #odd: OddGap[] = [];
   #path: PathGap | undefined;
+  #auditEnd = 0;
 
   constructor(source: RecordSource) {
     this.#source = source;
@@ -184,6 +185,7 @@ class RecordMaker {
       moves: Int32Array.from(this.#moves.sort(([, , a], [, , b]) => a - b).flat()),
       odd: this.#odd,
       path: this.#path,
+      auditEnd: this.#auditEnd,
     };
     return { ...form, gaps: gapsOf(form) };
   }
@@ -226,6 +228,7 @@ class RecordMaker {
       else if (typeof put === 'function') put(this, value);
       else this.#object(value as object, put);
     }
+    if (special === AUDIT_GAPS) this.#auditEnd = this.#size;
     this.text('}');
   }
 
@@ -281,10 +284,6 @@ class RecordMaker {
       }
     }
     this.text('"');
-  }
-
-  reason(): void {
-    this.closed('reason');
   }
 
   slowest(): void {
@@ -362,6 +361,24 @@ interface Gaps {
   readonly [key: string]: Put | Gaps;
 }
 
+const AUDIT_GAPS: Gaps = {
+  entry_id: (maker, value) => maker.recordId(value),
+  trace: {
+    duration: (maker) => maker.number('traceDuration'),
+    self_time: (maker) => maker.number('selfTime'),
+    critical_path: (maker, value) => maker.criticalPath(value),
+    url: (maker, value) => maker.url(value),
+  },
+  path: (maker, value) => maker.path(value),
+  db: {
+    duration: (maker) => maker.number('workDuration'),
+    slowest: (maker) => maker.slowest(),
+  },
+  error_origin: { span_id: (maker, value) => maker.spanId(value) },
+  join: { reason: (maker) => maker.closed('reason') },
+  evidence: (maker, value) => maker.evidence(value),
+};
+
 /** Where ids and times stand in a record (`LATE_FIELDS`). Whatever else a record has is the same in all of its form. */
 const RECORD_GAPS: Gaps = {
   '@timestamp': (maker) => maker.closed('start'),
@@ -378,21 +395,5 @@ const RECORD_GAPS: Gaps = {
   span: { id: (maker, value) => maker.spanId(value) },
   parent: { id: (maker) => maker.parentId() },
   transaction: { id: (maker, value) => maker.spanId(value) },
-  audit: {
-    entry_id: (maker, value) => maker.recordId(value),
-    trace: {
-      duration: (maker) => maker.number('traceDuration'),
-      self_time: (maker) => maker.number('selfTime'),
-      critical_path: (maker, value) => maker.criticalPath(value),
-      url: (maker, value) => maker.url(value),
-    },
-    path: (maker, value) => maker.path(value),
-    db: {
-      duration: (maker) => maker.number('workDuration'),
-      slowest: (maker) => maker.slowest(),
-    },
-    error_origin: { span_id: (maker, value) => maker.spanId(value) },
-    join: { reason: (maker) => maker.reason() },
-    evidence: (maker, value) => maker.evidence(value),
-  },
+  audit: AUDIT_GAPS,
 };

@@ -189,5 +189,6 @@ function widen(record: RecordForm, path: PathGap, width: number): void {
   for (let move = 1; move < moves.length; move += 3) {
     if ((moves[move] as number) * WORD > path.at) moves[move] = (moves[move] as number) + more / WORD;
   }
+  if (record.auditEnd > path.at) record.auditEnd += more;
   record.gaps = gapsOf(record);
 }

@@ -1,6 +1,8 @@
 import { formatTimestamp } from '../core/clock.ts';
+import { documentText } from '../core/document.ts';
+import { type Addition, FormedRecord } from '../core/formed-record.ts';
 import type { AuditRecord, PressureMetric } from '../core/record.ts';
-import { editable, type RecordWrite } from '../core/settlement.ts';
+import { editable, type FormGaps, type RecordWrite, type WriteForm } from '../core/settlement.ts';
 import type { MeasuredResource, PressureMemory, Series } from './pressure.ts';
 import { keyOfPlace, type MeasuredPlace, nameOfPlace, placeOfRecord } from './pressure-places.ts';
 import type { RingPoint } from './pressure-ring.ts';
@@ -43,19 +45,91 @@ export function showPressure(
   const counts = { points: 0, records: 0 };
   if (memory.isEmpty) return counts;
   const show = createShow(memory, rules, settings, counts);
-  const whereabouts = writes.map(({ record }) => whereOf(placeOfRecord(record)));
-  const byTrace = whereaboutsByTrace(writes, whereabouts);
-  for (const [index, write] of writes.entries()) {
-    const { record, timestampNs } = write;
-    const own = whereabouts[index];
-    if (own === undefined || record.audit.superseded_by !== undefined) continue;
-    const startMs = Number(timestampNs) / 1e6;
-    const shown = show(allOf(record, own, byTrace), startMs, startMs + record.event.duration / 1e6);
+  const subjects = writes.map(subjectOf);
+  const byTrace = whereaboutsByTrace(subjects);
+  for (const subject of subjects) {
+    const { write, of } = subject;
+    if (of.isSuperseded) continue;
+    const startMs = Number(write.timestampNs) / 1e6;
+    const endMs = startMs + (write.durationNs ?? write.record.event.duration) / 1e6;
+    const shown = show(allOf(subject, byTrace), startMs, endMs);
     if (shown === undefined) continue;
-    editable(write).audit.pressure = shown;
+    if (!addToForm(write, shown)) editable(write).audit.pressure = shown;
     counts.records++;
   }
   return counts;
+}
+
+/** What is asked of a record to find what was measured near it: the same for all records of a form. */
+interface Placed {
+  readonly own: Where;
+  readonly isEntry: boolean;
+  /** Those on its path. */
+  readonly services: readonly string[];
+  readonly isSuperseded: boolean;
+}
+
+interface Subject {
+  readonly write: RecordWrite;
+  readonly of: Placed;
+  /** Undefined for what is of no trace. */
+  readonly trace: string | undefined;
+}
+
+const PLACED = new WeakMap<WriteForm, Placed>();
+
+function subjectOf(write: RecordWrite): Subject {
+  const { form, namespace } = write;
+  let of = form && PLACED.get(form);
+  if (of === undefined) {
+    of = placedOf(write.record);
+    if (form !== undefined) PLACED.set(form, of);
+  }
+  const traceId = write.traceId ?? write.record.trace?.id;
+  return { write, of, trace: traceId === undefined ? undefined : `${namespace}\0${traceId}` };
+}
+
+function placedOf(record: AuditRecord): Placed {
+  const { entry, path = [], superseded_by } = record.audit;
+  return {
+    own: whereOf(placeOfRecord(record)),
+    isEntry: entry,
+    services: path.flatMap(({ service }) => service ?? []),
+    isSuperseded: superseded_by !== undefined,
+  };
+}
+
+/** Texts of what was shown last on records of a form, and the forms of records that show it. */
+const ADDITIONS = new WeakMap<WriteForm, Map<string, Addition>>();
+/** Records of a form at one time show the same; between two times of measuring there are two. */
+const ADDITIONS_MAX = 4;
+/** What is shown is one object for many records. */
+const TEXTS = new WeakMap<Shown, string>();
+
+/** Writes it into the text that the record is; false for another record. */
+function addToForm(write: RecordWrite, shown: Shown): boolean {
+  const { form } = write;
+  if (!(write instanceof FormedRecord) || form?.gaps?.auditEnd === undefined) return false;
+  let text = TEXTS.get(shown);
+  if (text === undefined) {
+    text = `,"pressure":${documentText(shown)}`;
+    TEXTS.set(shown, text);
+  }
+  const known = ADDITIONS.get(form) ?? new Map<string, Addition>();
+  ADDITIONS.set(form, known);
+  let addition = known.get(text);
+  if (addition === undefined || addition.toSize !== form.gaps.size) {
+    if (known.size >= ADDITIONS_MAX) known.clear();
+    addition = additionTo(form.gaps, form.gaps.auditEnd, Buffer.from(text));
+    known.set(text, addition);
+  }
+  return write.add(addition);
+}
+
+function additionTo({ size, ranges }: FormGaps, auditEnd: number, text: Buffer): Addition {
+  const moved = ranges.map((at) => (at > auditEnd ? at + text.length : at));
+  const gaps = { size: size + text.length, auditEnd: auditEnd + text.length, ranges: moved };
+  return { text, at: auditEnd, toSize: size, form: { gaps } };
 }
 
 /** A place with its key: it takes longer to make one than to use it. */
@@ -70,32 +144,26 @@ function whereOf(place: MeasuredPlace): Where {
 
 type ByTrace = ReadonlyMap<string, Map<string, Where>>;
 
-function traceKey(record: AuditRecord): string {
-  return `${record.data_stream.namespace}\0${record.trace?.id}`;
-}
-
 /** Where each trace's records ran: records of one trace are written together. */
-function whereaboutsByTrace(writes: readonly RecordWrite[], whereabouts: readonly Where[]): ByTrace {
+function whereaboutsByTrace(subjects: readonly Subject[]): ByTrace {
   const byTrace = new Map<string, Map<string, Where>>();
-  for (const [index, { record }] of writes.entries()) {
-    const where = whereabouts[index];
-    if (record.trace === undefined || where === undefined) continue;
-    const key = traceKey(record);
-    const known = byTrace.get(key) ?? new Map<string, Where>();
-    byTrace.set(key, known);
-    if (known.size < PLACES_PER_RECORD_MAX) known.set(where.key, where);
+  for (const { trace, of } of subjects) {
+    if (trace === undefined) continue;
+    const known = byTrace.get(trace) ?? new Map<string, Where>();
+    byTrace.set(trace, known);
+    if (known.size < PLACES_PER_RECORD_MAX) known.set(of.own.key, of.own);
   }
   return byTrace;
 }
 
 /** Its own place first; an entry's trace has others. Services of which only the path tells are found by their names. */
-function allOf(record: AuditRecord, own: Where, byTrace: ByTrace): readonly Where[] {
-  if (!record.audit.entry || record.trace === undefined) return [own];
+function allOf({ of: { own, isEntry, services }, trace }: Subject, byTrace: ByTrace): readonly Where[] {
+  if (!isEntry || trace === undefined) return [own];
   const all = new Map([[own.key, own]]);
-  for (const [key, where] of byTrace.get(traceKey(record)) ?? []) all.set(key, where);
+  for (const [key, where] of byTrace.get(trace) ?? []) all.set(key, where);
   const known = new Set([...all.values()].map(({ place }) => place.service));
-  for (const { service } of record.audit.path ?? []) {
-    if (service === undefined || known.has(service) || all.size >= PLACES_PER_RECORD_MAX) continue;
+  for (const service of services) {
+    if (known.has(service) || all.size >= PLACES_PER_RECORD_MAX) continue;
     known.add(service);
     const where = whereOf({ namespace: own.place.namespace, service });
     all.set(where.key, where);

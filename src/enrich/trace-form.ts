@@ -99,6 +99,8 @@ export interface RecordForm {
   readonly moves: Int32Array;
   readonly odd: readonly OddGap[];
   readonly path: PathGap | undefined;
+  /** See FormGaps. */
+  auditEnd: number;
   /** All gaps; another object after one grew. */
   gaps: FormGaps;
 }

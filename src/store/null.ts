@@ -117,7 +117,7 @@ export class NullStore implements Store {
     const pauses = new Pauses();
     for (let at = 0; at < batch.length; at++) {
       const write = batch[at] as RecordWrite;
-      if (write instanceof FormedRecord && write.form !== undefined) this.#addFormed(write);
+      if (write instanceof FormedRecord && write.isAsWritten) this.#addFormed(write);
       else this.#add(write);
       if (at % LOOK_AT === LOOK_AT - 1 && pauses.isDue) await pauses.take();
     }

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { openPressure } from '../../src/app/pressure.ts';
 import { createSettling } from '../../src/app/settling.ts';
 import { joinSettings } from '../../src/app/shards.ts';
 import { settingsSchema } from '../../src/config/schema.ts';
 import { documentText } from '../../src/core/document.ts';
 import type { FrameNote } from '../../src/core/evidence.ts';
+import { Counters } from '../../src/core/metrics.ts';
 import type { FormGaps, RecordWrite, WriteForm } from '../../src/core/settlement.ts';
 import type { SettledBatch } from '../../src/join/batch.ts';
 import { BatchPacker, BatchUnpacker } from '../../src/join/batch-crossing.ts';
@@ -11,7 +13,7 @@ import { FrameSplitter } from '../../src/join/frame-split.ts';
 import { JoinShard } from '../../src/join/shard.ts';
 import { MailWriter, readMail } from '../../src/join/shard-mail.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
-import { delimited, keyValues, spanMessage } from '../otlp/encode.ts';
+import { delimited, encodeMetrics, keyValues, spanMessage } from '../otlp/encode.ts';
 import { entriesOf } from './entries.ts';
 
 /** Numbers from 0 to 1 that a seed fixes (mulberry32). */
@@ -215,6 +217,31 @@ function toText(write: RecordWrite): { readonly form: WriteForm | undefined; rea
   return { form: write.form, json: write.json?.() };
 }
 
+/** What was measured near the traces' times on two of their services, the same for all who ask. */
+class Measured {
+  readonly #pressures = Array.from({ length: 4 }, () =>
+    openPressure({
+      settings: settingsSchema.parse({}).pressure,
+      clock: { nowMs: () => Number(BASE_NS / 1_000_000n) },
+      counters: new Counters(),
+    }),
+  );
+
+  measure(random: Random, note: FrameNote): void {
+    const timeNs = BASE_NS + BigInt(Math.floor(random() * 1e7));
+    const value = pick(random, [1e6, 2.5e6, 12_345_678]);
+    const service = pick(random, SERVICES);
+    const metrics = [{ name: 'process.memory.usage', points: [{ timeNs, value }] }];
+    const payload = encodeMetrics([{ attributes: service, metrics }]);
+    for (const pressure of this.#pressures) pressure.observe(payload, { ...note, trusted: true });
+  }
+
+  show(asker: number, batches: readonly SettledBatch[]): readonly SettledBatch[] {
+    for (const { traces } of batches) this.#pressures[asker]?.annotate(traces.flatMap(({ writes }) => writes));
+    return batches;
+  }
+}
+
 const URLS = [
   'https://traces.example/${trace_id}?"of"=${span_id}&again=${trace_id}',
   'https://traces.example/${trace_id}',
@@ -235,8 +262,10 @@ function compare(seed: number) {
   });
   const [packer, unpacker] = [new BatchPacker(), new BatchUnpacker()];
   const [ownGaps, crossedGaps] = [new GapsSeen(), new GapsSeen()];
+  const measured = new Measured();
+  const isMeasured = random() < 0.5;
   let nowMs = 1_795_341_600_000;
-  let traces = 0;
+  let [traces, shown] = [0, 0];
   for (let round = 0; round < 40; round++) {
     for (const shape of shapes) {
       const payload = payloadOf(random, shape, hex(random, 32));
@@ -256,24 +285,31 @@ function compare(seed: number) {
     }
     for (const spans of readMail(structuredClone(mail.take()))) mailed.shard.ingestMailed(spans);
     nowMs += 60_000;
+    if (isMeasured && random() < 0.3) measured.measure(random, notes[0] as FrameNote);
     const given = batchesOf(by.shard, nowMs);
     const crossed = given.map((batch) => unpacker.unpack(structuredClone(packer.pack(batch))));
-    const expected = told(batchesOf(whole.shard, nowMs));
-    expect(told(given)).toBe(expected);
-    expect(told(crossed)).toBe(expected);
-    expect(told(batchesOf(mailed.shard, nowMs))).toBe(expected);
+    const expected = told(measured.show(0, batchesOf(whole.shard, nowMs)));
+    expect(told(measured.show(1, given))).toBe(expected);
+    expect(told(measured.show(2, crossed))).toBe(expected);
+    expect(told(measured.show(3, batchesOf(mailed.shard, nowMs)))).toBe(expected);
+    shown += given.flatMap(({ traces }) => traces.flatMap(({ writes }) => writes.filter(isShownByForm))).length;
     ownGaps.expectAlike(given);
     crossedGaps.expectAlike(crossed);
   }
   expect(crossedGaps.records).toBe(ownGaps.records);
   const [{ settled: formed, wrong }, far] = [by.forms.counts, mailed.forms.counts];
   // Of a form's trace nothing is read, but where some of its spans say what nothing said before.
-  return { formed, traces, wrong: wrong + far.wrong, formedByMail: far.settled, unread: traces - mailed.read.frames };
+  const unread = traces - mailed.read.frames;
+  return { formed, traces, shown, wrong: wrong + far.wrong, formedByMail: far.settled, unread };
+}
+
+function isShownByForm({ form, record }: RecordWrite): boolean {
+  return form !== undefined && record.audit.pressure !== undefined;
 }
 
 describe('traces that say what others said', () => {
   it('get by their form the same records as by a whole settle', () => {
-    const sums = { formed: 0, traces: 0, wrong: 0, formedByMail: 0, unread: 0 };
+    const sums = { formed: 0, traces: 0, shown: 0, wrong: 0, formedByMail: 0, unread: 0 };
     for (let seed = 1; seed <= 14; seed++) {
       const told = compare(seed);
       for (const name of Object.keys(sums) as (keyof typeof sums)[]) sums[name] += told[name];
@@ -282,5 +318,6 @@ describe('traces that say what others said', () => {
     expect(sums.formed).toBeGreaterThan(sums.traces / 5);
     expect(sums.formedByMail).toBeGreaterThan(sums.traces / 5);
     expect(sums.unread).toBeGreaterThan(sums.traces / 8);
+    expect(sums.shown).toBeGreaterThan(sums.traces / 20);
   });
 });
