@@ -2,7 +2,7 @@ import { formatTimestamp } from '../core/clock.ts';
 import { documentText } from '../core/document.ts';
 import { type Addition, FormedRecord } from '../core/formed-record.ts';
 import type { AuditRecord, PressureMetric } from '../core/record.ts';
-import { editable, type FormGaps, type RecordWrite, type WriteForm } from '../core/settlement.ts';
+import { editable, type RecordWrite, type WriteForm } from '../core/settlement.ts';
 import type { MeasuredResource, PressureMemory, Series } from './pressure.ts';
 import { keyOfPlace, type MeasuredPlace, nameOfPlace, placeOfRecord } from './pressure-places.ts';
 import type { RingPoint } from './pressure-ring.ts';
@@ -120,16 +120,11 @@ function addToForm(write: RecordWrite, shown: Shown): boolean {
   let addition = known.get(text);
   if (addition === undefined || addition.toSize !== form.gaps.size) {
     if (known.size >= ADDITIONS_MAX) known.clear();
-    addition = additionTo(form.gaps, form.gaps.auditEnd, Buffer.from(text));
+    // Nobody is told where its texts differ: DuckDB would keep what they share for ever, and what is measured changes all the time.
+    addition = { text: Buffer.from(text), at: form.gaps.auditEnd, toSize: form.gaps.size, form: {} };
     known.set(text, addition);
   }
   return write.add(addition);
-}
-
-function additionTo({ size, ranges }: FormGaps, auditEnd: number, text: Buffer): Addition {
-  const moved = ranges.map((at) => (at > auditEnd ? at + text.length : at));
-  const gaps = { size: size + text.length, auditEnd: auditEnd + text.length, ranges: moved };
-  return { text, at: auditEnd, toSize: size, form: { gaps } };
 }
 
 /** A place with its key: it takes longer to make one than to use it. */
