@@ -83,7 +83,7 @@ interface Text {
   readonly size: number;
 }
 
-/** A record as its text; it is read into an object only where somebody asks. */
+/** A record as its text; it is read into an object only where somebody asks. Nobody changes it: what is added to records was added. */
 class TextWrite implements RecordWrite {
   readonly id: string;
   readonly namespace: string;
