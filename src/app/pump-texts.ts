@@ -28,7 +28,7 @@ export class RecordTexts {
     for (const { writes } of traces) {
       for (let at = 0; at < writes.length; at++) {
         const write = writes[at] as RecordWrite;
-        if (isOver(write)) (writes as RecordWrite[])[at] = this.#textOf(write);
+        if (isTextEnough(write)) (writes as RecordWrite[])[at] = this.#textOf(write);
       }
     }
   }
@@ -67,7 +67,7 @@ export function openTexts({ takesTexts, detect }: Pick<PumpOptions, 'takesTexts'
 }
 
 /** Nobody needs the record as an object: it is the first of its id, and names no session, whose owner is learnt when it is stored. */
-function isOver(write: RecordWrite): boolean {
+function isTextEnough(write: RecordWrite): boolean {
   const { previousTimestampNs, mayBeElsewhere } = write;
   if (write.json !== undefined || previousTimestampNs !== undefined || mayBeElsewhere === 'moved') return false;
   // Not before: of what a form gave an object would be made.
@@ -121,11 +121,5 @@ class TextWrite implements RecordWrite {
 
   json(): Buffer {
     return this.#bytes.subarray(this.#start, this.#start + this.#size);
-  }
-
-  /** As a plain write: for what is set aside. */
-  toJSON(): object {
-    const { id, namespace, record } = this;
-    return { id, namespace, timestampNs: this.timestampNs.toString(), rank: this.rank.toString(), record };
   }
 }

@@ -300,7 +300,9 @@ class RunningPump implements Pump {
     this.#stored = taken[0] ? lastingWrite(taken[0]) : this.#stored;
     await this.#retry('the rules', async () => this.#options.detect?.observe(taken));
     const refused = reasons.size === 0 ? [] : writes.filter(({ id }) => reasons.has(id));
-    const rejected = refused.map((body) => ({ ...STORE, reason: reasons.get(body.id) ?? '', id: body.id, body }));
+    const rejected = refused.map((write) => {
+      return { ...STORE, reason: reasons.get(write.id) ?? '', id: write.id, body: lastingWrite(write) };
+    });
     const aside = [...batches.flatMap((batch) => batch.quarantined), ...rejected];
     if (aside.length > 0) {
       const entries = aside.map(({ stage, reason, id, body }) => ({ stage, reason, id, body }));

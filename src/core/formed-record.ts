@@ -134,12 +134,6 @@ export class FormedRecord implements RecordWrite {
     return record;
   }
 
-  /** As a plain write: for what is set aside. */
-  toJSON(): object {
-    const { id, namespace, record } = this;
-    return { id, namespace, timestampNs: this.timestampNs.toString(), rank: this.rank.toString(), record };
-  }
-
   #whole(): Buffer {
     const text = this.#text();
     const added = this.#added;

@@ -183,31 +183,39 @@ describe('the pump', () => {
     expect(asTexts.texts).toBeGreaterThanOrEqual(60);
   });
 
-  it('sets aside what the store refuses, and stores its neighbours', async () => {
-    const store = new FaultyStore();
-    const [refused = ''] = ids(3, 4);
-    store.refused.add(refused);
-    const { pump, counters, send } = await run({ store });
-    await send(0, 10);
-    await sendTraces((await Promise.resolve(opened[0])) as Wal, 10, 11, 'poison');
-    await pump.settleAll();
-    await pump.drain();
-    expect(await store.get(refused)).toBeUndefined();
-    expect(counters.total('written')).toBe(9);
-    expect(counters.total('quarantined', { stage: 'store' })).toBe(1);
-    expect(counters.total('quarantined', { stage: 'settle' })).toBe(1);
-    const text = await readFile(join(folder, 'quarantine.ndjson'), 'utf8');
-    const lines = text
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line));
-    expect(lines.flatMap(({ stage }) => stage ?? []).sort()).toEqual(['settle', 'store']);
-    expect(lines.find(({ stage }) => stage === 'store')).toMatchObject({
-      id: refused,
-      reason: 'no',
-      body: { id: refused, rank: expect.stringMatching(/^\d+$/), record: { message: expect.any(String) } },
-    });
-  });
+  it.each([false, true])(
+    'sets aside what the store refuses, and stores its neighbours; texts: %s',
+    async (takesTexts) => {
+      const store = new FaultyStore();
+      const [refused = ''] = ids(3, 4);
+      store.refused.add(refused);
+      const { pump, counters, send } = await run({ store, takesTexts });
+      await send(0, 10);
+      await sendTraces((await Promise.resolve(opened[0])) as Wal, 10, 11, 'poison');
+      await pump.settleAll();
+      await pump.drain();
+      expect(await store.get(refused)).toBeUndefined();
+      expect(counters.total('written')).toBe(9);
+      expect(counters.total('quarantined', { stage: 'store' })).toBe(1);
+      expect(counters.total('quarantined', { stage: 'settle' })).toBe(1);
+      const text = await readFile(join(folder, 'quarantine.ndjson'), 'utf8');
+      const lines = text
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line));
+      expect(lines.flatMap(({ stage }) => stage ?? []).sort()).toEqual(['settle', 'store']);
+      expect(lines.find(({ stage }) => stage === 'store')).toMatchObject({
+        id: refused,
+        reason: 'no',
+        body: {
+          id: refused,
+          rank: expect.stringMatching(/^\d+$/),
+          timestampNs: '0',
+          record: { message: expect.any(String) },
+        },
+      });
+    },
+  );
 
   it('sets aside a record that the store always fails with, also when it comes first and alone', async () => {
     const store = new FaultyStore();
