@@ -94,7 +94,7 @@ export class HugeSettle {
     const isBeyond = forgotten > 0 && forgotten === previous?.pieces.length;
     const horizonNs = msToNs(horizonOf({ ...this.#due, isBeyond }));
     const settled = yield* this.#settle(found, selected.beyond, horizonNs, given.traces + given.logs);
-    const settlement = this.#due.isReplayed && settled ? yield* this.#withEarly(list, settled) : settled;
+    const settlement = this.#due.isReplayed && settled ? yield* this.#withEarly(selection.distinct(), settled) : settled;
     const packer = new PlacePacker();
     const kept = { traces: 0, logs: 0 };
     for (const place of selection.distinct()) {
@@ -172,13 +172,14 @@ export class HugeSettle {
   }
 
   /**
-   * A run before may have settled the trace while it was not huge yet, and ended before the journal said so: with what came first,
-   * as many pieces as one settle looks at. Ids that it can have published and that are not chosen any more are taken back.
+   * A run before may have settled the trace while one settle looked at all of it, and ended before the journal said so: with what
+   * came first, at most as many distinct pieces as one settle looks at, however often each came. Ids that it can have published
+   * and that are not chosen any more are taken back.
    */
-  *#withEarly(list: PieceList, settlement: Settlement): Generator<number, Settlement> {
+  *#withEarly(distinct: Iterable<PiecePlace>, settlement: Settlement): Generator<number, Settlement> {
     const { namespace, traceId } = this.#due;
     const first: PiecePlace[] = [];
-    for (const place of list) if (first.push(place) === this.#options.spansMax) break;
+    for (const place of distinct) if (first.push(place) === this.#options.spansMax) break;
     const { spans, logs } = yield* this.#read(first);
     const steps = this.#options.settleSteps({ namespace, traceId, spans, logs });
     let step = steps.next();

@@ -88,6 +88,28 @@ describe('a trace of more evidence than one settle looks at', () => {
     fc.assert(property, { numRuns: 150 });
   });
 
+  it('takes back what a run published that ended before its journal said so, however often its other evidence came', () => {
+    const access = (line: number): Item => {
+      const attributes = { 'event.action': 'open', 'audit.target.id': `${line}` };
+      const log = { traceId: traceIdOf(1), eventName: 'access', attributes, body: `line ${line}`, timeNs: 7n };
+      return { signal: 'logs', log };
+    };
+    const repeated = [spanOf(1, 1), spanOf(1, 1), spanOf(1, 1)];
+    const shown = (diesAfter: 'write' | 'none') => {
+      const world = new World({ settings: { spansMax: 2 }, settling });
+      world.send([...repeated, access(0)]);
+      world.nowMs += 20_000;
+      for (let slice = 0; slice < 20 && !world.step(3, diesAfter); slice++);
+      expect(world.store.size).toBe(1);
+      if (diesAfter === 'write') world.restart();
+      world.send([access(1)]);
+      world.settleAll();
+      return world.visible();
+    };
+    expect(shown('write').size).toBe(1);
+    expect(shown('write')).toEqual(shown('none'));
+  });
+
   it('keeps no other waiting, and takes no more of what comes meanwhile', () => {
     const world = new World({ settings: { spansMax: 20, takeEvidenceMax: 8, graceMs: 0 }, settling });
     for (let from = 0; from < 400; from += 50) {
