@@ -94,7 +94,8 @@ export class HugeSettle {
     const isBeyond = forgotten > 0 && forgotten === previous?.pieces.length;
     const horizonNs = msToNs(horizonOf({ ...this.#due, isBeyond }));
     const settled = yield* this.#settle(found, selected.beyond, horizonNs, given.traces + given.logs);
-    const settlement = this.#due.isReplayed && settled ? yield* this.#withEarly(selection.distinct(), settled) : settled;
+    const settlement =
+      this.#due.isReplayed && settled ? yield* this.#withEarly(selection.distinct(), settled) : settled;
     const packer = new PlacePacker();
     const kept = { traces: 0, logs: 0 };
     for (const place of selection.distinct()) {
