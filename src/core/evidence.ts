@@ -75,8 +75,6 @@ export const SPAN_KIND = { unspecified: 0, internal: 1, server: 2, client: 3, pr
 export const STATUS_CODE = { unset: 0, ok: 1, error: 2 } as const;
 
 export interface SpanEvent {
-  readonly name: string;
-  readonly timeNs: bigint;
   readonly attributes: Attributes;
 }
 
@@ -94,6 +92,7 @@ export interface Span {
   readonly attributes: Attributes;
   /** How many attributes the sender sent, decoded or not: part of the rule that picks between two contents of one span. */
   readonly attributeCount: number;
+  /** Those that have attributes that were asked for. */
   readonly events: readonly SpanEvent[];
   readonly statusCode: number;
   readonly statusMessage: string;

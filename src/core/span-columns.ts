@@ -27,7 +27,7 @@ export class SpanColumns {
   readonly startLow = new Uint32Array(COLUMN_SPANS_MAX);
   readonly endHigh = new Uint32Array(COLUMN_SPANS_MAX);
   readonly endLow = new Uint32Array(COLUMN_SPANS_MAX);
-  /** Of the span; its trace state is empty. */
+  /** Of the span; its trace state tells nothing of sampling. */
   readonly flags = new Int32Array(COLUMN_SPANS_MAX);
   /** Of its bytes, `bitsAt`. */
   readonly bits = new Int32Array(COLUMN_SPANS_MAX);

@@ -23,8 +23,7 @@ export function failureOf(span: Span, logs: readonly LogRecord[]): Failure {
     .toSorted((left, right) => Number(left.timeNs - right.timeNs))
     .at(-1);
   if (reported === undefined) return stated;
-  const told = { name: 'exception', timeNs: reported.timeNs, attributes: reported.attributes };
-  return { ...errorOf({ ...span, events: [told] }), reported };
+  return { ...errorOf({ ...span, events: [{ attributes: reported.attributes }] }), reported };
 }
 
 /**

@@ -48,7 +48,7 @@ function cloneable(spans: readonly Span[]): Span[] {
   return spans.map((span) => {
     const resource = resources.get(span.resource) ?? plain(span.resource);
     resources.set(span.resource, resource);
-    const events = span.events.map((event) => ({ ...event, attributes: new Map(event.attributes) }));
+    const events = span.events.map(({ attributes }) => ({ attributes: new Map(attributes) }));
     return { ...span, resource, events, attributes: new Map(span.attributes), content: undefined };
   });
 }

@@ -4,6 +4,7 @@ import { AppError } from '../core/errors.ts';
 import type { FrameNote, LogRecord, Signal, Span, SpanEvent } from '../core/evidence.ts';
 import { rawBytes } from '../core/raw-bytes.ts';
 import { BlockHeads } from './block-heads.ts';
+import { eventOf, keyEvent } from './event-parts.ts';
 import type { KeySet } from './key-set.ts';
 import { Layout } from './layout.ts';
 import { areSameBytes, isPlain, numberContent, type SpanContents, sayTheSame, seedOf } from './span-contents.ts';
@@ -133,14 +134,22 @@ export class PayloadReader {
       const field = contents.fieldOf(part);
       const end = contents.endOf(part);
       values.cursor.position = contents.startOf(part);
-      if (field !== SPAN.attributes) this.#fieldAfterTag(field, span, end);
+      const event = eventOf(field);
+      if (event >= 0) this.#eventPart(span, event, contents.keyOf(part), end);
+      else if (field !== SPAN.attributes) this.#fieldAfterTag(field, span, end);
       else if (!values.peekedValue(end, contents.keyOf(part), span.attributes)) this.#unreadable++;
     }
   }
 
+  /** Reads an attribute of an event: the one that is being read, or the next. */
+  #eventPart(span: SpanDraft, number: number, key: string, end: number): void {
+    if (span.events.length <= number) span.events.push({ attributes: new AttributeTable() });
+    const event = span.events[number] as { attributes: AttributeTable };
+    if (!this.#values.peekedValue(end, key, event.attributes)) this.#unreadable++;
+  }
+
   /**
-   * Reads ids and times, and puts the key of the rest together. False where the span has what seldom repeats (events), is too large,
-   * or is not written in the usual way.
+   * Reads ids and times, and puts the key of the rest together. False where the span is too large, or not written in the usual way.
    */
   #key(span: SpanDraft, itemStart: number, end: number): boolean {
     const contents = this.#contents;
@@ -149,6 +158,7 @@ export class PayloadReader {
     const { cursor } = values;
     contents.begin(values.view);
     cursor.position = itemStart;
+    let events = 0;
     while (cursor.position < end) {
       const tag = cursor.tag(end);
       const start = cursor.position;
@@ -166,8 +176,14 @@ export class PayloadReader {
           cursor.skip(tag, end);
           if (!contents.add(tag, start, cursor.position)) return false;
           break;
-        case SPAN.events:
-          return false;
+        case SPAN.events: {
+          const eventEnd = cursor.delimitedEnd(end);
+          const added = keyEvent(values, eventEnd, this.#keys, contents, events);
+          if (added < 0) return false;
+          if (added > 0) events++;
+          cursor.position = eventEnd;
+          break;
+        }
         default:
           cursor.position = start;
           this.#fieldAfterTag(tag, span, end);
@@ -212,7 +228,7 @@ export class PayloadReader {
         if (!values.attribute(end, this.#keys, span.attributes)) this.#unreadable++;
         break;
       case SPAN.events:
-        this.#part(end, (partEnd) => span.events.push(this.#event(partEnd)));
+        this.#part(end, (partEnd) => this.#event(span, partEnd));
         break;
       case SPAN.status:
         this.#part(end, (partEnd) => this.#status(span, partEnd));
@@ -250,18 +266,15 @@ export class PayloadReader {
     }
   }
 
-  #event(end: number): SpanEvent {
+  #event(span: SpanDraft, end: number): void {
     const values = this.#values;
-    const event: Draft<SpanEvent> = { name: '', timeNs: 0n, attributes: new AttributeTable() };
+    const attributes = new AttributeTable();
     while (values.cursor.position < end) {
       const tag = values.cursor.tag(end);
-      if (tag === EVENT.time) event.timeNs = values.fixed64(end);
-      else if (tag === EVENT.name) event.name = values.text(end);
-      else if (tag === EVENT.attributes) {
-        if (!values.attribute(end, this.#keys, event.attributes)) this.#unreadable++;
-      } else values.cursor.skip(tag, end);
+      if (tag !== EVENT.attributes) values.cursor.skip(tag, end);
+      else if (!values.attribute(end, this.#keys, attributes)) this.#unreadable++;
     }
-    return event;
+    if (attributes.size > 0) span.events.push({ attributes });
   }
 
   #status(span: SpanDraft, end: number): void {

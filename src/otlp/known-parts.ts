@@ -19,8 +19,8 @@ const KEPT_BYTES_MAX = 16 * 1024 * 1024;
 /** Hashes of spans that came once, a power of two: what comes again comes again soon. */
 const SEEN = 65_536;
 
-/** Runs of bytes between ids and times; usual encoders write two. */
-const RUNS_MAX = 8;
+/** Runs of bytes between ids and times; usual encoders write two, and one more for each event and link. */
+const RUNS_MAX = 16;
 
 /** Bytes are compared in words of so many, the last of which overlaps the one before. */
 const WORD_BYTES = 8;

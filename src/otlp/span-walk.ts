@@ -1,6 +1,7 @@
 import { type HeadPart, type KnownPart, ROW, ROW_WORDS, type SpanRows } from '../core/span-rows.ts';
 import { type KnownParts, NO_PART, type NumberedPart } from './known-parts.ts';
 import { type ScannedItem, type ScanResult, type TraceVisitor, visitTraces } from './scan.ts';
+import { eventTimeAt, LINK_IDS_BYTES, linkIdsAt, partEnd, silentEnd, smallEnd } from './usual-fields.ts';
 import { SPAN_ID_BYTES, TRACE_ID_BYTES } from './wire.ts';
 
 /** Tags of opentelemetry-proto 1.x as they are written, one byte each; the flags' has two. */
@@ -14,17 +15,22 @@ const START = 0x39;
 const END = 0x41;
 const ATTRIBUTES = 0x4a;
 const DROPPED_ATTRIBUTES = 0x50;
+const EVENTS = 0x5a;
 const DROPPED_EVENTS = 0x60;
 const LINKS = 0x6a;
 const DROPPED_LINKS = 0x70;
 const STATUS = 0x7a;
 const FLAGS = [0x85, 0x01] as const;
 
-/** By tag: fields of what a span says with a length before them, and those that are a small number. */
+/** By tag: fields of what a span says with a length before them, those that are a small number, and parts with a time or ids in them. */
 const PART = 1;
 const SMALL = 2;
+const EVENT = 3;
+const LINK = 4;
 const KINDS = new Uint8Array(256);
-for (const tag of [NAME, ATTRIBUTES, LINKS, STATUS]) KINDS[tag] = PART;
+KINDS[EVENTS] = EVENT;
+KINDS[LINKS] = LINK;
+for (const tag of [NAME, ATTRIBUTES, STATUS]) KINDS[tag] = PART;
 for (const tag of [KIND, DROPPED_ATTRIBUTES, DROPPED_EVENTS, DROPPED_LINKS]) KINDS[tag] = SMALL;
 
 /** Rows that memory is taken for at once: those of several requests lie one after the other in it. */
@@ -49,8 +55,8 @@ export interface WalkedTraces {
 
 /**
  * The one walk over the bytes of an ExportTraceServiceRequest: where its spans, their ids and times are, and which of its parts are known.
- * It finds what `scanTraces` finds, in any legal order and encoding; what is not written in the usual way, or has what seldom
- * repeats (events, a trace state), is not known by its bytes.
+ * It finds what `scanTraces` finds, in any legal order and encoding; what is not written in the usual way, or tells of sampling, is
+ * not known by its bytes.
  */
 export class SpanWalk implements TraceVisitor {
   readonly #known: KnownParts | undefined;
@@ -251,8 +257,10 @@ export class SpanWalk implements TraceVisitor {
       const kind = KINDS[tag] as number;
       if (kind !== 0) {
         if (runStart < 0) runStart = fieldStart;
-        at = kind === PART ? partEnd(bytes, at) : smallEnd(bytes, at);
+        const lengthAt = at;
+        at = kind === SMALL ? smallEnd(bytes, at) : partEnd(bytes, at);
         if (at < 0) return false;
+        if (kind > SMALL) runStart = this.#leaveOut(kind, runStart, lengthAt, at);
         continue;
       }
       at = this.#own(row, tag, at);
@@ -263,6 +271,16 @@ export class SpanWalk implements TraceVisitor {
     if (at !== end || !this.#isWhole(row)) return false;
     if (runStart >= 0 && known !== undefined) this.#hasPart = known.add(runStart, end) && this.#hasPart;
     return true;
+  }
+
+  /** Adds the run that ends at an event's time or a link's ids. Where the next run starts; the same where they are not as usual. */
+  #leaveOut(kind: number, runStart: number, lengthAt: number, end: number): number {
+    const start = lengthAt + ((this.#payload[lengthAt] as number) < 0x80 ? 1 : 2);
+    const gap = kind === EVENT ? eventTimeAt(this.#payload, start, end) : linkIdsAt(this.#payload, start, end);
+    if (gap < 0) return runStart;
+    this.#hasPart = this.#known?.add(runStart, gap) === true && this.#hasPart;
+    const next = gap + (kind === EVENT ? 8 : LINK_IDS_BYTES);
+    return next === end ? -1 : next;
   }
 
   /** Notes where an id or time of the span lies. The end of its field; -1 when that is none, not as usual, or there twice. */
@@ -277,7 +295,7 @@ export class SpanWalk implements TraceVisitor {
         if (bytes[at] === 0) return (this.#words[row + ROW.parentIdAt] as number) < 0 ? at + 1 : -1;
         return bytes[at] === SPAN_ID_BYTES ? this.#note(row + ROW.parentIdAt, at + 1, SPAN_ID_BYTES) : -1;
       case TRACE_STATE:
-        return bytes[at] === 0 ? at + 1 : -1;
+        return silentEnd(bytes, at);
       case START:
         return this.#note(row + ROW.startAt, at, 8);
       case END:
@@ -335,17 +353,4 @@ class OpenHead {
 
 function isZeroAt(view: DataView, at: number): boolean {
   return view.getInt32(at, true) === 0 && view.getInt32(at + 4, true) === 0;
-}
-
-/** The end of a part whose length, in one byte or two, stands here; -1 for a longer one, or beyond the payload. */
-function partEnd(bytes: Uint8Array, at: number): number {
-  const first = bytes[at] as number;
-  if (first < 0x80) return at + 1 + first;
-  const second = bytes[at + 1] as number;
-  return second < 0x80 ? at + 2 + ((first & 0x7f) | (second << 7)) : -1;
-}
-
-/** The end of a number of one byte; -1 for a larger one. */
-function smallEnd(bytes: Uint8Array, at: number): number {
-  return (bytes[at] as number) < 0x80 ? at + 1 : -1;
 }

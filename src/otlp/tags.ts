@@ -18,11 +18,7 @@ export const SPAN = {
   flags: (16 << 3) | fixed32,
 } as const;
 
-export const EVENT = {
-  time: (1 << 3) | fixed64,
-  name: (2 << 3) | delimited,
-  attributes: (3 << 3) | delimited,
-} as const;
+export const EVENT = { attributes: (3 << 3) | delimited } as const;
 export const STATUS = { message: (2 << 3) | delimited, code: (3 << 3) | varint } as const;
 
 export const LOG = {

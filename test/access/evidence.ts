@@ -53,7 +53,7 @@ export function span(values: Values, parts: SpanParts = {}): Span {
     endNs: 1_500n,
     attributes: attributes(values),
     attributeCount: Object.keys(values).length,
-    events: parts.exception ? [{ name: 'exception', timeNs: 1_400n, attributes: attributes(parts.exception) }] : [],
+    events: parts.exception ? [{ attributes: attributes(parts.exception) }] : [],
     statusCode: parts.error === undefined ? STATUS_CODE.unset : STATUS_CODE.error,
     statusMessage: typeof parts.error === 'string' ? parts.error : '',
     resource: { attributes: attributes({ 'service.name': parts.service ?? 'orders' }) },

@@ -1,8 +1,10 @@
+import type { TestSpan } from '../otlp/encode.ts';
+
 /**
  * What the bench's traces look like: eight spans each, about 15 attributes a span, 25 resource attributes, three scopes, 677 bytes
  * a span. Values in the writing of HOLES are drawn anew for each trace that is sent, all others are the same in each request.
  */
-export const SHAPE_NAMES = ['orders', 'entries', 'varied', 'services', 'huge'] as const;
+export const SHAPE_NAMES = ['orders', 'entries', 'events', 'varied', 'services', 'huge'] as const;
 
 export type ShapeName = (typeof SHAPE_NAMES)[number];
 
@@ -10,6 +12,10 @@ export const SCOPES = ['@opentelemetry/instrumentation-http', '@opentelemetry/in
 
 /** Stand-ins of as many characters as the digits that take their place; those with the same letter have the same digits in a trace. */
 export const HOLES = ['~user~~', '~row~~~~', '~a', '~b', '~c'] as const;
+
+/** Stand-ins for the time of an event and the ids of a link. */
+export const EVENT_MARK = 0x4d_93_7e_a5_c1_b8_26_03n;
+export const LINK_MARK = 'b7e4d2c9a8f61503';
 
 export interface SpanShape {
   readonly scope: number;
@@ -21,6 +27,7 @@ export interface SpanShape {
   readonly to: number;
   readonly isAccess: boolean;
   readonly attributes: (user: number, row: number) => Record<string, unknown>;
+  readonly more?: Pick<TestSpan, 'events' | 'links' | 'traceState'>;
 }
 
 const MS = 1_000_000;
@@ -170,10 +177,25 @@ const ENTRY: readonly SpanShape[] = [
 
 const ORDER = order(FEW);
 
+/** What spans of `events` have besides: all a trace state, one an event and an exception that was dealt with, one a link. */
+function eventful(index: number): NonNullable<SpanShape['more']> {
+  const traceState = 'vendor=t61rcWkgMzE';
+  if (index === 5) return { traceState, links: [{ traceId: LINK_MARK.repeat(2), spanId: LINK_MARK }] };
+  if (index !== 2) return { traceState };
+  const exception = { 'exception.type': 'CacheMiss', 'exception.message': 'the order is not there yet' };
+  const [looked, missed] = [{ 'cache.name': 'orders', 'cache.hit': false }, exception];
+  const events = [
+    { name: 'cache.lookup', timeNs: EVENT_MARK, attributes: looked },
+    { name: 'exception', timeNs: EVENT_MARK, attributes: missed },
+  ];
+  return { traceState, events };
+}
+
 /** The spans of one trace; of `huge`, spans of which very many make one trace. The parent comes before its children. */
 export const SHAPES: Readonly<Record<ShapeName, readonly SpanShape[]>> = {
   orders: ORDER,
   entries: ENTRY,
+  events: ORDER.map((span, index) => ({ ...span, more: eventful(index) })),
   varied: order(NEVER_AGAIN),
   services: ORDER,
   huge: ORDER,

@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { delimited, keyValues, spanMessage, type TestSpan } from '../otlp/encode.ts';
 import {
+  EVENT_MARK,
   HOLES,
   isOfSecondService,
+  LINK_MARK,
   resourceAttributes,
   SCOPES,
   SHAPES,
@@ -43,10 +45,12 @@ export interface Template {
   readonly spans: number;
   /** Of the 8 bytes that make each span's trace id unique: these, then the trace's number. */
   readonly traceIdsAt: readonly number[];
-  /** All starts, then all ends; the slot is twice the span's index in its trace, and one more for an end. */
+  /** All starts, then all ends, then events, which are at their span's end; the slot is twice the span's index, and one more for an end. */
   readonly times: readonly { readonly at: number; readonly trace: number; readonly slot: number }[];
   /** Ids of spans and of their parents. */
   readonly spanIds: readonly { readonly at: number; readonly trace: number; readonly index: number }[];
+  /** Of the 8 bytes that make the ids of links new. */
+  readonly linksAt: readonly number[];
   readonly holes: readonly {
     readonly at: number;
     readonly digits: number;
@@ -158,6 +162,8 @@ function findVariable(spans: readonly (Place & { bytes: Buffer; at: number })[],
     });
   const starts = find(littleEndian(START_MARK)).map(({ index, ...place }) => ({ ...place, slot: 2 * index }));
   const ends = find(littleEndian(END_MARK)).map(({ index, ...place }) => ({ ...place, slot: 2 * index + 1 }));
+  const events = find(littleEndian(EVENT_MARK)).map(({ index, ...place }) => ({ ...place, slot: 2 * index + 1 }));
+  const linksAt = find(Buffer.from(LINK_MARK, 'hex')).map(({ at }) => at);
   const holes = HOLES.flatMap((hole, value) =>
     find(Buffer.from(hole)).map(({ at, trace }) => ({ at, trace, value, digits: hole.length })),
   );
@@ -171,7 +177,7 @@ function findVariable(spans: readonly (Place & { bytes: Buffer; at: number })[],
   for (const places of [traceIdsAt, starts, ends]) {
     if (places.length !== spans.length) throw new Error('the marks in the template are not unique');
   }
-  return { traceIdsAt, times: [...starts, ...ends], holes, spanIds };
+  return { traceIdsAt, times: [...starts, ...ends, ...events], holes, spanIds, linksAt };
 }
 
 function spanIdMark(trace: number, index: number): string {
@@ -192,6 +198,7 @@ function spanOf(shape: ShapeName, { trace, index }: Place): TestSpan {
     startNs: START_MARK,
     endNs: END_MARK,
     attributes: span.attributes(trace % 50, trace + 1),
+    ...span.more,
   };
 }
 
@@ -251,6 +258,7 @@ export function freshen(buffer: Buffer, template: Template, unique: Buffer, star
     buffer.writeUInt32LE(mix(seed ^ mix(trace + 1)), at);
     buffer.writeUInt32LE(mix(seed + trace * SPANS_A_TRACE + index), at + 4);
   }
+  for (const at of template.linksAt) buffer.writeUInt32LE(mix(seed ^ at), at);
   for (const { at, digits, trace, value } of template.holes) {
     let number = mix(seed + trace * HOLES.length + value + 0x5bd1_e995);
     for (let last = at + digits - 1; last >= at; last--) {

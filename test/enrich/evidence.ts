@@ -74,9 +74,7 @@ export interface SpanFields {
 export function span(fields: SpanFields): Span {
   const { ms = [0, 10] } = fields;
   const [startNs, endNs] = fields.times ?? [at(ms[0]), at(ms[1])];
-  const events: SpanEvent[] = fields.exception
-    ? [{ name: 'exception', timeNs: endNs, attributes: attributesOf(fields.exception) }]
-    : [];
+  const events: SpanEvent[] = fields.exception ? [{ attributes: attributesOf(fields.exception) }] : [];
   const own = {
     traceId: TRACE_ID,
     spanId: spanId(fields.id),

@@ -50,6 +50,8 @@ interface Content {
   readonly attributes: Record<string, unknown>;
   readonly statusCode?: number;
   readonly statusMessage?: string;
+  /** What is told of it besides: see moreOf. */
+  readonly told?: number;
 }
 
 /** What spans say: accesses that went well, failed or were refused, calls, work inside, texts that JSON escapes. */
@@ -115,7 +117,10 @@ interface Shape {
 
 function shapeOf(random: Random): Shape {
   const count = 1 + Math.floor(random() * 7);
-  const contents = Array.from({ length: count }, () => pick(random, CONTENTS));
+  const contents = Array.from({ length: count }, () => ({
+    ...pick(random, CONTENTS),
+    ...(random() < 0.3 && { told: Math.floor(random() * 60) }),
+  }));
   // -1 is none, -2 one that never comes.
   const parents = contents.map((_, at) => (at === 0 ? pick(random, [-1, -1, -1, -2]) : Math.floor(random() * at)));
   return { contents, parents: random() < 0.1 ? parents.map((parent) => (random() < 0.3 ? -2 : parent)) : parents };
@@ -133,12 +138,35 @@ function timesOf(random: Random): { startNs: bigint; endNs: bigint } {
   return { startNs, endNs };
 }
 
+const EXCEPTION = {
+  'exception.type': 'Refused',
+  'exception.message': 'not on a Sunday',
+  'exception.stacktrace': 'at a',
+};
+
+/** Events, links and a trace state, of which only exceptions and sampling are told by records: what this one of 60 says is the same each time. */
+function moreOf(random: Random, told: number, { startNs, endNs }: { startNs: bigint; endNs: bigint }) {
+  const isNew = random() < 0.05;
+  const noted = isNew ? { 'cache.key': hex(random, 8) } : {};
+  const raised = [EXCEPTION, { ...EXCEPTION, 'exception.type': 'Late' }, {}][told % 3];
+  const events = [
+    { name: 'looked up', timeNs: startNs + BigInt(Math.floor(random() * 1e6)), attributes: noted },
+    { name: 'exception', timeNs: endNs, ...(raised && { attributes: raised }) },
+  ];
+  const links = [{ traceId: hex(random, 32), spanId: hex(random, 16), attributes: isNew ? noted : { why: 'batch' } }];
+  const sampled = random() < 0.05 ? 'a=b,ot=th:c' : undefined;
+  const traceState = sampled ?? ['vendor=1', `dd=s:1;p:${hex(random, 16)}`, 'a=b,ot=th:c', '', ''][told % 5];
+  return { ...(told % 2 === 0 && { events }), ...(told % 4 < 2 && { links }), ...(traceState && { traceState }) };
+}
+
 function payloadOf(random: Random, shape: Shape, traceId: string): Buffer {
   const ids = shape.contents.map(() => hex(random, 16));
-  const blocks = shape.contents.map(({ service, ...content }, at) => {
+  const blocks = shape.contents.map(({ service, told, ...content }, at) => {
     const parent = shape.parents[at] ?? -1;
     const parentSpanId = parent === -1 ? {} : { parentSpanId: parent === -2 ? hex(random, 16) : (ids[parent] ?? '') };
-    const span = { traceId, spanId: ids[at] ?? '', ...parentSpanId, ...content, ...timesOf(random) };
+    const times = timesOf(random);
+    const more = told === undefined ? {} : moreOf(random, told, times);
+    const span = { traceId, spanId: ids[at] ?? '', ...parentSpanId, ...content, ...times, ...more };
     const scope = delimited(1, delimited(1, 'tests'));
     const resource = delimited(1, keyValues(1, SERVICES[service] ?? {}));
     const spans = delimited(2, Buffer.concat([scope, delimited(2, spanMessage(span))]));

@@ -44,6 +44,9 @@ describe('contents of spans', () => {
     ['ids', { traceId: 'e5'.repeat(16), spanId: OTHER_ID, parentSpanId: OTHER_ID }],
     ['times', { startNs: 7n, endNs: 9n }],
     ['attributes that nobody asks for', { attributes: { ...SPAN.attributes, 'thread.id': 8, 'thread.name': 'x' } }],
+    ['events that say nothing that is asked for', { events: [{ name: 'retry', timeNs: 5n, attributes: { a: 1 } }] }],
+    ['links', { links: [{ traceId: 'e5'.repeat(16), spanId: OTHER_ID }] }],
+    ['trace states', { traceState: 'vendor=1' }],
     ['where it came from', {}, { peer: '10.9.9.9', sender: 'http', receivedNs: 9n, namespace: 'other' }],
   ])('are one object where only %s differ', (_what, span, note) => {
     const contents = new SpanContents();
@@ -57,6 +60,7 @@ describe('contents of spans', () => {
 
   it.each<[string, Partial<TestSpan>, Partial<FrameNote>?, typeof RESOURCE?]>([
     ['a wanted attribute', { attributes: { ...SPAN.attributes, 'user.id': 'bobby' } }],
+    ['a wanted attribute of an event', { events: [{ attributes: { 'user.id': 'bobby' } }] }],
     ['the name', { name: 'PUT' }],
     ['the kind', { kind: 3 }],
     ['the status', { statusCode: 2, statusMessage: 'x' }],
@@ -75,13 +79,31 @@ describe('contents of spans', () => {
   });
 
   it.each<[string, Partial<TestSpan>, Partial<FrameNote>?]>([
-    ['with events', { events: [{ name: 'exception' }] }],
     ['whose tokens were looked at', {}, { tokens: { x: 'verified' } }],
     ['whose sessions are known', {}, { sessions: { x: { id: 'alice' } } }],
     ['that are large', { attributes: { 'user.id': 'x'.repeat(5000) } }],
   ])('are not looked for in spans %s', (_what, span, note) => {
     const contents = new SpanContents();
     expect(readAgain(contents, span, note).content).toBeUndefined();
+  });
+
+  it('have the events that say what is asked for, each with its own', () => {
+    const contents = new SpanContents();
+    const of = (...users: readonly string[]) => ({
+      events: users.map((user, at) => ({
+        name: 'seen',
+        timeNs: BigInt(at),
+        attributes: { 'thread.id': at, ...(user && { 'user.id': user }) },
+      })),
+    });
+    const usersOf = ({ events }: Span) => events.map(({ attributes }) => attributes.get('user.id'));
+    for (const users of [['alice', '', 'bobby'], ['alice'], ['bobby', 'alice'], ['bobby', 'alice', 'alice'], ['']]) {
+      const named = users.filter((user) => user !== '');
+      expect(usersOf(readAgain(contents, of(...users)))).toEqual(named);
+      const again = read(contents, of('', ...users));
+      expect(again.content).toBeDefined();
+      expect(usersOf(again)).toEqual(named);
+    }
   });
 
   it('are kept within bounds and stay right when others take their place', () => {

@@ -20,12 +20,14 @@ const text = fc.constantFrom('alice', '/orders/17', '/a?token=abc', 'https://bob
 const attributes = fc.dictionary(fc.constantFrom('a', 'user.id', 'password', 'url.full', 'db.query.text'), text, {
   maxKeys: 3,
 });
+const events = fc.array(fc.record({ name: text, timeNs: fc.constantFrom(5n, 6n), attributes }), { maxLength: 2 });
+const links = fc.array(fc.record({ traceId: id(16), spanId: id(8), attributes }), { maxLength: 2 });
 const span = fc.record(
   {
     ...{ traceId: id(16), spanId: id(8), parentSpanId: fc.oneof(id(8), fc.constant('')), name: text },
     ...{ kind: fc.constantFrom(0, 2), startNs: fc.constantFrom(1n, 2n), endNs: fc.constantFrom(3n, 4n), attributes },
-    ...{ statusMessage: text, events: fc.array(fc.record({ name: text, attributes }), { maxLength: 1 }) },
-    flags: fc.constantFrom(0, 257),
+    ...{ statusMessage: text, events, links, flags: fc.constantFrom(0, 257) },
+    traceState: fc.constantFrom('', 'vendor=1', 'ot=th:c'),
   },
   { requiredKeys: ['traceId', 'spanId'] },
 );
@@ -127,7 +129,28 @@ describe('what is known of parts', () => {
     expect(part?.isClean).toBe(true);
   });
 
+  it('is one thing where only the times of events, the ids of links and what a trace state says to others differ', () => {
+    const walk = new SpanWalk(new KnownParts());
+    const told = (byte: string, timeNs: bigint) => {
+      const [traceId, spanId] = [byte.repeat(16), byte.repeat(8)];
+      const events = [{ name: 'retry', timeNs, attributes: { a: 1 } }, { timeNs }, { name: 'no time' }];
+      const links = [
+        { traceId, spanId, attributes: { b: 2 } },
+        { traceId, spanId },
+      ];
+      return partOf(walk, { events, links, traceState: `dd=p:${byte}` });
+    };
+    for (const byte of ['11', '22']) expect(told(byte, 5n)).toBeUndefined();
+    const part = told('33', 6n);
+    expect(part).toBeDefined();
+    expect(told('44', 7n)).toBe(part);
+  });
+
   it.each<[string, object, string?]>([
+    ['what an event says', { events: [{ name: 'retry', timeNs: 5n, attributes: { a: 2 } }] }],
+    ['an event that has a time', { events: [{ name: 'retry', timeNs: 5n }] }],
+    ['a link', { links: [{ traceId: 'a7'.repeat(16), spanId: 'a7'.repeat(8) }] }],
+    ['what a link says', { links: [{ traceId: 'a7'.repeat(16), spanId: 'a7'.repeat(8), attributes: { a: 1 } }] }],
     ['an attribute', { attributes: { 'http.route': '/b', 'thread.id': 7 } }],
     ['the order of attributes', { attributes: { 'thread.id': 7, 'http.route': '/a' } }],
     ['the name', { name: 'PUT' }],
@@ -143,6 +166,13 @@ describe('what is known of parts', () => {
     expect(part).toBeDefined();
     expect(partOf(walk, changes, service)).toBeDefined();
     expect(partOf(walk, changes, service)).not.toBe(part);
+  });
+
+  it('is nothing where a trace state tells of sampling', () => {
+    const walk = new SpanWalk(new KnownParts());
+    for (const traceState of ['ot=th:c', 'a=b,ot=p:1', 'x=not=1']) {
+      for (let time = 0; time < 4; time++) expect(partOf(walk, { traceState })).toBeUndefined();
+    }
   });
 
   it('is nothing where a resource is given in two parts', () => {
