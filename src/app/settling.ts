@@ -7,7 +7,7 @@ import type { Observe } from '../core/coverage.ts';
 import type { Examine, LogRecord } from '../core/evidence.ts';
 import type { Settle, SettleSteps } from '../core/settlement.ts';
 import { observe } from '../coverage/observe.ts';
-import { createExamine } from '../enrich/examine.ts';
+import { createExamine, isSilent } from '../enrich/examine.ts';
 import { createSettle, createSettleSteps } from '../enrich/settle.ts';
 import { TraceForms } from '../enrich/trace-forms.ts';
 import { ENRICH_KEYS } from '../enrich/where.ts';
@@ -48,7 +48,11 @@ export function createSettling(settings: SettlingSettings): Settling {
     settleSteps: createSettleSteps(rules, enrich),
     examine: createExamine(rules),
     keys: compileKeys([...rules.keys, ...ENRICH_KEYS], rules.logKeys),
-    forms: new TraceForms({ isSecret: rules.isSecret, isClean: createCleanCheck(settings) }),
+    forms: new TraceForms({
+      isSecret: rules.isSecret,
+      isClean: createCleanCheck(settings),
+      isSilent: (log) => isSilent(log, rules),
+    }),
     isAccessLog: (log) => recogniseLog(log, rules).kind === 'access',
     ...(settings.coverage.enabled ? { observe } : {}),
   };

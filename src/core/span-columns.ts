@@ -1,4 +1,4 @@
-import type { FrameNote } from './evidence.ts';
+import type { FrameNote, LogRecord } from './evidence.ts';
 import { bitsAt } from './piece-bits.ts';
 import { type KnownPart, ROW } from './span-rows.ts';
 
@@ -31,6 +31,8 @@ export class SpanColumns {
   readonly flags = new Int32Array(COLUMN_SPANS_MAX);
   /** Of its bytes, `bitsAt`. */
   readonly bits = new Int32Array(COLUMN_SPANS_MAX);
+  /** What else is known of the trace. */
+  readonly logs: LogRecord[] = [];
 }
 
 /** Words of what is told of one span: its trace's id, then these. Times, flags and bits are 0 where it is not written in the usual way. */

@@ -50,6 +50,18 @@ function judgeLog(log: LogRecord, rules: AccessRules): Pick<PieceFacts, 'kind' |
   return { kind: recogniseLog(log, rules).kind, isTelling };
 }
 
+/**
+ * Does the log record say nothing that any record could tell? As most do: no attribute of it was asked for. The settle of its trace
+ * counts it and looks at it no more.
+ */
+export function isSilent(log: LogRecord, rules: AccessRules): boolean {
+  const { tokens, sessions } = log.note;
+  if (log.attributes.size > 0 || sessions !== undefined || Object.keys(tokens ?? {}).length > 0) return false;
+  const { evidence, mapped, unfit } = logEventOf(log, rules.mappings);
+  if (mapped !== undefined || unfit !== undefined || evidence.attributes.size > 0) return false;
+  return recogniseLog(log, rules).kind === 'context' && recogniseCheck(evidence, rules) === undefined;
+}
+
 /** Neighbours share sender, resource and scope, so the last answer is kept. */
 function originBits(): (note: FrameNote, resource: Resource, scope: Scope) => number {
   let last: { note: FrameNote; resource: Resource; scope: Scope; bits: number } | undefined;

@@ -1,13 +1,14 @@
 import { isDeepStrictEqual } from 'node:util';
 import { type CoverageNote, HOUR_MS } from '../core/coverage.ts';
 import { documentText } from '../core/document.ts';
-import type { FrameNote } from '../core/evidence.ts';
+import type { FrameNote, LogRecord } from '../core/evidence.ts';
 import type { FormAdvice, FormedAbout, FormedRecords, FormedSettlement, Forms, Pattern } from '../core/forms.ts';
 import { saidBits } from '../core/piece-bits.ts';
 import type { AuditRecord } from '../core/record.ts';
 import { SeenHashes } from '../core/seen-hashes.ts';
-import type { RecordWrite } from '../core/settlement.ts';
+import type { EvidenceCounts, RecordWrite } from '../core/settlement.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
+import { FormLogs } from './form-logs.ts';
 import { makeForm } from './form-maker.ts';
 import { FormTree } from './form-tree.ts';
 import { FormWriter } from './form-writer.ts';
@@ -36,6 +37,8 @@ export interface TraceFormsOptions {
   readonly isSecret: (name: string) => boolean;
   /** Does redaction leave the record as it is? */
   readonly isClean: (record: AuditRecord) => boolean;
+  /** Does the log record say nothing that a record could tell? */
+  readonly isSilent: (log: LogRecord) => boolean;
 }
 
 /**
@@ -50,6 +53,7 @@ export class TraceForms implements Forms {
   readonly #seen = new SeenHashes(SEEN_FORMS);
   readonly #refused = new Uint8Array(REFUSED_SLOTS);
   readonly #tree = new FormTree();
+  readonly #logs = new FormLogs();
   readonly #writer = new FormWriter();
   readonly #senders = new Map<string, number>();
   readonly #senderOf = new Int32Array(COLUMN_SPANS_MAX);
@@ -69,10 +73,12 @@ export class TraceForms implements Forms {
     for (let at = 0; at < columns.count; at++) this.#senderOf[at] = this.#senderNumber(columns.notes[at] as FrameNote);
     if (!this.#tree.build(columns, this.#senderOf)) return undefined;
     const form = this.#find();
-    if (form === undefined) return this.#isToBeLearnt() ? 'learn' : undefined;
+    if (form === undefined && !this.#isToBeLearnt()) return undefined;
+    if (!this.#logs.look(columns.logs, this.#options.isSilent)) return undefined;
+    if (form === undefined) return 'learn';
     if (form.isWrong || (horizonMs !== 0 && !form.isComplete)) return undefined;
     this.#tree.setBase();
-    if (!this.#isWithinOneHour()) return undefined;
+    if (!this.#isWithinOneHour() || !this.#logs.areWithin(form.notes, this.#hour)) return undefined;
     this.#form = form;
     form.uses++;
     return form.uses <= CHECKED_FIRST || form.uses % CHECKED_ONE_IN === 0 ? 'check' : 'settle';
@@ -83,7 +89,14 @@ export class TraceForms implements Forms {
     this.counts.settled++;
     const rank = this.#rank(columns);
     const writes = this.#writer.write(form, this.#tree, columns, about, rank);
-    return { rank, writes, counts: form.counts, fresh: form.fresh, coverage: this.#coverage(form, about.namespace) };
+    const coverage = this.#coverage(form, about.namespace);
+    const { counts, fresh } = form;
+    if (this.#logs.count === 0) return { rank, writes, counts, fresh, coverage };
+    this.#logs.addTo(form.notes);
+    const context = this.#logs.count;
+    const logs = { ...NO_COUNTS, context };
+    const freshLogs = { ...logs, quarantined: 0 };
+    return { rank, writes, counts: { ...counts, logs }, fresh: { ...fresh, logs: freshLogs }, coverage };
   }
 
   takeChunks(): readonly Buffer[] {
@@ -96,7 +109,7 @@ export class TraceForms implements Forms {
 
   learn(pattern: Pattern): void {
     const spans = pattern.spans.map((span) => redactName(span, this.#options.isSecret));
-    const form = makeForm({ ...pattern, spans }, this.#tree, this.#options.isClean);
+    const form = makeForm({ ...withoutLogs(pattern), spans }, this.#tree, this.#options.isClean);
     if (form === undefined) {
       const slot = this.#tree.hash & (REFUSED_SLOTS - 1);
       this.#refused[slot] = (this.#refused[slot] as number) + 1;
@@ -169,12 +182,16 @@ export class TraceForms implements Forms {
       if (note !== this.#lastNote) this.#senderNumber(note);
       sum = (sum + saidBits(columns.bits[at] as number, this.#lastBits)) | 0;
     }
-    return rankOf(columns.count, sum);
+    return rankOf(columns.count + this.#logs.count, (sum + this.#logs.bitsSum()) | 0);
+  }
+
+  get #hour(): number {
+    return Math.floor(this.#tree.baseMs / HOUR_MS);
   }
 
   /** Coverage counts by the hour in which a span begins. */
   #isWithinOneHour(): boolean {
-    const hour = Math.floor(this.#tree.baseMs / HOUR_MS);
+    const hour = this.#hour;
     for (let at = 0; at < this.#tree.count; at++) {
       if (Math.floor(this.#tree.startMs(at) / HOUR_MS) !== hour) return false;
     }
@@ -182,11 +199,12 @@ export class TraceForms implements Forms {
   }
 
   #coverage({ notes, coverage }: TraceForm, namespace: string): readonly CoverageNote[] {
-    const hour = Math.floor(this.#tree.baseMs / HOUR_MS);
+    const hour = this.#hour;
     for (let at = 0; at < notes.length; at++) {
       const { spans, note } = notes[at] as NoteForm;
       note.namespace = namespace;
       note.hour = hour;
+      note.logs = 0;
       note.firstMs = Number.POSITIVE_INFINITY;
       note.lastMs = Number.NEGATIVE_INFINITY;
       for (let span = 0; span < spans.length; span++) {
@@ -197,6 +215,15 @@ export class TraceForms implements Forms {
     }
     return coverage;
   }
+}
+
+const NO_COUNTS: EvidenceCounts = { used: 0, context: 0, excluded: 0, duplicate: 0 };
+
+/** As if none of its log records had come, of which records tell nothing. */
+function withoutLogs({ counts, fresh, coverage, ...pattern }: Pattern): Pattern {
+  const logs = { ...NO_COUNTS, quarantined: 0 };
+  const notes = coverage.filter(({ spans }) => spans > 0).map((note) => ({ ...note, logs: 0 }));
+  return { ...pattern, counts: { ...counts, logs: NO_COUNTS }, fresh: { ...fresh, logs }, coverage: notes };
 }
 
 function isSame(formed: FormedSettlement, whole: FormedSettlement): boolean {

@@ -68,8 +68,8 @@ export class EvidenceReader {
   readonly #recent = new RecentSpans();
   /** The frame that was looked at last, until another one is remembered, which may lie where it did. */
   #looked: LookedAt = NO_FRAME;
-  /** Spans of the trace in the columns that had to be decoded, by the piece's place among those of the trace. */
-  readonly #decoded: (Span | undefined)[] = [];
+  /** Spans and log records of the trace in the columns that had to be decoded, by the piece's place among those of the trace. */
+  readonly #decoded: (Span | LogRecord | undefined)[] = [];
   #decodedOf: readonly Piece[] = [];
   readonly #open = new Map<number, OpenFrame>();
   #last: OpenFrame | undefined;
@@ -110,10 +110,10 @@ export class EvidenceReader {
       const piece = pieces[at] as Piece;
       try {
         if (piece.isLog) {
-          found.logs.push(this.#log(piece, whose));
+          found.logs.push((decoded[at] as LogRecord | undefined) ?? this.#log(piece, whose));
           found.logPieces.push(piece);
         } else {
-          found.spans.push(decoded[at] ?? this.#span(piece, whose));
+          found.spans.push((decoded[at] as Span | undefined) ?? this.#span(piece, whose));
           found.spanPieces.push(piece);
         }
       } catch (thrown) {
@@ -127,22 +127,36 @@ export class EvidenceReader {
   }
 
   /**
-   * Reads all spans of a trace into the columns; false when they are not for columns, be it that one says what nothing said before.
-   * Then, as always, `read` tells what they say, and what was decoded here is not decoded again if it is the next that is asked.
+   * Reads all evidence of a trace into the columns; false when it is not for columns, be it that a span says what nothing said before.
+   * Then, as always, `read` tells what it says, and what was decoded here is not decoded again if it is the next that is asked.
    */
   columns(pieces: readonly Piece[], columns: SpanColumns, whose: Whose): boolean {
     columns.count = 0;
+    columns.logs.length = 0;
     this.#decoded.length = 0;
     this.#decodedOf = pieces;
     if (pieces.length > COLUMN_SPANS_MAX) return false;
     parseTraceId(whose.traceId, columns.traceId);
-    for (const piece of pieces) {
-      if (piece.isLog || !this.#column(piece, columns, whose)) return false;
+    for (let at = 0; at < pieces.length; at++) {
+      const piece = pieces[at] as Piece;
+      if (!(piece.isLog ? this.#addLog(piece, at, columns, whose) : this.#column(piece, at, columns, whose)))
+        return false;
     }
     return true;
   }
 
-  #column(piece: Piece, columns: SpanColumns, { namespace }: Whose): boolean {
+  #addLog(piece: Piece, at: number, columns: SpanColumns, whose: Whose): boolean {
+    try {
+      const log = this.#log(piece, whose);
+      this.#decoded[at] = log;
+      columns.logs.push(log);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #column(piece: Piece, place: number, columns: SpanColumns, { namespace }: Whose): boolean {
     const spans = this.#frameSpans(piece);
     if (spans === undefined || spans.note.namespace !== namespace) return false;
     const { count, facts, parts, note, trust } = spans;
@@ -150,8 +164,7 @@ export class EvidenceReader {
     spans.next = at + 1;
     if (at < 0 || !isOfTrace(spans, at, columns.traceId)) return false;
     const part = parts[at];
-    const content =
-      (part?.contentOf(trust) as SpanContent | undefined) ?? this.#decode(piece, columns.count, part, trust);
+    const content = (part?.contentOf(trust) as SpanContent | undefined) ?? this.#decode(piece, place, part, trust);
     return content !== undefined && addColumn(columns, facts, at * FACT_WORDS, content.number, note);
   }
 

@@ -3,8 +3,20 @@ import { describe, expect, it } from 'vitest';
 import type { LogRecord, Span, TokenVerdict } from '../../src/core/evidence.ts';
 import type { Settlement } from '../../src/core/settlement.ts';
 import { tokenKey } from '../../src/core/token-key.ts';
-import { log, type SpanFields, span } from './evidence.ts';
-import { alice, event, REFUSED, REFUSED_CODE, recordOf, request, settled, statement, text } from './settling.ts';
+import { isSilent } from '../../src/enrich/examine.ts';
+import { type LogFields, log, type SpanFields, span } from './evidence.ts';
+import {
+  alice,
+  event,
+  REFUSED,
+  REFUSED_CODE,
+  recordOf,
+  request,
+  settled,
+  settlingRules,
+  statement,
+  text,
+} from './settling.ts';
 
 const SESSION = 'aGFzaC1vZi1hLXNlc3Npb24';
 const TOKEN = [{ alg: 'RS256' }, { sub: 'frank' }]
@@ -157,6 +169,48 @@ describe('any order, any repetition', () => {
       }),
       { numRuns: 300 },
     );
+  });
+
+  it('says the same without the log records that say nothing', () => {
+    const anyLine = fc
+      .record({
+        span: fc.oneof(fc.constant(''), id, fc.constant('99')),
+        ms: fc.nat(40),
+        note: fc.oneof({ weight: 3, arbitrary: fc.constant({}) }, noted),
+        service: fc.constantFrom('web', 'elsewhere'),
+        eventName: fc.constantFrom('', 'cache.missed', 'access', 'exception', 'user.login'),
+        body: fc.constantFrom<NonNullable<LogFields['body']>[]>(
+          ...['', 'the order was looked up', 'user=bob denied', '{"user.id":"bob"}', { a: 1 }],
+          ...[
+            '{"event.action":"open","audit.target.id":"7"}',
+            { audit: { target: { id: '7' } } },
+            { 'user.id': 'bob' },
+          ],
+        ),
+        attributes: fc.constantFrom({}, {}, {}, { 'session.id': SESSION }, { 'exception.type': 'E' }, alice),
+      })
+      .map(log);
+    const given = fc.record({
+      spans: fc.array(anySpan, { maxLength: 8 }),
+      logs: fc.array(fc.oneof(anyLog, anyLine, anyLine), { maxLength: 6 }),
+    });
+    let silent = 0;
+    fc.assert(
+      fc.property(given, ({ spans, logs }) => {
+        const { rank: _, counts, logCounts, repeats: __, ...all } = settled(spans, logs);
+        const telling = logs.filter((piece) => !isSilent(piece, settlingRules));
+        const { rank: ___, repeats, ...few } = settled(spans, telling);
+        silent += logs.length - telling.length;
+        expect(text({ ...few, counts, logCounts } as Settlement)).toBe(
+          text({ ...all, counts, logCounts } as Settlement),
+        );
+        const [left, leftOfLogs] = [few.counts, few.logCounts].map(({ used, excluded }) => ({ used, excluded }));
+        expect(counts).toMatchObject(left ?? {});
+        expect(logCounts).toMatchObject(leftOfLogs ?? {});
+      }),
+      { numRuns: 500 },
+    );
+    expect(silent).toBeGreaterThan(60);
   });
 
   it('of two deliveries of one span what was found out at the first counts', () => {

@@ -7,7 +7,8 @@ import type { Settlement } from '../../src/core/settlement.ts';
 import { createSettle } from '../../src/enrich/settle.ts';
 import { type LogFields, log, type SpanFields, span, TRACE_ID } from './evidence.ts';
 
-const settle = createSettle(compileRules(DEFAULT_ACCESS_SETTINGS), {
+export const settlingRules = compileRules(DEFAULT_ACCESS_SETTINGS);
+const settle = createSettle(settlingRules, {
   traceUrlTemplate: 'https://jaeger.test/trace/${trace_id}?uiFind=${span_id}',
 });
 

@@ -13,7 +13,7 @@ import { FrameSplitter } from '../../src/join/frame-split.ts';
 import { JoinShard } from '../../src/join/shard.ts';
 import { MailWriter, readMail } from '../../src/join/shard-mail.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
-import { delimited, encodeMetrics, keyValues, spanMessage } from '../otlp/encode.ts';
+import { delimited, encodeLogs, encodeMetrics, keyValues, spanMessage, type TestLog } from '../otlp/encode.ts';
 import { entriesOf } from './entries.ts';
 
 /** Numbers from 0 to 1 that a seed fixes (mulberry32). */
@@ -175,6 +175,33 @@ function payloadOf(random: Random, shape: Shape, traceId: string): Buffer {
   return Buffer.concat(blocks);
 }
 
+/** What log records of a trace say: most nothing that a record tells. */
+const LOGS: readonly Partial<TestLog>[] = [
+  ...Array.from({ length: 8 }, (_, at) => ({ body: `line ${at}`, attributes: { 'log.logger': 'shop', at } })),
+  { body: 'told as JSON: {"user":"x"}' },
+  { body: '{"audit.target.id":"7","event.action":"open"}' },
+  { body: { event: { action: 'open' }, audit: { target: { id: '7' } } } },
+  { body: 'somebody', attributes: { 'user.id': 'bob' } },
+  { body: 'it broke', severityNumber: 17, attributes: { ...EXCEPTION } },
+  { eventName: 'order.viewed', attributes: { 'event.action': 'view', 'audit.target.id': '9' } },
+  { body: 'in a session', attributes: { 'session.id': 'abc' } },
+];
+
+function logsOf(random: Random, { contents }: Shape, traceId: string): Buffer {
+  const all = Array.from({ length: 1 + Math.floor(random() * 3) }, (): TestLog => {
+    const said = random() < 0.9 ? LOGS.slice(0, 8) : LOGS;
+    // Few in another hour than the trace.
+    const timeNs = BASE_NS + BigInt(random() < 0.9 ? Math.floor(random() * 2e6) : pick(random, [9e6, 36e11]));
+    const both = { timeNs, observedNs: timeNs + 5n };
+    const times = random() < 0.05 ? {} : pick(random, [{ timeNs }, { observedNs: timeNs }, both]);
+    return { traceId, ...(random() < 0.5 && { spanId: hex(random, 16) }), ...times, ...pick(random, said) };
+  });
+  const [first] = all;
+  const logs = random() < 0.05 && first ? [...all, first] : all;
+  const attributes = random() < 0.1 ? { 'service.name': 'of no span' } : SERVICES[pick(random, contents).service];
+  return encodeLogs([{ ...(attributes && { attributes }), logs }]);
+}
+
 function shardOver(frames: readonly StoredFrame[], traceUrlTemplate: string, hasForms: boolean) {
   const settings = settingsSchema.parse({ enrich: { traceUrlTemplate } });
   const { forms, ...settling } = createSettling(settings);
@@ -184,8 +211,9 @@ function shardOver(frames: readonly StoredFrame[], traceUrlTemplate: string, has
     ...settling,
     ...(hasForms && { forms }),
     readFrame({ offset }) {
-      read.frames++;
-      return frames[offset] as StoredFrame;
+      const frame = frames[offset] as StoredFrame;
+      if (frame.signal === 'traces') read.frames++;
+      return frame;
     },
     readJournal: () => {
       throw new Error('nothing is stored');
@@ -292,26 +320,33 @@ function compare(seed: number) {
   const [ownGaps, crossedGaps] = [new GapsSeen(), new GapsSeen()];
   const measured = new Measured();
   const isMeasured = random() < 0.5;
+  const hasLogs = seed % 2 === 0;
+  const post = (): void => {
+    for (const spans of readMail(structuredClone(mail.take()))) mailed.shard.ingestMailed(spans);
+  };
   let nowMs = 1_795_341_600_000;
-  let [traces, shown] = [0, 0];
+  let [traces, shown, logged] = [0, 0, 0];
   for (let round = 0; round < 40; round++) {
-    for (const shape of shapes) {
-      const payload = payloadOf(random, shape, hex(random, 32));
+    const add = (signal: StoredFrame['signal'], payload: Buffer): void => {
       const position = { segment: 1, offset: frames.length };
-      const frame: StoredFrame = {
-        signal: 'traces',
-        note: pick(random, notes),
-        payload,
-        position,
-        length: payload.length,
-      };
+      const frame: StoredFrame = { signal, note: pick(random, notes), payload, position, length: payload.length };
       frames.push(frame);
       by.shard.ingest(frame, nowMs);
       whole.shard.ingest(frame, nowMs);
-      mail.add(frame, splitter.spansOf(frame, 0) ?? new Uint32Array(), nowMs, false);
+      if (signal === 'traces') mail.add(frame, splitter.spansOf(frame, 0) ?? new Uint32Array(), nowMs, false);
+      else {
+        post();
+        mailed.shard.ingest(frame, nowMs);
+      }
+    };
+    for (const shape of shapes) {
+      const traceId = hex(random, 32);
+      if (hasLogs && random() < 0.2) add('logs', logsOf(random, shape, traceId));
+      add('traces', payloadOf(random, shape, traceId));
+      if (hasLogs && random() < 0.4) add('logs', logsOf(random, shape, traceId));
       traces++;
     }
-    for (const spans of readMail(structuredClone(mail.take()))) mailed.shard.ingestMailed(spans);
+    post();
     nowMs += 60_000;
     if (isMeasured && random() < 0.3) measured.measure(random, notes[0] as FrameNote);
     const given = batchesOf(by.shard, nowMs);
@@ -321,6 +356,7 @@ function compare(seed: number) {
     expect(told(measured.show(2, crossed))).toBe(expected);
     expect(told(measured.show(3, batchesOf(mailed.shard, nowMs)))).toBe(expected);
     shown += given.flatMap(({ traces }) => traces.flatMap(({ writes }) => writes.filter(isShownByForm))).length;
+    logged += given.flatMap(formedWithLogs).length;
     ownGaps.expectAlike(given);
     crossedGaps.expectAlike(crossed);
   }
@@ -328,17 +364,25 @@ function compare(seed: number) {
   const [{ settled: formed, wrong }, far] = [by.forms.counts, mailed.forms.counts];
   // Of a form's trace nothing is read, but where some of its spans say what nothing said before.
   const unread = traces - mailed.read.frames;
-  return { formed, traces, shown, wrong: wrong + far.wrong, formedByMail: far.settled, unread };
+  return { formed, traces, shown, logged, wrong: wrong + far.wrong, formedByMail: far.settled, unread };
 }
 
 function isShownByForm({ form, record }: RecordWrite): boolean {
   return form !== undefined && record.audit.pressure !== undefined;
 }
 
+/** Traces that were settled by their form and of which log records are counted. */
+function formedWithLogs({ traces, entries }: SettledBatch): string[] {
+  const formed = new Set(traces.flatMap(({ traceId, writes }) => (writes.some(({ form }) => form) ? [traceId] : [])));
+  return entriesOf(entries).flatMap(({ traceId, counts }) =>
+    counts.logs.context > 0 && formed.has(traceId) ? [traceId] : [],
+  );
+}
+
 describe('traces that say what others said', () => {
   it('get by their form the same records as by a whole settle', () => {
-    const sums = { formed: 0, traces: 0, shown: 0, wrong: 0, formedByMail: 0, unread: 0 };
-    for (let seed = 1; seed <= 14; seed++) {
+    const sums = { formed: 0, traces: 0, shown: 0, logged: 0, wrong: 0, formedByMail: 0, unread: 0 };
+    for (let seed = 1; seed <= 16; seed++) {
       const told = compare(seed);
       for (const name of Object.keys(sums) as (keyof typeof sums)[]) sums[name] += told[name];
     }
@@ -347,5 +391,6 @@ describe('traces that say what others said', () => {
     expect(sums.formedByMail).toBeGreaterThan(sums.traces / 5);
     expect(sums.unread).toBeGreaterThan(sums.traces / 8);
     expect(sums.shown).toBeGreaterThan(sums.traces / 20);
+    expect(sums.logged).toBeGreaterThan(sums.traces / 50);
   });
 });
