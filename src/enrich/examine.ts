@@ -2,8 +2,8 @@ import { hash } from 'node:crypto';
 import { exceptionOf } from '../access/attributes.ts';
 import { recogniseCheck } from '../access/checks.ts';
 import { identityOfAttributes } from '../access/identity.ts';
-import { logEventOf } from '../access/mapped-event.ts';
-import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
+import { logEventOf, readThrough } from '../access/mapped-event.ts';
+import { recogniseEvent, recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import {
   type Examine,
@@ -57,9 +57,9 @@ function judgeLog(log: LogRecord, rules: AccessRules): Pick<PieceFacts, 'kind' |
 export function isSilent(log: LogRecord, rules: AccessRules): boolean {
   const { tokens, sessions } = log.note;
   if (log.attributes.size > 0 || sessions !== undefined || Object.keys(tokens ?? {}).length > 0) return false;
-  const { evidence, mapped, unfit } = logEventOf(log, rules.mappings);
-  if (mapped !== undefined || unfit !== undefined || evidence.attributes.size > 0) return false;
-  return recogniseLog(log, rules).kind === 'context' && recogniseCheck(evidence, rules) === undefined;
+  const event = readThrough(log, rules.mappings);
+  if (event.mapped !== undefined || event.unfit !== undefined || event.evidence.attributes.size > 0) return false;
+  return recogniseEvent(log, event, rules).kind === 'context' && recogniseCheck(event.evidence, rules) === undefined;
 }
 
 /** Neighbours share sender, resource and scope, so the last answer is kept. */

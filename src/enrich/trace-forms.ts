@@ -99,6 +99,10 @@ export class TraceForms implements Forms {
     return { rank, writes, counts: { ...counts, logs }, fresh: { ...fresh, logs: freshLogs }, coverage };
   }
 
+  isSilent(log: LogRecord): boolean {
+    return this.#options.isSilent(log);
+  }
+
   takeChunks(): readonly Buffer[] {
     return this.#writer.memory.takeChunks();
   }

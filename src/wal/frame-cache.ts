@@ -1,3 +1,4 @@
+import type { Signal } from '../core/evidence.ts';
 import type { StoredFrame } from './frame.ts';
 import { type FramePosition, positionKey } from './segment-format.ts';
 
@@ -16,7 +17,8 @@ const TRUST_BYTES_MIN = 256 * 1024;
  * would leave none that is asked for.
  *
  * Where hardly any is asked for, because most traces settle by what is known of their spans, those few are cheaper to read from the disk:
- * what is kept for a while only to be dropped is what the garbage collector goes through the whole heap for.
+ * what is kept for a while only to be dropped is what the garbage collector goes through the whole heap for. That is found out for each
+ * signal by itself: log records are read when their trace settles by what is known of its spans, too.
  */
 export class FrameCache {
   readonly #bytesMax: number;
@@ -24,13 +26,11 @@ export class FrameCache {
   readonly #frames = new Map<number, StoredFrame>();
   #bytes = 0;
   #readLast = 0;
-  /** Bytes that may be kept yet though nobody asks for them: less with each frame that comes, more with each that is read. */
-  #trustBytes: number;
+  readonly #signals = new Map<Signal, SignalUse>();
 
   constructor(bytesMax: number) {
     this.#bytesMax = bytesMax;
     this.#trustBytesMax = Math.max(bytesMax / SELDOM, TRUST_BYTES_MIN);
-    this.#trustBytes = this.#trustBytesMax;
   }
 
   get(position: FramePosition): StoredFrame | undefined {
@@ -38,33 +38,60 @@ export class FrameCache {
   }
 
   /** To be told of each frame that is read, be it from here or from the disk. */
-  wasRead({ position, length }: StoredFrame): void {
+  wasRead({ position, length, signal }: StoredFrame): void {
     const key = positionKey(position);
-    if (key <= this.#readLast) return;
-    this.#readLast = key;
-    this.#trustBytes = Math.min(this.#trustBytes + SELDOM * memoryOf(length), this.#trustBytesMax);
+    const use = this.#useOf(signal);
+    if (key <= use.readLast) return;
+    use.readLast = key;
+    use.trustBytes = Math.min(use.trustBytes + SELDOM * memoryOf(length), this.#trustBytesMax);
+    if (key > this.#readLast) this.#readLast = key;
   }
 
   add(frame: StoredFrame): void {
     const bytes = memoryOf(frame.length);
-    if (this.#trustBytes <= 0) {
-      if (this.#bytes > 0) this.#makeRoom(this.#bytesMax);
+    const use = this.#useOf(frame.signal);
+    if (use.trustBytes <= 0) {
+      if (use.bytes > 0) this.#makeRoom(this.#bytesMax, frame.signal);
       return;
     }
-    this.#trustBytes -= bytes;
+    use.trustBytes -= bytes;
     if (this.#bytes + bytes > this.#bytesMax) this.#makeRoom(bytes);
     if (this.#bytes + bytes > this.#bytesMax) return;
     this.#frames.set(positionKey(frame.position), frame);
-    this.#bytes += bytes;
+    this.#count(frame, bytes);
   }
 
-  #makeRoom(bytes: number): void {
-    for (const [key, { length }] of this.#frames) {
+  /** Lets go of frames, be it only of one signal, until there is room for so many bytes or the one that was read last is reached. */
+  #makeRoom(bytes: number, only?: Signal): void {
+    for (const [key, frame] of this.#frames) {
       if (key >= this.#readLast || this.#bytes + bytes <= this.#bytesMax) return;
+      if (only !== undefined && frame.signal !== only) continue;
       this.#frames.delete(key);
-      this.#bytes -= memoryOf(length);
+      this.#count(frame, -memoryOf(frame.length));
     }
   }
+
+  #count({ signal }: StoredFrame, bytes: number): void {
+    this.#bytes += bytes;
+    this.#useOf(signal).bytes += bytes;
+  }
+
+  #useOf(signal: Signal): SignalUse {
+    let use = this.#signals.get(signal);
+    if (use === undefined) {
+      use = { trustBytes: this.#trustBytesMax, readLast: 0, bytes: 0 };
+      this.#signals.set(signal, use);
+    }
+    return use;
+  }
+}
+
+interface SignalUse {
+  /** Bytes that may be kept yet though nobody asks for them: less with each frame that comes, more with each that is read. */
+  trustBytes: number;
+  readLast: number;
+  /** That are kept. */
+  bytes: number;
 }
 
 function memoryOf(length: number): number {
