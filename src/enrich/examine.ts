@@ -3,6 +3,7 @@ import { exceptionOf } from '../access/attributes.ts';
 import { recogniseCheck } from '../access/checks.ts';
 import { identityOfAttributes } from '../access/identity.ts';
 import { logEventOf, readThrough } from '../access/mapped-event.ts';
+import { purposeOf } from '../access/purpose.ts';
 import { recogniseEvent, recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import {
@@ -51,15 +52,21 @@ function judgeLog(log: LogRecord, rules: AccessRules): Pick<PieceFacts, 'kind' |
 }
 
 /**
- * Does the log record say nothing that any record could tell? As most do: no attribute of it was asked for. The settle of its trace
- * counts it and looks at it no more.
+ * Does the log record say nothing that any record could tell, as most do? It states no access and no check, explains no failure, and names
+ * nobody and no purpose. The settle of its trace counts it and looks at it no more.
  */
 export function isSilent(log: LogRecord, rules: AccessRules): boolean {
   const { tokens, sessions } = log.note;
-  if (log.attributes.size > 0 || sessions !== undefined || Object.keys(tokens ?? {}).length > 0) return false;
+  if (sessions !== undefined || Object.keys(tokens ?? {}).length > 0) return false;
   const event = readThrough(log, rules.mappings);
-  if (event.mapped !== undefined || event.unfit !== undefined || event.evidence.attributes.size > 0) return false;
-  return recogniseEvent(log, event, rules).kind === 'context' && recogniseCheck(event.evidence, rules) === undefined;
+  const { evidence, mapped, unfit } = event;
+  if (mapped !== undefined || unfit !== undefined || recogniseEvent(log, event, rules).kind !== 'context') return false;
+  if (recogniseCheck(evidence, rules) !== undefined) return false;
+  const { attributes } = evidence;
+  if (attributes.size === 0) return true;
+  const isNaming =
+    identityOfAttributes(attributes) !== undefined || purposeOf(attributes, rules.purposes) !== undefined;
+  return !isNaming && exceptionOf(evidence) === undefined;
 }
 
 /** Neighbours share sender, resource and scope, so the last answer is kept. */
