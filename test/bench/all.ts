@@ -33,6 +33,7 @@ const PEER_RUNS: readonly PeerRun[] = [
   { shape: 'orders', gzip: true, pipelines: ['nop'], part: 1 },
   { shape: 'entries', gzip: false, pipelines: ['nop'], part: 1 },
   { shape: 'events', gzip: false, pipelines: ['nop'], part: 1 },
+  { shape: 'logs', gzip: false, pipelines: ['nop'], part: 1 },
   { shape: 'varied', gzip: false, pipelines: ['nop'], part: 0.4 },
   { shape: 'services', gzip: false, pipelines: ['nop'], part: 0.2 },
   { shape: 'huge', gzip: false, pipelines: ['nop'], part: 0.4 },
@@ -48,7 +49,7 @@ export async function runAll(options: AllOptions): Promise<void> {
   await runStart(common);
   await runOpenCost({ ...common, spans: options.spans / 2, numbers: [10_000, 100_000, 1_000_000] });
   await runOpen({ ...common, traces: 1_000_000 });
-  for (const shape of ['orders', 'entries', 'events', 'varied'] as const)
+  for (const shape of ['orders', 'entries', 'events', 'logs', 'varied'] as const)
     await runCount({ ...common, shape, spans: options.countSpans });
   for (const store of STORES) await runSearchable(store, { ...common, seconds: SEARCHABLE_SECONDS });
 }

@@ -13,7 +13,8 @@ const unique = uniqueValues();
 function requestsOf(shape: (typeof SHAPE_NAMES)[number]) {
   const ids = Buffer.from(unique());
   const [bundle = []] = buildTraffic(shape, 4).bundles;
-  return bundle.map((template) => {
+  const templates = bundle.filter(({ signal }) => signal === 'traces');
+  return templates.map((template) => {
     const bytes = Buffer.from(template.bytes);
     freshen(bytes, template, ids, START_MS);
     return bytes;

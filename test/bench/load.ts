@@ -118,8 +118,8 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
     let isWhole = true;
     for (const [part, request] of bundle.requests().entries()) {
       const sentMs = part === 0 ? dueMs : performance.now();
-      options.sending?.(request.bytes);
-      const status = await exportOnce(session, request.bytes);
+      if (request.signal === 'traces') options.sending?.(request.bytes);
+      const status = await exportOnce(session, request.bytes, EXPORT_PATHS[request.signal]);
       latenciesMs.push(performance.now() - sentMs);
       if (status === '0') spans += request.spans;
       else {
@@ -160,7 +160,7 @@ export async function runLoad(options: LoadOptions): Promise<LoadResult> {
 interface Bundle {
   readonly unique: Buffer;
   /** Valid until the next bundle of the same slot is asked for. */
-  readonly requests: () => readonly { readonly bytes: Buffer; readonly spans: number }[];
+  readonly requests: () => readonly Pick<Template, 'signal' | 'bytes' | 'spans'>[];
 }
 
 interface BundleSource {
@@ -184,7 +184,7 @@ function freshBundles(traffic: Traffic): BundleSource {
         const bytes = buffers.get(template) ?? Buffer.from(template.bytes);
         buffers.set(template, bytes);
         freshen(bytes, template, ids, nowMs, ofTrace);
-        return { bytes, spans: template.spans };
+        return { signal: template.signal, bytes, spans: template.spans };
       };
       return { unique: ids, requests: () => templates.map(fill) };
     };
@@ -201,9 +201,9 @@ function compressedBundles(traffic: Traffic, spansMax: number): BundleSource {
   const next = fresh.slot();
   const made = Array.from({ length: Math.ceil(spansMax / traffic.spansABundle) }, (_, number): Bundle => {
     const { unique, requests } = next(number);
-    const compressed = requests().map(({ bytes, spans }) => ({
+    const compressed = requests().map(({ bytes, ...request }) => ({
+      ...request,
       bytes: framed(gzipSync(bytes.subarray(GRPC_PREFIX_BYTES)), true),
-      spans,
     }));
     return { unique, requests: () => compressed };
   });

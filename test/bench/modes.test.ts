@@ -32,7 +32,7 @@ describe('records of the traffic', () => {
     const measure = { gzip: shape === 'orders', spans: 1024, connections: 2, slots: 2 };
     const records = await compareRecords(spantrail, buildTraffic(shape), measure);
     // The huge trace has a root besides.
-    const expected = { orders: 640, entries: 128, events: 640, varied: 640, services: 640, huge: 641 };
+    const expected = { orders: 640, entries: 128, events: 640, logs: 640, varied: 640, services: 640, huge: 641 };
     expect(records).toBe(expected[shape]);
   });
 });

@@ -42,6 +42,7 @@ lengths differ in every trace.
 | orders | five accesses in eight spans: two requests served, three statements; people and rows from some dozens |
 | entries | one access in eight spans |
 | events | as orders, and every span has a trace state, one two events, one a link, with times and ids of their own |
+| logs | as orders, and a request of two log records a trace that say nothing a record would tell; CPU is told for each span |
 | varied | as orders, and every trace has a person, rows, addresses and statement literals that hardly come again, and its spans in one of 256 orders |
 | services | as orders, from 200 services, in requests of one to ten spans |
 | huge | one trace of as many spans as the load has; its root comes last |

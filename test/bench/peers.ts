@@ -79,6 +79,7 @@ export async function startCollector(name: PipelineName, cores: string): Promise
 
 function configOf({ processors, exporter }: Pipeline, port: number, folder: string): object {
   const exporters = exporter(folder);
+  const names = Object.keys(exporters);
   const endpoint = `127.0.0.1:${port}`;
   return {
     receivers: { otlp: { protocols: { grpc: { endpoint, max_recv_msg_size_mib: 64 } } } },
@@ -87,7 +88,8 @@ function configOf({ processors, exporter }: Pipeline, port: number, folder: stri
     service: {
       telemetry: { metrics: { level: 'none' } },
       pipelines: {
-        traces: { receivers: ['otlp'], processors: Object.keys(processors), exporters: Object.keys(exporters) },
+        traces: { receivers: ['otlp'], processors: Object.keys(processors), exporters: names },
+        logs: { receivers: ['otlp'], exporters: names },
       },
     },
   };

@@ -1,10 +1,10 @@
-import type { TestSpan } from '../otlp/encode.ts';
+import type { TestLog, TestSpan } from '../otlp/encode.ts';
 
 /**
  * What the bench's traces look like: eight spans each, about 15 attributes a span, 25 resource attributes, three scopes, 677 bytes
  * a span. Values in the writing of HOLES are drawn anew for each trace that is sent, all others are the same in each request.
  */
-export const SHAPE_NAMES = ['orders', 'entries', 'events', 'varied', 'services', 'huge'] as const;
+export const SHAPE_NAMES = ['orders', 'entries', 'events', 'logs', 'varied', 'services', 'huge'] as const;
 
 export type ShapeName = (typeof SHAPE_NAMES)[number];
 
@@ -196,10 +196,17 @@ export const SHAPES: Readonly<Record<ShapeName, readonly SpanShape[]>> = {
   orders: ORDER,
   entries: ENTRY,
   events: ORDER.map((span, index) => ({ ...span, more: eventful(index) })),
+  logs: ORDER,
   varied: order(NEVER_AGAIN),
   services: ORDER,
   huge: ORDER,
 };
+
+/** Spans of a trace of `logs` that a log record is of, and what it says: nothing that an audit record would tell. */
+export const LOGGED = new Map<number, TestLog>([
+  [0, { body: 'request completed in time, 50 lines rendered', attributes: { 'log.logger': 'shop.http', status: 200 } }],
+  [2, { body: 'order loaded', attributes: { 'log.logger': 'shop.orders', 'thread.name': 'worker-17', cached: false } }],
+]);
 
 /** The part of a trace of `services` that the second service tells: what the first one called. */
 export const isOfSecondService = (index: number): boolean => index >= 6;

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
-import { delimited, keyValues, spanMessage, type TestSpan } from '../otlp/encode.ts';
+import { delimited, keyValues, logMessage, spanMessage, type TestSpan } from '../otlp/encode.ts';
 import {
   EVENT_MARK,
   HOLES,
   isOfSecondService,
   LINK_MARK,
+  LOGGED,
   resourceAttributes,
   SCOPES,
   SHAPES,
@@ -41,6 +42,7 @@ const SMALL_REQUEST_SPANS_MAX = 10;
 
 /** An encoded request with its gRPC prefix, and where in it is what differs from sending to sending. Spans are in the bytes' order. */
 export interface Template {
+  readonly signal: 'traces' | 'logs';
   readonly bytes: Buffer;
   readonly spans: number;
   /** Of the 8 bytes that make each span's trace id unique: these, then the trace's number. */
@@ -79,6 +81,7 @@ interface Place {
 /** Requests of `traces` traces; of `services` it has its own measure. */
 export function buildTraffic(shape: ShapeName, traces = TRACES_A_REQUEST): Traffic {
   const bundles = shape === 'services' ? serviceBundles() : [[buildTemplate(traces, shape)]];
+  if (shape === 'logs') bundles[0]?.push(logTemplate(traces));
   const tracesABundle = shape === 'services' ? TRACES_A_SERVICE_BUNDLE : traces;
   const recordsATrace = shape === 'huge' ? undefined : SHAPES[shape].filter(({ isAccess }) => isAccess).length;
   return { shape, bundles, tracesABundle, spansABundle: tracesABundle * SPANS_A_TRACE, recordsATrace };
@@ -143,7 +146,31 @@ function encode(shape: ShapeName, service: string, places: readonly Place[]): Te
     at = bytes.indexOf(span.bytes, at);
     return { ...span, at };
   });
-  return { bytes, spans: spans.length, layouts: layoutsOf(shape), ...findVariable(placed, shapes) };
+  const variable = findVariable(placed, shapes);
+  const { traceIdsAt, times } = variable;
+  if (traceIdsAt.length !== spans.length || times.length < 2 * spans.length)
+    throw new Error('the marks in the template are not unique');
+  return { signal: 'traces', bytes, spans: spans.length, layouts: layoutsOf(shape), ...variable };
+}
+
+/** What services log about the traces of `logs`, at the end of the span that it is of. */
+function logTemplate(traces: number): Template {
+  const logs = placesOf(traces).flatMap((place) => {
+    const said = LOGGED.get(place.index);
+    const { traceId = '', spanId = '' } = spanOf('logs', place);
+    const times = { timeNs: EVENT_MARK, observedNs: EVENT_MARK, severityNumber: 9, severityText: 'INFO' };
+    return said ? [{ ...place, bytes: logMessage({ traceId, spanId, ...times, ...said }) }] : [];
+  });
+  const scope = delimited(1, delimited(1, 'shop.logging'));
+  const block = delimited(2, Buffer.concat([scope, ...logs.map(({ bytes }) => delimited(2, bytes))]));
+  const resource = delimited(1, keyValues(1, resourceAttributes('shop')));
+  const bytes = framed(delimited(1, Buffer.concat([resource, block])));
+  let at = 0;
+  const placed = logs.map((log) => {
+    at = bytes.indexOf(log.bytes, at);
+    return { ...log, at };
+  });
+  return { signal: 'logs', bytes, spans: 0, layouts: layoutsOf('logs'), ...findVariable(placed, SHAPES.logs) };
 }
 
 /** With gRPC's prefix. */
@@ -174,9 +201,6 @@ function findVariable(spans: readonly (Place & { bytes: Buffer; at: number })[],
     );
   });
   const traceIdsAt = find(Buffer.from(TRACE_ID_MARK, 'hex')).map(({ at }) => at);
-  for (const places of [traceIdsAt, starts, ends]) {
-    if (places.length !== spans.length) throw new Error('the marks in the template are not unique');
-  }
   return { traceIdsAt, times: [...starts, ...ends, ...events], holes, spanIds, linksAt };
 }
 
