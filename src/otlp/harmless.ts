@@ -2,6 +2,7 @@ import { IS_CLEAN } from './clean-parts.ts';
 import { headerNameStart } from './header-keys.ts';
 import { Hints, TOKEN_HINTS } from './hints.ts';
 import { endsSecret, type Mask } from './mask-names.ts';
+import { partEnd, partStart } from './usual-fields.ts';
 import { VALUE_TAG } from './value.ts';
 
 /** Header, claims and signature of the shortest JSON Web Tokens. */
@@ -36,13 +37,14 @@ export class HarmlessAttributes {
   has(start: number, end: number): boolean {
     const bytes = this.#buffer;
     const keyEnd = start + 2 + (bytes[start + 1] as number);
-    const contentStart = keyEnd + 3;
-    if (contentStart >= end || bytes[start] !== VALUE_TAG.key || (bytes[start + 1] as number) >= 0x80) return false;
-    const length = bytes[keyEnd + 1] as number;
-    if (bytes[keyEnd] !== VALUE_TAG.value || length >= 0x80 || keyEnd + 2 + length !== end) return false;
-    switch (bytes[keyEnd + 2]) {
+    if (keyEnd + 3 >= end || bytes[start] !== VALUE_TAG.key || (bytes[start + 1] as number) >= 0x80) return false;
+    if (bytes[keyEnd] !== VALUE_TAG.value || partEnd(bytes, keyEnd + 1) !== end) return false;
+    const contentStart = partStart(bytes, keyEnd + 1) + 1;
+    if (contentStart >= end) return false;
+    switch (bytes[contentStart - 1]) {
       case VALUE_TAG.string:
-        if (contentStart + 1 + (bytes[contentStart] as number) !== end) return false;
+        if ((bytes[contentStart] as number) >= 0x80 || contentStart + 1 + (bytes[contentStart] as number) !== end)
+          return false;
         if (this.#isSuspicious(contentStart + 1, end)) return false;
         break;
       case VALUE_TAG.bool:

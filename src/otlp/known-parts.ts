@@ -10,8 +10,8 @@ const SLOTS = 16_384;
 /** Slots that a part may be in: else two that happen to share one would displace each other for ever. */
 const WAYS = 4;
 
-/** Bytes of one part; larger ones seldom repeat. */
-const PART_BYTES_MAX = 4096;
+/** Bytes of one part, with room for a long statement or a stack trace; larger ones seldom repeat. */
+const PART_BYTES_MAX = 16 * 1024;
 
 /** Bytes of all that is kept. What is decoded, and remembered by it, takes some times as much. */
 const KEPT_BYTES_MAX = 16 * 1024 * 1024;

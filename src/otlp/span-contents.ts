@@ -25,7 +25,7 @@ export const WAYS = 4;
 
 /** Wanted parts of one span, and their bytes: more seldom says the same twice. */
 const PARTS_MAX = 96;
-const PART_BYTES_MAX = 2048;
+const PART_BYTES_MAX = 8192;
 
 /** Bytes of all that is kept; decoded, and with what is remembered by them, contents take about ten times as much. */
 const KEPT_BYTES_MAX = 4 * 1024 * 1024;

@@ -1,7 +1,7 @@
 import { type HeadPart, type KnownPart, ROW, ROW_WORDS, type SpanRows } from '../core/span-rows.ts';
 import { type KnownParts, NO_PART, type NumberedPart } from './known-parts.ts';
 import { type ScannedItem, type ScanResult, type TraceVisitor, visitTraces } from './scan.ts';
-import { eventTimeAt, LINK_IDS_BYTES, linkIdsAt, partEnd, silentEnd, smallEnd } from './usual-fields.ts';
+import { eventTimeAt, LINK_IDS_BYTES, linkIdsAt, partEnd, partStart, silentEnd, smallEnd } from './usual-fields.ts';
 import { SPAN_ID_BYTES, TRACE_ID_BYTES } from './wire.ts';
 
 /** Tags of opentelemetry-proto 1.x as they are written, one byte each; the flags' has two. */
@@ -275,7 +275,7 @@ export class SpanWalk implements TraceVisitor {
 
   /** Adds the run that ends at an event's time or a link's ids. Where the next run starts; the same where they are not as usual. */
   #leaveOut(kind: number, runStart: number, lengthAt: number, end: number): number {
-    const start = lengthAt + ((this.#payload[lengthAt] as number) < 0x80 ? 1 : 2);
+    const start = partStart(this.#payload, lengthAt);
     const gap = kind === EVENT ? eventTimeAt(this.#payload, start, end) : linkIdsAt(this.#payload, start, end);
     if (gap < 0) return runStart;
     this.#hasPart = this.#known?.add(runStart, gap) === true && this.#hasPart;

@@ -9,12 +9,29 @@ const EVENT_ATTRIBUTES = 0x1a;
 const LINK_TRACE_ID = 0x0a;
 const LINK_SPAN_ID = 0x12;
 
-/** The end of a part whose length, in one byte or two, stands here; -1 for a longer one, or beyond the payload. */
+/** Bytes that a length takes at most: one or two where it is written as short as can be, four where room was left for it (.NET's exporter). */
+const LENGTH_BYTES_MAX = 4;
+
+/** The end of a part whose length stands here; -1 for a longer one, or beyond the payload. */
 export function partEnd(bytes: Uint8Array, at: number): number {
   const first = bytes[at] as number;
   if (first < 0x80) return at + 1 + first;
   const second = bytes[at + 1] as number;
-  return second < 0x80 ? at + 2 + ((first & 0x7f) | (second << 7)) : -1;
+  if (second < 0x80) return at + 2 + ((first & 0x7f) | (second << 7));
+  let length = (first & 0x7f) | ((second & 0x7f) << 7);
+  for (let byte = 2; byte < LENGTH_BYTES_MAX; byte++) {
+    const next = bytes[at + byte] as number;
+    length |= (next & 0x7f) << (7 * byte);
+    if (next < 0x80) return at + byte + 1 + length;
+  }
+  return -1;
+}
+
+/** Where the part begins whose length, as `partEnd` takes it, stands here. */
+export function partStart(bytes: Uint8Array, at: number): number {
+  let start = at;
+  while ((bytes[start] as number) >= 0x80) start++;
+  return start + 1;
 }
 
 /** What the ids of a link take, with the tag and length between them. */

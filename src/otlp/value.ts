@@ -1,6 +1,7 @@
 import type { AttributeValue } from '../core/evidence.ts';
 import type { KeySet } from './key-set.ts';
 import { cachedText } from './text-cache.ts';
+import { partEnd, partStart } from './usual-fields.ts';
 import { NESTED_TOO_DEEP, VALUE_DEPTH_MAX, WIRE, WireCursor, WireError } from './wire.ts';
 
 /** Tags of AnyValue, ArrayValue, KeyValueList and KeyValue in opentelemetry-proto's common.proto. */
@@ -221,18 +222,17 @@ export class ValueReader {
     if (!this.#locateUsual(end)) this.#locateAny(end);
   }
 
-  /** The way nearly every sender writes it: a short key, then a short value to the end. */
+  /** The way nearly every sender writes it: a short key, then a value to the end. */
   #locateUsual(end: number): boolean {
     const bytes = this.cursor.bytes;
     const at = this.cursor.position;
     if (end - at < 4 || bytes[at] !== VALUE_TAG.key) return false;
     const keyEnd = at + 2 + (bytes[at + 1] as number);
     if ((bytes[at + 1] as number) >= 0x80 || keyEnd + 2 > end || bytes[keyEnd] !== VALUE_TAG.value) return false;
-    const first = bytes[keyEnd + 1] as number;
-    if (first >= 0x80 || keyEnd + 2 + first !== end) return false;
+    if (partEnd(bytes, keyEnd + 1) !== end) return false;
     this.#keyStart = at + 2;
     this.#keyEnd = keyEnd;
-    this.#valueStart = keyEnd + 2;
+    this.#valueStart = partStart(bytes, keyEnd + 1);
     this.#valueEnd = end;
     this.#valueCount = 1;
     return true;

@@ -13,7 +13,15 @@ import { FrameSplitter } from '../../src/join/frame-split.ts';
 import { JoinShard } from '../../src/join/shard.ts';
 import { MailWriter, readMail } from '../../src/join/shard-mail.ts';
 import type { StoredFrame } from '../../src/wal/frame.ts';
-import { delimited, encodeLogs, encodeMetrics, keyValues, spanMessage, type TestLog } from '../otlp/encode.ts';
+import {
+  delimited,
+  encodeLogs,
+  encodeMetrics,
+  keyValues,
+  spanMessage,
+  type TestLog,
+  withRoomForLengths,
+} from '../otlp/encode.ts';
 import { entriesOf } from './entries.ts';
 
 /** Numbers from 0 to 1 that a seed fixes (mulberry32). */
@@ -321,6 +329,7 @@ function compare(seed: number) {
   const measured = new Measured();
   const isMeasured = random() < 0.5;
   const hasLogs = seed % 2 === 0;
+  const hasRoom = seed % 4 < 2;
   const post = (): void => {
     for (const spans of readMail(structuredClone(mail.take()))) mailed.shard.ingestMailed(spans);
   };
@@ -342,7 +351,8 @@ function compare(seed: number) {
     for (const shape of shapes) {
       const traceId = hex(random, 32);
       if (hasLogs && random() < 0.2) add('logs', logsOf(random, shape, traceId));
-      add('traces', payloadOf(random, shape, traceId));
+      const payload = payloadOf(random, shape, traceId);
+      add('traces', hasRoom ? withRoomForLengths(payload) : payload);
       if (hasLogs && random() < 0.4) add('logs', logsOf(random, shape, traceId));
       traces++;
     }

@@ -16,6 +16,7 @@ import {
   spanMessage,
   tag,
   varint,
+  withRoomForLengths,
 } from './encode.ts';
 import './attribute-equality.ts';
 import { ORACLE, oracleDecode, type Plain } from './oracle.ts';
@@ -244,6 +245,7 @@ describe('any legal encoding', () => {
         expect(readSpans(usual).map(withoutRaw)).toEqual(kept);
         expect(scanTraces(unusual)).toMatchObject({ items: expected.length, rejected: expected.length - kept.length });
         expect(readSpans(unusual).map(withoutRaw)).toEqual(kept);
+        expect(readSpans(withRoomForLengths(Buffer.from(usual))).map(withoutRaw)).toEqual(kept);
       }),
       RUNS,
     );

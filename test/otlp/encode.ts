@@ -213,3 +213,58 @@ export function encodeLogs(resources: readonly (TestResource & { logs: readonly 
 export function encodeMetrics(resources: readonly (TestResource & { metrics: readonly TestMetric[] })[]): Buffer {
   return Buffer.concat(resources.map((resource) => block(resource, resource.metrics.map(metricMessage))));
 }
+
+/** Fields of each message that are messages themselves, as far as .NET's exporter leaves room for their lengths. */
+const INNER: Readonly<Record<string, Readonly<Record<number, string>>>> = {
+  request: { 1: 'block' },
+  block: { 1: 'resource', 2: 'items' },
+  resource: { 1: 'keyValue' },
+  items: { 1: 'scope', 2: 'span' },
+  scope: { 3: 'keyValue' },
+  span: { 9: 'keyValue', 11: 'event', 13: 'link', 15: 'status' },
+  keyValue: { 2: 'value' },
+  event: { 3: 'keyValue' },
+  link: { 4: 'keyValue' },
+};
+
+/** The same request of spans with lengths of messages in four bytes each, as exporters write them that fill them in later. */
+export function withRoomForLengths(message: Buffer, name = 'request'): Buffer {
+  const inner = INNER[name];
+  if (inner === undefined) return message;
+  const parts: Buffer[] = [];
+  let at = 0;
+  const number = (): number => {
+    let [value, shift] = [0, 0];
+    for (;;) {
+      const byte = message[at++] ?? 0;
+      value += (byte & 0x7f) * 2 ** shift;
+      shift += 7;
+      if (byte < 0x80) return value;
+    }
+  };
+  while (at < message.length) {
+    const start = at;
+    const tag = number();
+    const kind = inner[tag >>> 3];
+    if ((tag & 7) === VARINT) number();
+    else if ((tag & 7) === FIXED64) at += 8;
+    else if ((tag & 7) === FIXED32) at += 4;
+    else {
+      const length = number();
+      at += length;
+    }
+    if ((tag & 7) !== DELIMITED || kind === undefined) {
+      parts.push(message.subarray(start, at));
+      continue;
+    }
+    const end = at;
+    at = start;
+    number();
+    const length = number();
+    const body = withRoomForLengths(message.subarray(end - length, end), kind);
+    const room = [0, 7, 14, 21].map((bits) => ((body.length >>> bits) & 0x7f) | (bits < 21 ? 0x80 : 0));
+    parts.push(varint(tag), Buffer.from(room), body);
+    at = end;
+  }
+  return Buffer.concat(parts);
+}

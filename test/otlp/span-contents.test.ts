@@ -3,7 +3,7 @@ import { byContent } from '../../src/core/by-content.ts';
 import type { FrameNote, Span } from '../../src/core/evidence.ts';
 import { compileKeys, PayloadReader, SpanContents } from '../../src/otlp/decode.ts';
 import { scanTraces } from '../../src/otlp/scan.ts';
-import { encodeTraces, type TestSpan } from './encode.ts';
+import { encodeTraces, type TestSpan, withRoomForLengths } from './encode.ts';
 
 const NOTE: FrameNote = {
   ...{ receivedNs: 5n, namespace: 'default', sender: 'grpc', trusted: true, vouches: false, peer: '10.0.0.7' },
@@ -20,8 +20,9 @@ function read(
   span: Partial<TestSpan>,
   note: Partial<FrameNote> = {},
   resource = RESOURCE,
+  rewritten = (payload: Buffer): Buffer => payload,
 ): Span {
-  const payload = encodeTraces([{ attributes: resource, spans: [{ ...SPAN, ...span }] }]);
+  const payload = rewritten(encodeTraces([{ attributes: resource, spans: [{ ...SPAN, ...span }] }]));
   const reader = new PayloadReader(payload, 'traces', { ...NOTE, ...note }, KEYS, contents);
   let found: Span | undefined;
   scanTraces(payload, ({ itemStart }) => {
@@ -81,10 +82,32 @@ describe('contents of spans', () => {
   it.each<[string, Partial<TestSpan>, Partial<FrameNote>?]>([
     ['whose tokens were looked at', {}, { tokens: { x: 'verified' } }],
     ['whose sessions are known', {}, { sessions: { x: { id: 'alice' } } }],
-    ['that are large', { attributes: { 'user.id': 'x'.repeat(5000) } }],
+    ['that are large', { attributes: { 'user.id': 'x'.repeat(10_000) } }],
   ])('are not looked for in spans %s', (_what, span, note) => {
     const contents = new SpanContents();
     expect(readAgain(contents, span, note).content).toBeUndefined();
+  });
+
+  it('are found where values are long and senders leave room for lengths', () => {
+    const contents = new SpanContents();
+    const route = `/${'r'.repeat(300)}`;
+    const given = (thread: number) =>
+      read(
+        contents,
+        { attributes: { 'http.route': route, 'user.id': 'alice', 'thread.id': thread } },
+        {},
+        RESOURCE,
+        withRoomForLengths,
+      );
+    expect(given(1).content).toBeUndefined();
+    const { content } = given(2);
+    expect(content).toBeDefined();
+    const again = given(3);
+    expect(again.content).toBe(content);
+    expect([...again.attributes]).toEqual([
+      ['http.route', route],
+      ['user.id', 'alice'],
+    ]);
   });
 
   it('have the events that say what is asked for, each with its own', () => {

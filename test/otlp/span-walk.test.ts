@@ -7,7 +7,7 @@ import { KnownParts } from '../../src/otlp/known-parts.ts';
 import { compileMask, maskSecrets } from '../../src/otlp/mask.ts';
 import { scanTraces } from '../../src/otlp/scan.ts';
 import { SpanWalk } from '../../src/otlp/span-walk.ts';
-import { delimited, encodeTraces, spanMessage } from './encode.ts';
+import { delimited, encodeTraces, spanMessage, withRoomForLengths } from './encode.ts';
 import { ORACLE, oracleDecode } from './oracle.ts';
 import { chooser, encodeUnusually } from './unusual.ts';
 
@@ -43,7 +43,7 @@ function variants(payload: Buffer, seed: number): Buffer[] {
   const other = Buffer.from(payload);
   if (other.length > 0) other[at] = (other[at] as number) ^ (1 << (Math.abs(seed) % 8));
   const unusual = encodeUnusually(ORACLE.traces, oracleDecode(ORACLE.traces, payload), chooser(seed));
-  return [payload, other, payload.subarray(0, at), unusual];
+  return [payload, other, payload.subarray(0, at), unusual, withRoomForLengths(payload)];
 }
 
 function itemsOf({ count, words }: SpanRows): object[] {
@@ -144,6 +144,20 @@ describe('what is known of parts', () => {
     const part = told('33', 6n);
     expect(part).toBeDefined();
     expect(told('44', 7n)).toBe(part);
+  });
+
+  it('is one thing where senders leave room for lengths, and statements are long', () => {
+    const walk = new SpanWalk(new KnownParts());
+    const told = (timeNs: bigint) => {
+      const attributes = { 'db.query.text': `SELECT ${'a, '.repeat(2000)}b`, 'http.route': '/a' };
+      const span = { ...SPAN, startNs: timeNs, attributes, events: [{ name: 'retry', timeNs, attributes: { a: 1 } }] };
+      return admit(walk, withRoomForLengths(encodeTraces([{ spans: [span] }]))).rows.parts[0];
+    };
+    for (const timeNs of [5n, 6n]) expect(told(timeNs)).toBeUndefined();
+    const part = told(7n);
+    expect(part).toBeDefined();
+    expect(told(8n)).toBe(part);
+    expect(part?.isClean).toBe(true);
   });
 
   it.each<[string, object, string?]>([
