@@ -55,7 +55,7 @@ export async function checkIndexed(house: House, expected: Expected): Promise<Fo
     }
   }
   for (const key of [...expected.ids, ...expected.targets]) if (!seen.has(key)) blame('missing', key);
-  if (faults.size > 0) throw new Error(describe(faults));
+  if (faults.size > 0) throw new Error(`${describe(faults)}\n${await holdings(house)}`);
   const incomplete = visible.filter(({ record }) => record.audit.join.state !== 'complete').length;
   return { indexed: visible.length, incomplete, outranked };
 }
@@ -76,6 +76,17 @@ async function isSettled({ instances }: House): Promise<boolean> {
     if (replaying || pending.evidence + waiting > 0) return false;
   }
   return true;
+}
+
+/** What each instance still has, and what its store says: a failure must tell where the rest is. */
+async function holdings({ instances }: House): Promise<string> {
+  const told = [...instances].map(async ([name, instance]) => {
+    const answer = await instance.pipeline().catch((thrown: unknown) => ({ silent: String(thrown) }));
+    if ('silent' in answer) return `${name}: ${answer.silent}`;
+    const { store, pending, replaying, refusing, sums } = answer;
+    return `${name}: ${JSON.stringify({ store, pending, replaying, refusing, sums })}`;
+  });
+  return (await Promise.all(told)).join('\n');
 }
 
 async function visibleCount({ cluster, namespace }: House): Promise<number> {
