@@ -36,8 +36,7 @@ export function logEventOf(log: LogRecord, mappings: EventMappings): LogEvent {
   return event;
 }
 
-/** The same, kept nowhere: for what is looked at once. */
-export function readThrough(log: LogRecord, mappings: EventMappings): LogEvent {
+function readThrough(log: LogRecord, mappings: EventMappings): LogEvent {
   const asked = textOf(log.attributes, [PRESET_KEY]);
   const first = applyMappings(mappings.own, log, asked);
   if (first !== undefined) return { evidence: withFields(log, first), mapped: first };

@@ -13,7 +13,7 @@ import { readGraphql, STATED_OPERATION } from './graphql.ts';
 import { clientSections, readHttpServer } from './http.ts';
 import { identityOfAttributes, identityOfHeaders } from './identity.ts';
 import { readLogEvent, timesOfEvent } from './log-event.ts';
-import { type LogEvent, logEventOf } from './mapped-event.ts';
+import { logEventOf } from './mapped-event.ts';
 import { readMessaging } from './messaging.ts';
 import { readRpcServer } from './rpc.ts';
 import { type AccessRules, eventNameOf, fillTemplate, findRule, fitsRule, type Subject } from './rules.ts';
@@ -87,11 +87,7 @@ function isAnswerOfEngine(span: Span, { checks }: AccessRules): boolean {
 
 /** Decides whether a log record states an access, and makes the draft of it. Pure. */
 export function recogniseLog(log: LogRecord, rules: AccessRules): Verdict {
-  return recogniseEvent(log, logEventOf(log, rules.mappings), rules);
-}
-
-/** The same of a log record that was read through the mappings. */
-export function recogniseEvent(log: LogRecord, { evidence, mapped, unfit }: LogEvent, rules: AccessRules): Verdict {
+  const { evidence, mapped, unfit } = logEventOf(log, rules.mappings);
   if (unfit !== undefined) return { kind: 'context', unfit };
   const subject = { evidence, headers: rules.identityHeaders, present: rules.presenceIn(evidence) };
   const draft =

@@ -199,3 +199,8 @@ export interface EvidenceBeyond {
   /** Spans beyond that accesses looked at name as theirs. */
   readonly named: ReadonlySet<string>;
 }
+
+/** Where admission found no more than who sent it, equal bytes say the same. */
+export function isPlain({ tokens, sessions }: FrameNote): boolean {
+  return sessions === undefined && (tokens === undefined || Object.keys(tokens).length === 0);
+}

@@ -1,5 +1,5 @@
 import type { CoverageNote } from './coverage.ts';
-import type { LogRecord, Span } from './evidence.ts';
+import type { Span } from './evidence.ts';
 import type { FormedRecord } from './formed-record.ts';
 import type { SettleReason } from './record.ts';
 import type { BySignal, EvidenceCounts, FreshCounts, RecordWrite } from './settlement.ts';
@@ -50,8 +50,6 @@ export interface Forms {
   learn(pattern: Pattern): void;
   /** Compares what the form gave with what a whole settle gives of the same trace. A form that is wrong is not used again. */
   check(formed: FormedSettlement, whole: FormedSettlement): boolean;
-  /** Does the log record say nothing that a record could tell? */
-  isSilent(log: LogRecord): boolean;
   /** The memory that records since the last call lie in: theirs until it is recycled. */
   takeChunks(): readonly Buffer[];
   recycle(chunks: readonly Buffer[]): void;

@@ -16,6 +16,8 @@ export interface EvidenceCounts {
   readonly duplicate: number;
 }
 
+export const NO_COUNTS: EvidenceCounts = { used: 0, context: 0, excluded: 0, duplicate: 0 };
+
 /** Evidence settled for the first time, by what became of it. */
 export interface FreshCounts extends EvidenceCounts {
   /** Could not be read or settled. */

@@ -31,7 +31,7 @@ export class SpanColumns {
   readonly flags = new Int32Array(COLUMN_SPANS_MAX);
   /** Of its bytes, `bitsAt`. */
   readonly bits = new Int32Array(COLUMN_SPANS_MAX);
-  /** What else is known of the trace. */
+  /** Log records of the trace. */
   readonly logs: LogRecord[] = [];
 }
 

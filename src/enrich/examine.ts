@@ -2,13 +2,14 @@ import { hash } from 'node:crypto';
 import { exceptionOf } from '../access/attributes.ts';
 import { recogniseCheck } from '../access/checks.ts';
 import { identityOfAttributes } from '../access/identity.ts';
-import { logEventOf, readThrough } from '../access/mapped-event.ts';
+import { logEventOf } from '../access/mapped-event.ts';
 import { purposeOf } from '../access/purpose.ts';
-import { recogniseEvent, recogniseLog, recogniseSpan } from '../access/recognise.ts';
+import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
 import {
   type Examine,
   type FrameNote,
+  isPlain,
   type LogRecord,
   type PieceFacts,
   type Resource,
@@ -56,11 +57,9 @@ function judgeLog(log: LogRecord, rules: AccessRules): Pick<PieceFacts, 'kind' |
  * nobody and no purpose. The settle of its trace counts it and looks at it no more.
  */
 export function isSilent(log: LogRecord, rules: AccessRules): boolean {
-  const { tokens, sessions } = log.note;
-  if (sessions !== undefined || Object.keys(tokens ?? {}).length > 0) return false;
-  const event = readThrough(log, rules.mappings);
-  const { evidence, mapped, unfit } = event;
-  if (mapped !== undefined || unfit !== undefined || recogniseEvent(log, event, rules).kind !== 'context') return false;
+  if (!isPlain(log.note)) return false;
+  const { evidence, mapped, unfit } = logEventOf(log, rules.mappings);
+  if (mapped !== undefined || unfit !== undefined || recogniseLog(log, rules).kind !== 'context') return false;
   if (recogniseCheck(evidence, rules) !== undefined) return false;
   const { attributes } = evidence;
   if (attributes.size === 0) return true;

@@ -1,11 +1,10 @@
+import { nsToMs } from '../core/clock.ts';
 import { HOUR_MS } from '../core/coverage.ts';
 import type { LogRecord } from '../core/evidence.ts';
 import { bitsAt, saidBits } from '../core/piece-bits.ts';
 import { COLUMN_SPANS_MAX } from '../core/span-columns.ts';
 import { noteBits } from './identity.ts';
 import type { NoteForm } from './trace-form.ts';
-
-const NS_PER_MS = 1_000_000n;
 
 /** The log records of a trace that is settled by its form: they say nothing that a record could tell, and are counted. */
 export class FormLogs {
@@ -62,7 +61,7 @@ export class FormLogs {
 
 /** As coverage sees it: see coverage/observe.ts. */
 function timeMs({ timeNs, observedNs, note }: LogRecord): number {
-  return Number((timeNs || observedNs || note.receivedNs) / NS_PER_MS);
+  return nsToMs(timeNs || observedNs || note.receivedNs);
 }
 
 function noteOf(notes: readonly NoteForm[], { resource }: LogRecord): NoteForm | undefined {

@@ -6,7 +6,7 @@ import type { FormAdvice, FormedAbout, FormedRecords, FormedSettlement, Forms, P
 import { saidBits } from '../core/piece-bits.ts';
 import type { AuditRecord } from '../core/record.ts';
 import { SeenHashes } from '../core/seen-hashes.ts';
-import type { EvidenceCounts, RecordWrite } from '../core/settlement.ts';
+import { NO_COUNTS, type RecordWrite } from '../core/settlement.ts';
 import { COLUMN_SPANS_MAX, type SpanColumns } from '../core/span-columns.ts';
 import { FormLogs } from './form-logs.ts';
 import { makeForm } from './form-maker.ts';
@@ -97,10 +97,6 @@ export class TraceForms implements Forms {
     const logs = { ...NO_COUNTS, context };
     const freshLogs = { ...logs, quarantined: 0 };
     return { rank, writes, counts: { ...counts, logs }, fresh: { ...fresh, logs: freshLogs }, coverage };
-  }
-
-  isSilent(log: LogRecord): boolean {
-    return this.#options.isSilent(log);
   }
 
   takeChunks(): readonly Buffer[] {
@@ -220,8 +216,6 @@ export class TraceForms implements Forms {
     return coverage;
   }
 }
-
-const NO_COUNTS: EvidenceCounts = { used: 0, context: 0, excluded: 0, duplicate: 0 };
 
 /** As if none of its log records had come, of which records tell nothing. */
 function withoutLogs({ counts, fresh, coverage, ...pattern }: Pattern): Pattern {

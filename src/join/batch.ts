@@ -1,14 +1,15 @@
 import { formatTimestamp, msToNs } from '../core/clock.ts';
 import type { CoverageNote } from '../core/coverage.ts';
 import type { SettleReason } from '../core/record.ts';
-import type {
-  BySignal,
-  EvidenceCounts,
-  FreshCounts,
-  RecordWrite,
-  SettledRecord,
-  SettledTrace,
-  Settlement,
+import {
+  type BySignal,
+  type EvidenceCounts,
+  type FreshCounts,
+  NO_COUNTS,
+  type RecordWrite,
+  type SettledRecord,
+  type SettledTrace,
+  type Settlement,
 } from '../core/settlement.ts';
 import type { EncodedEntries } from '../wal/encoded-entries.ts';
 import { comparePositions, type FramePosition } from '../wal/segment-format.ts';
@@ -301,5 +302,3 @@ export function countFresh(
   // What is left the settle did not look at (a trace above the limit) or told as another use than before.
   return { used, context: context + left, excluded, duplicate, quarantined };
 }
-
-export const NO_COUNTS: EvidenceCounts = { used: 0, context: 0, excluded: 0, duplicate: 0 };

@@ -1,8 +1,8 @@
-import type { FrameNote } from '../core/evidence.ts';
+import { type FrameNote, isPlain } from '../core/evidence.ts';
 import { FACT, FACT_WORDS, putFacts } from '../core/span-columns.ts';
 import { type KnownPart, ROW_WORDS, type SpanRows } from '../core/span-rows.ts';
 import { PartContents } from '../otlp/part-contents.ts';
-import { isPlain, trustOf } from '../otlp/span-contents.ts';
+import { trustOf } from '../otlp/span-contents.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import { type FramePosition, positionKey } from '../wal/segment-format.ts';
 import type { MailedSpans } from './shard-mail.ts';

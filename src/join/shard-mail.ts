@@ -1,6 +1,5 @@
-import type { FrameNote } from '../core/evidence.ts';
+import { type FrameNote, isPlain } from '../core/evidence.ts';
 import { FACT_WORDS } from '../core/span-columns.ts';
-import { isPlain } from '../otlp/span-contents.ts';
 import type { StoredFrame } from '../wal/frame.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 

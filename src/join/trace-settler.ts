@@ -3,12 +3,20 @@ import type { CoverageNote, Observe } from '../core/coverage.ts';
 import type { LogRecord, Span } from '../core/evidence.ts';
 import type { FormAdvice, FormedRecords, Forms } from '../core/forms.ts';
 import type { SettleReason } from '../core/record.ts';
-import type { BySignal, EvidenceCounts, FreshCounts, Settle, SettledTrace, Settlement } from '../core/settlement.ts';
+import {
+  type BySignal,
+  type EvidenceCounts,
+  type FreshCounts,
+  NO_COUNTS,
+  type Settle,
+  type SettledTrace,
+  type Settlement,
+} from '../core/settlement.ts';
 import { SpanColumns } from '../core/span-columns.ts';
 import type { FramePosition } from '../wal/segment-format.ts';
 import { type EvidencePlace, eachPlace, type JournalEntry } from '../wal/settle-journal.ts';
-import { countFresh, horizonOf, NO_COUNTS, type SetAside, type StampedTrace, stampTrace } from './batch.ts';
-import { type EvidenceReader, type FoundEvidence, newFound, type Unreadable, type Whose } from './evidence-reader.ts';
+import { countFresh, horizonOf, type SetAside, type StampedTrace, stampTrace } from './batch.ts';
+import { type EvidenceReader, type FoundEvidence, newFound, type Unreadable } from './evidence-reader.ts';
 import type { Piece } from './trace-table.ts';
 
 export interface TraceSettlerOptions {
@@ -165,10 +173,9 @@ export class TraceSettler {
     return { one, found, settlement };
   }
 
-  /** Settles log records of one frame that name no trace, each by itself; those that say nothing, as most do, are only counted. */
+  /** Settles log records of one frame that name no trace, each by itself. */
   settleUntraced(pieces: readonly Piece[], through: FramePosition, nowMs: number): SettledGroup {
-    const { reader } = this.#options;
-    const namespace = pieces[0] === undefined ? '' : reader.namespaceOf(pieces[0]);
+    const namespace = pieces[0] === undefined ? '' : this.#options.reader.namespaceOf(pieces[0]);
     const shared = {
       namespace,
       traceId: '',
@@ -178,44 +185,15 @@ export class TraceSettler {
       previous: undefined,
     } as const;
     const rest = { isForgotten: false, isReplayed: false, settles: 1, firstSegment: 0, horizonMs: 0, nowMs };
-    const silent = newFound();
-    const all: SettledOne[] = [];
-    for (const piece of pieces) {
-      const fresh = [piece];
-      const log = this.#silentLog(fresh, shared);
-      if (log === undefined) all.push(this.settle({ ...shared, ...rest, fresh }));
-      else silent.logs.push(log);
-    }
-    const setAside = all.flatMap((one) => one.setAside);
-    const coverage = all.flatMap((one) => one.coverage);
-    if (silent.logs.length > 0) {
-      const noted = guarded(() => this.#observe(namespace, silent, false, true));
-      if ('thrown' in noted) setAside.push({ ...reader.setAside(pieces, 'settle', noted.thrown), pieces: 0 });
-      else coverage.push(...noted.result);
-    }
-    const counted = { ...NO_COUNTS, context: silent.logs.length, quarantined: 0 };
+    const all = pieces.map((piece) => this.settle({ ...shared, ...rest, fresh: [piece] }));
+    const writes = all.flatMap(({ trace }) => trace?.writes ?? []);
     return {
-      trace: {
-        namespace,
-        traceId: '',
-        reason: 'untraced',
-        rank: 0n,
-        revision: 1,
-        writes: all.flatMap(({ trace }) => trace?.writes ?? []),
-      },
-      setAside,
-      coverage,
-      fresh: sumFresh([counted, ...all.map(({ entry }) => entry.fresh.logs)]),
+      trace: { namespace, traceId: '', reason: 'untraced', rank: 0n, revision: 1, writes },
+      setAside: all.flatMap((one) => one.setAside),
+      coverage: all.flatMap((one) => one.coverage),
+      fresh: sumFresh(all.map(({ entry }) => entry.fresh.logs)),
       pieces: pieces.length,
     };
-  }
-
-  /** The log record, if it says nothing that a record could tell; else what was decoded is there for its settle. */
-  #silentLog(fresh: readonly Piece[], whose: Whose): LogRecord | undefined {
-    const { forms, reader } = this.#options;
-    if (forms === undefined || !reader.columns(fresh, this.#columns, whose)) return undefined;
-    const [log] = this.#columns.logs;
-    return log !== undefined && forms.isSilent(log) ? log : undefined;
   }
 
   /** Reads the evidence that a settle looks at: the new pieces and those that the journal names. */

@@ -1,13 +1,13 @@
 import { assert } from '../core/assert.ts';
 import { AttributeTable } from '../core/attribute-table.ts';
 import { AppError } from '../core/errors.ts';
-import type { FrameNote, LogRecord, Signal, Span, SpanEvent } from '../core/evidence.ts';
+import { type FrameNote, isPlain, type LogRecord, type Signal, type Span, type SpanEvent } from '../core/evidence.ts';
 import { rawBytes } from '../core/raw-bytes.ts';
 import { BlockHeads } from './block-heads.ts';
 import { eventOf, keyEvent } from './event-parts.ts';
 import type { KeySet } from './key-set.ts';
 import { Layout } from './layout.ts';
-import { areSameBytes, isPlain, numberContent, type SpanContents, sayTheSame, seedOf } from './span-contents.ts';
+import { areSameBytes, numberContent, type SpanContents, sayTheSame, seedOf } from './span-contents.ts';
 import { EVENT, LOG, SPAN, STATUS } from './tags.ts';
 import { EMPTY_VALUE, ValueReader } from './value.ts';
 import { SPAN_ID_BYTES, TRACE_ID_BYTES, WireError } from './wire.ts';

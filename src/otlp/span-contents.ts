@@ -231,11 +231,6 @@ export function areSameBytes(
   return true;
 }
 
-/** Where admission found no more than who sent it, equal bytes say the same. */
-export function isPlain({ tokens, sessions }: FrameNote): boolean {
-  return sessions === undefined && (tokens === undefined || Object.keys(tokens).length === 0);
-}
-
 /** What a judgement of a span goes by besides its bytes: whom it comes from, and whether it is a root. */
 export function seedOf({ note, parentSpanId }: Span): number {
   return trustOf(note) | (Number(parentSpanId === '') << 3);
