@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AuditRecord } from '../../src/core/record.ts';
-import type { House } from './house.ts';
+import { type House, LOG_TOLD_MAX } from './house.ts';
 import type { Expected } from './load.ts';
 
 /** Nothing more comes when nothing has come for this long: over the Collector's longest wait between two tries, 30 s. */
@@ -79,14 +79,15 @@ async function isSettled({ instances }: House): Promise<boolean> {
 }
 
 /** What each instance still has, and what its store says: a failure must tell where the rest is. */
-async function holdings({ instances }: House): Promise<string> {
-  const told = [...instances].map(async ([name, instance]) => {
+async function holdings(house: House): Promise<string> {
+  const told = [...house.instances].map(async ([name, instance]) => {
     const answer = await instance.pipeline().catch((thrown: unknown) => ({ silent: String(thrown) }));
     if ('silent' in answer) return `${name}: ${answer.silent}`;
     const { store, pending, replaying, refusing, sums } = answer;
-    return `${name}: ${JSON.stringify({ store, pending, replaying, refusing, sums })}`;
+    const held = JSON.stringify({ store, pending, replaying, refusing, sums, counters: answer.counters });
+    return `${name}: ${held}\n${instance.log().slice(-LOG_TOLD_MAX)}`;
   });
-  return (await Promise.all(told)).join('\n');
+  return [...(await Promise.all(told)), `Collector:\n${await house.collectorLog()}`].join('\n');
 }
 
 async function visibleCount({ cluster, namespace }: House): Promise<number> {

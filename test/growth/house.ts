@@ -17,6 +17,9 @@ const ROOT = join(import.meta.dirname, '../..');
 /** Clock ticks a second in /proc (USER_HZ), 100 on every Linux that Node runs on. */
 const TICKS_A_SECOND = 100;
 
+/** Of a log, in characters: its last lines. */
+export const LOG_TOLD_MAX = 4_000;
+
 export interface House {
   readonly cluster: RunningCluster;
   readonly namespace: string;
@@ -35,6 +38,8 @@ export interface House {
   readonly changesMs: readonly number[];
   /** From now on the Collector spreads traces over these. */
   route(names: readonly string[]): Promise<void>;
+  /** What the Collector wrote last. */
+  collectorLog(): Promise<string>;
   /** Processor time so far, in seconds. */
   cpuSeconds(): Promise<{ collector: number; spantrails: number; elasticsearch: number }>;
   close(): Promise<void>;
@@ -115,7 +120,7 @@ class BuiltHouse implements House {
       this.#routesFile,
       // Its own metrics would listen on a fixed port.
       'yaml:service::telemetry::metrics::level: none',
-      `yaml:service::telemetry::logs::output_paths: [stderr, ${JSON.stringify(join(this.#folder, 'collector.log'))}]`,
+      `yaml:service::telemetry::logs::output_paths: [stderr, ${JSON.stringify(this.#logFile)}]`,
     ];
     const environment = {
       ...process.env,
@@ -130,8 +135,7 @@ class BuiltHouse implements House {
   }
 
   async route(names: readonly string[]): Promise<void> {
-    const log = join(this.#folder, 'collector.log');
-    const readies = async () => (await readFile(log, 'utf8')).split('Everything is ready').length;
+    const readies = async () => (await readFile(this.#logFile, 'utf8')).split('Everything is ready').length;
     const before = await readies();
     this.changesMs.push(performance.now());
     await this.#writeRoutes(names);
@@ -139,6 +143,10 @@ class BuiltHouse implements House {
     this.#collector?.signal('SIGHUP');
     while ((await readies()) === before) await new Promise((resolve) => setTimeout(resolve, 50));
     this.changesMs.push(performance.now());
+  }
+
+  async collectorLog(): Promise<string> {
+    return (await readFile(this.#logFile, 'utf8').catch(String)).slice(-LOG_TOLD_MAX);
   }
 
   async cpuSeconds() {
@@ -156,6 +164,10 @@ class BuiltHouse implements House {
     await this.#collector?.stop('SIGKILL');
     await this.cluster.stop();
     await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  get #logFile(): string {
+    return join(this.#folder, 'collector.log');
   }
 
   get #routesFile(): string {
