@@ -1,7 +1,9 @@
+import { byKeys } from '../core/attribute-table.ts';
 import type { LogRecord } from '../core/evidence.ts';
 import { textOf } from './attributes.ts';
 import { fieldsOf } from './log-fields.ts';
 import { applyMappings, type CompiledMapping, type Mapped, PRESET_KEY } from './mappings/compile.ts';
+import { type Subject, subjectOf } from './mappings/document.ts';
 import { eventNameOf } from './rules.ts';
 
 /** Mappings made ready for use: the user's come before what an event says by itself, the presets after it. */
@@ -38,15 +40,37 @@ export function logEventOf(log: LogRecord, mappings: EventMappings): LogEvent {
 
 function readThrough(log: LogRecord, mappings: EventMappings): LogEvent {
   const asked = textOf(log.attributes, [PRESET_KEY]);
-  const first = applyMappings(mappings.own, log, asked);
+  const subject = subjectOf(log);
+  const { own, presets } = candidatesFor(subject, mappings);
+  const first = applyMappings(own, subject, asked);
   if (first !== undefined) return { evidence: withFields(log, first), mapped: first };
   const attributes = asked === undefined ? fieldsOf(log) : log.attributes;
   const evidence = attributes === log.attributes ? log : { ...log, attributes };
   if (asked === undefined && isExplicit(evidence, mappings)) return { evidence };
-  const mapped = applyMappings(mappings.presets, log, asked);
+  const mapped = applyMappings(presets, subject, asked);
   if (mapped !== undefined) return { evidence: withFields(log, mapped), mapped };
   return asked === undefined ? { evidence } : { evidence, unfit: asked };
 }
+
+type Candidates = Pick<EventMappings, 'own' | 'presets'>;
+
+/** Most log records are no audit events, and the names that they have tell which mappings they could fit. */
+function candidatesFor(subject: Subject, mappings: EventMappings): Candidates {
+  const { attributes, resource } = subject.log;
+  const isOthers = attributes.size > 0 && beginsAny(resource.attributes, mappings);
+  if (!subject.hasOwnFields && !isOthers) return candidatesOf(attributes, mappings);
+  const mayFit = ({ gates }: CompiledMapping) => gates.every(subject.mayHave);
+  return { own: mappings.own.filter(mayFit), presets: mappings.presets.filter(mayFit) };
+}
+
+const candidatesOf = byKeys((keys, { own, presets }: EventMappings): Candidates => {
+  const mayFit = ({ gates }: CompiledMapping) => gates.every((gate) => keys.some((key) => key.startsWith(gate)));
+  return { own: own.filter(mayFit), presets: presets.filter(mayFit) };
+});
+
+const beginsAny = byKeys((keys, { own, presets }: EventMappings): boolean =>
+  [...own, ...presets].some(({ gates }) => gates.some((gate) => keys.some((key) => key.startsWith(gate)))),
+);
 
 /** Does the record state an access in the record's own names? `audit.check.*` is about a check, not an access. */
 export function isExplicit(log: LogRecord, { isAccessEvent }: Pick<EventMappings, 'isAccessEvent'>): boolean {

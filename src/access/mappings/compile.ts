@@ -227,21 +227,14 @@ function gatesOf({ when, parse }: Mapping): string[] {
     .map(([key]) => key.split('.')[0] as string);
 }
 
-/** Could the record fit? */
-function mayFit({ gates }: CompiledMapping, { mayHave }: Subject): boolean {
-  return gates.every(mayHave);
-}
-
 /** What the first mapping that fits makes of a log record. `asked` is the preset that its sender named. */
 export function applyMappings(
   mappings: readonly CompiledMapping[],
-  log: LogRecord,
+  subject: Subject,
   asked: string | undefined,
 ): Mapped | undefined {
-  const subject = subjectOf(log);
   for (const mapping of mappings) {
     if (asked !== undefined && mapping.source !== asked) continue;
-    if (!mayFit(mapping, subject)) continue;
     const mapped = mapping.apply(subject);
     if (mapped !== undefined) return mapped;
   }

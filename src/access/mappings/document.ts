@@ -1,9 +1,10 @@
+import { byKeys } from '../../core/attribute-table.ts';
 import type { LogRecord } from '../../core/evidence.ts';
 import { readCsvRow } from './csv.ts';
 import type { Parse } from './mapping.ts';
 import type { Document } from './path.ts';
 import { compilePattern, firstMatch, type Pattern } from './pattern.ts';
-import { compilePrefix, readPostgresLine } from './postgres-line.ts';
+import { compilePrefix, hasLineNames, readPostgresLine } from './postgres-line.ts';
 
 /** Longest text that is parsed. Kubernetes and CloudTrail write events of some hundred KiB at most. */
 const TEXT_CHARS_MAX = 1_048_576;
@@ -15,7 +16,9 @@ export interface Subject {
   readonly text: string | undefined;
   /** The fields of a body of key-values or JSON text, with the record's attributes where the body has no such field. */
   readonly structured: () => Document | undefined;
-  /** Could there be a field whose name begins so? Most log records are no audit events, and this must cost them little. */
+  /** Its body has fields, or may have: it is key-values, or a text that begins as JSON does. */
+  readonly hasOwnFields: boolean;
+  /** Could there be a field whose name begins so? */
   readonly mayHave: (beginning: string) => boolean;
   /** What readers made of it; those that several mappings share read it once. */
   readonly opened: Map<Open, Document | undefined>;
@@ -46,18 +49,22 @@ export function subjectOf(log: LogRecord): Subject {
     if (content === undefined) return attributes.size > 0 ? Object.fromEntries(attributes) : undefined;
     return attributes.size > 0 ? { ...Object.fromEntries(attributes), ...content } : content;
   });
-  return { log, text, structured, mayHave: beginnings(log, text), opened: new Map() };
+  const hasOwnFields = isPlain(body) || text?.startsWith('{') === true;
+  return { log, text, structured, hasOwnFields, mayHave: beginnings(log, text), opened: new Map() };
 }
 
 function beginnings({ body, attributes, resource }: LogRecord, text: string | undefined): Subject['mayHave'] {
   const json = text?.startsWith('{') ? text : undefined;
-  const names = [...attributes.keys(), ...(isPlain(body) ? Object.keys(body) : [])];
-  if (json === undefined && names.length === 0) return () => false;
-  names.push(...resource.attributes.keys());
+  const namesOf = once(() => [
+    ...attributes.keys(),
+    ...(isPlain(body) ? Object.keys(body) : []),
+    ...resource.attributes.keys(),
+  ]);
   const known = new Map<string, boolean>();
   return (beginning) => {
     let has = known.get(beginning);
     if (has === undefined) {
+      const names = namesOf();
       has = json?.includes(`"${beginning}`) === true || names.some((name) => name.startsWith(beginning));
       known.set(beginning, has);
     }
@@ -95,11 +102,15 @@ function readerOf(parse: Parse): Open {
   if (parse.as === 'csv') return openCsv(parse.columns);
   if (parse.as === 'regex') return openText(parse.patterns.map(compilePattern));
   const prefixes = parse.prefixes.map(compilePrefix);
-  return ({ text, structured }) => {
+  return ({ log, text, structured, hasOwnFields }) => {
+    const hasFields = hasOwnFields || mayHoldLine(log.attributes);
     const isText = text !== undefined && !text.startsWith('{');
-    return readPostgresLine(text, isText ? undefined : structured(), prefixes) ?? fromAttributes(structured, prefixes);
+    const line = readPostgresLine(text, hasFields && !isText ? structured() : undefined, prefixes);
+    return line ?? (hasFields ? fromAttributes(structured, prefixes) : undefined);
   };
 }
+
+const mayHoldLine = byKeys(hasLineNames);
 
 /** The body is the line as it was, and a parser has put its columns into the attributes; or the body is missing. */
 function fromAttributes(structured: Subject['structured'], prefixes: readonly Pattern[]): Document | undefined {

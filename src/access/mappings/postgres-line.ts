@@ -145,6 +145,11 @@ function isPlain(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
+/** Are there the names without which no fields are a line's? */
+export function hasLineNames(names: readonly string[]): boolean {
+  return names.includes('record') || names.includes('audit') || names.includes('error_severity');
+}
+
 /** Fields of jsonlog, or of any parser that keeps the columns' names; operators wrap them as `record`. */
 function readFields(given: Document): Record<string, unknown> | undefined {
   const inner = isPlain(given['record']) ? given['record'] : given;

@@ -7,7 +7,7 @@ import { readCsvRow } from '../../../src/access/mappings/csv.ts';
 import type { Mapping } from '../../../src/access/mappings/mapping.ts';
 import { compilePath, type Document } from '../../../src/access/mappings/path.ts';
 import { compilePattern } from '../../../src/access/mappings/pattern.ts';
-import { compilePrefix, readPostgresLine } from '../../../src/access/mappings/postgres-line.ts';
+import { compilePrefix, hasLineNames, readPostgresLine } from '../../../src/access/mappings/postgres-line.ts';
 import { recogniseLog } from '../../../src/access/recognise.ts';
 import { compileRules } from '../../../src/access/rules.ts';
 import { DEFAULT_ACCESS_SETTINGS } from '../../../src/access/settings.ts';
@@ -265,6 +265,19 @@ describe('lines of PostgreSQL', () => {
     const read = line(prefix, before + AUDIT);
     expect(read).toMatchObject({ audit: { command: 'SELECT', object_name: 'public.t' } });
     for (const [name, value] of Object.entries(expected)) expect(read?.[name]).toBe(value);
+  });
+  it('are known by the names of their fields', () => {
+    const value = fc.constantFrom<unknown>('LOG', 'AUDIT: SESSION,1,1,READ', '', null, 7, { class: 'READ' });
+    const names = ['message', 'error_severity', 'audit', 'query', 'log_time', 'other'];
+    const inner = fc.dictionary(fc.constantFrom(...names), value);
+    const fields = fc.tuple(inner, fc.option(inner)).map(([own, record]) => (record ? { ...own, record } : own));
+    fc.assert(
+      fc.property(fields, (given) => {
+        const isLine = readPostgresLine(undefined, given, []) !== undefined;
+        expect(isLine && !hasLineNames(Object.keys(given))).toBe(false);
+      }),
+      { numRuns: 1_000 },
+    );
   });
   it('never throw, whatever they hold', () => {
     const piece = fc.constantFrom(
