@@ -1,15 +1,14 @@
-import { byKeys } from '../core/attribute-table.ts';
 import type { LogRecord } from '../core/evidence.ts';
 import { textOf } from './attributes.ts';
 import { fieldsOf } from './log-fields.ts';
-import { applyMappings, type CompiledMapping, type Mapped, PRESET_KEY } from './mappings/compile.ts';
+import type { Candidates } from './mappings/candidates.ts';
+import { applyMappings, type Mapped, PRESET_KEY } from './mappings/compile.ts';
 import { type Subject, subjectOf } from './mappings/document.ts';
 import { eventNameOf } from './rules.ts';
 
-/** Mappings made ready for use: the user's come before what an event says by itself, the presets after it. */
-export interface EventMappings {
-  readonly own: readonly CompiledMapping[];
-  readonly presets: readonly CompiledMapping[];
+/** Mappings made ready for use. */
+export interface EventMappings extends Candidates {
+  readonly candidatesFor: (subject: Subject) => Candidates;
   readonly isAccessEvent: (eventName: string) => boolean;
 }
 
@@ -32,16 +31,17 @@ export function logEventOf(log: LogRecord, mappings: EventMappings): LogEvent {
   }
   let event = events.get(log);
   if (event === undefined) {
-    event = readThrough(log, mappings);
+    event = mapLogEvent(log, mappings);
     events.set(log, event);
   }
   return event;
 }
 
-function readThrough(log: LogRecord, mappings: EventMappings): LogEvent {
+/** The same for what is looked at once: to remember it would cost more. */
+export function mapLogEvent(log: LogRecord, mappings: EventMappings): LogEvent {
   const asked = textOf(log.attributes, [PRESET_KEY]);
   const subject = subjectOf(log);
-  const { own, presets } = candidatesFor(subject, mappings);
+  const { own, presets } = mappings.candidatesFor(subject);
   const first = applyMappings(own, subject, asked);
   if (first !== undefined) return { evidence: withFields(log, first), mapped: first };
   const attributes = asked === undefined ? fieldsOf(log) : log.attributes;
@@ -51,26 +51,6 @@ function readThrough(log: LogRecord, mappings: EventMappings): LogEvent {
   if (mapped !== undefined) return { evidence: withFields(log, mapped), mapped };
   return asked === undefined ? { evidence } : { evidence, unfit: asked };
 }
-
-type Candidates = Pick<EventMappings, 'own' | 'presets'>;
-
-/** Most log records are no audit events, and the names that they have tell which mappings they could fit. */
-function candidatesFor(subject: Subject, mappings: EventMappings): Candidates {
-  const { attributes, resource } = subject.log;
-  const isOthers = attributes.size > 0 && beginsAny(resource.attributes, mappings);
-  if (!subject.hasOwnFields && !isOthers) return candidatesOf(attributes, mappings);
-  const mayFit = ({ gates }: CompiledMapping) => gates.every(subject.mayHave);
-  return { own: mappings.own.filter(mayFit), presets: mappings.presets.filter(mayFit) };
-}
-
-const candidatesOf = byKeys((keys, { own, presets }: EventMappings): Candidates => {
-  const mayFit = ({ gates }: CompiledMapping) => gates.every((gate) => keys.some((key) => key.startsWith(gate)));
-  return { own: own.filter(mayFit), presets: presets.filter(mayFit) };
-});
-
-const beginsAny = byKeys((keys, { own, presets }: EventMappings): boolean =>
-  [...own, ...presets].some(({ gates }) => gates.some((gate) => keys.some((key) => key.startsWith(gate)))),
-);
 
 /** Does the record state an access in the record's own names? `audit.check.*` is about a check, not an access. */
 export function isExplicit(log: LogRecord, { isAccessEvent }: Pick<EventMappings, 'isAccessEvent'>): boolean {

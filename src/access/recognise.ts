@@ -86,8 +86,8 @@ function isAnswerOfEngine(span: Span, { checks }: AccessRules): boolean {
 }
 
 /** Decides whether a log record states an access, and makes the draft of it. Pure. */
-export function recogniseLog(log: LogRecord, rules: AccessRules): Verdict {
-  const { evidence, mapped, unfit } = logEventOf(log, rules.mappings);
+export function recogniseLog(log: LogRecord, rules: AccessRules, event = logEventOf(log, rules.mappings)): Verdict {
+  const { evidence, mapped, unfit } = event;
   if (unfit !== undefined) return { kind: 'context', unfit };
   const subject = { evidence, headers: rules.identityHeaders, present: rules.presenceIn(evidence) };
   const draft =

@@ -18,6 +18,7 @@ import { GRAPHQL_KEYS } from './graphql.ts';
 import { locationOf } from './http.ts';
 import { type HeaderRules, headerSource, identityOfAttributes, identityOfHeaders } from './identity.ts';
 import type { EventMappings } from './mapped-event.ts';
+import { compileCandidates } from './mappings/candidates.ts';
 import { compileMappings, keysOfMappings, presetMappings } from './mappings/compile.ts';
 import { compileOrigin, type OriginRules } from './origin.ts';
 import { compilePurposes, NO_PURPOSES, type PurposeSources } from './purpose.ts';
@@ -271,7 +272,8 @@ export function compileRules(settings: AccessSettings): AccessRules {
   );
   const origin = settings.origin && compileOrigin(settings.origin);
   const isSecret = anyGlob(settings.secretParameters);
-  const { mappings: own = [], presets = [] } = settings;
+  const { mappings = [], presets = [] } = settings;
+  const lists = { own: compileMappings(mappings), presets: presetMappings(presets) };
   const isAccessEvent = remember(anyGlob(settings.accessEvents));
   const headers = { sources: settings.identityHeaders.map(headerSource), claims: settings.claims };
   return {
@@ -289,12 +291,12 @@ export function compileRules(settings: AccessSettings): AccessRules {
     presenceIn: ({ attributes, resource }) => presenceIn(resource.attributes, bits) | presenceIn(attributes, bits),
     isAccessEvent,
     isSecret: remember((parameter) => isSecret(parameter.toLowerCase())),
-    mappings: { own: compileMappings(own), presets: presetMappings(presets), isAccessEvent },
+    mappings: { ...lists, candidatesFor: compileCandidates(lists), isAccessEvent },
     keys: keysOf(
       [...mentioned, ...templated, ...ENGINE_KEYS, ...GRAPHQL_KEYS, ...purposes.keys, ...(origin?.keys ?? [])],
       headers,
     ),
-    logKeys: keysOfMappings([...own, ...presets]),
+    logKeys: keysOfMappings([...mappings, ...presets]),
   };
 }
 

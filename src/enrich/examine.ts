@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { exceptionOf } from '../access/attributes.ts';
 import { recogniseCheck } from '../access/checks.ts';
 import { identityOfAttributes } from '../access/identity.ts';
-import { logEventOf } from '../access/mapped-event.ts';
+import { logEventOf, mapLogEvent } from '../access/mapped-event.ts';
 import { purposeOf } from '../access/purpose.ts';
 import { recogniseLog, recogniseSpan } from '../access/recognise.ts';
 import type { AccessRules } from '../access/rules.ts';
@@ -58,8 +58,9 @@ function judgeLog(log: LogRecord, rules: AccessRules): Pick<PieceFacts, 'kind' |
  */
 export function isSilent(log: LogRecord, rules: AccessRules): boolean {
   if (!isPlain(log.note)) return false;
-  const { evidence, mapped, unfit } = logEventOf(log, rules.mappings);
-  if (mapped !== undefined || unfit !== undefined || recogniseLog(log, rules).kind !== 'context') return false;
+  const event = mapLogEvent(log, rules.mappings);
+  const { evidence, mapped, unfit } = event;
+  if (mapped !== undefined || unfit !== undefined || recogniseLog(log, rules, event).kind !== 'context') return false;
   if (recogniseCheck(evidence, rules) !== undefined) return false;
   const { attributes } = evidence;
   if (attributes.size === 0) return true;

@@ -4,7 +4,7 @@ import { readCsvRow } from './csv.ts';
 import type { Parse } from './mapping.ts';
 import type { Document } from './path.ts';
 import { compilePattern, firstMatch, type Pattern } from './pattern.ts';
-import { compilePrefix, hasLineNames, readPostgresLine } from './postgres-line.ts';
+import { compilePrefix, hasLineNames, LINE_NAMES, readPostgresLine } from './postgres-line.ts';
 
 /** Longest text that is parsed. Kubernetes and CloudTrail write events of some hundred KiB at most. */
 const TEXT_CHARS_MAX = 1_048_576;
@@ -18,8 +18,6 @@ export interface Subject {
   readonly structured: () => Document | undefined;
   /** Its body has fields, or may have: it is key-values, or a text that begins as JSON does. */
   readonly hasOwnFields: boolean;
-  /** Could there be a field whose name begins so? */
-  readonly mayHave: (beginning: string) => boolean;
   /** What readers made of it; those that several mappings share read it once. */
   readonly opened: Map<Open, Document | undefined>;
 }
@@ -50,26 +48,7 @@ export function subjectOf(log: LogRecord): Subject {
     return attributes.size > 0 ? { ...Object.fromEntries(attributes), ...content } : content;
   });
   const hasOwnFields = isPlain(body) || text?.startsWith('{') === true;
-  return { log, text, structured, hasOwnFields, mayHave: beginnings(log, text), opened: new Map() };
-}
-
-function beginnings({ body, attributes, resource }: LogRecord, text: string | undefined): Subject['mayHave'] {
-  const json = text?.startsWith('{') ? text : undefined;
-  const namesOf = once(() => [
-    ...attributes.keys(),
-    ...(isPlain(body) ? Object.keys(body) : []),
-    ...resource.attributes.keys(),
-  ]);
-  const known = new Map<string, boolean>();
-  return (beginning) => {
-    let has = known.get(beginning);
-    if (has === undefined) {
-      const names = namesOf();
-      has = json?.includes(`"${beginning}`) === true || names.some((name) => name.startsWith(beginning));
-      known.set(beginning, has);
-    }
-    return has;
-  };
+  return { log, text, structured, hasOwnFields, opened: new Map() };
 }
 
 /** Reads a record with one of the readers, once. */
@@ -102,15 +81,23 @@ function readerOf(parse: Parse): Open {
   if (parse.as === 'csv') return openCsv(parse.columns);
   if (parse.as === 'regex') return openText(parse.patterns.map(compilePattern));
   const prefixes = parse.prefixes.map(compilePrefix);
-  return ({ log, text, structured, hasOwnFields }) => {
-    const hasFields = hasOwnFields || mayHoldLine(log.attributes);
+  return (subject) => {
+    const { text, structured } = subject;
+    const hasFields = mayHoldLine(subject);
     const isText = text !== undefined && !text.startsWith('{');
     const line = readPostgresLine(text, hasFields && !isText ? structured() : undefined, prefixes);
     return line ?? (hasFields ? fromAttributes(structured, prefixes) : undefined);
   };
 }
 
-const mayHoldLine = byKeys(hasLineNames);
+/** Most records are no line of PostgreSQL, and their names tell it before anything is parsed. */
+function mayHoldLine({ log: { body, attributes }, text, hasOwnFields }: Subject): boolean {
+  if (hasLineNamesIn(attributes)) return true;
+  if (!hasOwnFields) return false;
+  return text === undefined ? hasLineNames(Object.keys(body as object)) : LINE_NAMES.test(text);
+}
+
+const hasLineNamesIn = byKeys(hasLineNames);
 
 /** The body is the line as it was, and a parser has put its columns into the attributes; or the body is missing. */
 function fromAttributes(structured: Subject['structured'], prefixes: readonly Pattern[]): Document | undefined {

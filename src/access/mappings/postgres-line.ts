@@ -150,6 +150,9 @@ export function hasLineNames(names: readonly string[]): boolean {
   return names.includes('record') || names.includes('audit') || names.includes('error_severity');
 }
 
+/** The same of JSON text. */
+export const LINE_NAMES = /"(?:record|audit|error_severity)"/;
+
 /** Fields of jsonlog, or of any parser that keeps the columns' names; operators wrap them as `record`. */
 function readFields(given: Document): Record<string, unknown> | undefined {
   const inner = isPlain(given['record']) ? given['record'] : given;
