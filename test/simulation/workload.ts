@@ -101,7 +101,7 @@ function planTrace(random: Random, options: WorkloadOptions): Item[] {
     const service = random.pick(SERVICES);
     const afterMs = at * random.int(1, 20);
     const startNs = BigInt(options.startMs + beginMs + afterMs) * 1_000_000n;
-    const span = planSpan(random, ids, startNs, service);
+    const span = { ...planSpan(random, ids, startNs, service), ...planMore(random, startNs) };
     // Some spans never arrive, some come with two contents, some are claimed by somebody else, too.
     if (!random.chance(0.04)) stated({ span }, service, afterMs);
     if (random.chance(0.04)) stated({ span: { ...span, statusCode: 2, statusMessage: 'deadlock' } }, service, afterMs);
@@ -146,6 +146,17 @@ function serverSpan(random: Random, ids: Ids, startNs: bigint, service: string):
   };
   const failed = status >= 500 ? { statusCode: 2, statusMessage: 'failed' } : {};
   return { ...ids, name: 'GET', kind: SPAN_KIND.server, ...times(random, startNs), attributes, ...failed };
+}
+
+/** What few spans have besides. */
+function planMore(random: Random, startNs: bigint): Pick<TestSpan, 'events' | 'links' | 'traceState'> {
+  if (!random.chance(0.1)) return {};
+  const attributes = random.pick([{ 'exception.type': 'E', 'exception.message': 'it broke' }, { step: 1 }]);
+  return {
+    events: [{ name: 'exception', timeNs: startNs + BigInt(random.int(0, 1_000_000)), attributes }],
+    links: [{ traceId: random.hex(32), spanId: random.hex(16) }],
+    traceState: random.pick(['vendor=1', `dd=p:${random.hex(16)}`, 'ot=th:8']),
+  };
 }
 
 function times(random: Random, startNs: bigint) {
